@@ -1,0 +1,82 @@
+"""Flask-Bitmapist: self-hosted product analytics for Flask.
+
+Models, logins and views mark events into Redis bitmaps under bitmapist's own keys.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bitmapist import (
+    BitOpAnd,
+    BitOpNot,
+    BitOpOr,
+    BitOpXor,
+    DayEvents,
+    HourEvents,
+    MonthEvents,
+    UniqueEvents,
+    WeekEvents,
+    YearEvents,
+)
+
+from .extension import FlaskBitmapist
+from .marking import (
+    Mark,
+    get_event_names,
+    mark,
+    mark_event,
+    mark_unique,
+    unmark_event,
+    unmark_unique,
+)
+
+if TYPE_CHECKING:
+    from . import analytics as analytics
+    from .adapters.sqlalchemy import SQLAlchemyBitmapistable as SQLAlchemyBitmapistable
+    from .analytics.cohort import chain_events as chain_events
+    from .analytics.cohort import get_cohort as get_cohort
+    from .analytics.cohort import get_event_data as get_event_data
+
+    Bitmapistable = SQLAlchemyBitmapistable
+
+__all__ = [
+    "BitOpAnd",
+    "BitOpNot",
+    "BitOpOr",
+    "BitOpXor",
+    "DayEvents",
+    "FlaskBitmapist",
+    "HourEvents",
+    "Mark",
+    "MonthEvents",
+    "UniqueEvents",
+    "WeekEvents",
+    "YearEvents",
+    "get_event_names",
+    "mark",
+    "mark_event",
+    "mark_unique",
+    "unmark_event",
+    "unmark_unique",
+]
+
+# Loaded when first asked for: an application that only marks imports no ORM and no NumPy.
+# Not in __all__, as `import *` would ask for all of them.
+_LAZY = {
+    "Bitmapistable": (".adapters.sqlalchemy", "SQLAlchemyBitmapistable"),
+    "SQLAlchemyBitmapistable": (".adapters.sqlalchemy", "SQLAlchemyBitmapistable"),
+    "chain_events": (".analytics.cohort", "chain_events"),
+    "get_cohort": (".analytics.cohort", "get_cohort"),
+    "get_event_data": (".analytics.cohort", "get_event_data"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "analytics":
+        return import_module(".analytics", __name__)
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module, __name__), attribute)

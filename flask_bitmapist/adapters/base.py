@@ -1,0 +1,155 @@
+"""What every adapter shares: a model's options, the id it marks, and a transaction's changes.
+
+An adapter translates its ORM's insert, update and delete of a row into `Changes.note`; when the
+outermost transaction has committed, `Changes.marks` is what to publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from ..marking import Mark, checked_name
+
+Action = Literal["created", "updated", "deleted"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+
+class BitmapistableModel:
+    """The class options that a model may set, whatever its ORM."""
+
+    #: The model's name in events; default: the lower-cased class name.
+    __bitmapist_name__: ClassVar[str | None] = None
+    #: Whose bit is marked: the name of an attribute, or a method (``def __bitmapist_id__(self)``).
+    #: Default: the primary key. None as its value marks nobody.
+    __bitmapist_id__: ClassVar[Any] = None
+    #: Which of ``<model>:created``, ``:updated`` and ``:deleted`` are marked.
+    __bitmapist_events__: ClassVar[Collection[Action]] = ACTIONS
+    #: Boolean attributes kept in step as ``UniqueEvents("<model>:<attribute>")``.
+    __bitmapist_flags__: ClassVar[Collection[str]] = ()
+    #: A name keeps this model's mapped ids apart from the users'.
+    __bitmapist_ids__: ClassVar[str] = ""
+    #: Whether bulk statements are marked too.
+    __bitmapist_bulk__: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _check_options(cls)
+
+    def __bitmapist_identity__(self) -> object:
+        """The id that marks of this row carry; each adapter says where its ORM keeps the key."""
+        raise NotImplementedError
+
+    def _bitmapist_chosen_id(self) -> object:
+        """What ``__bitmapist_id__`` chooses."""
+        chosen = type(self).__bitmapist_id__
+        return self.__bitmapist_id__() if callable(chosen) else getattr(self, chosen)
+
+
+def _check_options(model: type[BitmapistableModel]) -> None:
+    def refuse(option: str, allowed: str) -> None:
+        value = getattr(model, option)
+        raise TypeError(f"{model.__name__}.{option} must be {allowed}, not {value!r}")
+
+    name = model.__bitmapist_name__
+    if name is not None:
+        try:
+            checked_name(f"{name}:created")
+        except ValueError:
+            refuse("__bitmapist_name__", "a printable name")
+    events = model.__bitmapist_events__
+    if isinstance(events, str) or not set(events) <= set(ACTIONS):
+        refuse("__bitmapist_events__", f"some of {ACTIONS}")
+    flags = model.__bitmapist_flags__
+    if isinstance(flags, str) or not all(isinstance(flag, str) and flag for flag in flags):
+        refuse("__bitmapist_flags__", 'names of boolean attributes, such as ("premium",)')
+    chosen = model.__bitmapist_id__
+    if chosen is not None and not callable(chosen) and not (isinstance(chosen, str) and chosen):
+        refuse("__bitmapist_id__", "the name of an attribute or a method")
+    if not isinstance(model.__bitmapist_ids__, str):
+        refuse("__bitmapist_ids__", "a name")
+    if not isinstance(model.__bitmapist_bulk__, bool):
+        refuse("__bitmapist_bulk__", "True or False")
+
+
+@dataclass(slots=True)
+class _RowChange:
+    """What a transaction did to one row: its first and its last action tell the net effect."""
+
+    model: type[BitmapistableModel]
+    first: Action
+    last: Action
+    id: object
+    flags: dict[str, bool]
+
+    def absorb(self, later: _RowChange) -> None:
+        self.model, self.last, self.id = later.model, later.last, later.id
+        self.flags |= later.flags
+
+    @property
+    def net(self) -> Action | None:
+        """The change as others see it after the commit; None for a row that came and went."""
+        born, gone = self.first == "created", self.last == "deleted"
+        if born:
+            return None if gone else "created"
+        return "deleted" if gone else "updated"
+
+    def marks(self) -> Iterable[Mark]:
+        action = self.net
+        if action is None or self.id is None:
+            return
+        model = self.model
+        name = model.__bitmapist_name__ or model.__name__.lower()
+        space = model.__bitmapist_ids__
+        if action in model.__bitmapist_events__:
+            yield Mark(f"{name}:{action}", self.id, space=space)
+        for flag in model.__bitmapist_flags__:
+            if action == "deleted" or flag in self.flags:
+                value = action != "deleted" and self.flags[flag]
+                yield Mark(f"{name}:{flag}", self.id, value, dated=False, space=space)
+
+
+class Changes:
+    """What one transaction, or savepoint, did so far."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, _RowChange] = {}
+        self._marks: dict[Mark, None] = {}
+
+    def note(
+        self,
+        row: Hashable,
+        model: type[BitmapistableModel],
+        action: Action,
+        id_: object,
+        flags: Mapping[str, bool],
+    ) -> None:
+        """`action` happened to `row` (its identity in the database) of `model`.
+
+        :param id_: the id to mark, read now: after the commit it may be gone.
+        :param flags: the values of those ``__bitmapist_flags__`` that the action may have changed.
+        """
+        self._absorb_row(row, _RowChange(model, action, action, id_, dict(flags)))
+
+    def enlist(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
+        """Marks of the caller's own, to be published with this transaction."""
+        self._marks |= dict.fromkeys(Mark(*mark) for mark in marks)
+
+    def absorb(self, released: Changes) -> None:
+        """Take over what a released savepoint inside this transaction did."""
+        for row, change in released._rows.items():
+            self._absorb_row(row, change)
+        self._marks |= released._marks
+
+    def _absorb_row(self, row: Hashable, change: _RowChange) -> None:
+        if row in self._rows:
+            self._rows[row].absorb(change)
+        else:
+            self._rows[row] = change
+
+    def marks(self) -> list[Mark]:
+        """One batch: what to publish once the transaction has committed."""
+        return [mark for change in self._rows.values() for mark in change.marks()] + list(
+            self._marks
+        )

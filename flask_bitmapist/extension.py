@@ -1,0 +1,143 @@
+"""FlaskBitmapist: reads ``app.config``, makes a `Tracker` per app, plugs in login and dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import bitmapist
+import redis
+from flask import Flask
+from werkzeug.local import LocalProxy
+
+from .config import Settings
+from .marking import Tracker, current_tracker, set_latest_tracker
+
+_Check = TypeVar("_Check", bound=Callable[[], object])
+
+#: Seconds that a report or a bulk write may take.
+_PATIENCE = 30.0
+
+
+class FlaskBitmapist:
+    """The extension: ``FlaskBitmapist(app)``, or `init_app` in an application factory.
+
+    One object serves any number of apps, each with its own server.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        config: Mapping[str, Any] | None = None,
+        *,
+        redis_client: Any = None,
+    ) -> None:
+        """See `init_app`, which is called if `app` is given."""
+        self._trackers: WeakKeyDictionary[Flask, Tracker] = WeakKeyDictionary()
+        #: Decides whether the current request may see the dashboard; None: see `dashboard_access`.
+        self.access_check: Callable[[], object] | None = None
+        if app is not None:
+            self.init_app(app, config, redis_client=redis_client)
+
+    def init_app(
+        self, app: Flask, config: Mapping[str, Any] | None = None, *, redis_client: Any = None
+    ) -> None:
+        """Set up `app`; no connection is made before the first mark. Harmless when repeated.
+
+        :param config: options that override those of ``app.config``.
+        :param redis_client: a client to use instead of ``BITMAPIST_REDIS_URL``: Redis,
+            RedisCluster, a Sentinel master, or anything else with redis-py's interface.
+        :raises ValueError: naming the option that is wrong, with its value and what is allowed.
+        """
+        if config is not None and not isinstance(config, Mapping):
+            raise ValueError(f"config must be a mapping of options or None, not {config!r}")
+        settings = Settings.from_config({**app.config, **(config or {})}, app.instance_path)
+        tracker = Tracker(settings, *_clients(settings, app.instance_path, redis_client))
+        replaced = app.extensions.get("bitmapist")
+        if replaced is not None:
+            replaced.tracker_of(app).flush()
+        self._trackers[app] = tracker
+        app.extensions["bitmapist"] = self
+        set_latest_tracker(tracker)
+        _lead_bitmapist_to_current_app(settings.redis_system)
+        if settings.track_login and find_spec("flask_login"):
+            from .login import track
+
+            track(app)
+        if not settings.disable_blueprint and "bitmapist" not in app.blueprints:
+            from .dashboard import blueprint
+
+            app.register_blueprint(blueprint(), url_prefix=settings.url_prefix)
+
+    def tracker_of(self, app: Flask) -> Tracker:
+        """The tracker of `app`, which may be a proxy such as ``current_app``."""
+        return self._trackers[getattr(app, "_get_current_object", lambda: app)()]
+
+    @property
+    def tracker(self) -> Tracker:
+        """The current app's tracker; outside a context that of the app initialised last.
+
+        :raises RuntimeError: before any `init_app`.
+        """
+        return current_tracker()
+
+    def dashboard_access(self, check: _Check) -> _Check:
+        """Register who may see the dashboard: a callable without arguments -> bool.
+
+        It is called in each of the dashboard's requests. Without one only ``app.debug`` or
+        ``app.testing`` opens the dashboard; everybody else gets a 403. As a decorator::
+
+            @bitmapist.dashboard_access
+            def only_staff():
+                return current_user.is_authenticated and current_user.is_staff
+        """
+        self.access_check = check
+        return check
+
+    @property
+    def redis_url(self) -> str:
+        """``BITMAPIST_REDIS_URL`` of the current app, password included, as in 0.1.2."""
+        return self.tracker.settings.redis_url
+
+    @property
+    def SYSTEMS(self) -> MutableMapping[str, Any]:  # noqa: N802
+        """bitmapist's table of servers, as in 0.1.2."""
+        return bitmapist.SYSTEMS
+
+    @property
+    def TRACK_HOURLY(self) -> bool:  # noqa: N802
+        """``BITMAPIST_TRACK_HOURLY`` of the current app, as in 0.1.2."""
+        return self.tracker.settings.track_hourly
+
+
+def _clients(settings: Settings, instance_path: str, given: Any) -> tuple[Any, Any]:
+    """A client for marking and one for bulk writes and reports."""
+    if given is not None:
+        return given, given
+    parts = urlsplit(settings.redis_url)
+    if parts.scheme == "embedded":
+        from .embedded import connect
+
+        folder = Path(parts.path or Path(instance_path) / "bitmapist")
+        return (
+            connect(folder, socket_timeout=settings.timeout),
+            connect(folder, socket_timeout=_PATIENCE),
+        )
+    quick, patient = (
+        redis.Redis.from_url(
+            settings.redis_url, socket_timeout=seconds, socket_connect_timeout=settings.timeout
+        )
+        for seconds in (settings.timeout, _PATIENCE)
+    )
+    return quick, patient
+
+
+def _lead_bitmapist_to_current_app(system: str) -> None:
+    """bitmapist's own classes and operators follow the app of the current context."""
+    client: Any = LocalProxy(lambda: current_tracker().redis)
+    for name in ("default", system):
+        bitmapist.SYSTEMS[name] = client

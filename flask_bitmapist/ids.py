@@ -1,0 +1,214 @@
+"""Object id -> bit offset, and back.
+
+`normal_form` gives whatever identifies a person or a row one form, for models, Flask-Login,
+`mark_event` and reports alike, so that they meet on one bit: an int is a *plain* id, its own
+offset; a str is *mapped* to a dense offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from operator import index
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+_T = TypeVar("_T")
+
+#: Longest identifier that is mapped, in characters.
+LONGEST_TEXT = 512
+#: Identifiers kept in the process, over all maps: about 20 MB when full.
+CACHE_SIZE = 100_000
+# HMGET and LRANGE-like reads of one round trip.
+BATCH = 5_000
+
+
+class UnusableIdError(TypeError, ValueError):
+    """Something that identifies nobody, whether by its type or by its value."""
+
+
+class TextKey(str):
+    """The value of a textual key column: mapped even when it reads like a number."""
+
+    __slots__ = ()
+
+
+def normal_form(identifier: object) -> int | str:
+    """The int (plain) or str (mapped) that stands for `identifier`.
+
+    A canonical decimal ASCII string is the int it spells, as Flask-Login's ids and form fields
+    are; a tuple (a composite key) joins its parts; a UUID or ObjectId becomes its standard text.
+
+    :raises UnusableIdError: for bool, float, None, bytes and collections, for negative numbers, '',
+        'None' and texts over 512 characters.
+
+    >>> normal_form("7"), normal_form("007"), normal_form((7, "de"))
+    (7, '007', '7:de')
+    """
+    if isinstance(identifier, TextKey):
+        return _text(str(identifier))
+    if isinstance(identifier, str):
+        text = _text(identifier)
+        canonical = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+        return int(text) if canonical else text
+    if isinstance(identifier, tuple):
+        return _joined(identifier)
+    if isinstance(identifier, UUID) or _is_object_id(identifier):
+        return str(identifier)
+    return _whole_number(identifier)
+
+
+def _text(text: str) -> str:
+    if text in ("", "None"):
+        raise UnusableIdError(f"{text!r} identifies nobody: pass the id of a stored row")
+    if len(text) > LONGEST_TEXT:
+        raise UnusableIdError(
+            f"the id {text[:32]!r}... has {len(text)} characters; {LONGEST_TEXT} are allowed"
+        )
+    return text
+
+
+def _joined(parts: tuple[object, ...]) -> int | str:
+    if not parts:
+        raise UnusableIdError("() identifies nobody: pass the parts of a composite key")
+    if len(parts) == 1:
+        return normal_form(parts[0])
+    # Escaped, so that ('a:b', 'c') and ('a', 'b:c') stay apart.
+    texts = (str(normal_form(part)).replace("\\", "\\\\").replace(":", "\\:") for part in parts)
+    return _text(":".join(texts))
+
+
+def _is_object_id(identifier: object) -> bool:
+    # By name: MongoDB's driver is not ours to import.
+    kind = type(identifier)
+    return (kind.__module__, kind.__name__) == ("bson.objectid", "ObjectId")
+
+
+def _whole_number(identifier: object) -> int:
+    if isinstance(identifier, bool):
+        raise UnusableIdError(f"{identifier!r} is a bool, not an id")
+    try:
+        number = index(cast(Any, identifier))
+    except TypeError:
+        raise UnusableIdError(
+            f"{identifier!r} ({type(identifier).__name__}) is not an id: "
+            "use an int, str, UUID, ObjectId or tuple"
+        ) from None
+    if number < 0:
+        raise UnusableIdError(f"the id {number} is negative; ids are 0 or more")
+    return number
+
+
+# One call a batch. The list is the counter: its length is the next offset, and nothing is ever
+# popped, so an offset is never given twice. Slices of 4000: Lua's unpack() stops near 8000 values.
+_ASSIGN = """
+local known, order, assigned = KEYS[1], KEYS[2], {}
+for first = 1, #ARGV, 4000 do
+  local last = math.min(first + 3999, #ARGV)
+  local found = redis.call('HMGET', known, unpack(ARGV, first, last))
+  local fresh, pairs_, seen = {}, {}, {}
+  local offset = redis.call('LLEN', order)
+  for i = first, last do
+    local id = ARGV[i]
+    local held = found[i - first + 1] or seen[id]
+    if not held then
+      held = offset
+      offset = offset + 1
+      seen[id] = held
+      fresh[#fresh + 1] = id
+      pairs_[#pairs_ + 1] = id
+      pairs_[#pairs_ + 1] = held
+    end
+    assigned[i] = tonumber(held)
+  end
+  if #fresh > 0 then
+    redis.call('RPUSH', order, unpack(fresh))
+    for p = 1, #pairs_, 4000 do
+      redis.call('HSET', known, unpack(pairs_, p, math.min(p + 3999, #pairs_)))
+    end
+  end
+end
+return assigned
+"""
+
+
+class IdMap:
+    """Dense offsets for mapped ids: for each `space` a hash id -> offset and a list offset -> id.
+
+    Any number of processes agree: new ids are assigned by one atomic script a batch.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], int] = {}
+
+    @staticmethod
+    def keys(space: str) -> tuple[str, str]:
+        """The hash and the list of `space` ('' is the users' own), in one hash tag for clusters."""
+        tag = f"{{ids:{space}}}" if space else "{ids}"
+        return f"flask_bitmapist:{tag}:offsets", f"flask_bitmapist:{tag}:order"
+
+    def offsets(self, client: Any, space: str, ids: Collection[str]) -> dict[str, int]:
+        """The offset of each of `ids`; ids never seen before get the next free ones.
+
+        Ids that the process knows cost no round trip, others one HMGET a batch, new ones one
+        script more.
+
+        :raises redis.RedisError: if the server does not answer; nothing is remembered then.
+        """
+        offsets: dict[str, int] = {}
+        unknown: list[str] = []
+        for id_ in dict.fromkeys(ids):
+            offset = self._known.get((space, id_))
+            if offset is None:
+                unknown.append(id_)
+            else:
+                offsets[id_] = offset
+        for batch in _batches(unknown):
+            found = self._fetch(client, space, batch)
+            self._remember(space, found)
+            offsets |= found
+        return offsets
+
+    def _fetch(self, client: Any, space: str, ids: Sequence[str]) -> dict[str, int]:
+        hash_key, list_key = self.keys(space)
+        found = dict(zip(ids, client.hmget(hash_key, list(ids)), strict=True))
+        missing = [id_ for id_, offset in found.items() if offset is None]
+        if missing:
+            assign = client.register_script(_ASSIGN)
+            assigned = assign(keys=[hash_key, list_key], args=missing)
+            found |= dict(zip(missing, assigned, strict=True))
+        return {id_: int(offset) for id_, offset in found.items()}
+
+    def _remember(self, space: str, found: dict[str, int]) -> None:
+        for id_, offset in found.items():
+            self._known[space, id_] = offset
+        while len(self._known) > CACHE_SIZE:
+            # A concurrent thread may empty the dict first.
+            self._known.pop(next(iter(self._known), ("", "")), None)
+
+    def lookup(self, client: Any, space: str, ids: Collection[str]) -> dict[str, int]:
+        """The offsets of those of `ids` that have one. Reads only."""
+        hash_key, _ = self.keys(space)
+        found: dict[str, int] = {}
+        for batch in _batches(list(ids)):
+            held = zip(batch, client.hmget(hash_key, batch), strict=True)
+            found |= {id_: int(offset) for id_, offset in held if offset is not None}
+        return found
+
+    def ids(self, client: Any, space: str, offsets: Iterable[int]) -> list[str | None]:
+        """The id behind each of `offsets`, in order; None where none was given out. Reads only."""
+        _, list_key = self.keys(space)
+        texts: list[str | None] = []
+        for batch in _batches(list(offsets)):
+            pipe = client.pipeline(transaction=False)
+            for offset in batch:
+                pipe.lindex(list_key, int(offset))
+            texts += [text.decode() if isinstance(text, bytes) else text for text in pipe.execute()]
+        return texts
+
+    def forget_known(self) -> None:
+        """Drop what the process remembers: the server may have come back with other data."""
+        self._known.clear()
+
+
+def _batches(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
+    return (items[first : first + BATCH] for first in range(0, len(items), BATCH))

@@ -1,0 +1,458 @@
+"""The core: what a mark is, and how one application's marks are checked, dated and sent.
+
+Knows no ORM and no view. Everything that marks ends in `Tracker.record` (a direct call: bad input
+raises, before any I/O) or `Tracker.publish` (after a commit, a login, a view: nothing raises).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+
+import bitmapist
+from flask import current_app, has_app_context
+
+from .config import Settings
+from .delivery import Delivery
+from .ids import IdMap, normal_form
+from .periods import local
+from .registry import Registry, mapped_kind
+from .spool import Spool
+from .writer import SettledMark, Writer, mismatch
+
+logger = logging.getLogger("flask_bitmapist")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: Longest event name, in characters.
+LONGEST_NAME = 200
+
+
+class Mark(NamedTuple):
+    """A user or a row did something: ``Mark("post:published", 7)``.
+
+    A plain tuple ``("post:published", 7)`` is as good wherever marks are taken.
+    """
+
+    event: str
+    #: Anything that `flask_bitmapist.ids.normal_form` takes.
+    id: object
+    #: False takes the mark back.
+    value: bool = True
+    #: False: no date, only the undated bitmap (bitmapist's ``UniqueEvents``).
+    dated: bool = True
+    #: When it happened; None is the moment at which it is recorded.
+    when: datetime | date | None = None
+    #: None: as ``BITMAPIST_TRACK_HOURLY`` says.
+    hourly: bool | None = None
+    #: None: as ``BITMAPIST_TRACK_UNIQUE`` says.
+    unique: bool | None = None
+    #: Name of the id map of a textual id; '' is the users' own.
+    space: str = ""
+
+
+class Tracker:
+    """Marks the events of one application on its server."""
+
+    def __init__(self, settings: Settings, quick: Any, patient: Any) -> None:
+        """
+        :param quick: redis client for marking, with ``settings.timeout``.
+        :param patient: redis client for bulk writes and reports.
+        """
+        self.settings = settings
+        #: redis client for reading.
+        self.redis = patient
+        self._registry = Registry(str(settings.timezone))
+        self._id_map = IdMap()
+        writer = Writer(
+            quick,
+            patient,
+            registry=self._registry,
+            id_map=self._id_map,
+            clock=self.now,
+            zone=settings.timezone,
+            max_id=settings.max_id,
+            ttl=settings.ttl,
+        )
+        self._delivery = Delivery(
+            writer,
+            Spool(settings.spool) if settings.spool else None,
+            background=settings.delivery == "background",
+        )
+
+    def now(self) -> datetime:
+        """The moment at which marks are dated, as naive local time: the clock's, or `at`'s."""
+        return local(_moments.get().get(id(self)), self.settings.timezone)
+
+    @contextmanager
+    def at(self, when: datetime | date) -> Iterator[None]:
+        """Date the marks made inside, models' and logins' too, as if it were `when`.
+
+        :param when: aware, or naive in ``BITMAPIST_TIMEZONE``. For imports, demos and tests.
+        :raises TypeError: if it is neither a date nor a datetime.
+        """
+        if not isinstance(when, date):
+            raise TypeError(f"at() takes a date or datetime, not {when!r}")
+        token = _moments.set(MappingProxyType({**_moments.get(), id(self): when}))
+        try:
+            yield
+        finally:
+            _moments.reset(token)
+
+    def record(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
+        """Check `marks` and deliver them; a fault of Redis is logged and the marks are spooled.
+
+        :raises TypeError: for something that is no mark or no id.
+        :raises ValueError: for an event name, id or moment that is not allowed. None is recorded.
+        """
+        if self.settings.enabled:
+            moment = self.now()
+            self._submit([self._settle(Mark(*mark), moment) for mark in marks])
+
+    def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
+        """Deliver marks that come from data: one that is not allowed is logged and left out."""
+        if not self.settings.enabled:
+            return
+        moment = self.now()
+        settled = []
+        for mark in marks:
+            with contained_faults("mark %s", mark):
+                settled.append(self._settle(Mark(*mark), moment))
+        self._submit(settled)
+
+    def flush(self) -> bool:
+        """Deliver what is queued or spooled.
+
+        :returns: True when nothing is left.
+        """
+        return self._delivery.flush()
+
+    def event_names(self) -> list[str]:
+        """The names of all events on the server, sorted, bitmapist's own included."""
+        return self._registry.names(self.redis)
+
+    def _submit(self, settled: list[SettledMark]) -> None:
+        if settled:
+            self._delivery.submit(settled)
+
+    def _settle(self, mark: Mark, moment: datetime) -> SettledMark:
+        event = checked_name(mark.event)
+        id_ = self._checked_id(normal_form(mark.id), mark.space)
+        settled = SettledMark(
+            event,
+            id_,
+            mark.value,
+            self._hour(mark.when, moment) if mark.dated else None,
+            self.settings.track_hourly if mark.hourly is None else mark.hourly,
+            self.settings.track_unique if mark.unique is None else mark.unique,
+            mark.space if isinstance(id_, str) else "",
+        )
+        kind = self._registry.known_kind(event)
+        if kind is not None and kind != settled.kind:
+            raise ValueError(mismatch(event, settled.kind, kind))
+        return settled
+
+    def _checked_id(self, id_: int | str, space: str) -> int | str:
+        if self.settings.id_map == "always":
+            return str(id_)
+        if isinstance(id_, str):
+            if self.settings.id_map == "never":
+                raise ValueError(
+                    f"the id {id_!r} is no number, and BITMAPIST_ID_MAP is 'never': "
+                    f"set it to 'auto' to give such ids ({mapped_kind(space)}) offsets of their own"
+                )
+            return id_
+        if id_ > self.settings.max_id:
+            raise ValueError(
+                f"the id {id_} is above BITMAPIST_MAX_ID ({self.settings.max_id}): one bit there "
+                f"would cost {id_ // 8 // 2**20} MiB a key. Set BITMAPIST_ID_MAP='always' for "
+                "sparse ids, or raise the limit"
+            )
+        return id_
+
+    def _hour(self, when: datetime | date | None, moment: datetime) -> datetime:
+        at = moment if when is None else local(_checked_moment(when), self.settings.timezone)
+        return at.replace(minute=0, second=0, microsecond=0)
+
+
+# One variable for all trackers: a ContextVar of each tracker's own would never be collected.
+_moments: ContextVar[Mapping[int, datetime | date]] = ContextVar(
+    "bitmapist_moments", default=MappingProxyType({})
+)
+
+
+def _checked_moment(when: object) -> datetime | date:
+    if not isinstance(when, date):
+        raise TypeError(f"now= takes a date or datetime, not {when!r}")
+    return when
+
+
+@functools.lru_cache(maxsize=4096)
+def checked_name(event: str) -> str:
+    """`event`, if it can name an event.
+
+    :raises ValueError: saying what is allowed.
+    """
+    allowed = (
+        isinstance(event, str)
+        and 0 < len(event) <= LONGEST_NAME
+        and event.isprintable()
+        and event == event.strip()
+        and not event.startswith("bitop_")
+    )
+    if not allowed:
+        raise ValueError(
+            f"{event!r} cannot name an event: use 1 to {LONGEST_NAME} printable characters "
+            "without leading or trailing space, not beginning with 'bitop_'"
+        )
+    return event
+
+
+@contextmanager
+def contained_faults(doing: str, *arguments: object) -> Iterator[None]:
+    """Log what goes wrong inside instead of raising it: analytics never breaks the application."""
+    try:
+        yield
+    except Exception as error:
+        unusable = isinstance(error, TypeError | ValueError)
+        logger.error(
+            f"could not {doing}: %s", *arguments, error, exc_info=None if unusable else error
+        )
+
+
+class _Latest:
+    """The tracker that was initialised last: the one outside any application context."""
+
+    tracker: Tracker | None = None
+
+
+def set_latest_tracker(tracker: Tracker) -> None:
+    """Make `tracker` the one that is used outside application contexts."""
+    _Latest.tracker = tracker
+
+
+def current_tracker() -> Tracker:
+    """The current app's tracker; outside a context that of the app initialised last.
+
+    :raises RuntimeError: before any `init_app`, or if the current app has had none.
+    """
+    if has_app_context():
+        extension = current_app.extensions.get("bitmapist")
+        if extension is None:
+            raise RuntimeError(
+                f"the app {current_app.name!r} has no Flask-Bitmapist: call FlaskBitmapist(app)"
+            )
+        return cast(Tracker, extension.tracker_of(current_app))
+    if _Latest.tracker is None:
+        raise RuntimeError("Flask-Bitmapist is not initialised: call FlaskBitmapist(app) first")
+    return _Latest.tracker
+
+
+def publish(marks: Iterable[Mark | tuple[Any, ...]]) -> None:
+    """Publish `marks` of committed rows to the current tracker; nothing raises."""
+    with contained_faults("mark committed rows"):
+        current_tracker().publish(marks)
+
+
+def mark_event(
+    event_name: str,
+    uuid: object,
+    system: Any = None,
+    now: datetime | date | None = None,
+    track_hourly: bool | None = None,
+    track_unique: bool | None = None,
+    use_pipeline: bool = True,
+) -> None:
+    """Mark that `uuid` did `event_name`: in its day, week and month.
+
+    :param uuid: the id of a user or row (int, str, UUID, ObjectId, tuple for a composite key), or
+        a list, set or array of ids, which are marked in one batch.
+    :param system: another bitmapist system (its name, a client or a pipeline). Then it is
+        bitmapist's own call: direct, with plain ids alone, and raising.
+    :param now: when it happened; default is now. Naive: in ``BITMAPIST_TIMEZONE``.
+    :param track_hourly: mark the hour too; default ``BITMAPIST_TRACK_HOURLY``.
+    :param track_unique: mark the undated bitmap too; default ``BITMAPIST_TRACK_UNIQUE``.
+    :param use_pipeline: only for `system`, as in bitmapist.
+    :raises TypeError: for an id or a moment of a wrong type, before any I/O.
+    :raises ValueError: for an event name or id that is not allowed, before any I/O.
+    :raises RuntimeError: before any `FlaskBitmapist.init_app`.
+    """
+    template = Mark(event_name, None, True, True, now, track_hourly, track_unique)
+    _mark(template, uuid, system, bitmapist.mark_event, use_pipeline)
+
+
+def unmark_event(
+    event_name: str,
+    uuid: object,
+    system: Any = None,
+    now: datetime | date | None = None,
+    track_hourly: bool | None = None,
+    track_unique: bool | None = None,
+    use_pipeline: bool = True,
+) -> None:
+    """Take back `mark_event`, with the same arguments.
+
+    As in bitmapist, the bit of the week and month goes with that of the day.
+    """
+    template = Mark(event_name, None, False, True, now, track_hourly, track_unique)
+    _mark(template, uuid, system, bitmapist.unmark_event, use_pipeline)
+
+
+def mark_unique(event_name: str, uuid: object, system: Any = None) -> None:
+    """Set an undated flag (bitmapist's ``UniqueEvents``), such as ``mark_unique("premium", 42)``.
+
+    Arguments and errors are those of `mark_event`.
+    """
+    _mark(Mark(event_name, None, True, dated=False), uuid, system, bitmapist.mark_unique)
+
+
+def unmark_unique(event_name: str, uuid: object, system: Any = None) -> None:
+    """Clear an undated flag. Arguments and errors are those of `mark_event`."""
+    _mark(Mark(event_name, None, False, dated=False), uuid, system, bitmapist.unmark_unique)
+
+
+def _mark(
+    template: Mark, uuid: object, system: Any, original: Callable[..., None], *options: Any
+) -> None:
+    tracker = current_tracker()
+    marks = [template._replace(id=id_) for id_ in _each(uuid)]
+    if names_own_system(tracker, system):
+        tracker.record(marks)
+        return
+    if not tracker.settings.enabled:
+        return
+    when = local(template.when, tracker.settings.timezone) if template.when else tracker.now()
+    for mark in marks:
+        offset = normal_form(mark.id)
+        if not isinstance(offset, int):
+            raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
+        dating = (when, mark.hourly, mark.unique, *options) if mark.dated else ()
+        original(checked_name(mark.event), offset, system, *dating)
+
+
+def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -> list[str]:
+    """The names of the events on the server, sorted.
+
+    The registered ones, and those of bitmapist or 0.1.2 that a SCAN finds (repeated after 10 s).
+
+    :param system: another bitmapist system; then it is bitmapist's own call.
+    :param prefix: only names that begin with it.
+    :param batch: only for `system`: keys asked for in one step of the SCAN.
+    """
+    tracker = current_tracker()
+    if names_own_system(tracker, system):
+        return [name for name in tracker.event_names() if name.startswith(prefix)]
+    return sorted(bitmapist.get_event_names(system, prefix, batch))
+
+
+def names_own_system(tracker: Tracker, system: Any) -> bool:
+    """Whether bitmapist's `system` argument means the server of `tracker`."""
+    return system is None or (
+        isinstance(system, str) and system in ("default", tracker.settings.redis_system)
+    )
+
+
+def _each(uuid: object) -> Iterable[object]:
+    """The ids that a caller passed: one, or each of a collection (a tuple is one composite id)."""
+    if isinstance(uuid, Iterable) and not isinstance(uuid, str | bytes | tuple | Mapping):
+        return uuid
+    return (uuid,)
+
+
+def mark(
+    event_name: str,
+    uuid: Any = None,
+    system: Any = None,
+    now: datetime | date | None = None,
+    track_hourly: bool | None = None,
+    track_unique: bool | None = None,
+    use_pipeline: bool = True,
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Mark `event_name` each time that the decorated function, a view for example, has returned.
+
+    Nothing is marked when it raises (``abort()`` included). Works on ``def`` and ``async def``;
+    stands below ``@app.route``::
+
+        @app.route("/")
+        @mark("index:visited")
+        def index(): ...
+
+    :param uuid: who did it. Absent: whoever is logged in (Flask-Login) when the function is
+        called, and nothing is marked when nobody is. A callable is called once the function has
+        returned, with those of its arguments that it takes; None is nobody. Anything else is the
+        id itself: ``@mark("x", current_user.id)`` reads it when the module is imported, when
+        there is no user, so write ``@mark("x")``.
+    :raises ValueError: for an event name that is not allowed, when decorating.
+    :raises RuntimeError: without `uuid` where the app has no Flask-Login, when called.
+
+    The other arguments are those of `mark_event`. An unusable id and a fault of Redis are logged.
+    """
+    checked_name(event_name)
+    options = (system, now, track_hourly, track_unique, use_pipeline)
+
+    def decorator(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        def publish_for(who: Any, *args: Any, **kwargs: Any) -> None:
+            with contained_faults("mark %r", event_name):
+                if callable(who):
+                    who = who(**_arguments_for(who, function, *args, **kwargs))
+                if who is not None:
+                    mark_event(event_name, who, *options)
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaiting(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+                who = _who(uuid)
+                result = await function(*args, **kwargs)
+                publish_for(who, *args, **kwargs)
+                return result
+
+            return cast(Callable[_P, _R], awaiting)
+
+        @functools.wraps(function)
+        def calling(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            who = _who(uuid)
+            result = function(*args, **kwargs)
+            publish_for(who, *args, **kwargs)
+            return result
+
+        return calling
+
+    return decorator
+
+
+def _who(uuid: Any) -> Any:
+    """Whom a decorated function will mark, as known when it is called."""
+    if uuid is not None or not current_tracker().settings.enabled:
+        return uuid
+    try:
+        from .login import current_user_id
+    except ImportError as error:
+        raise RuntimeError(f"@mark needs a user id or Flask-Login: {error}") from error
+    return current_user_id()
+
+
+def _arguments_for(
+    who: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> dict[str, Any]:
+    """The arguments of the call ``function(*args, **kwargs)`` that `who` takes, by name."""
+    wanted = inspect.signature(who).parameters.values()
+    given = inspect.signature(function).bind(*args, **kwargs)
+    given.apply_defaults()
+    named: dict[str, Any] = {}
+    for name, value in given.arguments.items():
+        if given.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            named |= value
+        else:
+            named[name] = value
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted):
+        return named
+    return {p.name: named[p.name] for p in wanted if p.name in named}

@@ -1,0 +1,126 @@
+"""Calendar periods: bitmapist's key for each, stepping, bounds, time zone.
+
+A period is one hour, day, ISO week, month or year of the calendar in which the application's days
+begin (``BITMAPIST_TIMEZONE``). Its start is a naive datetime of that calendar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
+from typing import Literal, Self, get_args
+
+Grain = Literal["hour", "day", "week", "month", "year"]
+GRAINS: tuple[Grain, ...] = get_args(Grain)
+
+KEY_PREFIX = "trackist_"
+
+
+def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
+    """The wall clock of `zone` at `moment`, as a naive datetime.
+
+    Aware datetimes are converted, naive ones are taken to be in `zone` already, a date is its
+    midnight, None is now.
+    """
+    if moment is None:
+        return datetime.now(zone).replace(tzinfo=None)
+    if not isinstance(moment, datetime):
+        return datetime.combine(moment, time())
+    if moment.tzinfo is None:
+        return moment
+    return moment.astimezone(zone).replace(tzinfo=None)
+
+
+def unique_key(event: str) -> str:
+    """bitmapist's key for the undated bitmap of `event` (its ``UniqueEvents``)."""
+    return f"{KEY_PREFIX}{event}_u"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """One period: its grain and the moment at which it begins.
+
+    >>> Period.containing("week", datetime(1997, 1, 1)).start
+    datetime.datetime(1996, 12, 30, 0, 0)
+    >>> Period.containing("week", datetime(1997, 1, 1)).key("user:created")
+    'trackist_user:created_W1997-1'
+    """
+
+    grain: Grain
+    start: datetime
+
+    @classmethod
+    def containing(cls, grain: Grain, moment: datetime) -> Self:
+        """The period of `grain` in which the naive local `moment` lies."""
+        if grain == "hour":
+            return cls(grain, moment.replace(minute=0, second=0, microsecond=0))
+        midnight = datetime(moment.year, moment.month, moment.day)
+        match grain:
+            case "day":
+                return cls(grain, midnight)
+            case "week":
+                return cls(grain, midnight - timedelta(days=midnight.weekday()))
+            case "month":
+                return cls(grain, midnight.replace(day=1))
+            case "year":
+                return cls(grain, midnight.replace(month=1, day=1))
+        raise ValueError(f"unknown period {grain!r}: use one of {', '.join(GRAINS)}")
+
+    def shift(self, count: int) -> Self:
+        """The period `count` periods later (earlier when negative)."""
+        match self.grain:
+            case "hour":
+                return type(self)(self.grain, self.start + timedelta(hours=count))
+            case "day":
+                return type(self)(self.grain, self.start + timedelta(days=count))
+            case "week":
+                return type(self)(self.grain, self.start + timedelta(weeks=count))
+            case "month":
+                year, month = divmod(self.start.year * 12 + self.start.month - 1 + count, 12)
+                return type(self)(self.grain, self.start.replace(year=year, month=month + 1))
+            case "year":
+                return type(self)(self.grain, self.start.replace(year=self.start.year + count))
+
+    @property
+    def end(self) -> datetime:
+        """The moment at which the next period begins."""
+        return self.shift(1).start
+
+    def until(self, last: Self) -> Iterator[Self]:
+        """Every period from this one to `last`, both included."""
+        period = self
+        while period.start <= last.start:
+            yield period
+            period = period.shift(1)
+
+    def key(self, event: str) -> str:
+        """bitmapist's key, unpadded. A year has none: it is the union of its `months`."""
+        start = self.start
+        match self.grain:
+            case "hour":
+                return f"{KEY_PREFIX}{event}_{start.year}-{start.month}-{start.day}-{start.hour}"
+            case "day":
+                return f"{KEY_PREFIX}{event}_{start.year}-{start.month}-{start.day}"
+            case "week":
+                iso = start.isocalendar()
+                return f"{KEY_PREFIX}{event}_W{iso.year}-{iso.week}"
+            case "month":
+                return f"{KEY_PREFIX}{event}_{start.year}-{start.month}"
+            case "year":
+                raise ValueError("a year has no key of its own: read the keys of its months")
+
+    def keys(self, event: str) -> tuple[str, ...]:
+        """The keys whose union is this period: one, or a year's twelve months."""
+        if self.grain == "year":
+            january = Period("month", self.start)
+            return tuple(january.shift(month).key(event) for month in range(12))
+        return (self.key(event),)
+
+
+@lru_cache(maxsize=4096)
+def marked_periods(hour: datetime, hourly: bool) -> tuple[Period, ...]:
+    """The stored periods that a mark made in `hour` sets: day, week, month and, if so, hour."""
+    grains: tuple[Grain, ...] = ("day", "week", "month", *(("hour",) if hourly else ()))
+    return tuple(Period.containing(grain, hour) for grain in grains)

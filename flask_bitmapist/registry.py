@@ -1,0 +1,146 @@
+"""The events that the application has marked: their kind of ids, their first day, their names.
+
+Kept in Redis beside the bitmaps, so that every process agrees; known events are remembered in the
+process and cost nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+from .periods import KEY_PREFIX, Period, unique_key
+
+logger = logging.getLogger("flask_bitmapist")
+
+KINDS = "flask_bitmapist:events"
+FIRST_DAYS = "flask_bitmapist:first_days"
+CALENDAR = "flask_bitmapist:timezone"
+
+PLAIN = "plain"
+MAPPED = "mapped"
+#: bitmapist's first release: no bitmap of it is older.
+_EARLIEST = Period("month", datetime(2012, 1, 1))
+#: How long the names found by a SCAN are trusted, in seconds.
+_SCAN_AGE = 10.0
+
+
+def mapped_kind(space: str) -> str:
+    """The kind of an event whose ids are mapped in `space` ('' is the users' own)."""
+    return f"{MAPPED}:{space}" if space else MAPPED
+
+
+def text(value: Any) -> str:
+    """A reply as text, whether the client decodes replies or not."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+class Registry:
+    """One application's view of the events on its server."""
+
+    def __init__(self, calendar: str) -> None:
+        """:param calendar: name of the time zone in which this application's days begin."""
+        self._calendar = calendar
+        self._kinds: dict[str, str] = {}
+        self._first_days: dict[str, date] = {}
+        self._scanned: tuple[float, frozenset[str]] | None = None
+
+    def known_kind(self, event: str) -> str | None:
+        """The kind of `event`, as far as this process knows. No I/O."""
+        return self._kinds.get(event)
+
+    def admit(self, client: Any, wanted: Mapping[str, str], today: datetime) -> dict[str, str]:
+        """The kind of every event in `wanted` (event -> kind), registering those never seen.
+
+        The first registration settles an event's kind for every process, unless bitmaps written
+        before us stand under its name: then it is plain, as bitmapist knows no other.
+        """
+        strangers = [event for event in wanted if event not in self._kinds]
+        if strangers:
+            found = dict(zip(strangers, client.hmget(KINDS, strangers), strict=True))
+            new = [event for event, kind in found.items() if kind is None]
+            if new:
+                found |= self._register(client, {event: wanted[event] for event in new}, today)
+            self._kinds |= {event: text(kind) for event, kind in found.items()}
+        return {event: self._kinds[event] for event in wanted}
+
+    def _register(self, client: Any, wanted: Mapping[str, str], today: datetime) -> dict[str, Any]:
+        older = self._first_months(client, wanted, today)
+        pipe = client.pipeline(transaction=False)
+        for event, kind in wanted.items():
+            pipe.hsetnx(KINDS, event, PLAIN if event in older else kind)
+            first = older.get(event)
+            if first is not None:
+                pipe.zadd(FIRST_DAYS, {event: first.toordinal()}, lt=True)
+        pipe.set(CALENDAR, self._calendar, nx=True)
+        pipe.get(CALENDAR)
+        pipe.hmget(KINDS, list(wanted))
+        *_, calendar, kinds = pipe.execute()
+        if text(calendar) != self._calendar:
+            logger.warning(
+                "BITMAPIST_TIMEZONE is %s, but this server's days were recorded in %s: "
+                "periods at the seam will disagree",
+                self._calendar,
+                text(calendar),
+            )
+        return dict(zip(wanted, kinds, strict=True))
+
+    @staticmethod
+    def _first_months(
+        client: Any, events: Iterable[str], today: datetime
+    ) -> dict[str, date | None]:
+        """The events that have bitmaps already, with the first day of their first month."""
+        last = Period.containing("month", today).shift(1)
+        months = list(_EARLIEST.until(last))
+        names = list(events)
+        pipe = client.pipeline(transaction=False)
+        for event in names:
+            for month in months:
+                pipe.exists(month.key(event))
+            pipe.exists(unique_key(event))
+        replies = iter(pipe.execute())
+        older: dict[str, date | None] = {}
+        for event in names:
+            held = [month.start.date() for month in months if next(replies)]
+            flag = next(replies)
+            if held or flag:
+                older[event] = held[0] if held else None
+        return older
+
+    def note_days(self, pipe: Any, days: Mapping[str, date]) -> None:
+        """Queue on `pipe` the first days in `days` (event -> day) that are earlier than known."""
+        for event, day in days.items():
+            if event not in self._first_days or day < self._first_days[event]:
+                pipe.zadd(FIRST_DAYS, {event: day.toordinal()}, lt=True)
+
+    def remember_days(self, days: Mapping[str, date]) -> None:
+        """The server has taken `days`: do not send them again."""
+        for event, day in days.items():
+            self._first_days[event] = min(day, self._first_days.get(event, day))
+
+    def first_day(self, client: Any, event: str) -> date | None:
+        """The first day on which `event` was marked; None if it never was."""
+        ordinal = client.zscore(FIRST_DAYS, event)
+        return None if ordinal is None else date.fromordinal(int(ordinal))
+
+    def names(self, client: Any) -> list[str]:
+        """Every event's name, sorted: the registered ones and those that a SCAN finds."""
+        registered = {text(name) for name in client.hkeys(KINDS)}
+        return sorted(registered | self._scan(client))
+
+    def _scan(self, client: Any) -> frozenset[str]:
+        if self._scanned is None or time.monotonic() - self._scanned[0] > _SCAN_AGE:
+            keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000)
+            names = (text(key)[len(KEY_PREFIX) :].rpartition("_")[0] for key in keys)
+            found = frozenset(name for name in names if name and not name.startswith("bitop_"))
+            self._scanned = (time.monotonic(), found)
+        return self._scanned[1]
+
+    def forget_known(self) -> None:
+        """Drop what the process remembers: the server may have come back with other data."""
+        self._kinds.clear()
+        self._first_days.clear()
+        self._scanned = None

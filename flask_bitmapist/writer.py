@@ -1,0 +1,220 @@
+"""Settled marks -> bits: grouping by key, BITFIELD batches, as few round trips as there can be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta, tzinfo
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+import redis
+
+from .ids import IdMap
+from .periods import Grain, Period, marked_periods, unique_key
+from .registry import PLAIN, Registry, mapped_kind
+
+logger = logging.getLogger("flask_bitmapist")
+
+#: Subcommands of one BITFIELD: more block the server for longer without being faster.
+_BITS_PER_COMMAND = 1_000
+#: Bits of one round trip: about 50 ms of the server's time.
+_BITS_PER_TRIP = 20_000
+#: A batch with more marks than this may take longer than a request can wait for one reply.
+_BULK = 1_000
+
+#: Errors that say 'not now' rather than 'never': the mark is taken once the server is well.
+_PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+_PASSING_CODES = ("MISCONF", "OOM", "BUSY", "NOREPLICAS")
+
+
+class SettledMark(NamedTuple):
+    """A mark that can be delivered as it is, now or from the spool: checked, dated, normalised."""
+
+    event: str
+    id: int | str  # the offset of a plain id, or the text of a mapped one
+    value: bool
+    hour: datetime | None  # naive local hour; None: the undated bitmap alone
+    hourly: bool
+    unique: bool
+    space: str  # the id map of a textual id; '' is the users' own
+
+    @property
+    def kind(self) -> str:
+        """The registry's name for ids of this kind."""
+        return PLAIN if isinstance(self.id, int) else mapped_kind(self.space)
+
+
+def mismatch(event: str, given: str, registered: str) -> str:
+    """Why a mark with ids of kind `given` cannot go to an event of kind `registered`."""
+    return (
+        f"the event {event!r} has {registered} ids, and this one is {given}: two ids would share "
+        "a bit. Give the events separate names, or set BITMAPIST_ID_MAP='always' before the first "
+        "mark if ints and texts are to be mixed"
+    )
+
+
+class Writer:
+    """Writes batches of settled marks to one server."""
+
+    def __init__(
+        self,
+        quick: Any,
+        patient: Any,
+        *,
+        registry: Registry,
+        id_map: IdMap,
+        clock: Callable[[], datetime],
+        zone: tzinfo,
+        max_id: int,
+        ttl: Mapping[Grain, timedelta],
+    ) -> None:
+        """
+        :param quick: redis client whose timeout a request can afford.
+        :param patient: redis client for bulk writes.
+        :param clock: the naive local time of the calendar `zone`.
+        :param max_id: largest offset that is written.
+        :param ttl: how long after its end a period's bitmap is kept, by grain.
+        """
+        self._quick = quick
+        self._patient = patient
+        self._registry = registry
+        self._id_map = id_map
+        self._clock = clock
+        self._zone = zone
+        self._max_id = max_id
+        self._ttl = ttl
+        self._complaints: set[str] = set()
+        #: Marks refused for good (by the server, the registry or the limit) in this process.
+        self.refused = 0
+
+    def write(self, marks: Sequence[SettledMark]) -> None:
+        """Set or clear the bits of `marks`; of two on one bit the later wins.
+
+        :raises redis.RedisError: if the server does not answer or cannot write now. Some bits may
+            be set then; writing the same marks again is harmless.
+        """
+        if not marks:
+            return
+        client = self._quick if len(marks) <= _BULK else self._patient
+        admitted = self._admitted(client, marks)
+        days = _days(admitted)
+        trip = client.pipeline(transaction=False)
+        queued = 0
+        for key, bits in self._bitmaps(client, admitted).items():
+            for slice_ in _slices(bits):
+                _queue_bits(trip, key.name, slice_)
+                queued += len(slice_)
+                if queued >= _BITS_PER_TRIP:
+                    self._execute(trip)
+                    queued = 0
+            if key.period is not None and key.period.grain in self._ttl:
+                end = key.period.end.replace(tzinfo=self._zone)
+                trip.expireat(key.name, end + self._ttl[key.period.grain])
+        self._registry.note_days(trip, days)
+        self._execute(trip)
+        self._registry.remember_days(days)
+
+    def forget_known(self) -> None:
+        """The server may have come back with other data: ask it anew."""
+        self._registry.forget_known()
+        self._id_map.forget_known()
+
+    def _admitted(self, client: Any, marks: Sequence[SettledMark]) -> list[SettledMark]:
+        wanted: dict[str, str] = {}
+        for mark in marks:
+            wanted.setdefault(mark.event, mark.kind)
+        kinds = self._registry.admit(client, wanted, self._clock())
+        admitted = []
+        for mark in marks:
+            if mark.kind == kinds[mark.event]:
+                admitted.append(mark)
+            else:
+                self._refuse(mismatch(mark.event, mark.kind, kinds[mark.event]))
+        return admitted
+
+    def _bitmaps(self, client: Any, marks: Sequence[SettledMark]) -> dict[_Key, dict[int, bool]]:
+        """The bits to write: key -> {offset: value}."""
+        mapped = self._offsets(client, marks)
+        bitmaps: dict[_Key, dict[int, bool]] = {}
+        for mark in marks:
+            offset = mark.id if isinstance(mark.id, int) else mapped[mark.space, mark.id]
+            if offset > self._max_id:
+                self._refuse(f"{mark.event!r}: the offset of an id is above BITMAPIST_MAX_ID")
+                continue
+            for key in _keys(mark.event, mark.hour, mark.hourly, mark.unique):
+                bitmaps.setdefault(key, {})[offset] = mark.value
+        return bitmaps
+
+    def _offsets(self, client: Any, marks: Sequence[SettledMark]) -> dict[tuple[str, str], int]:
+        by_space: dict[str, list[str]] = {}
+        for mark in marks:
+            if isinstance(mark.id, str):
+                by_space.setdefault(mark.space, []).append(mark.id)
+        return {
+            (space, id_): offset
+            for space, ids in by_space.items()
+            for id_, offset in self._id_map.offsets(client, space, ids).items()
+        }
+
+    def _execute(self, trip: Any) -> None:
+        for reply in trip.execute(raise_on_error=False):
+            if isinstance(reply, _PASSING) or (
+                isinstance(reply, Exception) and str(reply).startswith(_PASSING_CODES)
+            ):
+                raise reply
+            if isinstance(reply, Exception):
+                self._refuse(str(reply))
+
+    def _refuse(self, reason: str) -> None:
+        self.refused += 1
+        if reason not in self._complaints and len(self._complaints) < 1_000:
+            self._complaints.add(reason)
+            logger.error("a mark was refused: %s", reason)
+
+
+class _Key(NamedTuple):
+    name: str
+    period: Period | None  # None: undated
+
+
+@lru_cache(maxsize=4096)
+def _keys(event: str, hour: datetime | None, hourly: bool, unique: bool) -> tuple[_Key, ...]:
+    undated = (_Key(unique_key(event), None),) if unique or hour is None else ()
+    dated = marked_periods(hour, hourly) if hour is not None else ()
+    return (*(_Key(period.key(event), period) for period in dated), *undated)
+
+
+def _days(marks: Sequence[SettledMark]) -> dict[str, date]:
+    """The earliest day on which each event is marked."""
+    days: dict[str, date] = {}
+    for mark in marks:
+        if mark.value and mark.hour is not None:
+            day = mark.hour.date()
+            days[mark.event] = min(day, days.get(mark.event, day))
+    return days
+
+
+def _slices(bits: Mapping[int, bool]) -> Iterator[list[tuple[int, bool]]]:
+    items = iter(bits.items())
+    while slice_ := list(islice(items, _BITS_PER_COMMAND)):
+        yield slice_
+
+
+def _queue_bits(trip: Any, key: str, bits: Sequence[tuple[int, bool]]) -> None:
+    if len(bits) == 1:
+        trip.setbit(key, bits[0][0], int(bits[0][1]))
+        return
+    arguments: list[object] = []
+    for offset, value in bits:
+        arguments += ("SET", "u1", offset, int(value))
+    trip.execute_command("BITFIELD", key, *arguments)

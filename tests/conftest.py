@@ -1,0 +1,83 @@
+"""One real Valkey for the run, a fresh database of it for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import bitmapist
+import pytest
+import redis as redis_py
+from flask import Flask
+from flask.testing import FlaskClient
+
+from flask_bitmapist import FlaskBitmapist, embedded
+from flask_bitmapist.marking import Tracker
+
+DATABASES = 16  # the server's default
+
+
+class Server:
+    """The run's server: a Unix socket that `redis.from_url` understands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.keeper = embedded.connect(folder)
+        self.keeper.ping()
+        self.socket = self.keeper.connection_pool.connection_kwargs["path"]
+        self._databases = itertools.cycle(range(DATABASES))
+
+    def fresh_database(self) -> str:
+        """The URL of an empty database; up to 16 of them can be in use at once."""
+        url = f"unix://{self.socket}?db={next(self._databases)}"
+        with redis_py.Redis.from_url(url) as client:
+            client.flushdb()
+        return url
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("valkey"))
+    yield server
+    server.keeper.close()
+
+
+@pytest.fixture
+def redis_url(server: Server) -> str:
+    return server.fresh_database()
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[redis_py.Redis]:
+    with redis_py.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def app(redis_url: str, tmp_path: Path) -> Flask:
+    app = Flask("testapp", instance_path=str(tmp_path / "instance"))
+    app.config.update(TESTING=True, SECRET_KEY="test", BITMAPIST_REDIS_URL=redis_url)
+    FlaskBitmapist(app)
+    return app
+
+
+@pytest.fixture
+def bitmapist_extension(app: Flask) -> FlaskBitmapist:
+    return app.extensions["bitmapist"]
+
+
+@pytest.fixture
+def tracker(app: Flask, bitmapist_extension: FlaskBitmapist) -> Tracker:
+    return bitmapist_extension.tracker_of(app)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(autouse=True)
+def _no_app_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what `init_app` leaves in the process: bitmapist's systems and the latest tracker."""
+    monkeypatch.setattr(bitmapist, "SYSTEMS", dict(bitmapist.SYSTEMS))
+    monkeypatch.setattr("flask_bitmapist.marking._Latest.tracker", None)

@@ -1,0 +1,170 @@
+"""Bitmaps agree with Python's sets, with Redis and with bitmapist; reading takes one round trip."""
+
+import bitmapist
+import numpy as np
+import pytest
+import redis as redis_py
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_bitmapist.analytics.bitmaps import EMPTY, Bitmap, counts, fetch, union
+
+offset_sets = st.frozensets(st.integers(0, 300))
+
+
+def redis_bytes(offsets: frozenset[int]) -> bytes:
+    """What SETBIT leaves behind: a string as long as the largest offset needs."""
+    value = bytearray(max(offsets, default=-1) // 8 + 1)
+    for offset in offsets:
+        value[offset // 8] |= 128 >> offset % 8
+    return bytes(value)
+
+
+def bitmap(offsets: frozenset[int]) -> Bitmap:
+    return Bitmap.from_bytes(redis_bytes(offsets))
+
+
+@given(offset_sets, offset_sets)
+def test_bitmaps_combine_as_sets_do_whatever_their_lengths(left, right):
+    for combined, expected in (
+        (bitmap(left) & bitmap(right), left & right),
+        (bitmap(left) | bitmap(right), left | right),
+        (bitmap(left) - bitmap(right), left - right),
+        (bitmap(left) ^ bitmap(right), left ^ right),
+    ):
+        assert combined.ids().tolist() == sorted(expected)
+        assert len(combined) == len(expected)
+        assert bool(combined) == bool(expected)
+        assert combined == bitmap(expected)
+    assert (bitmap(left) == bitmap(right)) == (left == right)
+
+
+@given(offset_sets, st.integers(-20, 400))
+def test_a_bitmap_contains_its_offsets_and_no_others(offsets, asked):
+    assert (asked in bitmap(offsets)) == (asked in offsets)
+
+
+@given(st.lists(offset_sets, max_size=5))
+def test_a_union_holds_what_any_of_its_bitmaps_holds(sets):
+    assert union(map(bitmap, sets)).ids().tolist() == sorted(frozenset().union(*sets))
+
+
+@given(st.binary(max_size=40))
+def test_every_string_that_redis_may_hold_is_a_bitmap(value):
+    offsets = [i for i in range(8 * len(value)) if value[i // 8] & (128 >> i % 8)]
+    assert Bitmap.from_bytes(value).ids().tolist() == offsets
+
+
+def test_combining_leaves_the_operands_as_they_were():
+    left, right = bitmap(frozenset({1, 200})), bitmap(frozenset({1, 2}))
+    left &= right  # a new value under an old name
+    assert right.ids().tolist() == [1, 2]
+    assert left.ids().tolist() == [1]
+
+
+def test_the_words_of_a_bitmap_cannot_be_written():
+    with pytest.raises(ValueError, match="read-only"):
+        (bitmap(frozenset({1})) | EMPTY).words[0] = 0
+
+
+def test_a_bitmap_is_no_key_and_no_set():
+    assert bitmap(frozenset({1})) != {1}
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(EMPTY)
+
+
+def test_a_bitmap_prints_its_size_and_not_its_bits():
+    assert repr(bitmap(frozenset({1, 70}))) == "<Bitmap of 2 in 16 bytes>"
+
+
+def test_ids_are_an_array_in_ascending_order():
+    ids = bitmap(frozenset({64, 3, 0})).ids()
+    assert isinstance(ids, np.ndarray)
+    assert ids.tolist() == [0, 3, 64]
+    assert EMPTY.ids().size == 0
+
+
+def test_fetched_bits_are_those_that_redis_set(redis):
+    for offset in (0, 7, 8, 63, 64, 1000):
+        redis.setbit("bits", offset, 1)
+    fetched = fetch(redis, ["bits", "missing"])
+    assert fetched["bits"].ids().tolist() == [0, 7, 8, 63, 64, 1000]
+    assert fetched["missing"] == EMPTY
+
+
+def test_fetched_bits_are_those_that_bitmapist_reads(redis, app):
+    with app.app_context():
+        for user in (1, 2, 9, 512):
+            bitmapist.mark_event("song:played", user, system="default")
+        collection = bitmapist.DayEvents("song:played")
+        fetched = fetch(redis, [collection.redis_key])[collection.redis_key]
+        assert fetched.ids().tolist() == list(collection)
+        assert len(fetched) == len(collection)
+        assert all((user in fetched) == (user in collection) for user in range(600))
+
+
+def test_combinations_agree_with_the_operations_of_bitmapist(redis, app):
+    with app.app_context():
+        for user in (1, 2, 300):
+            bitmapist.mark_unique("left", user)
+        for user in (2, 3):
+            bitmapist.mark_unique("right", user)
+        left, right = bitmapist.UniqueEvents("left"), bitmapist.UniqueEvents("right")
+        ours = fetch(redis, [left.redis_key, right.redis_key])
+        mine, other = ours[left.redis_key], ours[right.redis_key]
+        assert (mine & other).ids().tolist() == list(left & right)
+        assert (mine | other).ids().tolist() == list(left | right)
+        assert (mine ^ other).ids().tolist() == list(left ^ right)
+        bitmapist.delete_runtime_bitop_keys()
+
+
+def test_counts_are_those_of_the_bitmaps(redis):
+    for offset in (5, 6, 99):
+        redis.setbit("bits", offset, 1)
+    assert counts(redis, ["bits", "missing"]) == {"bits": 3, "missing": 0}
+
+
+class CountingRedis(redis_py.Redis):
+    """Counts its round trips: commands sent by themselves, and pipelines."""
+
+    round_trips = 0
+
+    def execute_command(self, *args, **options):
+        self.round_trips += 1
+        return super().execute_command(*args, **options)
+
+    def pipeline(self, *args, **options):
+        self.round_trips += 1
+        return super().pipeline(*args, **options)
+
+
+@pytest.mark.parametrize("read", [fetch, counts])
+def test_reading_asks_for_every_key_once_and_in_one_round_trip(redis, redis_url, read):
+    counting = CountingRedis.from_url(redis_url)
+    redis.config_resetstat()
+    found = read(counting, (key for key in ["a", "b", "a", "c", "b"]))
+    assert list(found) == ["a", "b", "c"]
+    assert counting.round_trips == 1
+    command = "cmdstat_get" if read is fetch else "cmdstat_bitcount"
+    assert redis.info("commandstats")[command]["calls"] == 3
+    counting.close()
+
+
+@pytest.mark.parametrize("read", [fetch, counts])
+def test_reading_nothing_asks_nobody(read):
+    nobody = redis_py.Redis(host="nowhere.invalid")
+    assert read(nobody, []) == {}
+
+
+def test_a_client_that_decodes_replies_still_reads_bitmaps(redis, redis_url):
+    redis.setbit("bits", 0, 1)  # the byte 0x80 is no UTF-8
+    decoding = redis_py.Redis.from_url(redis_url, decode_responses=True)
+    assert fetch(decoding, ["bits"])["bits"].ids().tolist() == [0]
+    assert counts(decoding, ["bits"]) == {"bits": 1}
+    decoding.close()
+
+
+def test_a_key_that_holds_no_string_is_an_error(redis):
+    redis.hset("hash", "field", "value")
+    with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
+        fetch(redis, ["hash"])

@@ -1,0 +1,433 @@
+"""get_event_data, chain_events and get_cohort: 0.1.2's functions, its right numbers, no writes."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import bitmapist
+import pytest
+import redis as redis_py
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bitmapist import (
+    FlaskBitmapist,
+    chain_events,
+    get_cohort,
+    get_event_data,
+    mark_event,
+)
+from flask_bitmapist.analytics.cohort_table import Cell, cohort_table
+
+NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
+TODAY = NOW.date()
+
+with_fixtures = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture(autouse=True)
+def at_now(app, tracker):
+    with app.app_context(), tracker.at(NOW):
+        yield
+
+
+@pytest.fixture
+def second_system(server, monkeypatch):
+    """The name of another system of bitmapist: another database of the run's server."""
+    with redis_py.Redis.from_url(server.fresh_database()) as client:
+        monkeypatch.setitem(bitmapist.SYSTEMS, "second", client)
+        yield "second"
+
+
+def mark_all(marks):
+    """Mark {(event, day): users}."""
+    for (event, day), users in marks.items():
+        mark_event(event, list(users), now=day)
+
+
+def days_ago(days):
+    return TODAY - timedelta(days=days)
+
+
+# get_cohort
+
+
+@pytest.fixture
+def signups():
+    mark_all(
+        {
+            ("signup", days_ago(3)): {1, 2, 3},
+            ("signup", days_ago(1)): {4, 5},
+            ("signup", days_ago(0)): {6},
+            ("visit", days_ago(3)): {1, 9},
+            ("visit", days_ago(2)): {1, 2, 9},
+            ("visit", days_ago(1)): {2},
+            ("visit", days_ago(0)): {1, 4},
+        }
+    )
+
+
+def test_a_cohort_counts_each_user_at_the_first_return(signups):
+    cohort, _, totals = get_cohort("signup", "visit", num_rows=4, num_cols=4)
+    assert cohort == [
+        [1, 1, 0, 0],
+        [None, None, None, None],  # nobody signed up
+        [0, 1, None, None],  # the day after tomorrow is still to come
+        [0, None, None, None],
+    ]
+    assert totals == [3, 0, 2, 1]
+
+
+def test_a_cohort_with_replacement_counts_every_return(signups):
+    cohort, _, totals = get_cohort("signup", "visit", num_rows=4, num_cols=4, with_replacement=True)
+    assert cohort[0] == [1, 2, 1, 1]
+    assert totals == [3, 0, 2, 1]
+
+
+def test_columns_beyond_the_rows_are_future(signups):
+    cohort, dates, totals = get_cohort("signup", "visit", num_rows=2, num_cols=5)
+    assert cohort == [[0, 1, None, None, None], [0, None, None, None, None]]
+    assert len(dates) == len(totals) == 2
+
+
+def test_additional_events_narrow_and_widen_the_return(signups):
+    mark_event("buy", [1, 3], now=days_ago(2))
+    narrowed = get_cohort("signup", "visit", [{"name": "buy", "op": "and"}], num_rows=4, num_cols=2)
+    widened = get_cohort("signup", "visit", [{"name": "buy", "op": "or"}], num_rows=4, num_cols=2)
+    assert narrowed[0][0] == [0, 1]
+    assert widened[0][0] == [1, 2]  # 2 visited, 3 bought
+
+
+def test_rows_are_dated_as_far_back_as_periods():
+    _, dates, _ = get_cohort("signup", "visit", num_rows=3, num_cols=1)
+    assert dates == [NOW - timedelta(days=2), NOW - timedelta(days=1), NOW]
+    _, dates, _ = get_cohort("signup", "visit", time_group="weeks", num_rows=2, num_cols=1)
+    assert dates == [NOW - timedelta(days=7), NOW]
+
+
+def test_rows_of_months_are_dated_on_the_first_day(tracker):
+    with tracker.at(datetime(2026, 3, 31, 8, 15)):
+        _, dates, _ = get_cohort("signup", "visit", time_group="months", num_rows=3, num_cols=1)
+    assert dates == [datetime(2026, month, 1, 8, 15) for month in (1, 2, 3)]
+
+
+def test_rows_of_years_are_dated_in_february_where_there_is_no_leap_day(tracker):
+    with tracker.at(datetime(2024, 2, 29, 8)):
+        _, dates, _ = get_cohort("signup", "visit", time_group="years", num_rows=2, num_cols=1)
+    assert dates == [datetime(2023, 2, 28, 8), datetime(2024, 2, 29, 8)]
+
+
+def test_a_year_is_the_union_of_its_months():
+    mark_all(
+        {
+            ("signup", date(2025, 1, 1)): {1, 2},
+            ("signup", date(2025, 12, 31)): {2, 3},
+            ("visit", date(2026, 5, 5)): {2, 3},
+        }
+    )
+    cohort, _, totals = get_cohort("signup", "visit", time_group="years", num_rows=2, num_cols=2)
+    assert totals == [3, 0]
+    assert cohort == [[0, 2], [None, None]]
+
+
+@pytest.mark.parametrize("time_group", ["day", "week", "month", "year"])
+def test_a_time_group_may_be_singular(signups, time_group):
+    assert get_cohort("signup", "visit", time_group=time_group) == get_cohort(
+        "signup", "visit", time_group=time_group + "s"
+    )
+
+
+def key_of(day, time_group):
+    return {
+        "days": day,
+        "weeks": day.isocalendar()[:2],
+        "months": (day.year, day.month),
+        "years": day.year,
+    }[time_group]
+
+
+def key_before(time_group, count):
+    """The key of the period `count` before the current one."""
+    match time_group:
+        case "days":
+            return days_ago(count)
+        case "weeks":
+            return days_ago(7 * count).isocalendar()[:2]
+        case "months":
+            months = TODAY.year * 12 + TODAY.month - 1 - count
+            return (months // 12, months % 12 + 1)
+        case "years":
+            return TODAY.year - count
+
+
+def reference_chain(base, chain, users_in, period):
+    """Users of the chain: groups of OR, joined by AND."""
+    groups = [[base]]
+    for event in chain:
+        if event["op"] == "or":
+            groups[-1].append(event["name"])
+        else:
+            groups.append([event["name"]])
+    unions = [set().union(*(users_in(name, period) for name in group)) for group in groups]
+    return set.intersection(*unions)
+
+
+def reference_cohort(marks, chain, time_group, rows, columns, with_replacement):
+    def users_in(event, period):
+        return {u for e, u, day in marks if e == event and key_of(day, time_group) == period}
+
+    cohort, totals = [], []
+    for back in range(rows - 1, -1, -1):
+        members = users_in("a", key_before(time_group, back))
+        totals.append(len(members))
+        row = []
+        for k in range(columns):
+            if not totals[-1] or k > back:
+                row.append(None)
+                continue
+            hit = members & reference_chain("b", chain, users_in, key_before(time_group, back - k))
+            row.append(len(hit))
+            if not with_replacement:
+                members = members - hit
+        cohort.append(row)
+    return cohort, totals
+
+
+events = st.sampled_from("abcd")
+chains = st.lists(
+    st.fixed_dictionaries({"name": events, "op": st.sampled_from(["and", "or"])}), max_size=4
+)
+
+
+def marks_within(days):
+    return st.sets(st.tuples(events, st.integers(0, 20), st.integers(0, days)), max_size=80).map(
+        lambda drawn: {(event, user, days_ago(back)) for event, user, back in drawn}
+    )
+
+
+@with_fixtures
+@given(
+    data=st.data(),
+    time_group=st.sampled_from(["days", "weeks", "months", "years"]),
+    chain=chains,
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 7),
+    with_replacement=st.booleans(),
+)
+def test_a_cohort_equals_one_computed_with_sets(
+    redis, data, time_group, chain, rows, columns, with_replacement
+):
+    spans = {"days": 7, "weeks": 45, "months": 200, "years": 1500}
+    marks = data.draw(marks_within(spans[time_group]))
+    redis.flushdb()
+    for event, user, day in marks:
+        bitmapist.mark_event(event, user, now=datetime.combine(day, datetime.min.time(), UTC))
+    cohort, _, totals = get_cohort(
+        "a", "b", chain, time_group, rows, columns, with_replacement=with_replacement
+    )
+    expected = reference_cohort(marks, chain, time_group, rows, columns, with_replacement)
+    assert (cohort, totals) == expected
+
+
+def test_a_cohort_equals_the_one_that_bitmapist_computes(signups):
+    cohort, _, totals = get_cohort("signup", "visit", num_rows=4, num_cols=4, with_replacement=True)
+    for i in range(4):
+        members = bitmapist.DayEvents.from_date("signup", days_ago(3 - i))
+        assert totals[i] == len(members)
+        for k in range(4 - i):
+            returned = bitmapist.DayEvents.from_date("visit", days_ago(3 - i - k))
+            assert (cohort[i][k] or 0) == len(bitmapist.BitOpAnd(members, returned))
+    bitmapist.delete_runtime_bitop_keys()
+
+
+class CountingRedis(redis_py.Redis):
+    """Counts its round trips: commands sent by themselves, and pipelines."""
+
+    round_trips = 0
+
+    def execute_command(self, *args, **options):
+        self.round_trips += 1
+        return super().execute_command(*args, **options)
+
+    def pipeline(self, *args, **options):
+        self.round_trips += 1
+        return super().pipeline(*args, **options)
+
+
+@pytest.mark.parametrize("time_group", ["days", "years"])
+def test_a_cohort_takes_one_round_trip_and_no_right_to_write(redis, redis_url, time_group):
+    redis.acl_setuser("reader", True, True, keys="*", categories=["+@read", "+@connection"])
+    counting = CountingRedis.from_url(redis_url, username="reader")
+    app = Flask(__name__)
+    FlaskBitmapist(app, {"BITMAPIST_SPOOL": False}, redis_client=counting)
+    with app.app_context():
+        get_cohort("signup", "visit", [{"name": "buy", "op": "or"}], time_group, 12, 12)
+    assert counting.round_trips == 1
+    with pytest.raises(redis_py.exceptions.NoPermissionError):
+        counting.setbit("signup", 1, 1)
+    counting.close()
+
+
+def test_a_cohort_reads_another_system_of_bitmapist(second_system):
+    bitmapist.mark_event("signup", 1, second_system, NOW.replace(tzinfo=UTC))
+    bitmapist.mark_event("visit", 1, second_system, NOW.replace(tzinfo=UTC))
+    elsewhere = get_cohort("signup", "visit", num_rows=1, num_cols=1, system=second_system)
+    assert elsewhere[0] == [[1]]
+    assert get_cohort("signup", "visit", num_rows=1, num_cols=1)[0] == [[None]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_rows": 0}, "rows must be a whole number from 1 to 1000, not 0"),
+        ({"num_cols": 1001}, "columns must be a whole number from 1 to 1000, not 1001"),
+        ({"num_rows": "10"}, "rows must be a whole number from 1 to 1000, not '10'"),
+        ({"time_group": "hours"}, "unknown time group 'hours': use one of days, weeks"),
+        ({"system": "nowhere"}, "unknown system 'nowhere': bitmapist.SYSTEMS has 'default'"),
+        ({"additional_events": [{"name": "c", "op": "xor"}]}, "unknown op 'xor' of the event 'c'"),
+        ({"additional_events": [{"name": "c"}]}, "unknown op None of the event 'c'"),
+        ({"additional_events": [{"op": "or"}]}, "an event to chain needs a name"),
+    ],
+)
+def test_nonsense_is_refused_with_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        get_cohort("a", "b", **arguments)
+
+
+# get_event_data
+
+
+@pytest.mark.parametrize(
+    ("time_group", "collection", "key"),
+    [
+        ("days", bitmapist.DayEvents, "trackist_e_2026-11-23"),
+        ("day", bitmapist.DayEvents, "trackist_e_2026-11-23"),
+        ("weeks", bitmapist.WeekEvents, "trackist_e_W2026-48"),
+        ("month", bitmapist.MonthEvents, "trackist_e_2026-11"),
+    ],
+)
+def test_event_data_is_bitmapists_own_collection_of_the_current_period(time_group, collection, key):
+    mark_event("e", [3, 5])
+    found = get_event_data("e", time_group)
+    assert type(found) is collection
+    assert found.redis_key == key
+    assert list(found) == [3, 5]
+
+
+def test_event_data_of_a_year_spans_its_months():
+    mark_all({("e", date(2026, 1, 1)): {1}, ("e", date(2026, 11, 1)): {2}})
+    found = get_event_data("e", "years")
+    assert type(found) is bitmapist.YearEvents
+    assert list(found) == [1, 2]
+    found.delete()
+
+
+@pytest.mark.parametrize("day", [date(1996, 12, 30), date(1997, 1, 1), date(2027, 1, 1)])
+def test_event_data_of_a_week_at_a_turn_of_the_year_is_found_under_its_iso_year(day):
+    mark_event("e", 7, now=day)
+    assert 7 in get_event_data("e", "weeks", day)
+
+
+def test_event_data_takes_aware_moments_in_the_calendar_of_the_application(redis_url):
+    app = Flask(__name__)
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Europe/Berlin"})
+    late = datetime(2026, 6, 1, 23, 30, tzinfo=UTC)
+    with app.app_context():
+        assert get_event_data("e", "days", late).redis_key == "trackist_e_2026-6-2"
+        assert get_event_data("e", "days", late.replace(tzinfo=None)).day == 1
+
+
+def test_event_data_of_an_unknown_time_group_is_refused():
+    with pytest.raises(ValueError, match="'fortnights': use one of days, weeks, months, years"):
+        get_event_data("e", "fortnights")
+
+
+# chain_events
+
+
+@with_fixtures
+@given(
+    marks=st.sets(st.tuples(events, st.integers(0, 40)), max_size=40),
+    chain=chains,
+)
+def test_a_chain_holds_the_users_that_sets_hold(redis, marks, chain):
+    redis.flushdb()
+    for event, user in marks:
+        bitmapist.mark_event(event, user, now=NOW.replace(tzinfo=UTC))
+    given_chain = [dict(event) for event in chain]
+    found = chain_events("a", chain, NOW, "days")
+
+    def users_in(event, _):
+        return {user for name, user in marks if name == event}
+
+    assert set(found) == reference_chain("a", chain, users_in, None)
+    assert bool(found) == bool(set(found))
+    assert chain == given_chain  # 0.1.2 popped from the caller's list
+    bitmapist.delete_runtime_bitop_keys()
+
+
+def test_or_binds_to_its_direct_predecessor_only():
+    mark_all({("a", TODAY): {1, 2}, ("b", TODAY): {1}, ("c", TODAY): {2, 3}, ("d", TODAY): {2}})
+    chain = [("b", "and"), ("c", "or"), ("d", "and")]
+    found = chain_events("a", [{"name": name, "op": op} for name, op in chain], NOW, "days")
+    assert list(found) == [2]
+    bitmapist.delete_runtime_bitop_keys()
+
+
+def test_an_empty_base_is_an_empty_collection_and_still_takes_an_or():
+    mark_event("b", 4)
+    assert not chain_events("a", [], NOW, "days")
+    assert len(chain_events("a", None, NOW, "days")) == 0
+    assert list(chain_events("a", [{"name": "b", "op": "or"}], NOW, "days")) == [4]
+    bitmapist.delete_runtime_bitop_keys()
+
+
+def test_a_chain_combines_by_the_operators_of_bitmapist():
+    mark_all({("a", TODAY): {1, 2}, ("b", TODAY): {2, 3}, ("c", TODAY): {2}})
+    chained = chain_events("a", [{"name": "b", "op": "and"}], NOW, "days")
+    assert list(chained & get_event_data("c")) == [2]
+    assert list(chain_events("a", [], NOW, "days") | chained) == [1, 2]
+    bitmapist.delete_runtime_bitop_keys()
+
+
+def test_a_chain_is_right_on_another_system(second_system):
+    for event, user in (("a", 1), ("a", 2), ("b", 2)):
+        bitmapist.mark_event(event, user, second_system, NOW.replace(tzinfo=UTC))
+    found = chain_events("a", [{"name": "b", "op": "and"}], NOW, "days", second_system)
+    assert list(found) == [2]
+    bitmapist.delete_runtime_bitop_keys()
+
+
+def test_a_chain_refuses_an_unknown_op():
+    with pytest.raises(ValueError, match="unknown op 'not' of the event 'b': use 'and' or 'or'"):
+        chain_events("a", [{"name": "b", "op": "not"}], NOW, "days")
+
+
+# cohort_table
+
+
+def test_a_table_tells_complete_open_and_future_cells_apart(signups):
+    table = cohort_table("signup", "visit", "day", rows=3, columns=3)
+    assert [row.size for row in table.rows] == [0, 2, 1]
+    assert table.rows[1].cells == (
+        Cell(0, 0.0, "complete"),
+        Cell(1, 0.5, "open"),
+        Cell(None, None, "future"),
+    )
+    assert table.rows[0].cells[0] == Cell(0, None, "complete")
+
+
+def test_an_average_pools_complete_cells_and_weighs_by_people(signups):
+    table = cohort_table("signup", "visit", "day", rows=4, columns=4)
+    assert table.average == (pytest.approx(1 / 5), pytest.approx(2 / 3), pytest.approx(1 / 3), None)
+    assert table.size == 6
+    assert table.largest == pytest.approx(2 / 3)
+
+
+def test_a_table_reports_as_of_another_moment(signups):
+    table = cohort_table("signup", "visit", "day", 1, 1, now=NOW - timedelta(days=3))
+    assert table.as_of == NOW - timedelta(days=3)
+    assert [(row.start.date(), row.size) for row in table.rows] == [(days_ago(3), 3)]

@@ -1,0 +1,144 @@
+"""Every option is checked when the app is initialised, and an error names it."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import timedelta, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from flask import Flask
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.config import Settings
+
+
+def settings(**options: Any) -> Settings:
+    return Settings.from_config(options, "/srv/app/instance")
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    found = settings()
+    assert found.redis_url == "redis://localhost:6379"
+    assert (found.redis_system, found.url_prefix) == ("default", "/bitmapist")
+    assert (found.delivery, found.timeout, found.id_map) == ("immediate", 0.25, "auto")
+    assert found.spool == Path("/srv/app/instance/bitmapist-spool.sqlite3")
+    assert found.max_id == 2**27 - 1
+    assert str(found.timezone) == "UTC"
+    assert found.track_login is found.enabled is True
+    assert found.track_hourly is found.track_unique is found.disable_blueprint is False
+    assert found.ttl == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("BITMAPIST_REDIS_URL", "http://localhost"),
+        ("BITMAPIST_REDIS_URL", "localhost:6379"),
+        ("BITMAPIST_REDIS_URL", "redis://localhost:port"),
+        ("BITMAPIST_REDIS_URL", "redis://localhost/one"),
+        ("BITMAPIST_REDIS_URL", "embedded://folder"),
+        ("BITMAPIST_REDIS_URL", "unix://"),
+        ("BITMAPIST_REDIS_URL", ""),
+        ("BITMAPIST_REDIS_URL", None),
+        ("BITMAPIST_REDIS_SYSTEM", ""),
+        ("BITMAPIST_TRACK_HOURLY", "yes"),
+        ("BITMAPIST_TRACK_UNIQUE", 1),
+        ("BITMAPIST_DISABLE_BLUEPRINT", "no"),
+        ("DISABLE_BLUEPRINT", "no"),
+        ("BITMAPIST_URL_PREFIX", "bitmapist"),
+        ("BITMAPIST_URL_PREFIX", "/bitmapist/"),
+        ("BITMAPIST_TIMEZONE", "Europe/Atlantis"),
+        ("BITMAPIST_TIMEZONE", "../../etc/passwd"),
+        ("BITMAPIST_TIMEZONE", 2),
+        ("BITMAPIST_DELIVERY", "later"),
+        ("BITMAPIST_TIMEOUT", 0),
+        ("BITMAPIST_TIMEOUT", float("nan")),
+        ("BITMAPIST_TIMEOUT", "1"),
+        ("BITMAPIST_SPOOL", 3),
+        ("BITMAPIST_SPOOL", ""),
+        ("BITMAPIST_MAX_ID", 0),
+        ("BITMAPIST_MAX_ID", 2**32),
+        ("BITMAPIST_MAX_ID", 1e6),
+        ("BITMAPIST_ID_MAP", "sometimes"),
+        ("BITMAPIST_TTL", 14),
+        ("BITMAPIST_TTL", {"hours": timedelta(days=14)}),
+        ("BITMAPIST_TTL", {"year": timedelta(days=14)}),
+        ("BITMAPIST_TTL", {"hour": 14}),
+        ("BITMAPIST_TTL", {"hour": timedelta(0)}),
+        ("BITMAPIST_TRACK_LOGIN", None),
+        ("BITMAPIST_ENABLED", "off"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_its_option(option: str, value: object) -> None:
+    app = Flask(__name__)
+    app.config[option] = value
+    with pytest.raises(ValueError, match=option):
+        FlaskBitmapist(app)
+    assert "bitmapist" not in app.extensions
+
+
+@pytest.mark.parametrize(
+    ("option", "nearest"),
+    [
+        ("BITMAPIST_REDIS_URI", "BITMAPIST_REDIS_URL"),
+        ("BITMAPIST_TIME_ZONE", "BITMAPIST_TIMEZONE"),
+        ("BITMAPIST_HOURLY", "BITMAPIST_TRACK_HOURLY"),
+    ],
+)
+def test_an_unknown_option_is_a_warning_with_the_nearest_known_name(
+    option: str, nearest: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"{option}.*{nearest}"):
+        FlaskBitmapist(Flask(__name__), {option: 1})
+
+
+def test_the_passwords_of_urls_are_never_shown() -> None:
+    url = "redis://user:secret@localhost:6379/1"
+    assert "secret" not in repr(settings(BITMAPIST_REDIS_URL=url))
+    for wrong in ("redis://user:secret@localhost:port", "http://user:secret@localhost"):
+        with pytest.raises(ValueError, match="BITMAPIST_REDIS_URL") as caught:
+            settings(BITMAPIST_REDIS_URL=wrong)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["DISABLE_BLUEPRINT", "BITMAPIST_DISABLE_BLUEPRINT"])
+def test_both_names_disable_the_blueprint(option: str) -> None:
+    assert settings(**{option: True}).disable_blueprint is True
+
+
+def test_the_prefixed_name_of_disable_blueprint_wins() -> None:
+    found = settings(DISABLE_BLUEPRINT=True, BITMAPIST_DISABLE_BLUEPRINT=False)
+    assert found.disable_blueprint is False
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", ZoneInfo("Europe/Berlin")])
+def test_a_timezone_is_a_name_or_a_tzinfo(zone: str | tzinfo) -> None:
+    assert settings(BITMAPIST_TIMEZONE=zone).timezone == ZoneInfo("Europe/Berlin")
+
+
+def test_the_spool_can_be_moved_or_switched_off() -> None:
+    assert settings(BITMAPIST_SPOOL="/var/spool/marks").spool == Path("/var/spool/marks")
+    assert settings(BITMAPIST_SPOOL=False).spool is None
+
+
+def test_other_extensions_options_are_none_of_ours() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert settings(SECRET_KEY="x", SQLALCHEMY_DATABASE_URI="sqlite://") == settings()
+
+
+def test_config_of_the_extension_overrides_that_of_the_app(redis_url: str) -> None:
+    app = Flask(__name__)
+    app.config.update(BITMAPIST_TRACK_HOURLY=False, BITMAPIST_REDIS_URL="redis://nowhere")
+    options = {"BITMAPIST_TRACK_HOURLY": True, "BITMAPIST_REDIS_URL": redis_url}
+    extension = FlaskBitmapist(app, options)
+    assert extension.TRACK_HOURLY is True
+    assert extension.redis_url == redis_url
+
+
+def test_config_that_is_no_mapping_is_an_error() -> None:
+    with pytest.raises(ValueError, match="config must be a mapping"):
+        FlaskBitmapist(Flask(__name__), ["BITMAPIST_TRACK_HOURLY"])  # type: ignore[arg-type]

@@ -1,0 +1,198 @@
+"""Several apps in one process, contexts, 0.1.2's surface."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from datetime import datetime
+from typing import Any
+
+import bitmapist
+import pytest
+import redis as redis_py
+from flask import Flask
+
+from flask_bitmapist import DayEvents, FlaskBitmapist, MonthEvents, YearEvents, mark, mark_event
+from flask_bitmapist.marking import Tracker
+
+NOON = datetime(2026, 3, 14, 12, 30)
+
+
+@pytest.fixture
+def two_apps(server: Any) -> tuple[Flask, Flask]:
+    """Two apps of one extension object, each with a server of its own."""
+    extension = FlaskBitmapist()
+    apps = Flask("one"), Flask("two")
+    for app in apps:
+        app.config["BITMAPIST_REDIS_URL"] = server.fresh_database()
+        extension.init_app(app)
+    return apps
+
+
+def test_before_any_init_app_a_mark_is_an_error_that_says_so() -> None:
+    with pytest.raises(RuntimeError, match="not initialised: call FlaskBitmapist"):
+        mark_event("e", 1)
+    with pytest.raises(RuntimeError, match="not initialised"):
+        _ = FlaskBitmapist().tracker
+
+
+def test_an_app_without_the_extension_never_marks_on_anothers_server(
+    app: Flask, redis: redis_py.Redis
+) -> None:
+    with Flask("other").app_context(), pytest.raises(RuntimeError, match="'other'"):
+        mark_event("e", 1)
+    assert redis.keys("*") == []
+
+
+def test_the_extension_is_found_in_the_app(app: Flask) -> None:
+    assert isinstance(app.extensions["bitmapist"], FlaskBitmapist)
+
+
+def test_each_app_marks_on_its_own_server(two_apps: tuple[Flask, Flask]) -> None:
+    for id_, app in enumerate(two_apps):
+        with app.app_context():
+            mark_event("e", id_, now=NOON)
+    for id_, app in enumerate(two_apps):
+        with app.app_context():
+            assert list(DayEvents("e", 2026, 3, 14)) == [id_]
+
+
+def test_bitmapists_own_functions_and_operators_follow_the_app(
+    two_apps: tuple[Flask, Flask],
+) -> None:
+    for id_, app in enumerate(two_apps):
+        with app.app_context():
+            bitmapist.mark_event("theirs", id_, now=NOON)
+            bitmapist.mark_event("also", id_, now=NOON)
+            bitmapist.mark_event("also", 9, now=NOON)
+    for id_, app in enumerate(two_apps):
+        with app.app_context():
+            assert list(DayEvents("theirs", 2026, 3, 14) & DayEvents("also", 2026, 3, 14)) == [id_]
+            assert list(YearEvents("also", 2026)) == [id_, 9]
+            assert bitmapist.get_event_names() == bitmapist.get_event_names("default")
+
+
+def test_outside_a_context_the_app_initialised_last_is_marked(
+    two_apps: tuple[Flask, Flask],
+) -> None:
+    mark_event("e", 5, now=NOON)
+    one, two = two_apps
+    with one.app_context():
+        assert list(DayEvents("e", 2026, 3, 14)) == []
+    with two.app_context():
+        assert list(DayEvents("e", 2026, 3, 14)) == [5]
+
+
+def test_threads_outside_a_context_mark_the_app_initialised_last(app: Flask) -> None:
+    thread = threading.Thread(target=mark_event, args=("e", 5), kwargs={"now": NOON})
+    thread.start()
+    thread.join()
+    assert list(DayEvents("e", 2026, 3, 14)) == [5]
+
+
+def test_a_second_init_app_of_the_same_app_is_harmless(app: Flask) -> None:
+    extension = app.extensions["bitmapist"]
+    mark_event("e", 1, now=NOON)
+    extension.init_app(app)
+    mark_event("e", 2, now=NOON)
+    with app.app_context():
+        mark_event("e", 3, now=NOON)
+    assert list(DayEvents("e", 2026, 3, 14)) == [1, 2, 3]
+    assert app.test_client().get("/bitmapist/").status_code == 200
+
+
+def test_a_second_extension_on_the_same_app_takes_over(app: Flask, server: Any) -> None:
+    with app.test_client() as client:
+        client.get("/bitmapist/")  # after the first request no blueprint could be added
+    elsewhere = server.fresh_database()
+    extension = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": elsewhere})
+    with app.app_context():
+        mark_event("e", 2, now=NOON)
+    with redis_py.Redis.from_url(elsewhere) as client:
+        assert client.getbit("trackist_e_2026-3-14", 2)
+    assert app.extensions["bitmapist"] is extension
+
+
+def test_apps_are_collected_when_they_are_dropped(server: Any) -> None:
+    app = Flask("short-lived")
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": server.fresh_database()})
+    reference = weakref.ref(app)
+    del app
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_client_can_be_given(redis: redis_py.Redis) -> None:
+    extension = FlaskBitmapist(Flask(__name__), redis_client=redis)
+    mark_event("e", 1, now=NOON)
+    assert extension.tracker.redis is redis
+    assert redis.getbit("trackist_e_2026-3-14", 1)
+
+
+def test_a_client_that_decodes_replies_can_be_given(redis_url: str) -> None:
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
+        tracker = FlaskBitmapist(Flask(__name__), redis_client=client).tracker
+        for _ in range(2):
+            tracker.record([("e", "a", True, True, NOON), ("f", 1, True, True, NOON)])
+            tracker._registry.forget_known()
+            tracker._id_map.forget_known()
+        assert tracker.event_names() == ["e", "f"]
+        assert client.bitcount("trackist_e_2026-3-14") == 1
+
+
+def test_init_app_connects_to_nothing() -> None:
+    FlaskBitmapist(Flask(__name__), {"BITMAPIST_REDIS_URL": "redis://192.0.2.1:6379"})
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_credentials_and_database_of_the_url_are_honoured(scheme: str) -> None:
+    place = "/run/valkey.sock?db=3" if scheme == "unix" else "example.org:6380/3"
+    options = {"BITMAPIST_REDIS_URL": f"{scheme}://me:secret@{place}", "BITMAPIST_TIMEOUT": 0.5}
+    tracker = FlaskBitmapist(Flask(__name__), options).tracker
+    connection = tracker.redis.connection_pool.connection_kwargs
+    assert (connection["username"], connection["password"]) == ("me", "secret")
+    assert connection["db"] == 3
+    assert connection["socket_connect_timeout"] == 0.5
+
+
+class TestSurfaceOf012:
+    """What flask-bitmapist 0.1.2 offered."""
+
+    def test_attributes(self, app: Flask, redis_url: str, tracker: Tracker) -> None:
+        extension = app.extensions["bitmapist"]
+        assert extension.redis_url == redis_url
+        assert "default" in extension.SYSTEMS
+        assert extension.SYSTEMS["default"].ping()
+        assert extension.TRACK_HOURLY is False
+
+    def test_endpoints(self, app: Flask) -> None:
+        with app.test_request_context():
+            from flask import url_for
+
+            assert url_for("bitmapist.index") == "/bitmapist/"
+            assert url_for("bitmapist.cohort") == "/bitmapist/cohort"
+
+    def test_the_blueprint_moves_and_disappears(self, redis_url: str) -> None:
+        url = {"BITMAPIST_REDIS_URL": redis_url}
+        moved, without = Flask("moved"), Flask("without")
+        FlaskBitmapist(moved, {**url, "BITMAPIST_URL_PREFIX": "/admin/analytics"})
+        FlaskBitmapist(without, {**url, "DISABLE_BLUEPRINT": True})
+        moved.testing = without.testing = True
+        assert moved.test_client().get("/admin/analytics/").status_code == 200
+        assert without.test_client().get("/bitmapist/").status_code == 404
+
+    def test_a_named_system(self, redis_url: str) -> None:
+        options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_REDIS_SYSTEM": "stats"}
+        FlaskBitmapist(Flask(__name__), options)
+        mark_event("e", 1, now=NOON)
+        assert list(MonthEvents("e", 2026, 3, system="stats")) == [1]
+
+    def test_the_decorator_takes_bitmapists_arguments(self, app: Flask) -> None:
+        @mark("e", 1, "default", NOON, False)
+        def visited() -> str:
+            return ""
+
+        with app.app_context():
+            visited()
+            assert list(DayEvents("e", 2026, 3, 14)) == [1]

@@ -1,0 +1,230 @@
+"""The normal form of ids, and the map from ids to offsets."""
+
+from __future__ import annotations
+
+import enum
+import multiprocessing
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+import redis as redis_py
+from flask import Flask
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event
+from flask_bitmapist.ids import IdMap, TextKey, UnusableIdError, normal_form
+from flask_bitmapist.marking import Tracker
+
+
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+@pytest.mark.parametrize(
+    ("identifier", "form"),
+    [
+        (7, 7),
+        (0, 0),
+        (np.int64(7), 7),
+        (Number.SEVEN, 7),
+        ("7", 7),
+        ("0", 0),
+        ("007", "007"),
+        ("+7", "+7"),
+        (" 7", " 7"),
+        ("\u0667", "\u0667"),  # a digit seven, but not an ASCII one
+        ("7.0", "7.0"),
+        ("alice", "alice"),
+        (TextKey("7"), "7"),
+        (UUID("12345678-1234-5678-1234-567812345678"), "12345678-1234-5678-1234-567812345678"),
+        (("7",), 7),
+        ((7, "de"), "7:de"),
+        (("a:b", "c"), "a\\:b:c"),
+        (("a", "b:c"), "a:b\\:c"),
+        ((UUID(int=1), 2), f"{UUID(int=1)}:2"),
+        (2**80, 2**80),
+        (str(2**80), 2**80),
+    ],
+    ids=repr,
+)
+def test_each_identifier_has_one_normal_form(identifier: object, form: int | str) -> None:
+    found = normal_form(identifier)
+    assert found == form
+    assert type(found) is type(form)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "message"),
+    [
+        (True, "bool"),
+        (np.True_, "not an id"),
+        (-1, "negative"),
+        (1.0, r"1\.0 \(float\) is not an id"),
+        (None, "NoneType"),
+        ("", "identifies nobody"),
+        ("None", "identifies nobody"),
+        (TextKey(""), "identifies nobody"),
+        ((), "identifies nobody"),
+        ((1, None), "NoneType"),
+        (b"7", "bytes"),
+        ([7], "list"),
+        ("x" * 513, "513 characters"),
+    ],
+    ids=repr,
+)
+def test_what_identifies_nobody_is_an_error(identifier: object, message: str) -> None:
+    with pytest.raises(UnusableIdError, match=message):
+        normal_form(identifier)
+
+
+def test_object_ids_become_their_text() -> None:
+    bson = pytest.importorskip("bson")
+    object_id = bson.ObjectId("65f2c0ffee65f2c0ffee65f2")
+    assert normal_form(object_id) == "65f2c0ffee65f2c0ffee65f2"
+
+
+@given(st.integers(0))
+def test_a_number_and_its_decimal_text_are_one_id(number: int) -> None:
+    assert normal_form(number) == normal_form(str(number)) == number
+
+
+parts = st.one_of(st.integers(0), st.text(min_size=1, max_size=20).filter(lambda t: t != "None"))
+
+
+@given(st.tuples(parts, parts), st.tuples(parts, parts))
+@example(("a:b", "c"), ("a", "b:c"))
+@example(("a\\", "b"), ("a", "\\b"))
+@example(("a\\:", "b"), ("a\\", ":b"))
+def test_different_composite_keys_stay_different(
+    one: tuple[int | str, ...], other: tuple[int | str, ...]
+) -> None:
+    same = tuple(map(normal_form, one)) == tuple(map(normal_form, other))
+    assert (normal_form(one) == normal_form(other)) == same
+
+
+class TestIdMap:
+    """Dense offsets, agreed on by every process."""
+
+    def test_offsets_are_dense_and_lasting(self, redis: redis_py.Redis) -> None:
+        first = IdMap().offsets(redis, "", ["a", "b", "a", "c"])
+        assert first == {"a": 0, "b": 1, "c": 2}
+        assert IdMap().offsets(redis, "", ["d", "b"]) == {"d": 3, "b": 1}
+
+    def test_a_batch_beyond_every_limit_of_lua_is_dense(self, redis: redis_py.Redis) -> None:
+        ids = [f"user-{number}" for number in range(12_345)]
+        offsets = IdMap().offsets(redis, "", ids)
+        assert sorted(offsets.values()) == list(range(12_345))
+        assert IdMap().ids(redis, "", [offsets[id_] for id_ in ids]) == ids
+
+    def test_spaces_are_kept_apart(self, redis: redis_py.Redis) -> None:
+        id_map = IdMap()
+        assert id_map.offsets(redis, "", ["a", "b"]) == {"a": 0, "b": 1}
+        assert id_map.offsets(redis, "posts", ["b"]) == {"b": 0}
+
+    def test_a_thousand_known_ids_take_one_round_trip(self, redis: redis_py.Redis) -> None:
+        ids = [f"user-{number}" for number in range(1_000)]
+        IdMap().offsets(redis, "", ids)
+        redis.config_resetstat()
+        id_map = IdMap()
+        id_map.offsets(redis, "", ids)
+        id_map.offsets(redis, "", ids)
+        stats = redis.info("commandstats")
+        assert stats["cmdstat_hmget"]["calls"] == 1
+        assert "cmdstat_evalsha" not in stats
+
+    def test_what_the_process_remembers_is_bounded(
+        self, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.ids.CACHE_SIZE", 100)
+        id_map = IdMap()
+        id_map.offsets(redis, "", [f"user-{number}" for number in range(1_000)])
+        assert len(id_map._known) == 100
+
+    def test_lookups_assign_nothing(self, redis: redis_py.Redis) -> None:
+        IdMap().offsets(redis, "", ["a"])
+        assert IdMap().lookup(redis, "", ["a", "z"]) == {"a": 0}
+        assert IdMap().ids(redis, "", [0, 1]) == ["a", None]
+
+    def test_racing_processes_agree(self, redis_url: str, redis: redis_py.Redis) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        with spawn.Pool(8) as pool:
+            found = pool.starmap(racing_offsets, [(redis_url, seed) for seed in range(8)])
+        agreed: dict[str, int] = {}
+        for offsets in found:
+            for id_, offset in offsets.items():
+                assert agreed.setdefault(id_, offset) == offset
+        assert sorted(agreed.values()) == list(range(2_000))
+        assert IdMap().ids(redis, "", agreed.values()) == list(agreed)
+
+
+def racing_offsets(url: str, seed: int) -> dict[str, int]:
+    """2000 ids in an order of this process's own, in small batches."""
+    ids = [f"user-{number}" for number in np.random.default_rng(seed).permutation(2_000)]
+    id_map, offsets = IdMap(), {}
+    with redis_py.Redis.from_url(url) as client:
+        for first in range(0, 2_000, 50):
+            offsets |= id_map.offsets(client, "", ids[first : first + 50])
+    return offsets
+
+
+@pytest.fixture
+def tracker_with(redis_url: str) -> Callable[..., Tracker]:
+    def make(**options: Any) -> Tracker:
+        app = Flask(__name__)
+        return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, **options}).tracker
+
+    return make
+
+
+class TestModes:
+    """``BITMAPIST_ID_MAP`` and ``BITMAPIST_MAX_ID``."""
+
+    def test_always_maps_ints_and_lets_texts_join_them(
+        self, tracker_with: Callable[..., Tracker]
+    ) -> None:
+        tracker = tracker_with(BITMAPIST_ID_MAP="always")
+        mark_event("e", [2**63, "alice", 7, "7", TextKey("7")])
+        assert list(DayEvents.from_date("e", tracker.now())) == [0, 1, 2]
+
+    def test_never_refuses_texts_and_names_the_option(
+        self, tracker_with: Callable[..., Tracker]
+    ) -> None:
+        tracker_with(BITMAPIST_ID_MAP="never")
+        mark_event("e", [7, "8"])
+        with pytest.raises(ValueError, match="'alice'.*BITMAPIST_ID_MAP is 'never'"):
+            mark_event("e", "alice")
+
+    def test_an_id_above_the_limit_is_refused_with_its_cost(
+        self, tracker_with: Callable[..., Tracker], redis: redis_py.Redis
+    ) -> None:
+        tracker_with()
+        with pytest.raises(ValueError, match="BITMAPIST_MAX_ID.*511 MiB"):
+            mark_event("e", 2**32 - 1)
+        assert redis.keys("*") == []
+
+    def test_the_limit_can_be_raised(self, tracker_with: Callable[..., Tracker]) -> None:
+        tracker = tracker_with(BITMAPIST_MAX_ID=1_000)
+        mark_event("e", 1_000)
+        with pytest.raises(ValueError, match="BITMAPIST_MAX_ID"):
+            mark_event("e", 1_001)
+        assert list(DayEvents.from_date("e", tracker.now())) == [1_000]
+
+    def test_a_full_map_refuses_what_does_not_fit(
+        self, tracker_with: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker = tracker_with(BITMAPIST_MAX_ID=1)
+        mark_event("e", ["a", "b", "c"])
+        assert "above BITMAPIST_MAX_ID" in caplog.text
+        assert list(DayEvents.from_date("e", tracker.now())) == [0, 1]
+
+
+def test_a_class_that_is_only_called_object_id_is_none() -> None:
+    class ObjectId:
+        pass
+
+    with pytest.raises(UnusableIdError, match="not an id"):
+        normal_form(ObjectId())

