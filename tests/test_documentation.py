@@ -1,0 +1,45 @@
+"""The documentation's own examples, as written there, each page run from top to bottom."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from flask_bitmapist import ids, periods
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if EXAMPLE.search(page.read_text())
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_run_as_written(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # instance folders, and the servers in them, are made here
+    program = ModuleType("example")
+    for example in EXAMPLE.finditer(page.read_text()):
+        line = page.read_text()[: example.start(1)].count("\n")
+        code = compile("\n" * line + example[1], page, "exec")
+        exec(code, program.__dict__)
+
+
+@pytest.mark.parametrize("module", [ids, periods], ids=lambda module: module.__name__)
+def test_the_examples_of_docstrings_hold(module: ModuleType) -> None:
+    found = doctest.testmod(module, extraglobs={"datetime": datetime})
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_the_install_line_names_the_extra() -> None:
+    for page in ("README.md", "docs/quickstart.md"):
+        assert 'pip install "flask-bitmapist[sqlalchemy]"' in (ROOT / page).read_text()
