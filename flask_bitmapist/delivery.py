@@ -27,6 +27,8 @@ logger = logging.getLogger("flask_bitmapist")
 _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
 #: Trips of the spool that one delivery makes beside its own: a request does not wait for more.
 _SPOOL_TRIPS = 5
+#: Seconds between two looks into a spool that was empty.
+_SPOOL_LOOK = 1.0
 #: Marks that wait for the background thread before further ones go to the spool.
 _QUEUE_LIMIT = 100_000
 _QUEUE_BATCH = 5_000
@@ -41,6 +43,7 @@ class Delivery:
         self._writer = writer
         self._spool = spool
         self._breaker = _Breaker()
+        self._next_look = 0.0
         self._queue = _Queue(self._deliver) if background else None
 
     def submit(self, marks: Sequence[SettledMark]) -> None:
@@ -57,22 +60,21 @@ class Delivery:
         """
         if self._queue is not None:
             self._queue.drain()
-        if self._spool is None:
-            return not self._breaker.is_open
         try:
-            self._spool.drain(self._writer.write, trips=1_000_000)
-            self._mended()
-            return not self._spool.holds_marks()
-        except redis.RedisError as error:
+            while self._spool is not None and self._spool.holds_marks():
+                if not self._spool.drain(self._writer.write, _SPOOL_TRIPS):
+                    return False
+                self._mended()
+        except (redis.RedisError, SpoolError) as error:
             self._broke(error)
-            return False
+        return not self._breaker.is_open
 
     def _deliver(self, marks: Sequence[SettledMark]) -> None:
         if not self._breaker.lets_pass():
             self._keep(marks)
             return
         try:
-            if self._spool is not None and self._spool.holds_marks():
+            if self._spool is not None and self._looks_into_spool(marks):
                 self._deliver_behind(self._spool, marks)
             else:
                 self._writer.write(marks)
@@ -82,6 +84,18 @@ class Delivery:
             self._keep(marks)
         except Exception:
             logger.exception("could not deliver %d marks", len(marks))
+
+    def _looks_into_spool(self, marks: Sequence[SettledMark]) -> bool:
+        """Whether something waits in the spool, asked now and then and before any unmark.
+
+        What this process spooled it knows; what another one did can wait for a second.
+        """
+        now = time.monotonic()
+        if now < self._next_look and all(mark.value for mark in marks):
+            return False
+        waits = self._spool is not None and self._spool.holds_marks()
+        self._next_look = 0.0 if waits else now + _SPOOL_LOOK
+        return waits
 
     def _deliver_behind(self, spool: Spool, marks: Sequence[SettledMark]) -> None:
         if all(mark.value for mark in marks):
@@ -108,6 +122,7 @@ class Delivery:
         if self._spool is None or not marks:
             return
         try:
+            self._next_look = 0.0
             self._spool.append(marks)
         except SpoolError as error:
             logger.error("%d marks are lost: %s", len(marks), error)

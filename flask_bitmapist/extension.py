@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import bitmapist
 import redis
@@ -15,7 +14,7 @@ from flask import Flask
 from werkzeug.local import LocalProxy
 
 from .config import Settings
-from .marking import Tracker, current_tracker, set_latest_tracker
+from .marking import TRACKER, Tracker, current_tracker, set_latest_tracker
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
 
@@ -37,7 +36,6 @@ class FlaskBitmapist:
         redis_client: Any = None,
     ) -> None:
         """See `init_app`, which is called if `app` is given."""
-        self._trackers: WeakKeyDictionary[Flask, Tracker] = WeakKeyDictionary()
         #: Decides whether the current request may see the dashboard; None: see `dashboard_access`.
         self.access_check: Callable[[], object] | None = None
         if app is not None:
@@ -57,11 +55,11 @@ class FlaskBitmapist:
             raise ValueError(f"config must be a mapping of options or None, not {config!r}")
         settings = Settings.from_config({**app.config, **(config or {})}, app.instance_path)
         tracker = Tracker(settings, *_clients(settings, app.instance_path, redis_client))
-        replaced = app.extensions.get("bitmapist")
+        replaced = app.extensions.get(TRACKER)
         if replaced is not None:
-            replaced.tracker_of(app).flush()
-        self._trackers[app] = tracker
+            replaced.flush()
         app.extensions["bitmapist"] = self
+        app.extensions[TRACKER] = tracker
         set_latest_tracker(tracker)
         _lead_bitmapist_to_current_app(settings.redis_system)
         if settings.track_login and find_spec("flask_login"):
@@ -74,8 +72,8 @@ class FlaskBitmapist:
             app.register_blueprint(blueprint(), url_prefix=settings.url_prefix)
 
     def tracker_of(self, app: Flask) -> Tracker:
-        """The tracker of `app`, which may be a proxy such as ``current_app``."""
-        return self._trackers[getattr(app, "_get_current_object", lambda: app)()]
+        """The tracker of `app`, whatever the current context is."""
+        return cast(Tracker, app.extensions[TRACKER])
 
     @property
     def tracker(self) -> Tracker:

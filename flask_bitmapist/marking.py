@@ -23,7 +23,7 @@ from .config import Settings
 from .delivery import Delivery
 from .ids import IdMap, normal_form
 from .periods import local
-from .registry import Registry, mapped_kind
+from .registry import PLAIN, Registry, mapped_kind
 from .spool import Spool
 from .writer import SettledMark, Writer, mismatch
 
@@ -32,6 +32,8 @@ logger = logging.getLogger("flask_bitmapist")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+#: Where an app's tracker stands in its ``extensions``.
+TRACKER = "bitmapist.tracker"
 #: Longest event name, in characters.
 LONGEST_NAME = 200
 
@@ -114,18 +116,18 @@ class Tracker:
         :raises ValueError: for an event name, id or moment that is not allowed. None is recorded.
         """
         if self.settings.enabled:
-            moment = self.now()
-            self._submit([self._settle(Mark(*mark), moment) for mark in marks])
+            hour = _hour_of(self.now())
+            self._submit([self._settle(Mark(*mark), hour) for mark in marks])
 
     def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
         """Deliver marks that come from data: one that is not allowed is logged and left out."""
         if not self.settings.enabled:
             return
-        moment = self.now()
+        hour = _hour_of(self.now())
         settled = []
         for mark in marks:
             with contained_faults("mark %s", mark):
-                settled.append(self._settle(Mark(*mark), moment))
+                settled.append(self._settle(Mark(*mark), hour))
         self._submit(settled)
 
     def flush(self) -> bool:
@@ -143,22 +145,26 @@ class Tracker:
         if settled:
             self._delivery.submit(settled)
 
-    def _settle(self, mark: Mark, moment: datetime) -> SettledMark:
-        event = checked_name(mark.event)
-        id_ = self._checked_id(normal_form(mark.id), mark.space)
-        settled = SettledMark(
+    def _settle(self, mark: Mark, now: datetime) -> SettledMark:
+        """`mark`, ready to be delivered; `now` is the hour of marks without a moment."""
+        event, id_, value, dated, when, hourly, unique, space = mark
+        event = checked_name(event)
+        id_ = self._checked_id(normal_form(id_), space)
+        if when is not None:
+            now = _hour_of(local(_checked_moment(when), self.settings.timezone))
+        kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
+        registered = self._registry.known_kind(event)
+        if registered is not None and registered != kind:
+            raise ValueError(mismatch(event, kind, registered))
+        return SettledMark(
             event,
             id_,
-            mark.value,
-            self._hour(mark.when, moment) if mark.dated else None,
-            self.settings.track_hourly if mark.hourly is None else mark.hourly,
-            self.settings.track_unique if mark.unique is None else mark.unique,
-            mark.space if isinstance(id_, str) else "",
+            value,
+            now if dated else None,
+            self.settings.track_hourly if hourly is None else hourly,
+            self.settings.track_unique if unique is None else unique,
+            kind,
         )
-        kind = self._registry.known_kind(event)
-        if kind is not None and kind != settled.kind:
-            raise ValueError(mismatch(event, settled.kind, kind))
-        return settled
 
     def _checked_id(self, id_: int | str, space: str) -> int | str:
         if self.settings.id_map == "always":
@@ -178,15 +184,15 @@ class Tracker:
             )
         return id_
 
-    def _hour(self, when: datetime | date | None, moment: datetime) -> datetime:
-        at = moment if when is None else local(_checked_moment(when), self.settings.timezone)
-        return at.replace(minute=0, second=0, microsecond=0)
-
 
 # One variable for all trackers: a ContextVar of each tracker's own would never be collected.
 _moments: ContextVar[Mapping[int, datetime | date]] = ContextVar(
     "bitmapist_moments", default=MappingProxyType({})
 )
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def _checked_moment(when: object) -> datetime | date:
@@ -245,12 +251,12 @@ def current_tracker() -> Tracker:
     :raises RuntimeError: before any `init_app`, or if the current app has had none.
     """
     if has_app_context():
-        extension = current_app.extensions.get("bitmapist")
-        if extension is None:
+        tracker: Tracker | None = current_app.extensions.get(TRACKER)
+        if tracker is None:
             raise RuntimeError(
                 f"the app {current_app.name!r} has no Flask-Bitmapist: call FlaskBitmapist(app)"
             )
-        return cast(Tracker, extension.tracker_of(current_app))
+        return tracker
     if _Latest.tracker is None:
         raise RuntimeError("Flask-Bitmapist is not initialised: call FlaskBitmapist(app) first")
     return _Latest.tracker
@@ -285,8 +291,8 @@ def mark_event(
     :raises ValueError: for an event name or id that is not allowed, before any I/O.
     :raises RuntimeError: before any `FlaskBitmapist.init_app`.
     """
-    template = Mark(event_name, None, True, True, now, track_hourly, track_unique)
-    _mark(template, uuid, system, bitmapist.mark_event, use_pipeline)
+    options = (True, True, now, track_hourly, track_unique)
+    _mark(event_name, uuid, options, system, bitmapist.mark_event, use_pipeline)
 
 
 def unmark_event(
@@ -302,8 +308,8 @@ def unmark_event(
 
     As in bitmapist, the bit of the week and month goes with that of the day.
     """
-    template = Mark(event_name, None, False, True, now, track_hourly, track_unique)
-    _mark(template, uuid, system, bitmapist.unmark_event, use_pipeline)
+    options = (False, True, now, track_hourly, track_unique)
+    _mark(event_name, uuid, options, system, bitmapist.unmark_event, use_pipeline)
 
 
 def mark_unique(event_name: str, uuid: object, system: Any = None) -> None:
@@ -311,30 +317,36 @@ def mark_unique(event_name: str, uuid: object, system: Any = None) -> None:
 
     Arguments and errors are those of `mark_event`.
     """
-    _mark(Mark(event_name, None, True, dated=False), uuid, system, bitmapist.mark_unique)
+    _mark(event_name, uuid, (True, False), system, bitmapist.mark_unique)
 
 
 def unmark_unique(event_name: str, uuid: object, system: Any = None) -> None:
     """Clear an undated flag. Arguments and errors are those of `mark_event`."""
-    _mark(Mark(event_name, None, False, dated=False), uuid, system, bitmapist.unmark_unique)
+    _mark(event_name, uuid, (False, False), system, bitmapist.unmark_unique)
 
 
 def _mark(
-    template: Mark, uuid: object, system: Any, original: Callable[..., None], *options: Any
+    event: str,
+    uuid: object,
+    options: tuple[Any, ...],
+    system: Any,
+    original: Callable[..., None],
+    *original_options: Any,
 ) -> None:
+    """Mark or unmark each of `uuid`; `options` are the rest of a `Mark`."""
     tracker = current_tracker()
-    marks = [template._replace(id=id_) for id_ in _each(uuid)]
+    marks = [Mark(event, id_, *options) for id_ in _each(uuid)]
     if names_own_system(tracker, system):
         tracker.record(marks)
         return
     if not tracker.settings.enabled:
         return
-    when = local(template.when, tracker.settings.timezone) if template.when else tracker.now()
     for mark in marks:
+        when = local(mark.when, tracker.settings.timezone) if mark.when else tracker.now()
         offset = normal_form(mark.id)
         if not isinstance(offset, int):
             raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
-        dating = (when, mark.hourly, mark.unique, *options) if mark.dated else ()
+        dating = (when, mark.hourly, mark.unique, *original_options) if mark.dated else ()
         original(checked_name(mark.event), offset, system, *dating)
 
 
@@ -362,9 +374,9 @@ def names_own_system(tracker: Tracker, system: Any) -> bool:
 
 def _each(uuid: object) -> Iterable[object]:
     """The ids that a caller passed: one, or each of a collection (a tuple is one composite id)."""
-    if isinstance(uuid, Iterable) and not isinstance(uuid, str | bytes | tuple | Mapping):
-        return uuid
-    return (uuid,)
+    if isinstance(uuid, int | str | bytes | tuple | Mapping) or not isinstance(uuid, Iterable):
+        return (uuid,)
+    return uuid
 
 
 def mark(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -33,6 +33,11 @@ def mapped_kind(space: str) -> str:
     return f"{MAPPED}:{space}" if space else MAPPED
 
 
+def space_of(kind: str) -> str:
+    """The id map of a mapped kind."""
+    return kind.partition(":")[2]
+
+
 def text(value: Any) -> str:
     """A reply as text, whether the client decodes replies or not."""
     return value.decode() if isinstance(value, bytes) else str(value)
@@ -52,7 +57,9 @@ class Registry:
         """The kind of `event`, as far as this process knows. No I/O."""
         return self._kinds.get(event)
 
-    def admit(self, client: Any, wanted: Mapping[str, str], today: datetime) -> dict[str, str]:
+    def admit(
+        self, client: Any, wanted: Mapping[str, str], clock: Callable[[], datetime]
+    ) -> dict[str, str]:
         """The kind of every event in `wanted` (event -> kind), registering those never seen.
 
         The first registration settles an event's kind for every process, unless bitmaps written
@@ -63,7 +70,7 @@ class Registry:
             found = dict(zip(strangers, client.hmget(KINDS, strangers), strict=True))
             new = [event for event, kind in found.items() if kind is None]
             if new:
-                found |= self._register(client, {event: wanted[event] for event in new}, today)
+                found |= self._register(client, {event: wanted[event] for event in new}, clock())
             self._kinds |= {event: text(kind) for event, kind in found.items()}
         return {event: self._kinds[event] for event in wanted}
 

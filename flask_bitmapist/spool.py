@@ -33,20 +33,36 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._seen_empty: tuple[object, ...] | None = None
 
     def holds_marks(self) -> bool:
-        """Whether anything waits. Costs a stat() while the file was never needed.
+        """Whether anything waits. Costs two stat() while nobody has written to the file.
 
         A file that cannot be read holds nothing that could be delivered: logged, and False.
         """
-        if not self.path.exists():
+        state = self._state()
+        if state is None or state == self._seen_empty:
             return False
         try:
             with self._open() as db:
-                return bool(db.execute("SELECT EXISTS (SELECT 1 FROM spool)").fetchone()[0])
+                waits = bool(db.execute("SELECT EXISTS (SELECT 1 FROM spool)").fetchone()[0])
         except SpoolError as error:
             logger.error("%s", error)
             return False
+        # Trusted only if nobody wrote while we looked (closing may do, by a checkpoint).
+        self._seen_empty = state if not waits and state == self._state() else None
+        return waits
+
+    def _state(self) -> tuple[object, ...] | None:
+        """What changes when somebody writes; None while there is no file."""
+        states: list[tuple[int, int, int] | None] = []
+        for file in (self.path, self.path.with_name(self.path.name + "-wal")):
+            try:
+                status = file.stat()
+                states.append((status.st_ino, status.st_size, status.st_mtime_ns))
+            except OSError:
+                states.append(None)
+        return tuple(states) if states[0] else None
 
     def append(self, marks: Sequence[SettledMark]) -> None:
         """Keep `marks` behind those that wait already.
@@ -61,12 +77,13 @@ class Spool:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO spool (marks) VALUES (?)", rows)
 
-    def drain(self, write: Callable[[Sequence[SettledMark]], None], trips: int) -> None:
+    def drain(self, write: Callable[[Sequence[SettledMark]], None], trips: int) -> bool:
         """Hand what waits to `write`, oldest first, at most `trips` times.
 
         Rows leave the file after `write` returned: a crash between the two replays them, which is
-        harmless as long as unmarks queue behind. Does nothing while another process drains.
+        harmless as long as unmarks queue behind.
 
+        :returns: False, having done nothing, while another process drains.
         :raises SpoolError: if the file cannot be read or written.
         """
         with self._open() as db:
@@ -75,15 +92,16 @@ class Spool:
                 try:
                     db.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError:
-                    return
+                    return False
                 rows = db.execute(
                     "SELECT id, marks FROM spool ORDER BY id LIMIT ?", (_ROWS_PER_TRIP,)
                 ).fetchall()
-                if not rows:
-                    return
                 write([_unpacked(packed) for _, row in rows for packed in json.loads(row)])
-                db.execute("DELETE FROM spool WHERE id <= ?", (rows[-1][0],))
+                db.executemany("DELETE FROM spool WHERE id = ?", [row[:1] for row in rows])
                 db.execute("COMMIT")
+                if len(rows) < _ROWS_PER_TRIP:
+                    break
+        return True
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

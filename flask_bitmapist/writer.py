@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import islice
@@ -13,7 +13,7 @@ import redis
 
 from .ids import IdMap
 from .periods import Grain, Period, marked_periods, unique_key
-from .registry import PLAIN, Registry, mapped_kind
+from .registry import Registry, space_of
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -46,12 +46,7 @@ class SettledMark(NamedTuple):
     hour: datetime | None  # naive local hour; None: the undated bitmap alone
     hourly: bool
     unique: bool
-    space: str  # the id map of a textual id; '' is the users' own
-
-    @property
-    def kind(self) -> str:
-        """The registry's name for ids of this kind."""
-        return PLAIN if isinstance(self.id, int) else mapped_kind(self.space)
+    kind: str  # the registry's name for ids of this kind
 
 
 def mismatch(event: str, given: str, registered: str) -> str:
@@ -111,7 +106,7 @@ class Writer:
         trip = client.pipeline(transaction=False)
         queued = 0
         for key, bits in self._bitmaps(client, admitted).items():
-            for slice_ in _slices(bits):
+            for slice_ in _slices(bits.items()):
                 _queue_bits(trip, key.name, slice_)
                 queued += len(slice_)
                 if queued >= _BITS_PER_TRIP:
@@ -133,7 +128,7 @@ class Writer:
         wanted: dict[str, str] = {}
         for mark in marks:
             wanted.setdefault(mark.event, mark.kind)
-        kinds = self._registry.admit(client, wanted, self._clock())
+        kinds = self._registry.admit(client, wanted, self._clock)
         admitted = []
         for mark in marks:
             if mark.kind == kinds[mark.event]:
@@ -147,7 +142,7 @@ class Writer:
         mapped = self._offsets(client, marks)
         bitmaps: dict[_Key, dict[int, bool]] = {}
         for mark in marks:
-            offset = mark.id if isinstance(mark.id, int) else mapped[mark.space, mark.id]
+            offset = mark.id if isinstance(mark.id, int) else mapped[mark.kind, mark.id]
             if offset > self._max_id:
                 self._refuse(f"{mark.event!r}: the offset of an id is above BITMAPIST_MAX_ID")
                 continue
@@ -156,14 +151,14 @@ class Writer:
         return bitmaps
 
     def _offsets(self, client: Any, marks: Sequence[SettledMark]) -> dict[tuple[str, str], int]:
-        by_space: dict[str, list[str]] = {}
+        by_kind: dict[str, list[str]] = {}
         for mark in marks:
             if isinstance(mark.id, str):
-                by_space.setdefault(mark.space, []).append(mark.id)
+                by_kind.setdefault(mark.kind, []).append(mark.id)
         return {
-            (space, id_): offset
-            for space, ids in by_space.items()
-            for id_, offset in self._id_map.offsets(client, space, ids).items()
+            (kind, id_): offset
+            for kind, ids in by_kind.items()
+            for id_, offset in self._id_map.offsets(client, space_of(kind), ids).items()
         }
 
     def _execute(self, trip: Any) -> None:
@@ -204,9 +199,9 @@ def _days(marks: Sequence[SettledMark]) -> dict[str, date]:
     return days
 
 
-def _slices(bits: Mapping[int, bool]) -> Iterator[list[tuple[int, bool]]]:
-    items = iter(bits.items())
-    while slice_ := list(islice(items, _BITS_PER_COMMAND)):
+def _slices(bits: Iterable[tuple[int, bool]]) -> Iterator[list[tuple[int, bool]]]:
+    rest = iter(bits)
+    while slice_ := list(islice(rest, _BITS_PER_COMMAND)):
         yield slice_
 
 
