@@ -47,3 +47,10 @@ def docs(session: nox.Session) -> None:
     """The documentation, warnings being errors."""
     session.install("-e", ".[all]", *group("docs"))
     session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """The documentation's pictures, taken from the demo in Chromium."""
+    session.install("-e", ".[demo]", "playwright")
+    session.run("python", "docs/take_pictures.py")

@@ -41,6 +41,16 @@ print(len(DayEvents("e", 2026, 3, 14)))
     assert run(script) == "3000"
 
 
+def test_models_need_no_greenlet() -> None:
+    script = f"""
+hidden = ["greenlet", "sqlalchemy.ext.asyncio"]
+{HIDE}
+from flask_bitmapist import Bitmapistable
+print(Bitmapistable.__name__)
+"""
+    assert run(script) == "SQLAlchemyBitmapistable"
+
+
 @pytest.mark.parametrize(
     ("missing", "name", "extra"),
     [
