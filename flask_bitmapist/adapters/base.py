@@ -10,6 +10,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+from ..ids import normal_form
 from ..marking import Mark, checked_name
 
 Action = Literal["created", "updated", "deleted"]
@@ -25,7 +26,7 @@ class BitmapistableModel:
     #: Default: the primary key. None as its value marks nobody.
     __bitmapist_id__: ClassVar[Any] = None
     #: Which of ``<model>:created``, ``:updated`` and ``:deleted`` are marked.
-    __bitmapist_events__: ClassVar[Collection[Action]] = ACTIONS
+    __bitmapist_events__: ClassVar[Collection[str]] = ACTIONS
     #: Boolean attributes kept in step as ``UniqueEvents("<model>:<attribute>")``.
     __bitmapist_flags__: ClassVar[Collection[str]] = ()
     #: A name keeps this model's mapped ids apart from the users'.
@@ -55,7 +56,8 @@ def _check_options(model: type[BitmapistableModel]) -> None:
     name = model.__bitmapist_name__
     if name is not None:
         try:
-            checked_name(f"{name}:created")
+            checked_name(name)
+            checked_name(f"{name}:{max(ACTIONS, key=len)}")
         except ValueError:
             refuse("__bitmapist_name__", "a printable name")
     events = model.__bitmapist_events__
@@ -73,6 +75,18 @@ def _check_options(model: type[BitmapistableModel]) -> None:
         refuse("__bitmapist_bulk__", "True or False")
 
 
+def checked_marks(marks: Iterable[Mark | tuple[Any, ...]]) -> list[Mark]:
+    """The marks that a caller of an adapter's ``record`` passed.
+
+    :raises TypeError, ValueError: for something that is no mark, no event name or no id.
+    """
+    checked = [Mark(*mark) for mark in marks]
+    for mark in checked:
+        checked_name(mark.event)
+        normal_form(mark.id)
+    return checked
+
+
 @dataclass(slots=True)
 class _RowChange:
     """What a transaction did to one row: its first and its last action tell the net effect."""
@@ -82,10 +96,20 @@ class _RowChange:
     last: Action
     id: object
     flags: dict[str, bool]
+    #: The row's identity before.
+    origin: Hashable
+    #: Its id before, if its key was changed; else None.
+    former_id: object
 
     def absorb(self, later: _RowChange) -> None:
         self.model, self.last, self.id = later.model, later.last, later.id
         self.flags |= later.flags
+        if self.former_id is None:
+            self.former_id = later.former_id
+
+    def is_replaced_by(self, later: _RowChange) -> bool:
+        """Whether `later` is about another one's row, to which the database gave the key again."""
+        return self.last == "deleted" and later.first == "created" and self.id != later.id
 
     @property
     def net(self) -> Action | None:
@@ -97,17 +121,30 @@ class _RowChange:
 
     def marks(self) -> Iterable[Mark]:
         action = self.net
-        if action is None or self.id is None:
+        if action == "deleted":
+            id_ = self.id if self.former_id is None else self.former_id
+            yield from self._marks_of(id_, action, self._no_flags)
+        elif action is not None:
+            if action == "updated":
+                yield from self._marks_of(self.former_id, None, self._no_flags)
+            yield from self._marks_of(self.id, action, self.flags)
+
+    def _marks_of(
+        self, id_: object, action: Action | None, flags: Mapping[str, bool]
+    ) -> Iterable[Mark]:
+        if id_ is None:
             return
         model = self.model
         name = model.__bitmapist_name__ or model.__name__.lower()
         space = model.__bitmapist_ids__
         if action in model.__bitmapist_events__:
-            yield Mark(f"{name}:{action}", self.id, space=space)
-        for flag in model.__bitmapist_flags__:
-            if action == "deleted" or flag in self.flags:
-                value = action != "deleted" and self.flags[flag]
-                yield Mark(f"{name}:{flag}", self.id, value, dated=False, space=space)
+            yield Mark(f"{name}:{action}", id_, space=space)
+        for flag, value in flags.items():
+            yield Mark(f"{name}:{flag}", id_, value, dated=False, space=space)
+
+    @property
+    def _no_flags(self) -> dict[str, bool]:
+        return dict.fromkeys(self.model.__bitmapist_flags__, False)
 
 
 class Changes:
@@ -116,6 +153,8 @@ class Changes:
     def __init__(self) -> None:
         self._rows: dict[Hashable, _RowChange] = {}
         self._marks: dict[Mark, None] = {}
+        #: Whether it has committed: what it did is the enclosing transaction's, or everybody's.
+        self.committed = False
 
     def note(
         self,
@@ -124,28 +163,37 @@ class Changes:
         action: Action,
         id_: object,
         flags: Mapping[str, bool],
+        *,
+        before: tuple[Hashable, object] | None = None,
     ) -> None:
         """`action` happened to `row` (its identity in the database) of `model`.
 
         :param id_: the id to mark, read now: after the commit it may be gone.
         :param flags: the values of those ``__bitmapist_flags__`` that the action may have changed.
+        :param before: the row's identity and id before an update that changed its key.
         """
-        self._absorb_row(row, _RowChange(model, action, action, id_, dict(flags)))
+        origin, former_id = before or (row, None)
+        change = _RowChange(model, action, action, id_, dict(flags), origin, former_id)
+        self._absorb_rows({row: change})
 
-    def enlist(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
+    def enlist(self, marks: Iterable[Mark]) -> None:
         """Marks of the caller's own, to be published with this transaction."""
-        self._marks |= dict.fromkeys(Mark(*mark) for mark in marks)
+        self._marks |= dict.fromkeys(marks)
 
     def absorb(self, released: Changes) -> None:
         """Take over what a released savepoint inside this transaction did."""
-        for row, change in released._rows.items():
-            self._absorb_row(row, change)
+        self._absorb_rows(released._rows)
         self._marks |= released._marks
 
-    def _absorb_row(self, row: Hashable, change: _RowChange) -> None:
-        if row in self._rows:
-            self._rows[row].absorb(change)
-        else:
+    def _absorb_rows(self, later: Mapping[Hashable, _RowChange]) -> None:
+        # All out before any goes in: two rows may have swapped their keys.
+        earlier = [self._rows.pop(change.origin, None) for change in later.values()]
+        for (row, change), known in zip(later.items(), earlier, strict=True):
+            if known is not None and known.is_replaced_by(change):
+                self._rows[object()] = known
+            elif known is not None:
+                known.absorb(change)
+                change = known
             self._rows[row] = change
 
     def marks(self) -> list[Mark]:

@@ -2,11 +2,11 @@
 
 Listeners are registered once, at import, before an application can register its own:
 
-* mapper ``after_insert``, ``after_update`` and ``before_delete``: note the row in the changes of the
-  session's innermost transaction;
-* session ``after_commit``: a SAVEPOINT was released: hand its changes to the enclosing one; the
-  root has committed: set them aside;
-* session ``after_transaction_end``: of the root: publish; of anything else: drop what is left.
+* mapper ``after_insert``, ``after_update`` and ``before_delete``: note the row in the changes of
+  the session's innermost transaction;
+* session ``after_commit``, sent for RELEASE SAVEPOINT too: the changes are committed;
+* session ``after_transaction_end``: hand committed changes to the enclosing transaction, publish
+  those of the root, drop all others.
 
 Not seen: ``session.bulk_*``, Core statements and raw SQL, the database's own cascades and triggers,
 savepoints made behind the ORM. Use `record` there, or opt in to bulk statements.
@@ -14,12 +14,11 @@ savepoints made behind the ORM. Use `record` there, or opt in to bulk statements
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 try:
     from sqlalchemy import Column, event, inspect
-    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import (
         ColumnProperty,
         Mapper,
@@ -27,23 +26,26 @@ try:
         Session,
         SessionTransaction,
         object_session,
-        scoped_session,
     )
     from sqlalchemy.orm.attributes import get_history
     from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
     from sqlalchemy.orm.interfaces import MANYTOONE
+    from sqlalchemy.types import TypeDecorator, TypeEngine
 except ImportError as error:
     raise ImportError(
         'SQLAlchemy 2 is missing: pip install "flask-bitmapist[sqlalchemy]"', name=error.name
     ) from error
 
 from ..ids import TextKey
-from ..marking import Mark, publish
-from .base import Action, BitmapistableModel, Changes
+from ..marking import Mark, contained_faults, publish
+from .base import Action, BitmapistableModel, Changes, checked_marks
 
-# Slots of session.info.
+if TYPE_CHECKING:  # needs greenlet, which an application without asyncio does not have
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+    from sqlalchemy.orm import scoped_session
+
+# Slot of Session.info.
 _OPEN = "flask_bitmapist.open"  # {SessionTransaction: Changes}
-_COMMITTED = "flask_bitmapist.committed"  # [Mark]
 # Slot of InstanceState.info.
 _CHANGED = "flask_bitmapist.changed"  # {attribute}
 
@@ -71,7 +73,8 @@ class SQLAlchemyBitmapistable(BitmapistableModel):
 
 
 def record(
-    session: Session | scoped_session[Any] | AsyncSession, *marks: Mark | tuple[Any, ...]
+    session: Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any],
+    *marks: Mark | tuple[Any, ...],
 ) -> None:
     """Publish `marks` when the innermost open transaction of `session`, and all around it, commit.
 
@@ -79,14 +82,16 @@ def record(
     once.
 
     :param marks: such as ``("post:published", post_id)``.
+    :raises TypeError: for something that is no mark or no id.
+    :raises ValueError: for an event name or id that is not allowed. None is recorded then.
     """
-    target = getattr(session, "sync_session", session)  # AsyncSession
-    target = target() if isinstance(target, scoped_session) else target
-    changes = open_changes(target)
+    checked = checked_marks(marks)
+    target: Any = session() if callable(session) else session  # a scoped one is a factory
+    changes = open_changes(getattr(target, "sync_session", target))
     if changes is None:
-        publish(marks)
+        publish(checked)
     else:
-        changes.enlist(marks)
+        changes.enlist(checked)
 
 
 def open_changes(session: Session) -> Changes | None:
@@ -119,16 +124,22 @@ def as_text_key(column: Column[Any] | None, value: object) -> object:
     """`value`, told to stay text if `column` is a textual one."""
     if column is None or not isinstance(value, str):
         return value
+    return value if _holds_numbers(column.type) else TextKey(value)
+
+
+def _holds_numbers(type_: TypeEngine[Any]) -> bool:
+    while isinstance(type_, TypeDecorator):
+        type_ = type_.impl_instance
     try:
-        textual = column.type.python_type is str
+        return issubclass(type_.python_type, int)
     except NotImplementedError:
-        return value
-    return TextKey(value) if textual else value
+        return False
 
 
 def id_from_key(mapper: Mapper[Any], key: Iterable[object]) -> object:
     """The id of a row with the primary key `key`: the key itself, or a tuple if composite."""
-    parts = tuple(map(as_text_key, mapper.primary_key, key))
+    columns = cast("tuple[Column[Any], ...]", mapper.primary_key)
+    parts = tuple(map(as_text_key, columns, key))
     return parts[0] if len(parts) == 1 else parts
 
 
@@ -143,24 +154,46 @@ def _note(
     action: Action,
     key: tuple[object, ...],
     flags: Iterable[str] = (),
+    key_before: tuple[object, ...] | None = None,
 ) -> None:
-    changes = open_changes(cast(Session, object_session(target)))
-    if changes is not None:
+    model = type(target)
+    with contained_faults("note a row of %s as %s", model.__name__, action):
+        changes = open_changes(cast(Session, object_session(target)))
+        if changes is None:
+            return
         values = {flag: bool(getattr(target, flag)) for flag in flags}
-        row = row_of(inspect(target).mapper, key)
-        changes.note(row, type(target), action, _id_of(target, key), values)
+        mapper = inspect(target).mapper
+        before = None
+        if key_before is not None:
+            before = row_of(mapper, key_before), _id_of(target, key_before)
+        changes.note(row_of(mapper, key), model, action, _id_of(target, key), values, before=before)
 
 
 def _check_attributes(mapper: Mapper[Any], model: type[SQLAlchemyBitmapistable]) -> None:
-    chosen = model.__bitmapist_id__
-    for name in (*model.__bitmapist_flags__, *([chosen] if isinstance(chosen, str) else [])):
+    for name in _named_attributes(model):
         if not hasattr(model, name):
             raise TypeError(f"{model.__name__} has no attribute {name!r}, which its options name")
+        if model.__bitmapist_bulk__ and name not in mapper.columns:
+            raise TypeError(
+                f"{model.__name__}.{name} must be a column, as __bitmapist_bulk__ is True: "
+                "bulk statements load no objects to ask"
+            )
+    if model.__bitmapist_bulk__ and callable(model.__bitmapist_id__):
+        raise TypeError(
+            f"{model.__name__}.__bitmapist_id__ must name a column, as __bitmapist_bulk__ is True: "
+            "bulk statements load no objects to call a method of"
+        )
+
+
+def _named_attributes(model: type[SQLAlchemyBitmapistable]) -> list[str]:
+    """The attributes that the options of `model` name."""
+    chosen = model.__bitmapist_id__
+    return [*model.__bitmapist_flags__, *([chosen] if isinstance(chosen, str) else [])]
 
 
 def _after_insert(mapper: Mapper[Any], _: object, target: SQLAlchemyBitmapistable) -> None:
     key = mapper.primary_key_from_instance(target)
-    _note(target, "created", key, type(target).__bitmapist_flags__)
+    _note(target, "created", tuple(key), type(target).__bitmapist_flags__)
 
 
 def _before_update(mapper: Mapper[Any], _: object, target: SQLAlchemyBitmapistable) -> None:
@@ -172,10 +205,15 @@ def _before_update(mapper: Mapper[Any], _: object, target: SQLAlchemyBitmapistab
 def _after_update(mapper: Mapper[Any], _: object, target: SQLAlchemyBitmapistable) -> None:
     # Again, as a listener after ours may have edited the row in before_update.
     changed = inspect(target).info.pop(_CHANGED, set()) | _changed(mapper, target)
-    if changed:
-        key = mapper.primary_key_from_instance(target)
-        flags = [flag for flag in type(target).__bitmapist_flags__ if flag in changed]
-        _note(target, "updated", key, flags)
+    if not changed:
+        return
+    flags = type(target).__bitmapist_flags__
+    key = tuple(mapper.primary_key_from_instance(target))
+    before = inspect(target).identity
+    if before is not None and before != key:
+        _note(target, "updated", key, flags, before)
+    else:
+        _note(target, "updated", key, _perhaps_changed(mapper, flags, changed))
 
 
 def _before_delete(mapper: Mapper[Any], _: object, target: SQLAlchemyBitmapistable) -> None:
@@ -196,6 +234,21 @@ def _changed(mapper: Mapper[Any], target: SQLAlchemyBitmapistable) -> set[str]:
     }
 
 
+def _perhaps_changed(mapper: Mapper[Any], names: Iterable[str], changed: set[str]) -> list[str]:
+    """Those of the attributes `names` that an UPDATE of `changed` may have given a new value."""
+    return [name for name in names if name in changed or _is_computed(mapper, name)]
+
+
+def _is_computed(mapper: Mapper[Any], name: str) -> bool:
+    """Whether `name` may change without being set: a property, or a column with an ``onupdate``."""
+    column = mapper.columns.get(name)
+    if not isinstance(column, Column):
+        return True
+    return any(
+        rule is not None for rule in (column.onupdate, column.server_onupdate, column.computed)
+    )
+
+
 def _is_stored(mapper: Mapper[Any], name: str) -> bool:
     attribute = mapper.attrs.get(name)
     if isinstance(attribute, ColumnProperty):
@@ -206,34 +259,34 @@ def _is_stored(mapper: Mapper[Any], name: str) -> bool:
 
 
 def _after_commit(session: Session) -> None:
-    by_transaction = session.info.get(_OPEN)
-    transaction = session.get_nested_transaction() or session.get_transaction()
-    changes = by_transaction.pop(transaction, None) if by_transaction else None
-    if changes is None or transaction is None:
-        return
-    if not transaction.nested:
-        session.info[_COMMITTED] = changes.marks()
-        return
-    enclosing = cast(SessionTransaction, transaction.parent)
-    while not enclosing.nested and enclosing.parent is not None:  # a flush's own subtransaction
-        enclosing = enclosing.parent
-    by_transaction.setdefault(enclosing, Changes()).absorb(changes)
+    changes = open_changes(session)
+    if changes is not None:
+        changes.committed = True
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    session.info.get(_OPEN, {}).pop(transaction, None)
-    # Here rather than in after_commit: the connection is back in its pool, and the session usable.
-    if transaction.parent is None and _COMMITTED in session.info:
-        publish(session.info.pop(_COMMITTED))
+    by_transaction = session.info.get(_OPEN, {})
+    changes = by_transaction.pop(transaction, None)
+    if not by_transaction:
+        session.info.pop(_OPEN, None)
+    if changes is None or not changes.committed:
+        return
+    if transaction.parent is None:
+        # Here rather than in after_commit: the connection is back in its pool, the session usable.
+        publish(changes.marks())
+    elif (enclosing := open_changes(session)) is not None:
+        enclosing.absorb(changes)
 
 
-for _name, _listener in {
+_mapper_listeners: dict[str, Callable[..., None]] = {
     "mapper_configured": _check_attributes,
     "after_insert": _after_insert,
     "before_update": _before_update,
     "after_update": _after_update,
     "before_delete": _before_delete,
-}.items():
+}
+for _name, _listener in _mapper_listeners.items():
     event.listen(SQLAlchemyBitmapistable, _name, _listener, propagate=True)
-event.listen(Session, "after_commit", _after_commit)
+# Before the listeners of an application, which may raise.
+event.listen(Session, "after_commit", _after_commit, insert=True)
 event.listen(Session, "after_transaction_end", _after_transaction_end)

@@ -1,0 +1,29 @@
+"""The adapter of ``docs/writing-an-adapter.md`` passes the contract, exactly as the page has it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import contract  # noqa: F401  # before the page imports flask_bitmapist.testing: see there
+
+PAGE = Path(__file__).parents[2] / "docs" / "writing-an-adapter.md"
+FILE = re.compile(r"^```\{code-block\} python\n:caption: (\w+)\.py\n\n(.*?)^```$", re.M | re.S)
+
+
+def modules(page: Path) -> dict[str, ModuleType]:
+    """The files that `page` shows, imported in the order of the page."""
+    text = page.read_text()
+    found = {}
+    for file in FILE.finditer(text):
+        name, code = file.groups()
+        found[name] = sys.modules[name] = ModuleType(name)
+        # At the page's own lines, so that a traceback leads there.
+        lines = "\n" * text.count("\n", 0, file.start(2))
+        exec(compile(lines + code, page, "exec"), vars(found[name]))
+    return found
+
+
+TestTinyStore = modules(PAGE)["test_tinystore"].TestTinyStore
