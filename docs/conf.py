@@ -3,7 +3,7 @@
 from importlib.metadata import version as installed_version
 
 project = "Flask-Bitmapist"
-copyright = "2026, the Flask-Bitmapist contributors"
+copyright = "2026, the Flask-Bitmapist contributors"  # noqa: A001
 version = release = installed_version("flask-bitmapist")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

@@ -34,6 +34,8 @@ from .marking import (
 
 if TYPE_CHECKING:
     from . import analytics as analytics
+    from .adapters.mongoengine import MongoEngineBitmapistable as MongoEngineBitmapistable
+    from .adapters.peewee import PeeweeBitmapistable as PeeweeBitmapistable
     from .adapters.sqlalchemy import SQLAlchemyBitmapistable as SQLAlchemyBitmapistable
     from .analytics.cohort import chain_events as chain_events
     from .analytics.cohort import get_cohort as get_cohort
@@ -67,6 +69,8 @@ __all__ = [
 _LAZY = {
     "Bitmapistable": (".adapters.sqlalchemy", "SQLAlchemyBitmapistable"),
     "SQLAlchemyBitmapistable": (".adapters.sqlalchemy", "SQLAlchemyBitmapistable"),
+    "PeeweeBitmapistable": (".adapters.peewee", "PeeweeBitmapistable"),
+    "MongoEngineBitmapistable": (".adapters.mongoengine", "MongoEngineBitmapistable"),
     "chain_events": (".analytics.cohort", "chain_events"),
     "get_cohort": (".analytics.cohort", "get_cohort"),
     "get_event_data": (".analytics.cohort", "get_event_data"),

@@ -13,6 +13,7 @@ import redis
 from flask import Flask
 from werkzeug.local import LocalProxy
 
+from .cli import commands
 from .config import Settings
 from .marking import TRACKER, Tracker, current_tracker, set_latest_tracker
 
@@ -66,6 +67,7 @@ class FlaskBitmapist:
             from .login import track
 
             track(app)
+        app.cli.add_command(commands)
         if not settings.disable_blueprint and "bitmapist" not in app.blueprints:
             from .dashboard import blueprint
 

@@ -23,7 +23,7 @@ from .config import Settings
 from .delivery import Delivery
 from .ids import IdMap, normal_form
 from .periods import local
-from .registry import PLAIN, Registry, mapped_kind
+from .registry import KINDS, PLAIN, Registry, mapped_kind, space_of, text
 from .spool import Spool
 from .writer import SettledMark, Writer, mismatch
 
@@ -34,6 +34,8 @@ _R = TypeVar("_R")
 
 #: Where an app's tracker stands in its ``extensions``.
 TRACKER = "bitmapist.tracker"
+# Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
+_BITS = 2**32
 #: Longest event name, in characters.
 LONGEST_NAME = 200
 
@@ -140,6 +142,42 @@ class Tracker:
     def event_names(self) -> list[str]:
         """The names of all events on the server, sorted, bitmapist's own included."""
         return self._registry.names(self.redis)
+
+    def first_day(self, events: Iterable[str]) -> date | None:
+        """The first day on which any of `events` was marked; None if none ever was."""
+        return self._registry.first_day(self.redis, events, self.now)
+
+    def space(self, names: Iterable[str]) -> str | None:
+        """The id map that the events and flags `names` share; None if their ids are plain.
+
+        No round trip if this process has marked them all.
+
+        :raises ValueError: if their ids are of different kinds.
+        """
+        listed = sorted(names)
+        kinds = {self._registry.known_kind(name) for name in listed}
+        if len(kinds) == 1 and (kind := kinds.pop()) is not None:
+            return None if kind == PLAIN else space_of(kind)
+        return self._registry.space(self.redis, listed)
+
+    def spaces(self) -> dict[str, str | None]:
+        """The id map of every registered event and flag by name; None for plain ids. Reads only."""
+        held = {text(name): text(kind) for name, kind in self.redis.hgetall(KINDS).items()}
+        return {name: None if kind == PLAIN else space_of(kind) for name, kind in held.items()}
+
+    def offset_of(self, identifier: object, space: str | None) -> int | None:
+        """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.
+
+        :raises UnusableIdError: for something that identifies nobody.
+        """
+        form = normal_form(identifier)
+        if space is None:
+            return form if isinstance(form, int) and form < _BITS else None
+        return self._id_map.lookup(self.redis, space, [str(form)]).get(str(form))
+
+    def ids_at(self, offsets: Iterable[int], space: str) -> list[str | None]:
+        """The ids behind `offsets` in the id map `space`. Reads only."""
+        return self._id_map.ids(self.redis, space, offsets)
 
     def _submit(self, settled: list[SettledMark]) -> None:
         if settled:

@@ -7,8 +7,8 @@ begin (``BITMAPIST_TIMEZONE``). Its start is a naive datetime of that calendar.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Literal, Self, get_args
 
@@ -50,12 +50,14 @@ class Period:
 
     grain: Grain
     start: datetime
+    #: Of an hour that is to step over those that the clock skips when summer time begins.
+    zone: tzinfo | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def containing(cls, grain: Grain, moment: datetime) -> Self:
-        """The period of `grain` in which the naive local `moment` lies."""
+    def containing(cls, grain: Grain, moment: datetime, zone: tzinfo | None = None) -> Self:
+        """The period of `grain` in which the naive local `moment` of `zone` lies."""
         if grain == "hour":
-            return cls(grain, moment.replace(minute=0, second=0, microsecond=0))
+            return cls(grain, moment.replace(minute=0, second=0, microsecond=0), zone)
         midnight = datetime(moment.year, moment.month, moment.day)
         match grain:
             case "day":
@@ -72,7 +74,7 @@ class Period:
         """The period `count` periods later (earlier when negative)."""
         match self.grain:
             case "hour":
-                return type(self)(self.grain, self.start + timedelta(hours=count))
+                return type(self)(self.grain, self._hours_later(count), self.zone)
             case "day":
                 return type(self)(self.grain, self.start + timedelta(days=count))
             case "week":
@@ -82,6 +84,16 @@ class Period:
                 return type(self)(self.grain, self.start.replace(year=year, month=month + 1))
             case "year":
                 return type(self)(self.grain, self.start.replace(year=self.start.year + count))
+
+    def _hours_later(self, count: int) -> datetime:
+        if self.zone is None:
+            return self.start + timedelta(hours=count)
+        hour, step = self.start, timedelta(hours=1 if count > 0 else -1)
+        for _ in range(abs(count)):
+            hour += step
+            while not _exists(hour, self.zone):
+                hour += step
+        return hour
 
     @property
     def end(self) -> datetime:
@@ -117,6 +129,12 @@ class Period:
             january = Period("month", self.start)
             return tuple(january.shift(month).key(event) for month in range(12))
         return (self.key(event),)
+
+
+@lru_cache(maxsize=16384)
+def _exists(hour: datetime, zone: tzinfo) -> bool:
+    """Whether the clocks of `zone` ever show the naive `hour`."""
+    return hour.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == hour
 
 
 @lru_cache(maxsize=4096)

@@ -128,10 +128,38 @@ class Registry:
         for event, day in days.items():
             self._first_days[event] = min(day, self._first_days.get(event, day))
 
-    def first_day(self, client: Any, event: str) -> date | None:
-        """The first day on which `event` was marked; None if it never was."""
-        ordinal = client.zscore(FIRST_DAYS, event)
-        return None if ordinal is None else date.fromordinal(int(ordinal))
+    def first_day(
+        self, client: Any, events: Iterable[str], clock: Callable[[], datetime]
+    ) -> date | None:
+        """The first day on which any of `events` was marked; None if none ever was.
+
+        Of events that only others mark it is the first day of their first month. Reads only.
+        """
+        names = list(events)
+        pipe = client.pipeline(transaction=False)
+        for event in names:
+            pipe.zscore(FIRST_DAYS, event)
+        ordinals = dict(zip(names, pipe.execute(), strict=True))
+        days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
+        strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
+        if strangers:
+            months = self._first_months(client, strangers, clock()).values()
+            days += [month for month in months if month is not None]
+        return min(days, default=None)
+
+    def space(self, client: Any, names: Iterable[str]) -> str | None:
+        """The id map that all of `names` (events and flags) share; None for plain ids. Reads only.
+
+        :raises ValueError: if their ids are of different kinds, so that their sets cannot combine.
+        """
+        listed = list(names)
+        held = zip(listed, client.hmget(KINDS, listed), strict=True) if listed else ()
+        kinds = {event: text(kind) for event, kind in held if kind is not None}
+        if len(set(kinds.values())) > 1:
+            told = ", ".join(f"{event!r} has {kind} ids" for event, kind in kinds.items())
+            raise ValueError(f"sets of different kinds of ids do not combine: {told}")
+        kind = next(iter(kinds.values()), PLAIN)
+        return None if kind == PLAIN else space_of(kind)
 
     def names(self, client: Any) -> list[str]:
         """Every event's name, sorted: the registered ones and those that a SCAN finds."""

@@ -56,6 +56,8 @@ print(Bitmapistable.__name__)
     [
         ("sqlalchemy", "Bitmapistable", "sqlalchemy"),
         ("sqlalchemy", "SQLAlchemyBitmapistable", "sqlalchemy"),
+        ("peewee", "PeeweeBitmapistable", "peewee"),
+        ("mongoengine", "MongoEngineBitmapistable", "mongoengine"),
         ("flask_login", "login", "login"),
     ],
 )
@@ -93,7 +95,7 @@ def test_every_public_name_is_there() -> None:
 
     documented = """
         FlaskBitmapist mark mark_event unmark_event mark_unique unmark_unique
-        Bitmapistable SQLAlchemyBitmapistable
+        Bitmapistable SQLAlchemyBitmapistable PeeweeBitmapistable MongoEngineBitmapistable
         HourEvents DayEvents WeekEvents MonthEvents YearEvents UniqueEvents
         BitOpAnd BitOpOr BitOpXor BitOpNot
         get_event_names get_event_data get_cohort chain_events analytics

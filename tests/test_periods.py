@@ -36,11 +36,12 @@ def test_keys_are_those_of_bitmapist(grain: Grain, moment: datetime) -> None:
     assert Period.containing(grain, moment).key("user:created") == theirs.redis_key
 
 
-@given(stored_grains, st.datetimes(timezones=zones), zones)
+@given(
+    stored_grains, st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=zones), zones
+)
 def test_aware_moments_are_converted_to_the_calendar(
     grain: Grain, moment: datetime, zone: ZoneInfo
 ) -> None:
-    moment = moment.replace(year=min(max(moment.year, 1900), 2200))
     theirs = THEIRS[grain].from_date("e", moment.astimezone(zone))
     assert Period.containing(grain, local(moment, zone)).key("e") == theirs.redis_key
 
@@ -87,6 +88,15 @@ def test_naive_moments_are_in_the_calendar_and_dates_are_their_midnight() -> Non
 def test_now_is_the_clock_of_the_calendar() -> None:
     zone = timezone(timedelta(hours=13))
     assert abs(local(None, zone) - datetime.now(zone).replace(tzinfo=None)) < timedelta(seconds=5)
+
+
+def test_hours_that_the_clock_skips_are_stepped_over() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    hour = Period.containing("hour", datetime(2026, 3, 29, 1), berlin)  # then it is 3 o'clock
+    assert hour.shift(1).start == hour.end == datetime(2026, 3, 29, 3)
+    assert hour.shift(24).shift(-24) == hour
+    autumn = Period.containing("hour", datetime(2026, 10, 25, 2), berlin)  # twice, counted once
+    assert autumn.shift(1).start == datetime(2026, 10, 25, 3)
 
 
 def test_an_unknown_period_is_named_with_the_known_ones() -> None:

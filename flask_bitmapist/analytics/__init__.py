@@ -1,24 +1,76 @@
-"""Reports: read-only, computed with NumPy from bitmaps that are fetched in one round trip."""
+"""Reports: read-only, computed with NumPy from bitmaps that are fetched in one round trip.
+
+Every report takes events or segments, a range and a moment as of which to report, and gives a
+frozen dataclass with `to_dict`, `to_csv` and `to_dataframe`.
+"""
 
 from __future__ import annotations
 
-from .bitmaps import Bitmap, counts, fetch, union
+from .adoption import Adoption, AdoptionPoint, adoption
+from .bitmaps import Bitmap
+from .churned import Churned, ChurnedPoint, churned
 from .cohort import chain_events, get_cohort, get_event_data
-from .cohort_table import CohortTable, cohort_table
+from .compare import Arm, Compare, compare
+from .funnel import Funnel, Step, funnel
+from .lifecycle import Lifecycle, LifecyclePoint, lifecycle
+from .overlap import Overlap, overlap
 from .overview import EventActivity, FlagCount, Overview, overview
+from .people import contains, count, users
+from .report import Report
+from .retention import Average, Cell, Retention, Row, retention
+from .segments import Event, Expression, Flag, SegmentError, parse
+from .stickiness import Stickiness, stickiness
+from .timeline import Timeline, timeline
+from .trend import ActivePoint, ActiveUsers, Point, Trend, active_users, trend
 
 __all__ = [
+    "ActivePoint",
+    "ActiveUsers",
+    "Adoption",
+    "AdoptionPoint",
+    "Arm",
+    "Average",
     "Bitmap",
-    "CohortTable",
+    "Cell",
+    "Churned",
+    "ChurnedPoint",
+    "Compare",
+    "Event",
     "EventActivity",
+    "Expression",
+    "Flag",
     "FlagCount",
+    "Funnel",
+    "Lifecycle",
+    "LifecyclePoint",
+    "Overlap",
     "Overview",
+    "Point",
+    "Report",
+    "Retention",
+    "Row",
+    "SegmentError",
+    "Step",
+    "Stickiness",
+    "Timeline",
+    "Trend",
+    "active_users",
+    "adoption",
     "chain_events",
-    "cohort_table",
-    "counts",
-    "fetch",
+    "churned",
+    "compare",
+    "contains",
+    "count",
+    "funnel",
     "get_cohort",
     "get_event_data",
+    "lifecycle",
+    "overlap",
     "overview",
-    "union",
+    "parse",
+    "retention",
+    "stickiness",
+    "timeline",
+    "trend",
+    "users",
 ]

@@ -7,16 +7,22 @@ byte order does not matter to AND, OR, XOR and counting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from operator import or_
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from redis.cluster import RedisCluster
 
 WORD_BYTES = 8
+#: Bytes of bitmaps that a report holds at a time; with what it computes from them, about thrice.
+BUDGET = 256 * 2**20
+_SLICE_UNIT = 64 * 2**10
+_PART_WORDS = 128 * 2**10 // WORD_BYTES
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -104,6 +110,115 @@ def union(bitmaps: Iterable[Bitmap]) -> Bitmap:
     return reduce(or_, bitmaps, EMPTY)
 
 
+def sliding_unions(sets: Sequence[Bitmap], width: int) -> list[Bitmap]:
+    """The union of each of `sets` with the ``width - 1`` that follow it, as far as there are any.
+
+    By doubling: log2(width) unions for each set instead of width.
+    """
+    unions, size = list(sets), 1
+    while size < width:
+        step = min(size, width - size)
+        unions = [*map(or_, unions, unions[step:]), *unions[-step:]]
+        size += step
+    return unions
+
+
+class Bitmaps:
+    """The bitmaps of a report by key, over the whole range of offsets or a slice of it.
+
+    :param by_key: what was fetched; every key that the report may ask for.
+    :param first_offset: the offset of the slice's first bit.
+    """
+
+    def __init__(self, by_key: Mapping[str, Bitmap], first_offset: int = 0) -> None:
+        self._by_key = by_key
+        self.first_offset = first_offset
+        self._unions: dict[tuple[str, ...], Bitmap] = {}
+
+    def __getitem__(self, key: str) -> Bitmap:
+        return self._by_key[key]
+
+    def union_of(self, keys: tuple[str, ...]) -> Bitmap:
+        """The offsets under any of `keys`, computed once."""
+        if len(keys) == 1:
+            return self._by_key[keys[0]]
+        if keys not in self._unions:
+            self._unions[keys] = union(self._by_key[key] for key in keys)
+        return self._unions[keys]
+
+    def parts(self) -> Iterator[Bitmaps]:
+        """These bitmaps in parts of the offsets' range that a processor's cache holds.
+
+        A report that combines large bitmaps time and again then works in the cache, and on memory
+        that it has had before: several times as fast, and its intermediate sets are small.
+        """
+        longest = max((bitmap.words.size for bitmap in self._by_key.values()), default=0)
+        if longest <= _PART_WORDS:
+            yield self
+            return
+        for begin in range(0, longest, _PART_WORDS):
+            end = begin + _PART_WORDS
+            part = {key: Bitmap(bitmap.words[begin:end]) for key, bitmap in self._by_key.items()}
+            yield Bitmaps(part, self.first_offset + begin * WORD_BYTES * 8)
+
+
+def slices(client: Any, keys: Iterable[str]) -> Iterator[Bitmaps]:
+    """The bitmaps under `keys`, each read once, all in two round trips if they fit `BUDGET`.
+
+    The first asks how long they are. If they do not fit, they come in slices of the offsets' range,
+    each in one more round trip, so that any number of users costs a bounded amount of memory.
+    Counts of one slice add to those of the others: no user is in two.
+
+    :param client: any redis-py compatible client.
+    :param keys: duplicates are welcome; a key that does not exist is the empty set.
+    :raises redis.RedisError: the server does not answer, or a key holds no string.
+    """
+    distinct = list(dict.fromkeys(keys))
+    nothing = dict.fromkeys(distinct, EMPTY)
+    replies = _read(client, [("STRLEN", key) for key in distinct])
+    lengths = {key: length for key, length in zip(distinct, replies, strict=True) if length}
+    if sum(lengths.values()) <= BUDGET:
+        yield Bitmaps(nothing | _whole(client, list(lengths)))
+        return
+    width = max(_SLICE_UNIT, BUDGET // len(lengths) // _SLICE_UNIT * _SLICE_UNIT)
+    for begin in range(0, max(lengths.values()), width):
+        growing = [key for key, length in lengths.items() if length > begin]
+        ranges = [("GETRANGE", key, begin, begin + width - 1) for key in growing]
+        bitmaps = map(Bitmap.from_bytes, _read(client, ranges))
+        yield Bitmaps(nothing | dict(zip(growing, bitmaps, strict=True)), begin * 8)
+
+
+def _whole(client: Any, keys: list[str]) -> dict[str, Bitmap]:
+    # One MGET takes a fifth of the time of many GETs, but in a cluster its keys share a slot. Both
+    # send a long string without copying it (Valkey 9); GETRANGE copies what it cuts out.
+    if not keys or isinstance(client, RedisCluster):
+        return fetch(client, keys)
+    values = client.execute_command("MGET", *keys, NEVER_DECODE=True)
+    return dict(zip(keys, map(Bitmap.from_bytes, values), strict=True))
+
+
+def tally(client: Any, keys: Iterable[str], count: Callable[[Bitmaps], Sequence[int]]) -> list[int]:
+    """What `count` counts in the bitmaps under `keys`, summed over their `slices` and `parts`.
+
+    :param count: gives the same number of counts for each part.
+    """
+    totals: list[int] = []
+    for part in chain.from_iterable(bitmaps.parts() for bitmaps in slices(client, keys)):
+        counted = count(part)
+        totals = [a + b for a, b in zip(totals, counted, strict=True)] if totals else list(counted)
+    return totals
+
+
+def around(client: Any, keys: Iterable[str], offset: int) -> Bitmaps:
+    """The bitmaps under `keys` as far as the byte that holds `offset`, in one round trip.
+
+    Parameters and errors are those of `fetch`.
+    """
+    distinct, byte = list(dict.fromkeys(keys)), offset // 8
+    values = _read(client, [("GETRANGE", key, byte, byte) for key in distinct])
+    return Bitmaps(dict(zip(distinct, map(Bitmap.from_bytes, values), strict=True)), byte * 8)
+
+
 def fetch(client: Any, keys: Iterable[str]) -> dict[str, Bitmap]:
     """The bitmaps under `keys`, each read once, all in one round trip.
 
@@ -111,7 +226,9 @@ def fetch(client: Any, keys: Iterable[str]) -> dict[str, Bitmap]:
     :param keys: duplicates are welcome; a key that does not exist is the empty set.
     :raises redis.RedisError: the server does not answer, or a key holds no string.
     """
-    return {key: Bitmap.from_bytes(value) for key, value in _read(client, "GET", keys).items()}
+    distinct = list(dict.fromkeys(keys))
+    values = _read(client, [("GET", key) for key in distinct])
+    return dict(zip(distinct, map(Bitmap.from_bytes, values), strict=True))
 
 
 def counts(client: Any, keys: Iterable[str]) -> dict[str, int]:
@@ -120,15 +237,16 @@ def counts(client: Any, keys: Iterable[str]) -> dict[str, int]:
     A year has no key: `fetch` its months and count their `union`. Parameters and errors are those
     of `fetch`.
     """
-    return _read(client, "BITCOUNT", keys)
-
-
-def _read(client: Any, command: str, keys: Iterable[str]) -> dict[str, Any]:
     distinct = list(dict.fromkeys(keys))
-    if not distinct:
-        return {}
+    return dict(zip(distinct, _read(client, [("BITCOUNT", k) for k in distinct]), strict=True))
+
+
+def _read(client: Any, commands: Sequence[tuple[object, ...]]) -> list[Any]:
+    """The replies to `commands`, in one round trip."""
+    if not commands:
+        return []
     pipeline = client.pipeline(transaction=False)
-    for key in distinct:
+    for command in commands:
         # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
-        pipeline.execute_command(command, key, NEVER_DECODE=True)
-    return dict(zip(distinct, pipeline.execute(), strict=True))
+        pipeline.execute_command(*command, NEVER_DECODE=True)
+    return list(pipeline.execute())

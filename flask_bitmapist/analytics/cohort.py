@@ -1,23 +1,23 @@
-"""Cohorts, and 0.1.2's functions on them: get_event_data, get_cohort, chain_events."""
+"""0.1.2's functions: get_event_data, get_cohort, chain_events."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
+from functools import reduce
+from operator import and_, or_
 from typing import TYPE_CHECKING, Any
 
 import bitmapist
 
 from ..marking import current_tracker, names_own_system
 from ..periods import Grain, Period, local
-from .bitmaps import Bitmap, fetch, union
+from .report import Users, check_length
+from .retention import Cohorts, count_returns
+from .segments import Event, Expression
 
 if TYPE_CHECKING:
     from ..marking import Tracker
-
-#: The most rows, and the most columns, that a table may have.
-LONGEST = 1000
 
 #: Events whose union is meant. Several groups make a chain: the intersection of their unions.
 Group = list[str]
@@ -29,72 +29,6 @@ _COLLECTIONS: dict[Grain, Any] = {
     "month": bitmapist.MonthEvents,
     "year": bitmapist.YearEvents,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CohortRow:
-    """One cohort: its period, its size, and who returned k periods later (None: not yet)."""
-
-    period: Period
-    size: int
-    users: tuple[int | None, ...]
-
-
-def cohort_rows(
-    client: Any,
-    event: str,
-    returned: Sequence[Group],
-    *,
-    last: Period,
-    rows: int,
-    columns: int,
-    first_return: bool = False,
-) -> list[CohortRow]:
-    """The cohorts of the `rows` periods up to `last`, in time order, read in one round trip.
-
-    :param client: any redis-py compatible client.
-    :param event: the event whose users in a period form a cohort.
-    :param returned: the chain of events by which they return.
-    :param last: the current period.
-    :param rows: the number of cohorts, 1 to 1000.
-    :param columns: the number of periods followed, from the cohort's own, 1 to 1000.
-    :param first_return: count each user at the first return only.
-    :raises ValueError: `rows` or `columns` is not allowed.
-    """
-    _check_length("rows", rows)
-    _check_length("columns", columns)
-    periods = [last.shift(index + 1 - rows) for index in range(rows)]
-    events = {event, *(name for group in returned for name in group)}
-    stored = fetch(client, [key for e in events for period in periods for key in period.keys(e)])
-
-    def users_of(event: str, period: Period) -> Bitmap:
-        return union(stored[key] for key in period.keys(event))
-
-    def returned_in(period: Period) -> Bitmap:
-        users, *others = (union(users_of(e, period) for e in group) for group in returned)
-        for other in others:
-            users &= other
-        return users
-
-    came_back = [returned_in(period) for period in periods]
-    return [
-        _row(period, users_of(event, period), came_back[i : i + columns], columns, first_return)
-        for i, period in enumerate(periods)
-    ]
-
-
-def _row(
-    period: Period, members: Bitmap, came_back: list[Bitmap], columns: int, first_return: bool
-) -> CohortRow:
-    size = len(members)
-    users: list[int | None] = []
-    for returned in came_back:
-        hit = members & returned
-        users.append(len(hit))
-        if first_return:
-            members -= hit
-    users += [None] * (columns - len(users))
-    return CohortRow(period, size, tuple(users))
 
 
 def get_cohort(
@@ -109,7 +43,7 @@ def get_cohort(
 ) -> tuple[list[list[int | None]], list[datetime], list[int]]:
     """Who did the primary event, and how many of them the secondary one k periods later.
 
-    Unlike 0.1.2's it only reads, in one round trip, so that tables computed side by side are right.
+    Unlike 0.1.2's it only reads, so that tables computed side by side are right.
 
     :param primary_event_name: the event whose users in a period are the cohort of a row.
     :param secondary_event_name: the event by which they return.
@@ -125,20 +59,25 @@ def get_cohort(
         of the primary event a row.
     :raises ValueError: an argument is none of those allowed.
     """
+    check_length("rows", num_rows)
+    check_length("columns", num_cols)
     tracker = current_tracker()
     now = tracker.now()
-    rows = cohort_rows(
+    last = Period.containing(_grain(time_group), now)
+    periods = list(last.shift(1 - num_rows).until(last))
+    counted = count_returns(
         _client(tracker, system),
-        primary_event_name,
-        _groups(secondary_event_name, additional_events),
-        last=Period.containing(_grain(time_group), now),
-        rows=num_rows,
+        Cohorts(Users(Event(primary_event_name)), None, periods),
+        _chained(_groups(secondary_event_name, additional_events)),
+        periods,
         columns=num_cols,
-        first_return=not with_replacement,
+        mode="on" if with_replacement else "first_return",
     )
-    nobody: list[int | None] = [None] * num_cols
-    cohort = [list(row.users) if row.size else list(nobody) for row in rows]
-    return cohort, [_date(row.period, now) for row in rows], [row.size for row in rows]
+    cohort = [
+        [users if size and i + k < num_rows else None for k, users in enumerate(row)]
+        for i, (size, *row) in enumerate(counted)
+    ]
+    return cohort, [_date(period, now) for period in periods], [row[0] for row in counted]
 
 
 def get_event_data(
@@ -227,9 +166,9 @@ def _groups(base: str, events_to_chain: Sequence[Mapping[str, str]] | None) -> l
     return groups
 
 
-def _check_length(what: str, number: int) -> None:
-    if not isinstance(number, int) or not 1 <= number <= LONGEST:
-        raise ValueError(f"{what} must be a whole number from 1 to {LONGEST}, not {number!r}")
+def _chained(groups: list[Group]) -> Expression:
+    unions = (reduce(or_, map(Event, group)) for group in groups)
+    return reduce(and_, unions)
 
 
 def _date(period: Period, now: datetime) -> datetime:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..marking import current_tracker
 from ..periods import Period, local, unique_key
 from .bitmaps import counts, fetch, union
+from .report import Report
 
 if TYPE_CHECKING:
     from ..marking import Tracker
@@ -44,7 +45,7 @@ class FlagCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(Report):
     """Every event's activity as of a moment (naive, in BITMAPIST_TIMEZONE), and every flag.
 
     A name with an undated bitmap is listed among the events too if it was marked recently.

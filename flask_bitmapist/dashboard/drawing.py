@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 
 from ..periods import Grain
 
@@ -50,7 +50,7 @@ def heat(rate: float, largest: float) -> str:
     return f"q{round(HEAT_STEPS * min(1.0, rate / largest)) if largest else 0}"
 
 
-def label(start: datetime, by: Grain) -> str:
+def label(start: date, by: Grain) -> str:
     """The name of a period, without its year except for months."""
     return f"{start:%b %Y}" if by == "month" else f"{start.day} {start:%b}"
 

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest
 
 from ..marking import current_tracker
+from ..periods import Period
 from .forms import BY, LONGEST, cohort_form
 from .pages import page
 
@@ -30,20 +31,31 @@ def index() -> str:
 
 def cohort() -> str:
     """Of those who did one event in a period, how many did another one k periods later."""
-    from ..analytics.cohort_table import cohort_table
+    from ..analytics.retention import retention
+    from ..analytics.segments import Event
 
     tracker = current_tracker()
     events = tracker.event_names()
     if not events and not request.args:
         return page("empty")
     form = cohort_form(request.args, events)
-    table = cohort_table(
-        form.cohort, form.returned, form.by, form.rows, form.columns, tracker=tracker
+    now = tracker.now()
+    table = retention(
+        Event(form.cohort),
+        Event(form.returned),
+        form.by,
+        periods=form.columns - 1,
+        start=Period.containing(form.by, now).shift(1 - form.rows).start,
+        members="every",
+        now=now,
+        tracker=tracker,
     )
     return page(
         "cohort",
         form=form,
         table=table,
+        as_of=now,
+        largest=table.largest,
         events=events,
         periods=BY,
         longest=LONGEST,

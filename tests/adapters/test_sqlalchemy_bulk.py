@@ -114,6 +114,18 @@ class Worker(Employee):
     __mapper_args__: ClassVar = {"polymorphic_identity": "worker"}
 
 
+class Trainee(Employee):
+    __mapper_args__: ClassVar = {"polymorphic_identity": "trainee"}
+    __bitmapist_bulk__ = False
+
+
+class Plain(Base):
+    __tablename__ = "plain"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    visits: Mapped[int] = mapped_column(default=0)
+
+
 class Untracked(Base, Bitmapistable):
     __tablename__ = "untracked"
 
@@ -295,8 +307,16 @@ class TestInserts:
         session.execute(insert(Member).values(id=0))
         session.commit()
         before = bit_commands()
+        lengths = []
+
+        @event.listens_for(session.get_bind(), "before_cursor_execute")
+        def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+            if statement.startswith("SELECT"):
+                lengths.append(len(parameters))
+
         session.execute(insert(Member), [{"id": id_, "premium": id_ % 2} for id_ in range(1, 2501)])
         session.commit()
+        assert lengths == [1000, 1000, 500]
         assert marks()["member:created"] == list(range(2501))
         assert marks.flags()["member:premium"] == list(range(1, 2501, 2))
         assert bit_commands() - before == 5 * 3  # a thousand bits a command
@@ -652,6 +672,19 @@ class TestOptIn:
         session.execute(delete(Untracked))
         session.commit()
         assert marks() == {}
+
+    def test_models_without_the_mixin_are_left_alone(self, session: Session, marks: Marks) -> None:
+        session.execute(insert(Plain), [{"visits": 1}])
+        session.execute(update(Plain).values(visits=2))
+        session.execute(delete(Plain))
+        session.commit()
+        assert marks() == {}
+
+    def test_a_subclass_may_opt_out(self, session: Session, marks: Marks, fill: Fill) -> None:
+        fill(session, Trainee(id=1), Worker(id=2))
+        session.execute(update(Employee).values(name="x"))
+        session.commit()
+        assert marks() == {"worker:updated": [2]}
 
     def test_selects_are_left_alone(self, session: Session, marks: Marks) -> None:
         assert session.scalar(select(func.count()).select_from(User)) == 0

@@ -128,10 +128,17 @@ class Programs(RuleBasedStateMachine):
         index = self.savepoints.index(savepoint)
         del self.savepoints[index:], self.recorded[index + 1 :]
         savepoint.rollback()
+        # The rows of bulk statements are gone, and the session still holds what it loaded of them.
+        self.session.expunge_all()
 
     def undo_all(self) -> None:
         self.savepoints, self.recorded = [], [set()]
         self.session.rollback()
+
+    def one(self, index: int, *, of_notes: bool = False) -> list[Any]:
+        """A row, if there is any."""
+        rows = self.notes() if of_notes else self.items()
+        return rows[index % len(rows) :][:1] if rows else []
 
     def items(self) -> list[Any]:
         return list(self.session.scalars(select(Item).order_by(Item.id)))
@@ -167,7 +174,7 @@ class Programs(RuleBasedStateMachine):
     @rule(index=keys, hot=st.none() | flags, expression=flags, of_notes=flags)
     def update_object(self, index: int, hot: bool | None, expression: bool, of_notes: bool) -> None:
         with self.surviving():
-            for row in (self.notes() if of_notes else self.items())[index - 1 : index]:
+            for row in self.one(index, of_notes=of_notes):
                 fresh = next(self.fresh)
                 row.value = literal(fresh) + 0 if expression else fresh
                 if hot is not None:
@@ -176,14 +183,14 @@ class Programs(RuleBasedStateMachine):
     @rule(index=keys, of_notes=flags)
     def delete_object(self, index: int, of_notes: bool) -> None:
         with self.surviving():
-            for row in (self.notes() if of_notes else self.items())[index - 1 : index]:
+            for row in self.one(index, of_notes=of_notes):
                 self.session.delete(row)
 
     @rule(index=keys, hot=flags)
     def switch_rows(self, index: int, hot: bool) -> None:
         """Delete one and add another with its key, in one flush."""
         with self.surviving(), self.session.no_autoflush:
-            for row in self.items()[index - 1 : index]:
+            for row in self.one(index):
                 self.session.delete(row)
                 self.session.add(type(row)(id=row.id, value=next(self.fresh), hot=hot))
 

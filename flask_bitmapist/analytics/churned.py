@@ -1,0 +1,97 @@
+"""How many were active and then silent: churned users."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..periods import Grain
+from .bitmaps import Bitmaps, sliding_unions, tally
+from .report import LONGEST, USUAL_LENGTH, Report, Users, check_length, label, scope
+from .segments import Expression
+
+if TYPE_CHECKING:
+    from ..marking import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class ChurnedPoint:
+    """Unique users of one period.
+
+    :ivar users: those who did nothing in the periods of silence after it.
+    :ivar active: all who did something in it.
+    :ivar rate: `users` as a share of `active`; None if nobody was active.
+    """
+
+    period_start: date | datetime
+    users: int
+    active: int
+    rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Churned(Report):
+    """The periods whose silence is over, in time order: these figures grow no more."""
+
+    points: list[ChurnedPoint]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row a period; there may be none."""
+        header = [field.name for field in dataclasses.fields(ChurnedPoint)]
+        return header, [[getattr(point, name) for name in header] for point in self.points]
+
+
+def churned(
+    event: str | Expression,
+    silent: int,
+    by: Grain = "day",
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Churned:
+    """How many did `event` in each period p and not in the `silent` ones after it.
+
+    n(a[p] - (a[p+1] + ... + a[p+silent])), where a[p] = e[p] & S[p], for the periods with
+    p + silent before the current one: the silence of later ones is not over.
+
+    :param event: an event's name, or a segment.
+    :param silent: the number of periods.
+    :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :param start: a moment of the first period; by default, of the 30th, 12th... from the end.
+    :param end: a moment of the last period; by default, of the last one whose silence is over.
+    :param where: only those in this segment, evaluated in each period.
+    :param strict: an event that was never marked is an error, rather than 0.
+    :param now: the moment as of which to report.
+    :param tracker: whose events; by default the current app's.
+    :raises ValueError: saying which argument is wrong, and what is allowed.
+    :raises redis.RedisError: if the server does not answer.
+    """
+    check_length("silent", silent)
+    usual = USUAL_LENGTH.get(by, 0) + (silent + 1 if end is None else 0)
+    asked = scope(by, start, end, now, tracker, length=min(usual, LONGEST))
+    users = Users.of(event, where, asked.tracker, strict=strict)
+    closed = [period for period in asked.periods if period.shift(silent) < asked.current]
+    periods = [*closed, *(closed[-1].shift(k + 1) for k in range(silent))] if closed else []
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        sets = [users.in_period(bitmaps, period) for period in periods]
+        later = sliding_unions(sets[1:], silent)
+        pairs = list(zip(sets[: len(closed)], later, strict=False))
+        return [len(active) for active, _ in pairs] + [
+            len(active - after) for active, after in pairs
+        ]
+
+    counted = tally(asked.tracker.redis, users.keys(periods), count)
+    figures = zip(closed, counted[: len(closed)], counted[len(closed) :], strict=True)
+    return Churned(
+        [
+            ChurnedPoint(label(period), gone, active, gone / active if active else None)
+            for period, active, gone in figures
+        ]
+    )

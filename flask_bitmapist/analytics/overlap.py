@@ -1,0 +1,87 @@
+"""How far the users of several events are the same: counts and Jaccard indices, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..periods import Grain
+from .bitmaps import Bitmaps, tally
+from .report import Report, Users, check_list, scope
+from .segments import Expression
+
+if TYPE_CHECKING:
+    from ..marking import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap(Report):
+    """Row i and column j of a matrix are those of the events i and j.
+
+    :ivar counts: unique users who did both; on the diagonal, who did the event.
+    :ivar jaccard: those as a share of the users who did either (P. Jaccard, Bulletin de la Société
+        Vaudoise des Sciences Naturelles 37 (1901), 547-579); None if nobody did.
+    """
+
+    events: list[str]
+    counts: list[list[int]]
+    jaccard: list[list[float | None]]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row a pair of events, in both orders."""
+        size = range(len(self.events))
+        return ["event", "other", "users", "jaccard"], [
+            [self.events[i], self.events[j], self.counts[i][j], self.jaccard[i][j]]
+            for i in size
+            for j in size
+        ]
+
+
+def overlap(
+    events: Iterable[str | Expression],
+    by: Grain = "day",
+    at: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Overlap:
+    """How many unique users did both of each two `events` in one period.
+
+    :param events: events' names, or segments.
+    :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :param at: a moment of the period; by default now.
+    :param where: only those in this segment.
+    :param strict: an event that was never marked is an error, rather than 0.
+    :param now: the moment as of which to report.
+    :param tracker: whose events; by default the current app's.
+    :raises ValueError: saying which argument is wrong, and what is allowed.
+    :raises redis.RedisError: if the server does not answer.
+    """
+    asked = scope(by, None, at, now, tracker, length=1)
+    (period,) = asked.periods
+    listed = check_list("events", events)
+    groups = Users.each(*((event, where) for event in listed), tracker=asked.tracker, strict=strict)
+    size = range(len(groups))
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        sets = [users.in_period(bitmaps, period) for users in groups]
+        return [len(sets[i] & sets[j]) if i < j else len(sets[i]) for i in size for j in size[i:]]
+
+    keys = [key for users in groups for key in users.keys([period])]
+    counted = iter(tally(asked.tracker.redis, keys, count))
+    counts = [[0] * len(groups) for _ in groups]
+    for i in size:
+        for j in size[i:]:
+            counts[i][j] = counts[j][i] = next(counted)
+
+    def jaccard(i: int, j: int) -> float | None:
+        either = counts[i][i] + counts[j][j] - counts[i][j]
+        return counts[i][j] / either if either else None
+
+    return Overlap(
+        [str(event) for event in listed], counts, [[jaccard(i, j) for j in size] for i in size]
+    )

@@ -1,0 +1,302 @@
+"""What every report shares: its periods, the past before them, its form as dict, CSV, DataFrame."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..marking import current_tracker
+from ..periods import GRAINS, Grain, Period, local
+from .bitmaps import Bitmap, Bitmaps, union
+from .segments import Expression, parse
+
+if TYPE_CHECKING:
+    from ..marking import Tracker
+
+#: The most rows, and the most columns, that a report may have.
+LONGEST = 1_000
+#: How many periods a report shows unless it is told, by grain.
+USUAL_LENGTH: dict[Grain, int] = {"hour": 24, "day": 30, "week": 12, "month": 12, "year": 5}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """When, where and as of which moment a report is made."""
+
+    tracker: Tracker
+    by: Grain
+    periods: tuple[Period, ...]
+    #: The period that contains now.
+    current: Period
+
+    def is_complete(self, period: Period) -> bool:
+        """Whether `period` is over, so that its figure will not grow."""
+        return period.start < self.current.start
+
+
+def scope(
+    by: Grain,
+    start: date | datetime | None,
+    end: date | datetime | None,
+    now: date | datetime | None,
+    tracker: Tracker | None,
+    *,
+    length: int | None = None,
+) -> Scope:
+    """The periods from that of `start` to that of `end`, both included.
+
+    :param by: the grain of a period.
+    :param start: a moment of the first period; None: as many periods as are usual.
+    :param end: a moment of the last one; None is now.
+    :param now: the moment as of which to report; None is now.
+    :param tracker: None is the current app's.
+    :param length: the number of periods where `start` is None.
+    :raises ValueError: for an unknown grain, `end` before `start`, more than 1000 periods.
+    """
+    tracker = tracker or current_tracker()
+    if by not in GRAINS:
+        raise ValueError(f"by must be one of {', '.join(GRAINS)}, not {by!r}")
+    zone = tracker.settings.timezone
+    current = Period.containing(by, _moment("now", now, tracker), zone)
+    last = current if end is None else Period.containing(by, _moment("end", end, tracker), zone)
+    if start is None:
+        first = last.shift(1 - (length or USUAL_LENGTH[by]))
+    else:
+        first = Period.containing(by, _moment("start", start, tracker), zone)
+    if first.start > last.start:
+        raise ValueError(f"the end, {last.start:%Y-%m-%d}, is before the start, {first.start:%F}")
+    if first.shift(LONGEST).start <= last.start:
+        raise ValueError(
+            f"from {first.start:%F} to {last.start:%F} are more than {LONGEST} {by}s: "
+            "shorten the range or take longer periods"
+        )
+    return Scope(tracker, by, tuple(first.until(last)), current)
+
+
+def _moment(name: str, moment: object, tracker: Tracker) -> datetime:
+    if moment is None:
+        return tracker.now()
+    if not isinstance(moment, date):
+        raise ValueError(f"{name} must be a date or datetime, not {moment!r}")
+    return local(moment, tracker.settings.timezone)
+
+
+def check_length(what: str, number: object, least: int = 1, most: int = LONGEST) -> int:
+    """`number`, if it is a whole number from `least` to `most`.
+
+    :raises ValueError: naming `what`.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+        raise ValueError(f"{what} must be a whole number from {least} to {most}, not {number!r}")
+    return number
+
+
+def check_list(what: str, items: Iterable[str | Expression]) -> list[str | Expression]:
+    """`items` as a list, if they are 1 to 1000 events or segments.
+
+    :raises ValueError: naming `what`.
+    """
+    if isinstance(items, str | Expression):
+        raise ValueError(f"{what} must be a list of events or segments, not {items!r} alone")
+    listed = list(items)
+    check_length(f"the number of {what}", len(listed))
+    return listed
+
+
+def check_known(names: frozenset[str], tracker: Tracker) -> None:
+    """:raises ValueError: for `names` of events and flags that were never marked."""
+    if unknown := names - set(tracker.event_names()):
+        raise ValueError(f"unknown events or flags: {', '.join(sorted(unknown))}")
+
+
+@dataclass(frozen=True)
+class Users:
+    """Those who did `what`, as far as they are in the segment `where`, period by period."""
+
+    what: Expression
+    where: Expression | None = None
+
+    @classmethod
+    def of(
+        cls,
+        what: str | Expression,
+        where: str | Expression | None,
+        tracker: Tracker,
+        *,
+        strict: bool = False,
+    ) -> Users:
+        """Errors are those of `each`."""
+        return cls.each((what, where), tracker=tracker, strict=strict)[0]
+
+    @classmethod
+    def each(
+        cls,
+        *pairs: tuple[str | Expression, str | Expression | None],
+        tracker: Tracker,
+        strict: bool = False,
+    ) -> list[Users]:
+        """The users of each pair of `what` and `where`, whose sets one report combines.
+
+        One round trip, or none if the process has marked all their events; none for a single name.
+
+        :raises ValueError: for a text that is no segment; for events whose ids are of different
+            kinds, because equal offsets mean different people; with `strict`, for unknown events.
+        """
+        users = [cls(parse(what), None if where is None else parse(where)) for what, where in pairs]
+        names = frozenset[str]().union(*(one.names() for one in users))
+        if strict:
+            check_known(names, tracker)
+        if len(names) > 1:
+            tracker.space(names)
+        return users
+
+    def names(self) -> frozenset[str]:
+        return self.what.names() | (self.where.names() if self.where else frozenset())
+
+    def keys(self, periods: Iterable[Period]) -> Iterator[str]:
+        """What must be fetched to know the users in each of `periods`."""
+        for period in periods:
+            yield from self.what.keys(period)
+            if self.where is not None:
+                yield from self.where.keys(period)
+
+    def in_period(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
+        users = self.what.evaluate(bitmaps, period)
+        return users if self.where is None else users & self.where.evaluate(bitmaps, period)
+
+
+@dataclass(frozen=True)
+class Past:
+    """Those who did `what` before the period `before`, ever since it was first recorded."""
+
+    what: Expression
+    before: Period
+    first_day: date | None
+
+    @cached_property
+    def periods(self) -> tuple[Period, ...]:
+        """Periods whose union is that past: whole months, then whole weeks, then days and hours.
+
+        About 70 keys for five years rather than 1,800. An expression whose union over a month is
+        not its value in the month is read period by period.
+        """
+        if self.first_day is None:
+            return ()
+        first, end = datetime.combine(self.first_day, time()), self.before.start
+        if not self.what.spreads:
+            return _within(self.before.grain, first, end)
+        covered: list[Period] = []
+        for grain in ("month", "week", "day", "hour"):
+            # A week may begin in a month that is covered already: it is past all the same.
+            covered += _within(grain, first, end)
+            if covered:
+                first = max(first, covered[-1].end)
+        return tuple(covered)
+
+    def keys(self) -> Iterator[str]:
+        for period in self.periods:
+            yield from self.what.keys(period)
+
+    def users(self, bitmaps: Bitmaps) -> Bitmap:
+        return union(self.what.evaluate(bitmaps, period) for period in self.periods)
+
+    def newcomers(self, bitmaps: Bitmaps, periods: Iterable[Period]) -> Iterator[Bitmap]:
+        """For each of `periods`, those who did it for the first time ever: first(e)[p].
+
+        :param periods: without a gap, the first of them `before`.
+        """
+        seen = self.users(bitmaps)
+        for period in periods:
+            users = self.what.evaluate(bitmaps, period)
+            yield users - seen
+            seen |= users
+
+
+def _within(grain: Grain, first: datetime, end: datetime) -> tuple[Period, ...]:
+    """The periods from that of `first` on that are over by `end`."""
+    last = Period.containing(grain, end).shift(-1)
+    return tuple(Period.containing(grain, first).until(last))
+
+
+def label(period: Period) -> date | datetime:
+    """How a report names a period: its first day, or the moment at which an hour begins."""
+    return period.start if period.grain == "hour" else period.start.date()
+
+
+class Report:
+    """A frozen dataclass that can be told as a dict, as CSV and as a DataFrame."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain dicts, lists, numbers, strings and None; dates as ISO text."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    def to_csv(self) -> str:
+        """The report's table as CSV (see `csv_text`), with a header."""
+        return csv_text(*self.table())
+
+    def to_dataframe(self) -> Any:
+        """The report's table as a ``pandas.DataFrame``.
+
+        :raises ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("pandas is missing: pip install pandas", name="pandas") from error
+        header, rows = self.table()
+        return pd.DataFrame(rows, columns=header)
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """The header and the rows of the report's table: by default, those of its first list."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            rows = getattr(self, field.name)
+            if isinstance(rows, list | tuple):
+                return flat_table(rows)
+        raise NotImplementedError(f"{type(self).__name__} has no list: define its table()")
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV (RFC 4180).
+
+    A text that a spreadsheet would take for a formula is preceded by an apostrophe.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def flat_table(rows: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
+    """The header and rows of a list of dataclasses of one kind."""
+    header = [field.name for field in dataclasses.fields(rows[0])] if rows else []
+    return header, [[getattr(row, name) for name in header] for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return "" if value is None else value

@@ -1,0 +1,328 @@
+"""Who came back: cohorts and what they did k periods later, as a table of rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..periods import Grain, Period
+from .bitmaps import Bitmap, Bitmaps, tally
+from .report import LONGEST, Past, Report, Users, check_length, label, scope
+from .segments import Expression
+from .statistics import rate
+
+if TYPE_CHECKING:
+    from ..marking import Tracker
+
+Mode = Literal["on", "on_or_after", "on_or_before", "streak", "first_return"]
+Members = Literal["first", "every"]
+State = Literal["complete", "open", "future"]
+
+# How many words of each bitmap are worked on at a time. A row of every cohort should stay in the
+# processor's cache, and the number of a row's bits must fit a uint16: its sum takes half the time
+# of a uint32's.
+_CACHED_WORDS = 32 * 2**10
+_LEAST_WORDS = 128
+_COUNTED_WORDS = 1_023
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Those of a cohort who came back k periods later.
+
+    :ivar users: how many; None if that period has not begun.
+    :ivar state: ``complete``; ``open``: that period contains now, the figure may grow; ``future``.
+    :ivar size: how many they could have been.
+    """
+
+    users: int | None
+    state: State
+    size: int = field(default=0, repr=False, compare=False)
+
+    @property
+    def rate(self) -> float | None:
+        """The share of the cohort; None in the future, and where nobody is in the cohort."""
+        return None if self.users is None or not self.size else self.users / self.size
+
+    @property
+    def low(self) -> float | None:
+        """Where the 95 % Wilson interval of the rate begins."""
+        return None if self.users is None else rate(self.users, self.size).low
+
+    @property
+    def high(self) -> float | None:
+        """Where the 95 % Wilson interval of the rate ends."""
+        return None if self.users is None else rate(self.users, self.size).high
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("users", "state", "rate", "low", "high")}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The cohort of one period; cell k is what it did k periods later."""
+
+    period_start: date | datetime
+    size: int
+    cells: list[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """The pooled rate of a column, over the `rows` with a size whose cell is complete.
+
+    :ivar rate: the sum of users over the sum of sizes; None if there are no such rows.
+    :ivar low: where its 95 % Wilson interval begins.
+    :ivar high: where it ends.
+    """
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention(Report):
+    """Cohorts in time order, and for each k the average over them.
+
+    The CSV table has the users of the cells, and under ``open`` which k may still grow.
+    """
+
+    rows: list[Row]
+    average: list[Average]
+
+    @property
+    def size(self) -> int:
+        """The sum of the rows' sizes."""
+        return sum(row.size for row in self.rows)
+
+    @property
+    def largest(self) -> float:
+        """The largest rate of those who came back later, k >= 1: the top of a colour scale."""
+        return max((cell.rate or 0.0 for row in self.rows for cell in row.cells[1:]), default=0.0)
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        header = ["period_start", "size", *map(str, range(len(self.average))), "open"]
+        return header, [_line(row) for row in self.rows]
+
+
+def _line(row: Row) -> list[Any]:
+    is_open = (k for k, cell in enumerate(row.cells) if cell.state == "open")
+    users = (cell.users for cell in row.cells)
+    return [row.period_start, row.size, *users, next(is_open, None)]
+
+
+def retention(
+    cohort: str | Expression,
+    returned: str | Expression,
+    by: Grain = "week",
+    periods: int = 12,
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    *,
+    mode: Mode = "on",
+    members: Members = "first",
+    where: str | Expression | None = None,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Retention:
+    """Of those who did `cohort` in a period, how many did `returned` k periods later.
+
+    k runs from 0 to `periods`; k = 0 is counted like the others. Cells whose period lies after
+    `end` are counted too, as far as it has begun.
+
+    :param cohort: the event, or segment, whose users in a period make up a row.
+    :param returned: the event, or segment, by which they come back.
+    :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :param periods: the last k, 0 to 999.
+    :param start: a moment of the first row's period; by default 30 days, 12 weeks... ago.
+    :param end: a moment of the last row's period; by default now.
+    :param mode: ``on``: did it in that period. ``on_or_after``: in it or later, until now; cells of
+        closed periods may grow too. ``on_or_before``: in it or in one before, from their own on.
+        ``streak``: in it and in every one before. ``first_return``: did it in that period for the
+        first time since their own, so that a row counts each user once.
+    :param members: ``first``: those who did `cohort` for the first time ever. ``every``: all who
+        did it in the period.
+    :param where: only those in this segment in the row's own period.
+    :param strict: an event that was never marked is an error, rather than 0.
+    :param now: the moment as of which to report.
+    :param tracker: whose events; by default the current app's.
+    :raises ValueError: saying which argument is wrong, and what is allowed.
+    :raises redis.RedisError: if the server does not answer.
+    """
+    check_length("periods", periods, least=0, most=LONGEST - 1)
+    _check_choice("mode", mode, get_args(Mode))
+    _check_choice("members", members, get_args(Members))
+    within = scope(by, start, end, now, tracker)
+    users, back = Users.each(
+        (cohort, where), (returned, None), tracker=within.tracker, strict=strict
+    )
+    past = None
+    if members == "first":
+        first_day = within.tracker.first_day(users.what.events())
+        past = Past(users.what, within.periods[0], first_day)
+    first, last = within.periods[0], within.periods[-1]
+    followed = list(first.until(last.shift(periods)))
+    states = [_state(period, within.current) for period in followed]
+    if mode == "on_or_after":
+        followed = list(first.until(within.current))
+    elif "future" in states:
+        followed = followed[: states.index("future")]
+    counted = count_returns(
+        within.tracker.redis,
+        Cohorts(users, past, within.periods),
+        back.what,
+        followed,
+        columns=periods + 1,
+        mode=mode,
+    )
+    rows = [
+        Row(label(period), size, _cells(size, found, states[i : i + periods + 1]))
+        for i, (period, (size, *found)) in enumerate(zip(within.periods, counted, strict=True))
+    ]
+    return Retention(rows, [_average(rows, k) for k in range(periods + 1)])
+
+
+def _state(period: Period, current: Period) -> State:
+    if period.start < current.start:
+        return "complete"
+    return "open" if period == current else "future"
+
+
+def _cells(size: int, found: list[int], states: list[State]) -> list[Cell]:
+    return [
+        Cell(None if state == "future" else users, state, size)
+        for users, state in zip(found, states, strict=True)
+    ]
+
+
+def _check_choice(what: str, choice: object, choices: tuple[str, ...]) -> None:
+    if choice not in choices:
+        raise ValueError(f"{what} must be one of {', '.join(choices)}, not {choice!r}")
+
+
+def _average(rows: list[Row], k: int) -> Average:
+    pooled = [row for row in rows if row.size and row.cells[k].state == "complete"]
+    users = sum(row.cells[k].users or 0 for row in pooled)
+    return Average(*rate(users, sum(row.size for row in pooled)), len(pooled))
+
+
+@dataclass(frozen=True, slots=True)
+class Cohorts:
+    """A cohort for each of `periods`: who did `users` in it, with `past` for the first time."""
+
+    users: Users
+    past: Past | None
+    periods: Sequence[Period]
+
+    def keys(self) -> Iterator[str]:
+        yield from self.users.keys(self.periods)
+        if self.past is not None:
+            yield from self.past.keys()
+
+    def members(self, bitmaps: Bitmaps) -> list[Bitmap]:
+        everyone = [self.users.in_period(bitmaps, period) for period in self.periods]
+        if self.past is None:
+            return everyone
+        new = self.past.newcomers(bitmaps, self.periods)
+        return [members & first for members, first in zip(everyone, new, strict=True)]
+
+
+def count_returns(
+    client: Any,
+    cohorts: Cohorts,
+    returned: Expression,
+    followed: Sequence[Period],
+    *,
+    columns: int,
+    mode: Mode,
+) -> list[list[int]]:
+    """For each cohort its size, and how many of it came back after 0, 1, ... periods.
+
+    :param client: any redis-py compatible client; one round trip if the bitmaps are small.
+    :param returned: what they come back by.
+    :param followed: the periods in which they may come back, from the first cohort's own on.
+    :param columns: how many of them each cohort is followed.
+    :param mode: as in `retention`.
+    :returns: lists of 1 + columns; 0 where `followed` has ended.
+    """
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        came_back = [returned.evaluate(bitmaps, period) for period in followed]
+        if mode == "on_or_after":
+            came_back = _from_each_on(came_back)
+        return _count(cohorts.members(bitmaps), came_back, columns, mode).ravel().tolist()
+
+    keys = [*cohorts.keys(), *(key for period in followed for key in returned.keys(period))]
+    counted = tally(client, keys, count)
+    return [counted[i : i + 1 + columns] for i in range(0, len(counted), 1 + columns)]
+
+
+def _from_each_on(sets: list[Bitmap]) -> list[Bitmap]:
+    """For each set its union with all that follow."""
+    unions: list[Bitmap] = []
+    for users in reversed(sets):
+        unions.append(unions[-1] | users if unions else users)
+    return unions[::-1]
+
+
+def _count(
+    members: list[Bitmap], came_back: list[Bitmap], columns: int, mode: Mode
+) -> NDArray[np.int64]:
+    """Each cohort's size and how many of it came back in its period and the following ones.
+
+    All rows of a column are worked on at once, a stretch of words after the other: sets of 10,000
+    users are small beside the cost of a call of NumPy, and sets of millions beside the cache.
+
+    :returns: ``(rows, 1 + columns) int64``; 0 where `came_back` has ended.
+    """
+    rows = len(members)
+    counted = np.zeros((rows, 1 + columns), np.int64)
+    longest = max(users.words.size for users in members)
+    step = min(max(longest, 1), _COUNTED_WORDS, max(_LEAST_WORDS, _CACHED_WORDS // rows))
+    left, hits = np.empty((2, rows, step), np.uint64)
+    returns = np.empty((len(came_back), step), np.uint64)
+    bits = np.empty((rows, step), np.uint8)
+
+    def count(words: NDArray[np.uint64]) -> NDArray[np.uint16]:
+        counts: NDArray[np.uint8] = np.bitwise_count(words, out=bits[: len(words)])
+        return counts.sum(axis=1, dtype=np.uint16)  # type: ignore[no-any-return]
+
+    for begin in range(0, longest, step):
+        _stack(left, members, begin)
+        sizes = count(left)
+        counted[:, 0] += sizes
+        # Who did something for the first time often has ids near one another, in few rows.
+        inhabited = sizes.nonzero()[0]
+        if not inhabited.size:
+            continue
+        top, bottom = inhabited[0], inhabited[-1] + 1
+        _stack(returns[top : bottom + columns], came_back[top : bottom + columns], begin)
+        for k in range(min(columns, len(came_back) - top)):
+            end = min(bottom, len(came_back) - k)
+            members_left, back = left[top:end], returns[top + k : end + k]
+            hit = np.bitwise_and(members_left, back, out=hits[top:end])
+            if mode == "streak":
+                members_left[:] = hit
+            elif mode in ("first_return", "on_or_before"):
+                members_left ^= hit
+            counted[top:end, 1 + k] += count(hit)
+    if mode == "on_or_before":
+        # Whoever is back by then was back for the first time in one of the periods until then.
+        counted[:, 1:] = counted[:, 1:].cumsum(axis=1)
+    return counted
+
+
+def _stack(stack: NDArray[np.uint64], sets: list[Bitmap], begin: int) -> None:
+    """Copy the words from `begin` on of each of `sets` to its row of `stack`, and zeros after."""
+    for row, users in zip(stack, sets, strict=True):
+        part = users.words[begin : begin + row.size]
+        row[: part.size] = part
+        row[part.size :] = 0

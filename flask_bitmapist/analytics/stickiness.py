@@ -1,0 +1,125 @@
+"""How many periods of a window each user was active in: stickiness and power-user curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..periods import Grain, Period
+from .bitmaps import Bitmap, Bitmaps, tally, union
+from .report import LONGEST, Report, Users, check_length, label, scope
+from .segments import Expression
+
+if TYPE_CHECKING:
+    from ..marking import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Stickiness(Report):
+    """How many users were active in exactly k periods of a window.
+
+    :ivar start: the window's first period.
+    :ivar end: its last period.
+    :ivar counts: for every k from 1 to the number of periods, the users.
+    :ivar users: those who were active at all.
+    """
+
+    start: date | datetime
+    end: date | datetime
+    counts: dict[int, int]
+    users: int
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        return ["periods", "users"], [[periods, users] for periods, users in self.counts.items()]
+
+
+def stickiness(
+    event: str | Expression,
+    by: Grain = "day",
+    within: int | Literal["week", "month"] = 28,
+    end: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Stickiness:
+    """How many users did `event` in exactly k periods of a window, for every k from 1.
+
+    :param event: an event's name, or a segment.
+    :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :param within: the window: that many periods up to the one of `end` (7 and 28 days are the
+        power-user curves L7 and L28), or the calendar ``week`` or ``month`` that contains `end`.
+    :param end: a moment of the window's last period, or of the calendar's; by default now.
+    :param where: only those in this segment, evaluated in each period.
+    :param strict: an event that was never marked is an error, rather than 0.
+    :param now: the moment as of which to report.
+    :param tracker: whose events; by default the current app's.
+    :raises ValueError: saying which argument is wrong, and what is allowed.
+    :raises redis.RedisError: if the server does not answer.
+    """
+    length = within if isinstance(within, int) else 1
+    chosen = scope(by, None, end, now, tracker, length=check_length("within", length))
+    periods = chosen.periods
+    if not isinstance(within, int):
+        periods = _calendar(within, periods[-1])
+    users = Users.of(event, where, chosen.tracker, strict=strict)
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        return _frequencies([users.in_period(bitmaps, period) for period in periods])
+
+    counted = tally(chosen.tracker.redis, users.keys(periods), count)
+    counts = dict(enumerate(counted, start=1))
+    return Stickiness(label(periods[0]), label(periods[-1]), counts, sum(counted))
+
+
+def _calendar(window: str, period: Period) -> tuple[Period, ...]:
+    """The periods of the calendar week or month in which `period` begins."""
+    if window not in ("week", "month"):
+        raise ValueError(
+            f"within must be 'week', 'month' or a number of periods up to {LONGEST}, not {window!r}"
+        )
+    if period.grain not in ("hour", "day"):
+        raise ValueError(
+            f"within={window!r} is counted by 'hour' or 'day', not by {period.grain!r}: "
+            f"give a number of {period.grain}s"
+        )
+    whole: Grain = "week" if window == "week" else "month"
+    calendar = Period.containing(whole, period.start)
+    last = Period.containing(period.grain, calendar.end, period.zone).shift(-1)
+    first = Period.containing(period.grain, calendar.start, period.zone)
+    return tuple(first.until(last))
+
+
+def _frequencies(sets: list[Bitmap]) -> list[int]:
+    """How many are in exactly 1, 2, ... of `sets`.
+
+    The sets are added up in binary, all offsets at once: plane b holds the offsets whose number has
+    bit b set. (Bit-sliced arithmetic: E. Rinfret, P. O'Neil and E. O'Neil, Bit-sliced index
+    arithmetic, SIGMOD 2001.)
+    """
+    planes: list[Bitmap] = []
+    for carry in sets:
+        for bit, plane in enumerate(planes):
+            if not carry:
+                break
+            planes[bit], carry = plane ^ carry, plane & carry
+        if carry:
+            planes.append(carry)
+    exactly = list(_exactly(union(planes), planes))[1 : len(sets) + 1]
+    return exactly + [0] * (len(sets) - len(exactly))
+
+
+def _exactly(users: Bitmap, planes: list[Bitmap]) -> Iterator[int]:
+    """For each number that `planes` can tell, in order, how many of `users` have it."""
+    if not users:
+        yield from repeat(0, 2 ** len(planes))
+    elif not planes:
+        yield len(users)
+    else:
+        *lower, highest = planes
+        yield from _exactly(users - highest, lower)
+        yield from _exactly(users & highest, lower)

@@ -1,0 +1,140 @@
+"""How many did something, period by period: trend, and the DAU, WAU and MAU of active users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+from ..periods import Grain
+from .bitmaps import Bitmaps, tally, union
+from .report import Report, Users, check_length, label, scope
+from .segments import Expression
+
+if TYPE_CHECKING:
+    from ..marking import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Unique users in one period, or in the window that ends with it."""
+
+    period_start: date | datetime
+    users: int
+    #: Whether the period is over: an open one's figure may grow.
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trend(Report):
+    """Unique users in each period, in time order."""
+
+    points: list[Point]
+
+
+def trend(
+    event: str | Expression,
+    by: Grain = "day",
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    rolling: int = 1,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Trend:
+    """How many unique users did `event` in each period: n(e[p] & S[p]).
+
+    :param event: an event's name, or a segment.
+    :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :param start: a moment of the first period; by default 30 days, 12 weeks, 12 months... ago.
+    :param end: a moment of the last period; by default now.
+    :param where: only those in this segment, evaluated in each period.
+    :param rolling: a point counts the union of this many periods, the last of which is its own.
+    :param strict: an event that was never marked is an error, rather than 0.
+    :param now: the moment as of which to report.
+    :param tracker: whose events; by default the current app's.
+    :raises ValueError: saying which argument is wrong, and what is allowed.
+    :raises redis.RedisError: if the server does not answer.
+    """
+    within = scope(by, start, end, now, tracker)
+    users = Users.of(event, where, within.tracker, strict=strict)
+    check_length("rolling", rolling)
+    lead = [within.periods[0].shift(back - rolling + 1) for back in range(rolling - 1)]
+    periods = [*lead, *within.periods]
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        sets = [users.in_period(bitmaps, period) for period in periods]
+        return [len(union(sets[i : i + rolling])) for i in range(len(within.periods))]
+
+    counted = tally(within.tracker.redis, users.keys(periods), count)
+    return Trend(
+        [
+            Point(label(period), n, within.is_complete(period))
+            for period, n in zip(within.periods, counted, strict=True)
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePoint:
+    """One day: users active on it, in the 7 and in the 28 days that end with it.
+
+    :ivar stickiness: the day's users over the 28 days' (DAU/MAU); None if there were none.
+    """
+
+    period_start: date | datetime
+    day: int
+    week: int
+    month: int
+    stickiness: float | None
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUsers(Report):
+    """DAU, WAU (7 days) and MAU (28 days), in time order."""
+
+    points: list[ActivePoint]
+
+
+def active_users(
+    event: str | Expression,
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> ActiveUsers:
+    """Daily, weekly (7 days) and monthly (28 days) active users, and DAU/MAU.
+
+    Arguments and errors are those of `trend`.
+    """
+    within = scope("day", start, end, now, tracker)
+    users = Users.of(event, where, within.tracker, strict=strict)
+    days = [within.periods[0].shift(back - 27) for back in range(27)] + [*within.periods]
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        sets = [users.in_period(bitmaps, day) for day in days]
+        last = range(28, len(days) + 1)
+        return [len(union(sets[i - window : i])) for window in (1, 7, 28) for i in last]
+
+    counted = tally(within.tracker.redis, users.keys(days), count)
+    n = len(within.periods)
+    figures = zip(within.periods, counted[:n], counted[n : 2 * n], counted[2 * n :], strict=True)
+    return ActiveUsers(
+        [
+            ActivePoint(
+                label(period),
+                day,
+                week,
+                month,
+                day / month if month else None,
+                within.is_complete(period),
+            )
+            for period, day, week, month in figures
+        ]
+    )

@@ -1,0 +1,288 @@
+"""funnel: how many took each step, in order, strictly, in any order, within a window."""
+
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bitmapist.analytics import bitmaps
+from flask_bitmapist.analytics.funnel import Funnel, Step, funnel
+from flask_bitmapist.analytics.segments import Event, Flag
+from flask_bitmapist.marking import Mark
+
+NOW = datetime(2027, 1, 10, 14, 32)
+FIRST = date(2026, 12, 28)  # day 0
+
+
+@pytest.fixture(autouse=True)
+def at_now(tracker):
+    with tracker.at(NOW):
+        yield
+
+
+def on(day):
+    return FIRST + timedelta(days=day)
+
+
+@pytest.fixture
+def log(tracker):
+    """Mark what {user: "a0 b3"} tells: the user did a on day 0 and b on day 3."""
+
+    def log(users):
+        tracker.record(
+            Mark(did[0], user, when=on(int(did[1:])))
+            for user, history in users.items()
+            for did in history.split()
+        )
+
+    return log
+
+
+def steps(*names, first=0, last=9, **options):
+    """The users at each step."""
+    report = funnel(list(names), start=on(first), end=on(last), **options)
+    return [step.users for step in report.steps]
+
+
+def test_a_funnel_tells_users_and_rates_of_each_step(log):
+    log({1: "a0 b1 c2", 2: "a0 b1", 3: "a1 b4", 4: "a2", 5: "b0"})
+    assert funnel(["a", "b", "c"], start=on(0), end=on(9)) == Funnel(
+        [
+            Step("a", 4, from_first=1.0, from_previous=None),
+            Step("b", 3, from_first=3 / 4, from_previous=3 / 4),
+            Step("c", 1, from_first=1 / 4, from_previous=1 / 3),
+        ]
+    )
+
+
+def test_a_share_of_nobody_is_none(log):
+    log({1: "a0"})
+    assert funnel(["a", "b", "c"], start=on(0), end=on(1)).steps[1:] == [
+        Step("b", 0, from_first=0.0, from_previous=0.0),
+        Step("c", 0, from_first=0.0, from_previous=None),
+    ]
+    assert funnel(["never"]).steps == [Step("never", 0, None, None)]
+
+
+def test_steps_may_be_taken_in_one_period_or_later_but_not_earlier(log):
+    log({1: "a3 b3", 2: "a3 b4", 3: "a3 b2", 4: "a3 b2 b5"})
+    assert steps("a", "b") == [4, 3]
+
+
+def test_strict_steps_are_taken_in_later_periods(log):
+    log({1: "a3 b3", 2: "a3 b4", 3: "a3 b3 b9", 4: "a2 b3 c3", 5: "a2 b3 c4"})
+    assert steps("a", "b", order="strict") == [5, 4]
+    assert steps("a", "b", "c", order="strict") == [5, 4, 1]
+
+
+def test_steps_in_any_order_only_need_to_be_taken(log):
+    log({1: "b0 a9", 2: "a1", 3: "b1 c1", 4: "c0 b1 a2"})
+    assert steps("a", "b", "c", order="any") == [3, 2, 1]
+
+
+def test_steps_before_the_start_and_after_the_end_do_not_count(log):
+    log({1: "a1 b3", 2: "a2 b3", 3: "a3 b6", 4: "a6 b6"})
+    for order in ("ordered", "strict", "any"):
+        assert steps("a", "b", first=2, last=5, order=order) == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("within", "expected"), [(0, [5, 1]), (1, [5, 2]), (2, [5, 4]), (9, [5, 4])]
+)
+def test_within_counts_those_who_arrive_in_the_window_after_an_entry(log, within, expected):
+    log({1: "a0 b0", 2: "a0 b1", 3: "a0 b2", 4: "a0 a5 b7", 5: "a5 b4"})
+    assert steps("a", "b", within=within) == expected
+
+
+def test_the_window_begins_with_the_entry_and_not_with_the_step_before(log):
+    log({1: "a0 b2 c4", 2: "a0 b2 c3"})
+    assert steps("a", "b", "c", within=3) == [2, 2, 1]
+
+
+def test_a_second_entry_opens_a_window_of_its_own(log):
+    log({1: "a0 b1 a4 c6", 2: "a0 b1 a4 b4 c6", 3: "a0 a1 b2 c4"})
+    assert steps("a", "b", "c", within=3) == [3, 3, 2]
+
+
+def test_entries_lie_in_the_range_and_their_windows_may_end_after_it(log):
+    log({1: "a4 b6", 2: "a4 b7", 3: "a5 b5", 4: "a1 b2", 5: "a4 a6 b8"})
+    assert steps("a", "b", first=2, last=4, within=2) == [3, 1]
+    assert steps("a", "b", first=2, last=4, within=3) == [3, 2]
+    assert steps("a", "b", first=2, last=4) == [3, 0]
+
+
+def test_no_window_ends_after_now(log):
+    log({1: "a4 b6", 2: "a4 b5"})
+    assert steps("a", "b", first=4, last=4, within=3, now=on(5)) == [2, 1]
+
+
+def test_steps_in_any_order_lie_within_a_window_of_each_other(log):
+    log({1: "b0 a2", 2: "b0 a3", 3: "a0 b2", 4: "a0 b3", 5: "b9 a10", 6: "a9 b11"})
+    assert steps("a", "b", order="any", within=2) == [5, 3]
+
+
+def test_where_holds_in_the_period_of_entry(log):
+    log({1: "a0 w0 b2", 2: "a0 b2 w2", 3: "a0 a4 w4 b4", 4: "a0 b1 a4 w4"})
+    assert steps("a", "b", where="w") == [3, 2]
+    assert steps("a", "b", where="w", within=3) == [3, 2]
+    assert steps("a", "b", where="w", order="strict") == [3, 1]
+    assert steps("a", "b", where="w", order="any") == [3, 3]
+
+
+def test_steps_may_be_segments(log, tracker):
+    log({1: "a0 b1", 2: "a0 c1", 3: "a0"})
+    tracker.record([Mark("vip", 2, dated=False)])
+    report = funnel([Event("a"), "b | c", Event("c") & Flag("vip")], start=on(0), end=on(1))
+    assert [(step.event, step.users) for step in report.steps] == [
+        ("a", 3),
+        ("b | c", 2),
+        ("c & flag:vip", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"), [("day", [1, 0]), ("week", [1, 0]), ("month", [1, 1]), ("year", [1, 1])]
+)
+def test_the_grain_is_that_of_a_period(tracker, by, expected):
+    # The week of 2026-12-28 ends in January; the window of one month or year reaches over its end.
+    tracker.record([Mark("a", 1, when=date(2026, 12, 5)), Mark("b", 1, when=date(2027, 1, 3))])
+    report = funnel(["a", "b"], by=by, start=date(2026, 12, 1), end=date(2026, 12, 31), within=1)
+    assert [step.users for step in report.steps] == expected
+
+
+def test_hours_are_periods_too(tracker):
+    tracker.record(
+        Mark(event, 1, when=datetime(2027, 1, 10, hour), hourly=True)
+        for event, hour in (("a", 9), ("b", 11))
+    )
+    assert [step.users for step in funnel(["a", "b"], by="hour", within=1).steps] == [1, 0]
+    assert [step.users for step in funnel(["a", "b"], by="hour", within=2).steps] == [1, 1]
+
+
+def test_mapped_users_take_steps_too(log):
+    log({UUID(int=n << 64): history for n, history in enumerate(["a0 b1", "b0 a1", "a0"])})
+    assert steps("a", "b") == [3, 1]
+
+
+def test_steps_with_different_kinds_of_ids_do_not_make_a_funnel(log):
+    log({1: "a0", UUID(int=1 << 64): "b0"})
+    with pytest.raises(ValueError, match="different kinds of ids do not combine"):
+        steps("a", "b")
+
+
+def test_a_funnel_tells_itself_as_dict_and_csv(log):
+    log({1: "a0 b0", 2: "a0"})
+    report = funnel(["a", "b"], start=on(0), end=on(0))
+    assert report.to_dict() == {
+        "steps": [
+            {"event": "a", "users": 2, "from_first": 1.0, "from_previous": None},
+            {"event": "b", "users": 1, "from_first": 0.5, "from_previous": 0.5},
+        ]
+    }
+    assert report.to_csv() == (
+        "event,users,from_first,from_previous\r\na,2,1.0,\r\nb,1,0.5,0.5\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"steps": "a"}, "steps must be a list of events or segments, not 'a' alone"),
+        ({"steps": []}, "the number of steps must be a whole number from 1 to 1000, not 0"),
+        ({"steps": ["a &"]}, "a name is missing"),
+        ({"order": "sideways"}, "order must be one of ordered, strict, any, not 'sideways'"),
+        ({"within": -1}, "within must be a whole number from 0 to 1000, not -1"),
+        ({"within": 1.5}, "within must be a whole number from 0 to 1000, not 1.5"),
+        ({"by": "decade"}, "by must be one of hour, day, week, month, year"),
+        ({"strict": True, "where": "b"}, "unknown events or flags: a, b"),
+    ],
+)
+def test_nonsense_is_an_error_that_says_what_is_allowed(tracker, arguments, reason):
+    with pytest.raises(ValueError, match=reason):
+        funnel(**{"steps": ["a"], **arguments})
+
+
+# Against the definition, on sets
+
+
+def reference(log, names, first, last, now, within, order, where):
+    """Users at each step; `log` is {(event, day): users}."""
+
+    def did(event, day):
+        return log.get((event, day), frozenset())
+
+    def run(begin, end, entries):
+        reached = [frozenset() for _ in names]
+        for j in range(begin, end + 1):
+            before = list(reached)
+            for k, name in enumerate(names):
+                if k == 0:
+                    entered = did(name, j) & did("w", j) if where else did(name, j)
+                    reached[0] |= entered if j in entries else frozenset()
+                elif order == "any":
+                    reached[k] |= did(name, j)
+                else:
+                    reached[k] |= did(name, j) & (before if order == "strict" else reached)[k - 1]
+        if order == "any":
+            reached = [reached[0].intersection(*reached[1 : k + 1]) for k in range(len(names))]
+        return reached
+
+    if within is None:
+        return [len(users) for users in run(first, last, range(first, last + 1))]
+    runs = [
+        run(
+            i,
+            max(last, min(i + within, now)) if i + within > last else i + within,
+            range(first, last + 1) if order == "any" else [i],
+        )
+        for i in range(first, last + 1)
+    ]
+    return [len(frozenset().union(*users)) for users in zip(*runs, strict=True)]
+
+
+logs = st.dictionaries(
+    st.tuples(st.sampled_from("abcw"), st.integers(0, 9)),
+    st.frozensets(st.sampled_from([0, 1, 2, 63, 64, 200]), min_size=1),
+    max_size=25,
+)
+
+
+@settings(
+    max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    log=logs,
+    names=st.lists(st.sampled_from("abc"), min_size=1, max_size=4),
+    first=st.integers(0, 5),
+    length=st.integers(0, 5),
+    now=st.integers(0, 12),
+    within=st.none() | st.integers(0, 8),
+    order=st.sampled_from(["ordered", "strict", "any"]),
+    where=st.none() | st.just("w"),
+    small=st.booleans(),
+)
+def test_a_funnel_agrees_with_its_definition(
+    redis, tracker, monkeypatch, log, names, first, length, now, within, order, where, small
+):
+    redis.flushdb()
+    pipeline = redis.pipeline()
+    for (event, day), users in log.items():
+        for user in users:
+            pipeline.setbit(f"trackist_{event}_{on(day):%Y}-{on(day).month}-{on(day).day}", user, 1)
+    pipeline.execute()
+    with monkeypatch.context() as patch:
+        if small:
+            patch.setattr(bitmaps, "BUDGET", 0)
+            patch.setattr(bitmaps, "_SLICE_UNIT", 16)
+            patch.setattr(bitmaps, "_PART_WORDS", 1)
+        options = {"within": within, "order": order, "where": where, "now": on(now)}
+        found = steps(*names, first=first, last=first + length, **options)
+    assert found == reference(log, names, first, first + length, now, within, order, where)
+    assert found == sorted(found, reverse=True)
+
+
+def test_a_range_of_a_thousand_days_and_as_long_a_window_is_a_funnel(log):
+    log({1: "a0 b9", 2: "a0"})
+    assert steps("a", "b", first=0, last=999, within=1000) == [2, 1]

@@ -1,0 +1,213 @@
+"""users, count and contains: who is in a segment, under the ids that the application knows."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+import bitmapist
+import numpy as np
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.analytics import bitmaps
+from flask_bitmapist.analytics.people import contains, count, users
+from flask_bitmapist.analytics.segments import Event, Flag
+from flask_bitmapist.ids import TextKey, UnusableIdError
+from flask_bitmapist.marking import Mark
+
+NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
+TODAY = NOW.date()
+ANN, BOB, EVE = (UUID(int=n << 64 | 7) for n in (1, 2, 3))
+
+
+@pytest.fixture(autouse=True)
+def at_now(tracker):
+    with tracker.at(NOW):
+        yield
+
+
+@pytest.fixture
+def mark(tracker):
+    def mark(event, *ids, when=TODAY):
+        tracker.record([Mark(event, id_, when=when) for id_ in ids])
+
+    return mark
+
+
+@pytest.fixture
+def flag(tracker):
+    def flag(name, *ids):
+        tracker.record([Mark(name, id_, dated=False) for id_ in ids])
+
+    return flag
+
+
+@pytest.fixture
+def always(redis_url, tmp_path):
+    """A tracker that maps ints too."""
+    app = Flask("always", instance_path=str(tmp_path / "always"))
+    app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_ID_MAP="always")
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    yield tracker
+    tracker.redis.close()
+
+
+def test_plain_ids_are_an_array_in_ascending_order(mark):
+    mark("web", 900_000, 3, 77)
+    found = users("web")
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.intp
+    assert found.tolist() == [3, 77, 900_000]
+
+
+def test_mapped_ids_come_back_as_the_texts_that_were_marked(mark):
+    mark("web", EVE, "someone@example.org", ANN, (7, "de"))
+    assert users("web") == [str(EVE), "someone@example.org", str(ANN), "7:de"]
+
+
+def test_a_textual_key_that_reads_like_a_number_comes_back_as_text(mark):
+    mark("web", TextKey("7"), TextKey("007"))
+    assert users("web") == ["7", "007"]
+    assert contains("web", "7")
+
+
+def test_where_all_ids_are_mapped_ints_come_back_as_ints(always):
+    always.record([Mark("web", id_, when=TODAY) for id_ in (2**60, "42", "007", ANN, 5)])
+    found = users("web", at=TODAY, tracker=always)
+    assert found == [2**60, 42, "007", str(ANN), 5]
+    assert all(contains("web", id_, at=TODAY, tracker=always) for id_ in [*found, ANN, "5"])
+
+
+def test_a_segment_of_mapped_ids_combines_before_they_are_looked_up(mark, flag):
+    mark("web", ANN, BOB)
+    mark("mobile", EVE, BOB)
+    flag("staff", BOB)
+    assert users("web | mobile - flag:staff") == [str(ANN), str(BOB), str(EVE)]
+    assert users("(web | mobile) - flag:staff") == [str(ANN), str(EVE)]
+    assert count(Event("web") & Event("mobile")) == 1
+    assert contains("web & mobile & flag:staff", BOB)
+    assert not contains("web & mobile", ANN)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"), [("day", [1]), ("week", [1]), ("month", [1, 2, 3]), ("year", [1, 2, 3, 4])]
+)
+def test_users_are_those_of_the_period_that_contains_now(mark, by, expected):
+    for id_, day in enumerate((TODAY, date(2026, 11, 22), date(2026, 11, 1), date(2026, 1, 31)), 1):
+        mark("web", id_, when=day)
+    mark("web", 9, when=date(2025, 12, 31))
+    assert users("web", by=by).tolist() == expected
+    assert count("web", by=by) == len(expected)
+    assert [id_ for id_ in range(10) if contains("web", id_, by=by)] == expected
+
+
+def test_users_are_those_of_the_period_that_contains_at(mark):
+    mark("web", 1, when=date(1997, 1, 1))  # in the ISO week 1997-W01 that begins on 1996-12-30
+    assert users("web", by="week", at=date(1996, 12, 30)).tolist() == [1]
+    assert users("web", by="week", at=datetime(1997, 1, 5, 23)).tolist() == [1]
+    assert not users("web", by="week", at=date(1996, 12, 29)).size
+    assert users("web", by="day", now=date(1997, 1, 1)).tolist() == [1]
+
+
+def test_users_of_an_hour(tracker):
+    tracker.record([Mark("web", 1, when=NOW, hourly=True)])
+    assert users("web", by="hour").tolist() == [1]
+    assert not users("web", by="hour", at=datetime(2026, 11, 23, 13)).size
+
+
+def test_bits_written_by_bitmapist_are_read(redis, tracker):
+    bitmapist.mark_event("theirs", 12, system=redis, now=NOW)
+    bitmapist.mark_unique("vip", 12, system=redis)
+    assert users("theirs & flag:vip", tracker=tracker).tolist() == [12]
+
+
+def test_an_event_that_was_never_marked_has_nobody(tracker):
+    assert users("nothing").tolist() == []
+    assert count("nothing") == 0
+    assert not contains("nothing", 7)
+    assert not contains("nothing", ANN)
+
+
+def test_with_strict_a_name_never_marked_is_an_error(mark):
+    mark("web", 1)
+    assert count("web", strict=True) == 1
+    for ask in (users, count, lambda text, strict: contains(text, 1, strict=strict)):
+        with pytest.raises(ValueError, match="unknown events or flags: flag, wbe"):
+            ask("web | wbe | flag:flag", strict=True)
+
+
+def test_somebody_of_the_other_kind_of_ids_is_not_contained(mark):
+    mark("plain", 7)
+    mark("mapped", ANN)
+    assert contains("plain", "7")
+    assert not contains("plain", ANN)
+    assert not contains("mapped", 0)
+
+
+@pytest.mark.parametrize("nobody", [-1, None, "", True, 1.5])
+def test_what_identifies_nobody_is_an_error(mark, nobody):
+    mark("web", 1)
+    with pytest.raises(UnusableIdError):
+        contains("web", nobody)
+
+
+@pytest.mark.parametrize("beyond", [8, 2**32 - 1, 2**32, 2**70])
+def test_an_id_beyond_every_bitmap_is_not_contained(mark, beyond):
+    mark("web", 7)
+    assert not contains("web", beyond)
+
+
+def test_sets_of_different_kinds_of_ids_do_not_combine(mark):
+    mark("plain", 7)
+    mark("mapped", ANN)
+    for ask in (users, count):
+        with pytest.raises(ValueError, match="'mapped' has mapped ids, 'plain' has plain ids"):
+            ask("plain | mapped")
+    with pytest.raises(ValueError, match="different kinds of ids do not combine"):
+        contains("plain - mapped", 7)
+
+
+def test_nonsense_is_an_error_that_says_what_is_allowed(tracker):
+    with pytest.raises(ValueError, match="by must be one of hour, day, week, month, year"):
+        users("web", by="fortnight")
+    with pytest.raises(ValueError, match="a name is missing"):
+        count("web &")
+    with pytest.raises(ValueError, match="end must be a date or datetime"):
+        contains("web", 1, at="today")
+
+
+offsets = st.frozensets(st.integers(0, 700))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(web=offsets, mobile=offsets, staff=offsets, asked=st.integers(0, 800), small=st.booleans())
+def test_users_count_and_contains_agree_with_sets(
+    redis, tracker, monkeypatch, web, mobile, staff, asked, small
+):
+    redis.flushdb()
+    for key, members in (
+        ("web_2026-11-23", web),
+        ("mobile_2026-11-23", mobile),
+        ("staff_u", staff),
+    ):
+        pipeline = redis.pipeline()
+        for offset in members:
+            pipeline.setbit(f"trackist_{key}", offset, 1)
+        pipeline.execute()
+    with monkeypatch.context() as patch:
+        if small:
+            patch.setattr(bitmaps, "BUDGET", 0)
+            patch.setattr(bitmaps, "_SLICE_UNIT", 16)
+            patch.setattr(bitmaps, "_PART_WORDS", 1)
+        expected = web | mobile - staff
+        assert users("web | mobile - flag:staff", tracker=tracker).tolist() == sorted(expected)
+        assert count("web | mobile - flag:staff", tracker=tracker) == len(expected)
+        found = contains("web | mobile - flag:staff", asked, tracker=tracker)
+        assert found == (asked in expected)
+
+
+def test_flags_alone_are_segments(flag):
+    flag("premium", 1, 2)
+    assert users(Flag("premium")).tolist() == [1, 2]

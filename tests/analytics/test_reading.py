@@ -1,0 +1,179 @@
+"""Reports only read, in few round trips, in bounded slices, and never what does not combine."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from redis.connection import AbstractConnection
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.analytics import bitmaps
+from flask_bitmapist.analytics.adoption import adoption
+from flask_bitmapist.analytics.bitmaps import Bitmap, around, sliding_unions, tally, union
+from flask_bitmapist.analytics.churned import churned
+from flask_bitmapist.analytics.compare import compare
+from flask_bitmapist.analytics.funnel import funnel
+from flask_bitmapist.analytics.overlap import overlap
+from flask_bitmapist.analytics.people import contains, count, users
+from flask_bitmapist.analytics.report import Users
+from flask_bitmapist.analytics.timeline import timeline
+from flask_bitmapist.analytics.trend import trend
+from flask_bitmapist.marking import Mark
+
+NOW = datetime(2026, 11, 23, 14, 32)
+SETTINGS = {"BITMAPIST_TIMEOUT": 10, "DISABLE_BLUEPRINT": True}
+READING = {
+    *("get", "getbit", "getrange", "mget", "strlen", "exists"),
+    *("hmget", "hgetall", "hkeys", "lindex", "scan", "zscore"),
+}
+
+#: Each with all that can cost it a round trip; {user} is one of those who did a and b.
+REPORTS = {
+    "adoption": lambda user, **at: adoption("a", "b", "week", where="flag:vip", **at),
+    "churned": lambda user, **at: churned("a", 3, "day", where="flag:vip", **at),
+    "compare": lambda user, **at: compare(["flag:vip", "b"], "a", **at),
+    "contains": lambda user, **at: contains("a & b | flag:vip", user, "month", **at),
+    "count": lambda user, **at: count("a & b | flag:vip", "year", **at),
+    "funnel": lambda user, **at: funnel(["a", "b", "a"], within=5, where="flag:vip", **at),
+    "funnel, any order": lambda user, **at: funnel(["a", "b"], order="any", **at),
+    "overlap": lambda user, **at: overlap(["a", "b", "flag:vip"], "month", **at),
+    "timeline": lambda user, **at: timeline(user, **at),
+    "users": lambda user, **at: users("a & b", "month", **at),
+}
+
+
+@pytest.fixture
+def stranger(redis_url, tmp_path):
+    """A tracker of a process that has marked nothing yet."""
+    app = Flask("stranger", instance_path=str(tmp_path / "stranger"))
+    app.config.update(BITMAPIST_REDIS_URL=redis_url, **SETTINGS)
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    yield tracker
+    tracker.redis.close()
+
+
+@pytest.fixture
+def round_trips(monkeypatch):
+    """The commands and pipelines sent to any server so far."""
+    sent = []
+    original = AbstractConnection.send_packed_command
+
+    def send(self, command, check_health=True):
+        sent.append(command)
+        return original(self, command, check_health)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
+    return sent
+
+
+@pytest.mark.parametrize("ids", [[1, 70, 900], [UUID(int=n << 64) for n in range(3)]], ids=type)
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_reads_in_at_most_four_round_trips(
+    redis, tracker, stranger, round_trips, ids, report
+):
+    days = [date(2026, 11, day) for day in (1, 12, 20, 23)]
+    tracker.record([Mark(event, id_, when=day) for event in "ab" for id_ in ids for day in days])
+    tracker.record([Mark("vip", ids[0], dated=False)])
+    stranger.redis.ping()
+    redis.config_resetstat()
+    round_trips.clear()
+    REPORTS[report](ids[0], now=NOW, tracker=stranger)
+    assert 1 <= len(round_trips) <= 4
+    assert commands_since_reset(redis) <= READING
+
+
+def commands_since_reset(redis):
+    names = {name.removeprefix("cmdstat_") for name in redis.info("commandstats")}
+    return names - {"config|resetstat"}
+
+
+def test_the_kinds_of_ids_cost_nothing_where_the_events_are_known(redis, tracker, stranger):
+    tracker.record([Mark(event, 1, when=NOW) for event in "ab"])
+    for report, asked in (
+        (lambda **at: funnel(["a", "b"], **at), tracker),
+        (lambda **at: users("a | b", **at), tracker),
+        (lambda **at: trend("a", **at), stranger),
+    ):
+        redis.config_resetstat()
+        report(now=NOW, tracker=asked)
+        assert "hmget" not in commands_since_reset(redis)
+
+
+def test_events_of_different_kinds_do_not_combine_in_any_report(tracker, stranger):
+    tracker.record([Mark("a", 1, when=NOW), Mark("b", UUID(int=1 << 64), when=NOW)])
+    told = "'a' has plain ids, 'b' has mapped ids"
+    for asked in (tracker, stranger):
+        with pytest.raises(ValueError, match=told):
+            trend("a", where="b", now=NOW, tracker=asked)
+        with pytest.raises(ValueError, match=told):
+            Users.of("a - b", None, asked)
+        with pytest.raises(ValueError, match=told):
+            Users.each(("a", None), ("b", None), tracker=asked)
+        assert len(Users.each(("a", None), ("never", None), tracker=asked)) == 2
+
+
+def test_events_of_different_id_maps_do_not_combine(tracker, stranger):
+    tracker.record([Mark("a", "x", when=NOW), Mark("b", "x", when=NOW, space="rows")])
+    for asked in (tracker, stranger):
+        with pytest.raises(ValueError, match="'a' has mapped ids, 'b' has mapped:rows ids"):
+            Users.of("a | b", None, asked)
+
+
+def test_the_maps_of_all_events_are_told_at_once(tracker, round_trips):
+    tracker.record([Mark("a", 1), Mark("b", "x"), Mark("c", "x", space="rows")])
+    tracker.redis.ping()
+    round_trips.clear()
+    assert tracker.spaces() == {"a": None, "b": "", "c": "rows"}
+    assert len(round_trips) == 1
+
+
+# The bitmaps that reports share
+
+
+def bitmap(*offsets):
+    value = bytearray(max(offsets, default=-1) // 8 + 1)
+    for offset in offsets:
+        value[offset // 8] |= 128 >> offset % 8
+    return Bitmap.from_bytes(bytes(value))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 20])
+def test_a_sliding_union_holds_each_set_and_those_that_follow(width):
+    sets = [bitmap(n, 100 * n) for n in range(7)]
+    unions = sliding_unions(sets, width)
+    assert unions == [union(sets[i : i + width]) for i in range(7)]
+
+
+def test_a_sliding_union_of_nothing_is_nothing():
+    assert sliding_unions([], 3) == []
+
+
+def test_bits_around_an_offset_are_read_in_one_byte_a_key(redis, round_trips):
+    for offset in (3, 8, 15):
+        redis.setbit("x", offset, 1)
+    round_trips.clear()
+    found = around(redis, ["x", "missing", "x"], 12)
+    assert len(round_trips) == 1
+    assert (found.first_offset, found["x"].ids().tolist()) == (8, [0, 7])
+    assert not found["missing"]
+
+
+@pytest.mark.parametrize("budget", [0, 2**30])
+def test_a_tally_counts_every_offset_once_in_parts_that_fit_the_cache(redis, monkeypatch, budget):
+    offsets = [0, 63, 64, 127, 128, 129, 1000]
+    for offset in offsets:
+        redis.setbit("long", offset, 1)
+    redis.setbit("short", 64, 1)
+    monkeypatch.setattr(bitmaps, "BUDGET", budget)
+    monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 32)
+    monkeypatch.setattr(bitmaps, "_PART_WORDS", 1)
+    seen = []
+
+    def count_both(part):
+        assert max(part[key].words.size for key in ("long", "short", "none")) <= 1
+        seen.extend(part["long"].ids() + part.first_offset)
+        return [len(part["long"]), len(part["long"] - part["short"])]
+
+    assert tally(redis, ["long", "short", "none"], count_both) == [7, 6]
+    assert seen == offsets

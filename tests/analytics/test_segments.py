@@ -1,0 +1,317 @@
+"""Segments: texts and expressions, round trip; they evaluate as Python's sets do."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_bitmapist.analytics.bitmaps import Bitmap, Bitmaps, union
+from flask_bitmapist.analytics.segments import (
+    And,
+    Event,
+    Expression,
+    Flag,
+    Minus,
+    Or,
+    SegmentError,
+    parse,
+)
+from flask_bitmapist.periods import Period
+
+a, b, c = Event("a"), Event("b"), Event("c")
+
+#: Names that are apt to be taken for something else.
+AWKWARD = [
+    *("-", "--", "-a", "a-", "sign-up", "a - b", "&", "a&b", "|", "(a)", "(", ")", '"', 'say "hi"'),
+    *(
+        "flag:",
+        "flag:a",
+        "flag: a",
+        "flag",
+        "\\",
+        'a\\"b',
+        "a\\",
+        "a b",
+        "a  b",
+        "ü",
+        "日本",
+        "'",
+        "#",
+    ),
+    *("user:logged_in", "a,b", "a=b", "x" * 200),
+]
+printable = st.text(
+    st.characters(exclude_categories=["C", "Z"], include_characters=" "), min_size=1
+)
+names = st.sampled_from(AWKWARD) | printable.map(str.strip).filter(
+    lambda name: name and len(name) <= 200 and name.isprintable() and not name.startswith("bitop_")
+)
+kinds = st.sampled_from([And, Or, Minus])
+
+
+def combined(inner):
+    return st.builds(lambda kind, left, right: kind(left, right), kinds, inner, inner)
+
+
+leaves = st.builds(Event, names) | st.builds(Flag, names)
+expressions = st.recursive(leaves, combined, max_leaves=8)
+
+
+# From text to expression
+
+
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("a", a),
+        ("flag:a", Flag("a")),
+        ("a & b", a & b),
+        ("a&b", a & b),
+        ("a|b", a | b),
+        ("a - b", a - b),
+        ("  a\t-\nb ", a - b),
+        ("(a)", a),
+        ("((a)) & (b)", a & b),
+        ("sign-up", Event("sign-up")),
+        ("-a", Event("-a")),
+        ("a- | -b", Event("a-") | Event("-b")),
+        ("(a) - (b)", a - b),
+        ('"two words"', Event("two words")),
+        ('"a"&"b"', a & b),
+        ('flag:"two words"', Flag("two words")),
+        ('"flag:a"', Event("flag:a")),
+        ("flag:flag:a", Flag("flag:a")),
+        (r'"say \"hi\" \\ \a"', Event(r'say "hi" \ a')),
+        ("flag", Event("flag")),
+        ("user:logged_in", Event("user:logged_in")),
+    ],
+)
+def test_a_text_spells_an_expression(text, expression):
+    assert parse(text) == expression
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a & b | c", "a | b & c", "a - b & c", "a & b - c", "a - b - c", "a | b | c"),
+        *("a & (b | c)", "a - (b - c)", "(a | b) - c", "a | (b | c)", "a | b - c & a"),
+    ],
+)
+def test_operators_bind_as_in_python(text):
+    assert parse(text) == eval(text)
+    assert str(parse(text)) == text
+
+
+def test_an_expression_is_its_own_parse():
+    assert parse(a & b) == a & b
+
+
+@pytest.mark.parametrize("nonsense", [None, 7, b"a", ["a"], {"a"}])
+def test_only_texts_and_expressions_are_segments(nonsense):
+    with pytest.raises(TypeError, match="a segment is a str or an expression"):
+        parse(nonsense)
+
+
+@pytest.mark.parametrize("nonsense", ["b", None, 7, {1}])
+def test_segments_combine_with_segments_alone(nonsense):
+    with pytest.raises(TypeError, match="a segment combines with segments"):
+        a & nonsense
+
+
+@pytest.mark.parametrize("kind", [Event, Flag])
+@pytest.mark.parametrize("name", ["", " a", "a ", "bitop_a", "a\nb", "x" * 201])
+def test_a_name_that_cannot_be_marked_cannot_be_asked_for(kind, name):
+    with pytest.raises(ValueError, match="cannot name an event"):
+        kind(name)
+
+
+# From expression to text, and back
+
+
+@given(expressions)
+def test_the_text_of_an_expression_spells_it(expression):
+    assert parse(str(expression)) == expression
+    assert str(parse(str(expression))) == str(expression)
+
+
+@given(expressions.filter(lambda expression: '"' not in str(expression)), st.data())
+def test_white_space_means_nothing(expression, data):
+    spaces = st.text(" \t\n\u2003", min_size=1, max_size=3)
+    words = str(expression).split(" ")
+    text = "".join(data.draw(spaces) + word for word in words) + data.draw(spaces)
+    assert parse(text) == expression
+
+
+fragments = st.sampled_from(["a", "b", "flag:", "-", "&", "|", "(", ")", '"', "\\", " ", "\n", "é"])
+
+
+@given(st.lists(fragments).map("".join) | st.text())
+def test_any_text_is_a_segment_or_an_error_at_one_of_its_characters(text):
+    try:
+        expression, position = parse(text), 0
+    except SegmentError as error:
+        expression, position = a, error.position
+    assert 0 <= position <= len(text)
+    assert parse(str(expression)) == expression
+
+
+def test_segments_are_equal_and_hash_by_their_structure():
+    assert a & b == parse("a & b")
+    assert a & b != a | b
+    assert len({a & b, parse("a & b"), b & a, Flag("a"), Event("a"), a}) == 4
+
+
+def test_a_segment_is_read_by_many_threads_at_once():
+    texts = [f"a{n} & (flag:b{n} | c - d{n})" for n in range(300)]
+    with ThreadPoolExecutor(8) as pool:
+        assert [str(expression) for expression in pool.map(parse, texts)] == texts
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "reason"),
+    [
+        ("", 0, "a name is missing"),
+        ("  ", 2, "a name is missing"),
+        ("a & ", 4, "a name is missing"),
+        ("a |", 3, "a name is missing"),
+        ("a - ", 4, "a name is missing"),
+        ("(a", 2, "')' is missing"),
+        ("(", 1, "a name is missing"),
+        ("a)", 1, "')' is not expected here"),
+        ("()", 1, "')' is not expected here"),
+        ("a b", 2, "'b' is not expected here"),
+        ("a & & b", 4, "'&' is not expected here"),
+        ("a && b", 3, "'&' is not expected here"),
+        ("a\n&\n&", 4, "'&' is not expected here"),
+        ('"a" "b"', 4, "'\"b\"' is not expected here"),
+        ("a -b", 2, "'-b' is not expected here"),
+        ("a- b", 3, "'b' is not expected here"),
+        (" - a", 1, "'-' is not expected here"),
+        ("- a", 0, "with a space on either side"),
+        ("a -", 2, "with a space on either side"),
+        ("a -(b)", 2, "with a space on either side"),
+        ("(a)- b", 3, "with a space on either side"),
+        ('a & "b', 4, "this quote is not closed"),
+        ('a"', 1, "this quote is not closed"),
+        ('"a\\"', 0, "this quote is not closed"),
+        ('flag:"a', 5, "this quote is not closed"),
+        ("flag:", 5, "the name of a flag is missing"),
+        ("a & flag: b", 9, "the name of a flag is missing"),
+        ('a & ""', 4, "'' cannot name an event"),
+        ("a & bitop_b", 4, "'bitop_b' cannot name an event"),
+        ("flag:bitop_b", 0, "'bitop_b' cannot name an event"),
+        ('a | "b "', 4, "'b ' cannot name an event"),
+    ],
+)
+def test_an_error_points_at_its_character(text, position, reason):
+    with pytest.raises(SegmentError) as raised:
+        parse(text)
+    assert raised.value.position == position
+    message, shown, caret = str(raised.value).split("\n")
+    assert reason in message
+    assert shown.strip() == text.replace("\n", " ").strip()
+    assert caret.index("^") == position + 4
+
+
+def test_an_error_in_a_long_text_shows_what_is_around_it():
+    text = "a | " * 50 + "& b" + " | c" * 40
+    with pytest.raises(SegmentError, match="'&' is not expected here") as raised:
+        parse(text)
+    assert raised.value.position == 200
+    _, shown, caret = str(raised.value).split("\n")
+    assert len(shown) < 100
+    assert shown[caret.index("^")] == "&"
+
+
+def test_a_text_may_not_nest_deeper_than_can_be_evaluated():
+    assert len(parse(" | ".join("a" * 100)).names()) == 1
+    assert parse("(" * 5000 + "a" + ")" * 5000) == a
+    with pytest.raises(SegmentError, match="at most 100 names"):
+        parse(" | ".join("a" * 20_000))
+
+
+# What segments are
+
+
+DAYS = [Period("day", datetime(2026, 2, day + 1)) for day in range(28)]
+FEBRUARY = Period("month", datetime(2026, 2, 1))
+
+plain_leaves = st.sampled_from([a, b, Flag("f"), Flag("g")])
+plain_expressions = st.recursive(plain_leaves, combined, max_leaves=6)
+users = st.frozensets(st.integers(0, 9))
+
+
+def bitmap(offsets):
+    value = bytearray(2)
+    for offset in offsets:
+        value[offset // 8] |= 128 >> offset % 8
+    return Bitmap.from_bytes(bytes(value))
+
+
+def members(expression: Expression, sets):
+    """`expression` over Python's sets: {name: users}."""
+    match expression:
+        case Event(name) | Flag(name):
+            return sets[name]
+        case And(left, right):
+            return members(left, sets) & members(right, sets)
+        case Or(left, right):
+            return members(left, sets) | members(right, sets)
+        case Minus(left, right):
+            return members(left, sets) - members(right, sets)
+
+
+@given(plain_expressions, st.fixed_dictionaries(dict.fromkeys("abfg", users)))
+def test_a_segment_is_the_set_that_it_spells(expression, sets):
+    (day, *_) = DAYS
+    keys = {leaf: next(leaf.keys(day)) for leaf in (a, b, Flag("f"), Flag("g"))}
+    asked = set(expression.keys(day))
+    by_key = {key: bitmap(sets[leaf.name]) for leaf, key in keys.items() if key in asked}
+    found = expression.evaluate(Bitmaps(by_key), day)
+    assert set(found.ids().tolist()) == members(expression, sets)
+    assert len(asked) == len(expression.names())
+    assert expression.events() == expression.names() & {"a", "b"}
+
+
+@given(plain_expressions, st.lists(st.fixed_dictionaries({"a": users, "b": users})), users, users)
+def test_a_segment_that_spreads_is_in_a_month_what_it_is_in_its_days(expression, days, f, g):
+    flags = {"f": f, "g": g}
+    month = {name: frozenset().union(*(day[name] for day in days)) for name in "ab"}
+    daily = frozenset().union(*(members(expression, day | flags) for day in days))
+    if expression.spreads and days:
+        assert members(expression, month | flags) == daily
+
+
+@pytest.mark.parametrize(
+    ("text", "spreads"),
+    [
+        ("a", True),
+        ("a | b", True),
+        ("a & flag:f - flag:g", True),
+        ("(a | b) & flag:f", True),
+        ("a & b", False),
+        ("a - b", False),
+        ("flag:f - a", False),
+        ("a | b - a", False),
+    ],
+)
+def test_only_what_flags_cut_out_of_events_spreads(text, spreads):
+    assert parse(text).spreads is spreads
+
+
+def test_a_year_of_an_event_is_the_union_of_its_months():
+    year = Period("year", datetime(2026, 1, 1))
+    keys = list(a.keys(year))
+    assert keys == [f"trackist_a_2026-{month}" for month in range(1, 13)]
+    by_key = {key: bitmap({n % 10}) for n, key in enumerate(keys)}
+    assert a.evaluate(Bitmaps(by_key), year) == union(by_key.values())
+
+
+def test_a_flag_is_the_same_whatever_the_period():
+    assert {*Flag("f").keys(DAYS[0]), *Flag("f").keys(FEBRUARY)} == {"trackist_f_u"}
+    assert date(2026, 2, 1) == FEBRUARY.start.date()

@@ -1,0 +1,168 @@
+"""timeline: which events one user did on which days."""
+
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+import bitmapist
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.analytics.timeline import Timeline, timeline
+from flask_bitmapist.ids import TextKey, UnusableIdError
+from flask_bitmapist.marking import Mark
+
+NOW = datetime(2026, 1, 2, 14, 32)
+TODAY = NOW.date()
+NEW_YEARS_EVE = date(2025, 12, 31)
+ANN = UUID(int=1 << 64)
+
+
+@pytest.fixture(autouse=True)
+def at_now(tracker):
+    with tracker.at(NOW):
+        yield
+
+
+@pytest.fixture
+def mark(tracker):
+    def mark(event, id_, *days, space=""):
+        tracker.record([Mark(event, id_, when=day, space=space) for day in days])
+
+    return mark
+
+
+def test_a_timeline_tells_the_days_of_each_event(mark):
+    mark("web", 123, TODAY, NEW_YEARS_EVE)
+    mark("mobile", 123, date(2025, 12, 30))
+    mark("web", 7, date(2025, 12, 1))
+    assert timeline(123) == Timeline(
+        {"mobile": [date(2025, 12, 30)], "web": [NEW_YEARS_EVE, TODAY]},
+        first=date(2025, 12, 30),
+        last=TODAY,
+    )
+
+
+def test_it_answers_whether_somebody_has_been_here_today(mark):
+    mark("web", 123, TODAY)
+    mark("web", 124, NEW_YEARS_EVE)
+    assert timeline(123, TODAY, TODAY).last == TODAY
+    assert timeline(124, TODAY, TODAY) == Timeline({}, None, None)
+
+
+def test_events_are_in_the_order_of_their_names(mark):
+    for event in ("c", "a", "b"):
+        mark(event, 1, TODAY)
+    assert list(timeline(1).days) == ["a", "b", "c"]
+
+
+def test_both_ends_of_the_range_count(mark):
+    days = [TODAY - timedelta(days=back) for back in range(5)]
+    mark("web", 1, *days)
+    assert timeline(1, days[3], days[1]).days == {"web": [days[3], days[2], days[1]]}
+
+
+def test_a_year_is_shown_unless_another_range_is_asked_for(mark):
+    first = TODAY - timedelta(days=364)
+    mark("web", 1, first, first - timedelta(days=1))
+    assert timeline(1).days == {"web": [first]}
+    assert timeline(1, start=date(2024, 12, 1)).first == first - timedelta(days=1)
+    assert timeline(1, now=first).last == first
+
+
+def test_a_mapped_user_is_known_by_the_id_marked(mark):
+    mark("web", ANN, TODAY)
+    assert timeline(ANN).days == timeline(str(ANN)).days == {"web": [TODAY]}
+    assert not timeline(UUID(int=5)).days
+    assert not timeline(0).days  # Ann's offset
+
+
+def test_each_event_is_read_with_its_own_kind_of_ids(mark):
+    mark("web", TextKey("x"), TODAY)
+    mark("web", TextKey("7"), TODAY)  # the users' map: offset 1
+    mark("row:created", TextKey("7"), NEW_YEARS_EVE, space="rows")  # the rows' map: offset 0
+    mark("plain", 7, TODAY)
+    assert timeline(7).days == {
+        "plain": [TODAY],
+        "row:created": [NEW_YEARS_EVE],
+        "web": [TODAY],
+    }
+    assert timeline("x").days == {"web": [TODAY]}
+
+
+def test_where_all_ids_are_mapped_an_int_is_found(redis_url, tmp_path):
+    app = Flask("always", instance_path=str(tmp_path / "always"))
+    app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_ID_MAP="always")
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    bitmapist.mark_event("theirs", 123, system=tracker.redis, now=NOW)  # whose ids are plain
+    tracker.record([Mark("web", 2**60, when=TODAY)])
+    assert timeline(2**60, TODAY, TODAY, tracker=tracker).days == {"web": [TODAY]}
+    assert timeline(2**61, TODAY, TODAY, tracker=tracker).days == {}
+    tracker.redis.close()
+
+
+def test_what_bitmapist_wrote_is_shown(redis, tracker):
+    bitmapist.mark_event("theirs", 123, system=redis, now=NOW)
+    assert timeline(123, tracker=tracker).days == {"theirs": [TODAY]}
+
+
+def test_a_flag_has_no_days(tracker):
+    tracker.record([Mark("premium", 1, dated=False)])
+    assert timeline(1) == Timeline({}, None, None)
+
+
+def test_what_was_unmarked_is_gone(mark, tracker):
+    mark("web", 1, TODAY, NEW_YEARS_EVE)
+    tracker.record([Mark("web", 1, value=False, when=TODAY)])
+    assert timeline(1).days == {"web": [NEW_YEARS_EVE]}
+
+
+def test_a_timeline_tells_itself_as_dict_and_csv(mark):
+    mark("=web", 1, NEW_YEARS_EVE, TODAY)
+    assert timeline(1).to_dict() == {
+        "days": {"=web": ["2025-12-31", "2026-01-02"]},
+        "first": "2025-12-31",
+        "last": "2026-01-02",
+    }
+    assert timeline(1).to_csv() == "event,day\r\n'=web,2025-12-31\r\n'=web,2026-01-02\r\n"
+    assert timeline(2).to_csv() == "event,day\r\n"
+
+
+@pytest.mark.parametrize("nobody", [-1, None, "", True, 1.5])
+def test_what_identifies_nobody_is_an_error(tracker, nobody):
+    with pytest.raises(UnusableIdError):
+        timeline(nobody)
+
+
+def test_a_range_is_at_most_a_thousand_days(tracker):
+    assert timeline(1, TODAY - timedelta(days=999)).first is None
+    with pytest.raises(ValueError, match="more than 1000 days"):
+        timeline(1, TODAY - timedelta(days=1000))
+    with pytest.raises(ValueError, match="is before the start"):
+        timeline(1, TODAY, NEW_YEARS_EVE)
+
+
+marks = st.sets(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(-8, 4)), max_size=25
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(marks, st.integers(0, 4), st.integers(-6, 2), st.integers(0, 8), st.integers(1, 20))
+def test_a_timeline_agrees_with_the_log(
+    redis, tracker, monkeypatch, log, user, begin, length, most
+):
+    redis.flushdb()
+    tracker._registry.forget_known()
+    tracker.record([Mark(e, u, when=TODAY + timedelta(days=day)) for e, u, day in log])
+    monkeypatch.setitem(timeline.__globals__, "_BATCH", most)
+    found = timeline(user, TODAY + timedelta(days=begin), TODAY + timedelta(days=begin + length))
+    expected = {}
+    for event, id_, day in sorted(log):
+        if id_ == user and begin <= day <= begin + length:
+            expected.setdefault(event, []).append(TODAY + timedelta(days=day))
+    assert found.days == expected
+    assert found.first == min((day for days in expected.values() for day in days), default=None)
+    assert found.last == max((day for days in expected.values() for day in days), default=None)

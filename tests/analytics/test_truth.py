@@ -1,0 +1,1023 @@
+"""Every report agrees with brute force on sets, over random histories written to a real server.
+
+Written from SEMANTICS.md and `reference`. ``BITMAPIST_TRUTH_EXAMPLES=1000 pytest tests/analytics``
+looks longer.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import bitmapist
+import bitmapist.cohort
+import pytest
+import redis as redis_py
+import reference
+from flask import Flask
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from reference import Entry, Expr, World
+
+from flask_bitmapist import FlaskBitmapist, analytics, get_cohort, mark_event, mark_unique
+from flask_bitmapist.analytics import bitmaps as bitmaps_module
+from flask_bitmapist.analytics.segments import Event, Expression, Flag
+from flask_bitmapist.marking import Mark, Tracker
+
+EXAMPLES = int(os.environ.get("BITMAPIST_TRUTH_EXAMPLES", "25"))
+
+truth = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+GRAINS = ("hour", "day", "week", "month", "year")
+UNIT = {
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+    "month": timedelta(days=30, hours=11),
+    "year": timedelta(days=365, hours=6),
+}
+
+#: (zone, moment in UTC) around which things are apt to go wrong.
+CORNERS = [
+    ("UTC", datetime(2026, 11, 11, 12)),
+    ("UTC", datetime(1996, 12, 31, 12)),  # 1997-01-01 lies in 1997-W01
+    ("UTC", datetime(2020, 12, 31, 22)),  # 2020-W53
+    ("Europe/Berlin", datetime(2026, 12, 31, 22)),  # 2026-W53
+    ("Europe/Berlin", datetime(2026, 3, 29, 0)),  # 2:00 does not exist
+    ("Europe/Berlin", datetime(2026, 10, 25, 0)),  # 2:00 exists twice
+    ("America/New_York", datetime(2026, 3, 8, 6)),
+    ("America/New_York", datetime(2026, 11, 1, 5)),
+    ("America/New_York", datetime(2024, 2, 29, 23)),
+    ("Asia/Kathmandu", datetime(2027, 1, 1, 0)),
+]
+
+EVENTS = ("a", "b", "song:played", "sign-up", "two words")
+FLAGS = ("premium", "user:staff")
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened, how it came to be written, and the moment around which it lies."""
+
+    world: World
+    anchor: datetime  # naive, UTC
+    mapped: bool
+    writer: str
+    bursts: tuple[tuple[str, datetime, frozenset[Any]], ...]
+
+    def local(self, grain: str, offset: int) -> datetime:
+        """The wall clock `offset` units away from the anchor."""
+        moment = (self.anchor + offset * UNIT[grain]).replace(tzinfo=UTC)
+        return reference.wall_clock(moment, self.world.zone)
+
+
+def identity(number: int, mapped: bool) -> int | str:
+    return str(uuid.UUID(int=number * 7919 + 1)) if mapped else number
+
+
+few_users = st.frozensets(st.integers(0, 6), min_size=1, max_size=5)
+many_users = st.builds(
+    lambda start, length, stride: frozenset(range(start, start + length, stride)),
+    st.integers(0, 900),
+    st.integers(1, 700),
+    st.integers(1, 70),
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn, grain: str, events: Sequence[str] = EVENTS) -> History:
+    zone_name, anchor = draw(st.sampled_from(CORNERS))
+    zone = ZoneInfo(zone_name)
+    mapped = draw(st.booleans())
+    writers = ["record", "at", "mark_event"] + ([] if mapped else ["bitmapist"])
+    writer = draw(st.sampled_from(writers))
+    offsets = st.integers(-6, 3) if draw(st.booleans()) else st.integers(-1, 1)
+    if grain != "hour":  # far in the past, after a gap
+        offsets |= st.sampled_from([-13, -40])
+    users = draw(st.sampled_from([few_users, few_users, many_users]))
+
+    def moment(offset: int, minutes: int) -> datetime:
+        return (anchor + offset * UNIT[grain] + timedelta(minutes=minutes)).replace(tzinfo=UTC)
+
+    bursts = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(events),
+                st.builds(moment, offsets, st.integers(0, 90) | st.integers(0, 24 * 60)),
+                users.map(lambda numbers: frozenset(identity(n, mapped) for n in numbers)),
+            ),
+            max_size=14,
+        )
+    )
+    flags = draw(
+        st.dictionaries(
+            st.sampled_from(FLAGS),
+            users.map(lambda numbers: frozenset(identity(n, mapped) for n in numbers)),
+        )
+    )
+    log = [Entry(event, user, when) for event, when, group in bursts for user in group]
+    return History(World(zone, log, flags), anchor, mapped, writer, tuple(bursts))
+
+
+@st.composite
+def expressions(draw: st.DrawFn, depth: int = 2) -> Expr:
+    """A segment."""
+    if depth == 0 or draw(st.integers(0, 2)) == 0:
+        flag = draw(st.integers(0, 3)) == 0
+        names = (*FLAGS, "unknown") if flag else (*EVENTS, "a", "b", "never")
+        return ("flag" if flag else "event", draw(st.sampled_from(names)))
+    return (
+        draw(st.sampled_from("&|-")),
+        draw(expressions(depth - 1)),
+        draw(expressions(depth - 1)),
+    )
+
+
+#: Segments without an undated part: what somebody has always been is done for the first time never.
+dated_expressions = expressions().filter(reference.is_dated)
+
+
+def as_text(expr: Expr) -> str:
+    """The text form, every operation in parentheses."""
+    kind, *operands = expr
+    if kind == "event":
+        return f'"{operands[0]}"' if " " in operands[0] else operands[0]
+    if kind == "flag":
+        return f"flag:{operands[0]}"
+    return f"({as_text(operands[0])} {kind} {as_text(operands[1])})"
+
+
+def as_object(expr: Expr) -> Expression:
+    """The same, written in Python."""
+    kind, *operands = expr
+    if kind == "event":
+        return Event(operands[0])
+    if kind == "flag":
+        return Flag(operands[0])
+    left, right = map(as_object, operands)
+    if kind == "&":
+        return left & right
+    return left | right if kind == "|" else left - right
+
+
+def as_shortest_text(expr: Expr) -> str:
+    return str(as_object(expr))
+
+
+@dataclass(frozen=True)
+class Question:
+    """The arguments that most reports share, for the package and for the reference."""
+
+    grain: str
+    start: datetime
+    end: datetime
+    now: datetime
+    where: Expr | None
+    #: How expressions are passed.
+    form: Callable[[Expr], str | Expression]
+    aware: bool
+
+    def shared(self, history: History, tracker: Tracker) -> dict[str, Any]:
+        """Keyword arguments: by, start, end, where, now and tracker."""
+        return {"by": self.grain, **self.dates(), **self.rest(history, tracker)}
+
+    def dates(self) -> dict[str, Any]:
+        if self.grain == "hour":
+            return {"start": self.start, "end": self.end}
+        return {"start": self.start.date(), "end": self.end}
+
+    def rest(self, history: History, tracker: Tracker) -> dict[str, Any]:
+        where = None if self.where is None else self.form(self.where)
+        return {"where": where, **self.who(history, tracker)}
+
+    def who(self, history: History, tracker: Tracker) -> dict[str, Any]:
+        now = self.now
+        if self.aware:  # and in another zone than the application's
+            now = now.replace(tzinfo=history.world.zone).astimezone(ZoneInfo("Pacific/Auckland"))
+        return {"now": now, "tracker": tracker}
+
+    def periods(self, world: World) -> list[datetime]:
+        return world.periods(self.grain, self.start, self.end)
+
+    def open_period(self, world: World) -> datetime:
+        return world.period_of(self.grain, self.now)
+
+
+@st.composite
+def questions(draw: st.DrawFn, history: History, grain: str, longest: int = 9) -> Question:
+    last = draw(st.integers(-5, 5))
+    length = draw(st.integers(0, longest - 1))
+    now = draw(st.integers(-3, 6))
+    return Question(
+        grain,
+        history.local(grain, last - length),
+        history.local(grain, last),
+        history.local(grain, now),
+        draw(st.none() | expressions()),
+        draw(st.sampled_from([as_text, as_object, as_shortest_text])),
+        draw(st.booleans()),
+    )
+
+
+class Server:
+    """Writes each example's history to an empty database and hands out a tracker that reads it."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.client = redis_py.Redis.from_url(url)
+        self._folder = folder
+        self._apps: list[Flask] = []
+
+    def app(self, history: History) -> Flask:
+        app = Flask("truth", instance_path=str(self._folder))
+        app.config.update(
+            TESTING=True,
+            BITMAPIST_REDIS_URL=self.url,
+            BITMAPIST_TIMEZONE=str(history.world.zone),
+            BITMAPIST_SPOOL=False,
+            BITMAPIST_TIMEOUT=10,
+            DISABLE_BLUEPRINT=True,
+        )
+        FlaskBitmapist(app)
+        self._apps.append(app)
+        return app
+
+    def write(self, history: History) -> Tracker:
+        """`history`, in an otherwise empty database; a tracker that knows nothing of it yet."""
+        self.close()
+        self.client.flushdb()
+        self._write(self.app(history), history)
+        return self.tracker(history)
+
+    def tracker(self, history: History) -> Tracker:
+        app = self.app(history)
+        return app.extensions["bitmapist"].tracker_of(app)
+
+    def _write(self, app: Flask, history: History) -> None:
+        tracker = app.extensions["bitmapist"].tracker_of(app)
+        with app.app_context():
+            for event, when, users in history.bursts:
+                if history.writer == "record":
+                    tracker.record([Mark(event, u, when=when, hourly=True) for u in users])
+                elif history.writer == "at":
+                    with tracker.at(when):
+                        tracker.record([Mark(event, u, hourly=True) for u in users])
+                else:
+                    local = reference.wall_clock(when, history.world.zone)
+                    if history.writer == "mark_event":
+                        mark_event(event, users, now=local, track_hourly=True)
+                    else:
+                        pipeline = self.client.pipeline(transaction=False)
+                        for user in users:
+                            bitmapist.mark_event(
+                                event, user, system=pipeline, now=local, track_hourly=True
+                            )
+                        pipeline.execute()
+            for flag, users in history.world.flags.items():
+                mark_unique(flag, users)
+
+    def close(self) -> None:
+        for app in self._apps:
+            tracker = app.extensions["bitmapist"].tracker_of(app)
+            tracker.redis.close()
+        self._apps.clear()
+
+
+@pytest.fixture
+def truth_server(redis_url: str, tmp_path: Path) -> Iterator[Server]:
+    server = Server(redis_url, tmp_path)
+    yield server
+    server.close()
+    server.client.close()
+
+
+def moment_of(label: date | datetime) -> datetime:
+    """A report's `period_start`, as the reference has it."""
+    return label if isinstance(label, datetime) else datetime(label.year, label.month, label.day)
+
+
+def check_labels(labels: Sequence[date | datetime], grain: str) -> None:
+    """Dates, but datetimes for hours."""
+    assert all(type(label) is (datetime if grain == "hour" else date) for label in labels)
+
+
+def check_exports(report: Any) -> list[list[str]]:
+    """Its figures survive JSON and CSV; the rows of the latter, header first."""
+    as_dict = report.to_dict()
+    assert isinstance(as_dict, dict)
+    json.loads(json.dumps(as_dict, allow_nan=False))
+    rows = list(csv.reader(io.StringIO(report.to_csv())))
+    assert rows
+    assert len({len(row) for row in rows}) == 1, "a table is rectangular"
+    return rows
+
+
+def check_point_exports(report: Any, points: Sequence[Any], fields: Sequence[str]) -> None:
+    """A report that is a list of points has a line a point, and columns called as its fields."""
+    header, *lines = check_exports(report)
+    assert len(lines) == len(points)
+    for line, point, exported in zip(lines, points, report.to_dict()["points"], strict=True):
+        cells = dict(zip(header, line, strict=True))
+        for name in fields:
+            value = getattr(point, name)
+            if isinstance(value, date):
+                assert cells[name] == exported[name] == value.isoformat()
+            elif value is None:
+                assert cells[name] == ""
+                assert exported[name] is None
+            elif isinstance(value, bool):
+                assert exported[name] is value
+            else:
+                assert float(cells[name]) == exported[name] == value
+
+
+def same_rate(found: float | None, expected: float | None) -> bool:
+    if found is None or expected is None:
+        return found is expected
+    return found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def same_interval(found: tuple[float | None, ...], expected: tuple[float, ...] | None) -> bool:
+    if expected is None:
+        return set(found) == {None}
+    return all(map(same_rate, found, expected))
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "sliced"])
+def slicing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are right whether their bitmaps are read whole or in slices of a few bytes."""
+    if request.param:
+        monkeypatch.setattr(bitmaps_module, "BUDGET", 64)
+        monkeypatch.setattr(bitmaps_module, "_SLICE_UNIT", 8)
+
+
+every_way = pytest.mark.usefixtures("slicing")
+grains = st.sampled_from(GRAINS)
+
+
+# The reference itself, by hand
+
+
+def by_hand() -> World:
+    """Ada (1) signs up on the Monday and returns on Wednesday and Thursday; Bob (2) on Tuesday."""
+    log = [
+        Entry("signup", 1, datetime(2026, 11, 2, 9)),
+        Entry("signup", 2, datetime(2026, 11, 3, 23, 59)),
+        Entry("visit", 1, datetime(2026, 11, 4)),
+        Entry("visit", 1, datetime(2026, 11, 5)),
+        Entry("visit", 2, datetime(2026, 11, 3, 12)),
+        Entry("signup", 1, datetime(2026, 11, 4, 12)),
+    ]
+    return World(ZoneInfo("Europe/Berlin"), log, {"blue": frozenset({1}), "red": frozenset({2, 3})})
+
+
+MONDAY = datetime(2026, 11, 2)
+SIGNUP, VISIT = ("event", "signup"), ("event", "visit")
+
+
+def test_the_reference_counts_as_one_does_by_hand() -> None:
+    world, thursday = by_hand(), datetime(2026, 11, 5)
+    days = world.periods("day", MONDAY, thursday)
+    assert [users for _, users, _ in reference.trend(world, SIGNUP, "day", days, thursday)] == [
+        1,
+        1,
+        1,
+        0,
+    ]
+
+    def table(mode: str, members: str = "first") -> list[list[int | None]]:
+        rows = reference.retention(
+            world, SIGNUP, VISIT, "day", 3, days, thursday, mode=mode, members=members
+        )
+        return [[users for users, _ in row.cells] for row in rows]
+
+    assert table("on") == [[0, 0, 1, 1], [1, 0, 0, None], [0, 0, None, None], [0, None, None, None]]
+    assert table("on", "every")[2] == [1, 1, None, None]
+    assert table("on_or_after")[:2] == [[1, 1, 1, 1], [1, 0, 0, None]]
+    assert table("on_or_before")[:2] == [[0, 0, 1, 1], [1, 1, 1, None]]
+    assert table("streak")[:2] == [[0, 0, 0, 0], [1, 0, 0, None]]
+    assert table("first_return")[:2] == [[0, 0, 1, 0], [1, 0, 0, None]]
+    rows = reference.retention(world, SIGNUP, VISIT, "day", 3, days, thursday)
+    assert [state for _, state in rows[1].cells] == ["complete", "complete", "open", "future"]
+    assert [(interval and interval[0], n) for interval, n in reference.average(rows)] == [
+        (0.5, 2),
+        (0.0, 2),
+        (1.0, 1),
+        (None, 0),
+    ]
+    assert [p[1:5] for p in reference.lifecycle(world, SIGNUP, "day", days, thursday)] == [
+        (1, 0, 0, 0),
+        (1, 0, 0, 1),
+        (0, 0, 1, 1),  # Ada signed up once more
+        (0, 0, 0, 1),
+    ]
+    assert reference.stickiness(world, VISIT, "day", "week", thursday)[1:] == (
+        {1: 1, 2: 1, 3: 0, 4: 0, 5: 0, 6: 0, 7: 0},
+        2,
+    )
+    for order, within, expected in (
+        ("ordered", None, [2, 2]),
+        ("strict", None, [2, 1]),
+        ("ordered", 0, [2, 2]),
+        ("strict", 1, [2, 1]),  # Ada, from her second signup
+        ("any", 1, [2, 2]),
+    ):
+        steps = [SIGNUP, VISIT]
+        found = reference.funnel(world, steps, "day", days, thursday, within, order)
+        assert found == expected, (order, within)
+    assert reference.adoption(world, SIGNUP, VISIT, "day", days)[1:] == [
+        (days[1], 1, 1, 1, 1.0),
+        (days[2], 1, 1, 0, 1.0),
+        (days[3], 1, 0, 0, 0.0),
+    ]
+    assert reference.overlap(world, [SIGNUP, VISIT], "week", MONDAY) == (
+        [[2, 2], [2, 2]],
+        [[1.0, 1.0], [1.0, 1.0]],
+    )
+    assert reference.churned(world, VISIT, 1, "day", days, thursday) == [
+        (days[0], 0),
+        (days[1], 1),
+    ]
+    assert [e[:2] for e in reference.compare(world, ["red", "blue"], VISIT, "day", days)] == [
+        (2, 1),
+        (1, 1),
+    ]
+    found = reference.timeline(world, 1, MONDAY.date(), thursday.date())
+    assert found == (
+        {
+            "signup": [date(2026, 11, 2), date(2026, 11, 4)],
+            "visit": [date(2026, 11, 4), date(2026, 11, 5)],
+        },
+        date(2026, 11, 2),
+        date(2026, 11, 5),
+    )
+
+
+def test_the_reference_knows_published_figures() -> None:
+    # Newcombe (1998), Statistics in Medicine 17, table I, method 3.
+    assert reference.wilson(81, 263) == pytest.approx((0.3080, 0.2553, 0.3662), abs=5e-5)
+    assert reference.wilson(0, 20) == pytest.approx((0, 0, 0.1611), abs=5e-5)
+    # (15 - 5) / 100 / sqrt(0.1 * 0.9 * 2 / 100)
+    assert reference.two_proportions(15, 100, 5, 100) == pytest.approx((2.357, 0.01842), abs=5e-4)
+
+
+def test_the_reference_steps_as_calendars_do() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    spring, autumn = datetime(2026, 3, 29), datetime(2026, 10, 25)
+    hours = reference.between("hour", spring, spring.replace(hour=23), berlin)
+    assert len(hours) == 23
+    assert spring.replace(hour=2) not in hours
+    assert len(reference.between("hour", autumn, autumn.replace(hour=23), berlin)) == 24
+    assert reference.start_of("week", datetime(1997, 1, 1)) == datetime(1996, 12, 30)
+    assert reference.start_of("week", datetime(2027, 1, 3)) == datetime(2026, 12, 28)  # W53
+    assert reference.shifted("month", datetime(2024, 1, 1), berlin, 13) == datetime(2025, 2, 1)
+    assert reference.shifted("year", datetime(2025, 1, 1), berlin, -2) == datetime(2023, 1, 1)
+
+
+# Reports
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains, rolling=st.sampled_from([1, 1, 2, 7]))
+def test_trend(truth_server: Server, data: st.DataObject, grain: str, rolling: int) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    expr = data.draw(expressions())
+    tracker = truth_server.write(history)
+    report = analytics.trend(
+        question.form(expr), rolling=rolling, **question.shared(history, tracker)
+    )
+    expected = reference.trend(
+        history.world,
+        expr,
+        grain,
+        question.periods(history.world),
+        question.open_period(history.world),
+        question.where,
+        rolling,
+    )
+    found = [(moment_of(p.period_start), p.users, p.complete) for p in report.points]
+    assert found == expected
+    check_labels([p.period_start for p in report.points], grain)
+    check_point_exports(report, report.points, ("period_start", "users", "complete"))
+
+
+@truth
+@given(data=st.data())
+def test_active_users(truth_server: Server, data: st.DataObject) -> None:
+    history = data.draw(histories("day"))
+    question = data.draw(questions(history, "day"))
+    expr = data.draw(expressions())
+    tracker = truth_server.write(history)
+    arguments = question.shared(history, tracker)
+    del arguments["by"]
+    report = analytics.active_users(question.form(expr), **arguments)
+    expected = reference.active_users(
+        history.world,
+        expr,
+        question.periods(history.world),
+        question.open_period(history.world),
+        question.where,
+    )
+    found = [
+        (moment_of(p.period_start), p.day, p.week, p.month, p.stickiness, p.complete)
+        for p in report.points
+    ]
+    assert found == expected
+    check_point_exports(report, report.points, ("period_start", "day", "week", "month"))
+
+
+MODES = ("on", "on_or_after", "on_or_before", "streak", "first_return")
+
+
+@every_way
+@truth
+@given(
+    data=st.data(),
+    grain=grains,
+    columns=st.integers(0, 6),
+    mode=st.sampled_from(MODES),
+    members=st.sampled_from(["first", "every"]),
+)
+def test_retention(
+    truth_server: Server,
+    data: st.DataObject,
+    grain: str,
+    columns: int,
+    mode: str,
+    members: str,
+) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    cohort = data.draw(dated_expressions)
+    returned = data.draw(expressions())
+    tracker = truth_server.write(history)
+    report = analytics.retention(
+        question.form(cohort),
+        question.form(returned),
+        periods=columns,
+        mode=mode,
+        members=members,
+        **question.shared(history, tracker),
+    )
+    expected = reference.retention(
+        history.world,
+        cohort,
+        returned,
+        grain,
+        columns,
+        question.periods(history.world),
+        question.open_period(history.world),
+        mode,
+        members,
+        question.where,
+    )
+    found = [
+        reference.Row(
+            moment_of(row.period_start), row.size, [(cell.users, cell.state) for cell in row.cells]
+        )
+        for row in report.rows
+    ]
+    assert found == expected
+    averages = reference.average(expected)
+    assert len(report.average) == columns + 1
+    for average, (interval, rows) in zip(report.average, averages, strict=True):
+        assert average.rows == rows
+        assert same_interval((average.rate, average.low, average.high), interval)
+    check_labels([row.period_start for row in report.rows], grain)
+    check_exports(report)
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains)
+def test_lifecycle(truth_server: Server, data: st.DataObject, grain: str) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    expr = data.draw(dated_expressions)
+    tracker = truth_server.write(history)
+    arguments = question.shared(history, tracker)
+    report = analytics.lifecycle(question.form(expr), **arguments)
+    expected = reference.lifecycle(
+        history.world,
+        expr,
+        grain,
+        question.periods(history.world),
+        question.open_period(history.world),
+        question.where,
+    )
+    found = [
+        (
+            moment_of(p.period_start),
+            p.new,
+            p.returning,
+            p.resurrected,
+            p.dormant,
+            p.complete,
+        )
+        for p in report.points
+    ]
+    assert found == expected
+    check_point_exports(
+        report,
+        report.points,
+        ("period_start", "new", "returning", "resurrected", "dormant", "complete"),
+    )
+    users = [p.users for p in analytics.trend(question.form(expr), **arguments).points]
+    for point, active in zip(report.points, users, strict=True):
+        assert point.new + point.returning + point.resurrected == active
+    for (before, after), point in zip(itertools.pairwise(users), report.points[1:], strict=True):
+        assert after - before == point.new + point.resurrected - point.dormant
+
+
+@truth
+@given(data=st.data(), grain=grains)
+def test_the_identities_of_a_lifecycle_hold_for_undated_segments_too(
+    truth_server: Server, data: st.DataObject, grain: str
+) -> None:
+    history = data.draw(histories(grain, EVENTS[:2]))
+    question = data.draw(questions(history, grain))
+    expr = data.draw(expressions())
+    tracker = truth_server.write(history)
+    arguments = question.shared(history, tracker)
+    points = analytics.lifecycle(question.form(expr), **arguments).points
+    users = [p.users for p in analytics.trend(question.form(expr), **arguments).points]
+    for p, active in zip(points, users, strict=True):
+        assert min(p.new, p.returning, p.resurrected, p.dormant) >= 0
+        assert p.new + p.returning + p.resurrected == active
+    for (before, after), p in zip(itertools.pairwise(users), points[1:], strict=True):
+        assert after - before == p.new + p.resurrected - p.dormant
+
+
+@every_way
+@truth
+@given(
+    data=st.data(),
+    grain_within=st.sampled_from(
+        [(g, n) for g in GRAINS for n in (1, 2, 7)]
+        + [("day", 28), ("hour", 24)]
+        + [(g, w) for g in ("hour", "day") for w in ("week", "month")] * 2
+    ),
+)
+def test_stickiness(
+    truth_server: Server, data: st.DataObject, grain_within: tuple[str, int | str]
+) -> None:
+    grain, within = grain_within
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    expr = data.draw(expressions())
+    tracker = truth_server.write(history)
+    end = (
+        question.end
+        if grain == "hour"
+        else data.draw(st.sampled_from([question.end, question.end.date()]))
+    )
+    report = analytics.stickiness(
+        question.form(expr),
+        by=grain,
+        within=within,
+        end=end,
+        **question.rest(history, tracker),
+    )
+    window, counts, users = reference.stickiness(
+        history.world, expr, grain, within, question.end, question.where
+    )
+    assert report.counts == counts
+    assert report.users == users
+    assert moment_of(report.start) == window[0]
+    assert moment_of(report.end) == window[-1]
+    check_exports(report)
+
+
+@every_way
+@truth
+@given(
+    data=st.data(),
+    grain=grains,
+    within=st.none() | st.integers(0, 4),
+    order=st.sampled_from(["ordered", "strict", "any"]),
+)
+def test_funnel(
+    truth_server: Server, data: st.DataObject, grain: str, within: int | None, order: str
+) -> None:
+    history = data.draw(histories(grain, EVENTS[:3]))
+    question = data.draw(questions(history, grain))
+    steps = data.draw(st.lists(dated_expressions, min_size=1, max_size=4))
+    tracker = truth_server.write(history)
+    report = analytics.funnel(
+        [question.form(step) for step in steps],
+        within=within,
+        order=order,
+        **question.shared(history, tracker),
+    )
+    expected = reference.funnel(
+        history.world,
+        steps,
+        grain,
+        question.periods(history.world),
+        question.open_period(history.world),
+        within,
+        order,
+        question.where,
+    )
+    assert [step.users for step in report.steps] == expected
+    for step, users, previous in zip(report.steps[1:], expected[1:], expected, strict=False):
+        assert same_rate(step.from_first, users / expected[0] if expected[0] else None)
+        assert same_rate(step.from_previous, users / previous if previous else None)
+    check_exports(report)
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains)
+def test_adoption(truth_server: Server, data: st.DataObject, grain: str) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    feature, active = data.draw(dated_expressions), data.draw(dated_expressions)
+    tracker = truth_server.write(history)
+    arguments = question.shared(history, tracker)
+    report = analytics.adoption(question.form(feature), question.form(active), **arguments)
+    expected = reference.adoption(
+        history.world, feature, active, grain, question.periods(history.world), question.where
+    )
+    found = [(moment_of(p.period_start), p.active, p.users, p.new, p.rate) for p in report.points]
+    assert found == expected
+    check_point_exports(report, report.points, ("period_start", "active", "users", "new", "rate"))
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains)
+def test_overlap(truth_server: Server, data: st.DataObject, grain: str) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    exprs = data.draw(st.lists(expressions(1), min_size=2, max_size=4, unique=True))
+    tracker = truth_server.write(history)
+    report = analytics.overlap(
+        [question.form(expr) for expr in exprs],
+        by=grain,
+        at=question.end,
+        **question.rest(history, tracker),
+    )
+    at = history.world.period_of(grain, question.end)
+    counts, jaccard = reference.overlap(history.world, exprs, grain, at, question.where)
+    assert [list(row) for row in report.counts] == counts
+    for found_row, expected_row in zip(report.jaccard, jaccard, strict=True):
+        assert all(map(same_rate, found_row, expected_row))
+    check_exports(report)
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains, silent=st.integers(1, 4))
+def test_churned(truth_server: Server, data: st.DataObject, grain: str, silent: int) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    expr = data.draw(dated_expressions)
+    tracker = truth_server.write(history)
+    arguments = question.shared(history, tracker)
+    report = analytics.churned(question.form(expr), silent=silent, **arguments)
+    expected = reference.churned(
+        history.world,
+        expr,
+        silent,
+        grain,
+        question.periods(history.world),
+        question.open_period(history.world),
+        question.where,
+    )
+    assert [(moment_of(p.period_start), p.users) for p in report.points] == expected
+    check_point_exports(report, report.points, ("period_start", "users"))
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains)
+def test_compare(truth_server: Server, data: st.DataObject, grain: str) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    goal = data.draw(dated_expressions)
+    arms = data.draw(st.permutations([*FLAGS, "unknown"]))[: data.draw(st.integers(2, 3))]
+    tracker = truth_server.write(history)
+    arguments = question.shared(history, tracker)
+    report = analytics.compare([Flag(arm) for arm in arms], question.form(goal), **arguments)
+    expected = reference.compare(
+        history.world, arms, goal, grain, question.periods(history.world), question.where
+    )
+    assert [(arm.size, arm.converted) for arm in report.arms] == [e[:2] for e in expected]
+    for arm, (_, _, interval, test) in zip(report.arms, expected, strict=True):
+        assert same_interval((arm.rate, arm.low, arm.high), interval)
+        assert same_interval((arm.z, arm.p), test)
+    check_exports(report)
+
+
+@truth
+@given(data=st.data(), number=st.integers(0, 8), span=st.integers(0, 60))
+def test_timeline(truth_server: Server, data: st.DataObject, number: int, span: int) -> None:
+    history = data.draw(histories("day"))
+    tracker = truth_server.write(history)
+    user = identity(number, history.mapped)
+    end = history.local("day", data.draw(st.integers(-6, 4))).date()
+    start = end - timedelta(days=span)
+    report = analytics.timeline(user, start=start, end=end, now=end, tracker=tracker)
+    days, first, last = reference.timeline(history.world, user, start, end)
+    assert {event: list(found) for event, found in report.days.items() if found} == days
+    assert (report.first, report.last) == (first, last)
+    check_exports(report)
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains)
+def test_users_count_and_contains(truth_server: Server, data: st.DataObject, grain: str) -> None:
+    history = data.draw(histories(grain))
+    question = data.draw(questions(history, grain))
+    expr = data.draw(expressions())
+    tracker = truth_server.write(history)
+    segment = question.form(expr)
+    expected = history.world.did(expr, grain, history.world.period_of(grain, question.end))
+    at = {"by": grain, "at": question.end, "tracker": tracker}
+    assert analytics.count(segment, **at) == len(expected)
+    found = analytics.users(segment, **at)
+    assert len(found) == len(expected)
+    assert set(found.tolist() if hasattr(found, "tolist") else found) == expected
+    for number in (0, 1, 5, 300, 100_000):
+        user = identity(number, history.mapped)
+        assert analytics.contains(segment, user, **at) is (user in expected)
+
+
+# Text
+
+
+@truth
+@given(
+    data=st.data(),
+    leaves=st.lists(st.sampled_from(["a", "b", "flag:premium", "never"]), min_size=1, max_size=6),
+)
+def test_operators_bind_as_in_python(
+    truth_server: Server, data: st.DataObject, leaves: list[str]
+) -> None:
+    history = data.draw(histories("day", EVENTS[:2]))
+    operators = data.draw(
+        st.lists(st.sampled_from("&|-"), min_size=len(leaves) - 1, max_size=len(leaves) - 1)
+    )
+    text = leaves[0] + "".join(
+        f" {operator} {leaf}" for operator, leaf in zip(operators, leaves[1:], strict=True)
+    )
+    at = history.local("day", 0)
+    day = history.world.period_of("day", at)
+    sets = {
+        "a": history.world.did(("event", "a"), "day", day),
+        "b": history.world.did(("event", "b"), "day", day),
+        "premium": history.world.did(("flag", "premium"), "day", day),
+        "never": frozenset(),
+    }
+    expected = eval(text.replace("flag:", ""), {"__builtins__": {}}, sets)
+    tracker = truth_server.write(history)
+    assert analytics.count(text, by="day", at=at, tracker=tracker) == len(expected)
+
+
+# 0.1.2's and bitmapist's own
+
+
+@truth
+@given(
+    data=st.data(),
+    grain=st.sampled_from(GRAINS[1:]),
+    rows=st.integers(1, 8),
+    columns=st.integers(1, 8),
+    with_replacement=st.booleans(),
+)
+def test_get_cohort(
+    truth_server: Server,
+    data: st.DataObject,
+    grain: str,
+    rows: int,
+    columns: int,
+    with_replacement: bool,
+) -> None:
+    history = data.draw(histories(grain, EVENTS[:3]))
+    primary, secondary = (data.draw(st.sampled_from(EVENTS[:3])) for _ in range(2))
+    also = data.draw(
+        st.lists(st.tuples(st.sampled_from(EVENTS[:3]), st.sampled_from(["and", "or"])), max_size=2)
+    )
+    now = history.local(grain, data.draw(st.integers(-2, 4)))
+    tracker = truth_server.write(history)
+    app = truth_server.app(history)
+    with app.app_context(), app.extensions["bitmapist"].tracker.at(now):
+        found = get_cohort(
+            primary,
+            secondary,
+            [{"name": name, "op": op} for name, op in also],
+            time_group=f"{grain}s",
+            num_rows=rows,
+            num_cols=columns,
+            with_replacement=with_replacement,
+        )
+    groups: list[Expr] = [("event", secondary)]
+    for name, op in also:  # a chain is an AND of ORs
+        if op == "or":
+            groups[-1] = ("|", groups[-1], ("event", name))
+        else:
+            groups.append(("event", name))
+    chained = groups[0]
+    for group in groups[1:]:
+        chained = ("&", chained, group)
+    table, dates, totals = reference.get_cohort(
+        history.world,
+        ("event", primary),
+        chained,
+        grain,
+        history.world.period_of(grain, now),
+        rows,
+        columns,
+        with_replacement=with_replacement,
+    )
+    assert found[0] == table
+    assert [reference.start_of(grain, when) for when in found[1]] == dates
+    assert found[2] == totals
+    if not with_replacement and columns > 0:
+        report = analytics.retention(
+            primary,
+            as_object(chained),
+            by=grain,
+            periods=columns - 1,
+            start=dates[0],
+            end=dates[-1],
+            now=now,
+            mode="first_return",
+            members="every",
+            tracker=tracker,
+        )
+        assert [row.size for row in report.rows] == totals
+        for cells, row in zip(table, report.rows, strict=True):
+            if row.size:
+                assert [cell.users for cell in row.cells] == cells
+
+
+@truth
+@given(data=st.data(), grain=st.sampled_from(GRAINS[1:]), columns=st.integers(0, 5))
+def test_retention_agrees_with_bitmapists_own_cohort_where_that_is_right(
+    truth_server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    data: st.DataObject,
+    grain: str,
+    columns: int,
+) -> None:
+    # On the default system, in UTC, up to today: elsewhere bitmapist is wrong by its own rules.
+    now = datetime.now(UTC)
+    drawn = data.draw(histories(grain, EVENTS[:3]))
+    moved = tuple(
+        (event, when - drawn.anchor.replace(tzinfo=UTC) + now, users)
+        for event, when, users in drawn.bursts
+    )
+    world = World(
+        ZoneInfo("UTC"), [Entry(event, u, when) for event, when, users in moved for u in users]
+    )
+    history = History(world, now.replace(tzinfo=None), drawn.mapped, "record", moved)
+    narrowed = data.draw(st.booleans())
+    tracker = truth_server.write(history)
+    monkeypatch.setitem(bitmapist.SYSTEMS, "default", truth_server.client)
+    theirs = bitmapist.cohort.get_dates_data(
+        "a",
+        "b",
+        select2b="song:played" if narrowed else None,
+        time_group=f"{grain}s",
+        as_percent=False,
+        num_results=data.draw(st.integers(1, 6)),
+        num_of_rows=columns,
+    )
+    assume(datetime.now(UTC).date() == now.date())
+    report = analytics.retention(
+        "a",
+        "b & song:played" if narrowed else "b",
+        by=grain,
+        periods=columns,
+        start=theirs[0][0].date(),
+        end=theirs[-1][0].date(),
+        now=now,
+        mode="on",
+        members="every",
+        tracker=tracker,
+    )
+    assert len(report.rows) == len(theirs)
+    for row, (_, size, *cells) in zip(report.rows, theirs, strict=True):
+        assert row.size == size
+        for cell, their_cell in zip(row.cells, cells, strict=True):
+            if cell.state != "future":  # bitmapist looks there, too
+                assert cell.users == (their_cell or 0)

@@ -1,0 +1,135 @@
+"""``flask bitmapist ...``, by hand: tables, JSON, CSV, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import datetime
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
+
+from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
+from flask_bitmapist.cli import commands
+from flask_bitmapist.marking import Tracker
+
+MONDAY = datetime(2026, 3, 9)
+
+
+@pytest.fixture
+def runner(app: Flask, tracker: Tracker) -> FlaskCliRunner:
+    """Three sign up in one week, two of them come back in the next; one of them is premium."""
+    mark_event("user:created", [1, 2, 3], now=MONDAY)
+    mark_event("user:logged_in", [1, 2, 3], now=MONDAY)
+    mark_event("user:logged_in", [1, 2], now=MONDAY.replace(day=16))
+    mark_event("user:upgraded", 2, now=MONDAY.replace(day=17))
+    mark_unique("user:premium", 2)
+    return app.test_cli_runner()
+
+
+def output(runner: FlaskCliRunner, *arguments: str) -> str:
+    done = runner.invoke(args=["bitmapist", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def words(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_events_lists_events_and_flags(runner: FlaskCliRunner, tracker: Tracker) -> None:
+    mark_event("user:logged_in", [1, 2])
+    lines = {line[0]: line[1:] for line in words(output(runner, "events"))}
+    assert lines["user:logged_in"][1] == "2"
+    assert lines["flag:user:premium"] == ["1"]
+    told = json.loads(output(runner, "events", "--json"))
+    assert {event["event"]: event["today"] for event in told["events"]}["user:logged_in"] == 2
+
+
+def test_show_draws_a_trend(runner: FlaskCliRunner) -> None:
+    text = output(
+        runner, "show", "user:logged_in", "--by", "week", "--start", "2026-03-09", "--end",
+        "2026-03-22",
+    )  # fmt: skip
+    assert words(text)[1:] == [
+        ["2026-03-09", "3", "yes", "█" * 40],
+        ["2026-03-16", "2", "yes", "█" * 27],
+    ]
+
+
+def test_users_lists_ids_as_the_application_knows_them(runner: FlaskCliRunner) -> None:
+    arguments = ("users", "user:logged_in - flag:user:premium", "--at", "2026-03-16")
+    assert output(runner, *arguments, "--csv").split() == ["id", "1"]
+    assert json.loads(output(runner, *arguments, "--json")) == [1]
+
+
+def test_retention_shows_rates_and_tells_numbers(runner: FlaskCliRunner) -> None:
+    arguments = (
+        "retention", "user:created", "user:logged_in", "--start", "2026-03-09", "--end",
+        "2026-03-10", "--periods", "1",
+    )  # fmt: skip
+    assert words(output(runner, *arguments)) == [
+        ["week", "size", "+0", "+1"],
+        ["average", "3", "100.0", "66.7"],
+        ["2026-03-09", "3", "100.0", "66.7"],
+    ]
+    told = json.loads(output(runner, *arguments, "--json"))
+    assert [cell["users"] for cell in told["rows"][0]["cells"]] == [3, 2]
+
+
+def test_lifecycle_stickiness_funnel_and_timeline_answer(runner: FlaskCliRunner) -> None:
+    march = ("--start", "2026-03-09", "--end", "2026-03-22")
+    lifecycle = words(output(runner, "lifecycle", "user:logged_in", "--by", "week", *march))
+    assert lifecycle[1:] == [
+        ["2026-03-09", "3", "0", "0", "0", "yes"],
+        ["2026-03-16", "0", "2", "0", "1", "yes"],
+    ]
+    sticky = output(runner, "stickiness", "user:logged_in", "--within", "14", "--end", "2026-03-22")
+    assert words(sticky)[1:3] == [["1", "1"], ["2", "2"]]
+    steps = ("user:created", "user:logged_in", "user:upgraded")
+    rows = list(csv.DictReader(io.StringIO(output(runner, "funnel", *steps, *march, "--csv"))))
+    assert [row["users"] for row in rows] == ["3", "3", "1"]
+    assert "user:upgraded" in output(runner, "timeline", "2", *march)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("show", "user:loged_in"), "unknown events or flags: user:loged_in"),
+        (("show", "user:created &"), "a name is missing"),
+        (("show", "user:created", "--by", "fortnight"), "fortnight"),
+        (("show", "user:created", "--start", "yesterday"), "yesterday"),
+        (("show", "user:created", "--start", "1990-01-01"), "more than 1000 days"),
+        (("stickiness", "user:created", "--within", "year"), "within"),
+        (("timeline", "None"), "identifies nobody"),
+        (("funnel",), "Missing argument"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_why(
+    arguments: tuple[str, ...], complaint: str, runner: FlaskCliRunner
+) -> None:
+    done = runner.invoke(args=["bitmapist", *arguments])
+    assert done.exit_code == 2
+    assert complaint in done.output
+
+
+def test_a_dead_server_is_a_sentence_and_exit_code_1() -> None:
+    app = Flask(__name__)
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": "unix:///nowhere"})
+    done = app.test_cli_runner().invoke(args=["bitmapist", "events"])
+    assert done.exit_code == 1
+    assert "Redis does not answer" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_colour_reaches_a_terminal_only(app: Flask, runner: FlaskCliRunner) -> None:
+    assert "\x1b[" not in output(runner, "events")
+    done = runner.invoke(args=["bitmapist", "events"], color=True)
+    assert "\x1b[1m" in done.output
+
+
+@pytest.mark.parametrize("name", sorted(commands.commands))
+def test_every_help_has_an_example(name: str, runner: FlaskCliRunner) -> None:
+    assert f"flask bitmapist {name}" in output(runner, name, "--help")
