@@ -44,7 +44,7 @@ def versions(orm_versions: Iterable[str]) -> Iterator[object]:
 def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] = ()) -> None:
     # One resolution for all: a later install would undo the pins of an earlier one.
     session.install("-e", ".[all]", *group("tests"), *requirements)
-    session.run("pytest", *paths, *session.posargs)
+    session.run("pytest", *paths, *(session.posargs or ["--numprocesses=auto"]))
 
 
 @nox.session

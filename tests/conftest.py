@@ -28,8 +28,12 @@ class Server:
         self._databases = itertools.cycle(range(DATABASES))
 
     def fresh_database(self) -> str:
-        """The URL of an empty database; up to 16 of them can be in use at once."""
-        url = f"unix://{self.socket}?db={next(self._databases)}"
+        """The URL of an empty database; up to 16 of them can be in use at once.
+
+        With patience: on a busy machine the default timeout would spool a mark now and then.
+        """
+        patience = "socket_timeout=10&socket_connect_timeout=10"
+        url = f"unix://{self.socket}?db={next(self._databases)}&{patience}"
         with redis_py.Redis.from_url(url) as client:
             client.flushdb()
         return url

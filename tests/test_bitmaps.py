@@ -7,7 +7,8 @@ import redis as redis_py
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics.bitmaps import EMPTY, Bitmap, counts, fetch, union
+from flask_bitmapist.analytics import bitmaps
+from flask_bitmapist.analytics.bitmaps import EMPTY, Bitmap, counts, fetch, slices, union
 
 offset_sets = st.frozensets(st.integers(0, 300))
 
@@ -168,3 +169,37 @@ def test_a_key_that_holds_no_string_is_an_error(redis):
     redis.hset("hash", "field", "value")
     with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
         fetch(redis, ["hash"])
+
+
+@pytest.mark.parametrize("decoding", [False, True])
+@pytest.mark.parametrize("in_cluster", [False, True])
+@pytest.mark.parametrize("budget", [4, 2**28], ids=["sliced", "whole"])
+@pytest.mark.parametrize("many", [0, 2**28], ids=["long", "short"])
+def test_slices_hold_every_bit_of_every_key(
+    redis, redis_url, monkeypatch, many, budget, in_cluster, decoding
+):
+    monkeypatch.setattr(bitmaps, "_MANY_BYTES", many)
+    monkeypatch.setattr(bitmaps, "BUDGET", budget)
+    monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
+    if in_cluster:
+        monkeypatch.setattr(bitmaps, "RedisCluster", redis_py.Redis)
+    offsets = {"a": {0, 7, 64, 200}, "b": {9}, "c": {127}, "d": {1, 511, 512}, "missing": set()}
+    for key, users in offsets.items():
+        for user in users:
+            redis.setbit(key, user, 1)
+    client = redis_py.Redis.from_url(redis_url, decode_responses=decoding)
+    found = {key: set() for key in offsets}
+    for part in slices(client, offsets):
+        for key in offsets:
+            found[key] |= set((part[key].ids() + part.first_offset).tolist())
+    assert found == offsets
+    client.set("text", "as before")
+    assert client.get("text") == ("as before" if decoding else b"as before")
+    client.close()
+
+
+def test_a_bitmap_that_has_grown_since_it_was_measured_is_read_as_it_is_now():
+    arena = bitmaps._Arena([1, 2])
+    stored = [arena.store(value) for value in (b"\x80" * 20, b"\x40", None, b"\x20" * 9)]
+    assert [bitmap.ids().tolist()[:2] for bitmap in stored] == [[0, 8], [1], [], [2, 10]]
+    assert [len(bitmap) for bitmap in stored] == [20, 1, 0, 9]

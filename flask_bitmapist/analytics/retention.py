@@ -286,7 +286,9 @@ def _count(
     rows = len(members)
     counted = np.zeros((rows, 1 + columns), np.int64)
     longest = max(users.words.size for users in members)
-    step = min(max(longest, 1), _COUNTED_WORDS, max(_LEAST_WORDS, _CACHED_WORDS // rows))
+    most = min(_COUNTED_WORDS, max(_LEAST_WORDS, _CACHED_WORDS // rows))
+    stretches = max(1, -(-longest // most))
+    step = max(1, -(-longest // stretches))
     left, hits = np.empty((2, rows, step), np.uint64)
     returns = np.empty((len(came_back), step), np.uint64)
     bits = np.empty((rows, step), np.uint8)
@@ -325,4 +327,5 @@ def _stack(stack: NDArray[np.uint64], sets: list[Bitmap], begin: int) -> None:
     for row, users in zip(stack, sets, strict=True):
         part = users.words[begin : begin + row.size]
         row[: part.size] = part
-        row[part.size :] = 0
+        if part.size < row.size:
+            row[part.size :] = 0

@@ -59,12 +59,6 @@ class Marks:
 
 
 @pytest.fixture
-def redis_url(redis_url: str) -> str:
-    """With patience: on a busy machine the default timeout would spool a mark now and then."""
-    return f"{redis_url}&socket_timeout=10&socket_connect_timeout=10"
-
-
-@pytest.fixture
 def marks(tracker: Tracker) -> Marks:
     return Marks(tracker)
 

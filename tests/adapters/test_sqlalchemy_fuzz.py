@@ -1,6 +1,7 @@
 """Random programs of transactions: the marks are the difference of the table's snapshots.
 
-``FUZZ_EXAMPLES=5000`` runs as many programs instead of the few of everyday.
+``FUZZ_EXAMPLES=5000`` runs as many programs instead of the few of everyday; the URLs of empty
+databases in ``TEST_POSTGRESQL_URL`` and ``TEST_MYSQL_URL`` run them there too.
 """
 
 from __future__ import annotations
@@ -9,15 +10,30 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any, ClassVar
 
+import pytest
 from conftest import Marks, sqlite_engine
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from sqlalchemy import Engine, ForeignKey, case, delete, insert, literal, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import (
+    Engine,
+    ForeignKey,
+    ForeignKeyConstraint,
+    String,
+    case,
+    create_engine,
+    delete,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column
 from sqlalchemy.pool import StaticPool
 
@@ -38,7 +54,7 @@ class Item(Base, Bitmapistable):
     __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "item"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]
+    kind: Mapped[str] = mapped_column(String(20))
     value: Mapped[int] = mapped_column(unique=True)
     hot: Mapped[bool] = mapped_column(default=False)
 
@@ -68,6 +84,17 @@ class Orphan(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item: Mapped[int] = mapped_column(ForeignKey("item.id", deferrable=True, initially="DEFERRED"))
+
+
+@compiles(ForeignKeyConstraint, "mysql", "mariadb")
+def _checked_at_once(constraint: ForeignKeyConstraint, compiler: Any, **options: Any) -> str:
+    """MariaDB knows no DEFERRABLE."""
+    deferral = constraint.deferrable, constraint.initially
+    constraint.deferrable = constraint.initially = None
+    try:
+        return compiler.visit_foreign_key_constraint(constraint, **options)
+    finally:
+        constraint.deferrable, constraint.initially = deferral
 
 
 KEYS = range(1, 9)
@@ -268,7 +295,14 @@ class Programs(RuleBasedStateMachine):
     def upsert_that_does_nothing(self, key: int) -> None:
         row = {"id": key, "kind": self.model(key).__name__.lower(), "value": next(self.fresh)}
         with self.surviving():
-            self.session.execute(upsert(Item).values(**row, hot=True).on_conflict_do_nothing())
+            self.session.execute(self.insert_or_ignore().values(**row, hot=True))
+
+    def insert_or_ignore(self) -> Any:
+        """Each dialect's own form."""
+        name = self.engine.dialect.name
+        if name == "mysql":
+            return insert(Item).prefix_with("IGNORE")
+        return import_module(f"sqlalchemy.dialects.{name}").insert(Item).on_conflict_do_nothing()
 
     @rule(below=keys, hot=st.none() | flags, legacy=flags, of_notes=flags)
     def bulk_update(self, below: int, hot: bool | None, legacy: bool, of_notes: bool) -> None:
@@ -284,10 +318,12 @@ class Programs(RuleBasedStateMachine):
 
     @rule(below=keys, hot=flags)
     def bulk_update_of_a_subclass(self, below: int, hot: bool) -> None:
-        statement = update(Special).where(Special.id < below).returning(Special.value)
+        statement = update(Special).where(Special.id < below)
+        if self.engine.dialect.update_returning:
+            statement = statement.returning(Special.value)
         with self.surviving():
             value = Special.id + 1000 * next(self.fresh)
-            self.session.execute(statement.values(value=value, hot=hot)).all()
+            self.session.execute(statement.values(value=value, hot=hot))
 
     @rule(indices=st.sets(keys), hot=flags)
     def bulk_update_by_key(self, indices: set[int], hot: bool) -> None:
@@ -386,13 +422,26 @@ def expected_flags(rows: Snapshot) -> dict[str, list[int]]:
     return expected
 
 
-def test_marks_are_the_difference_of_snapshots(marks: Marks) -> None:
-    engine = sqlite_engine("sqlite://", poolclass=StaticPool)
+@pytest.fixture(params=["sqlite", "TEST_POSTGRESQL_URL", "TEST_MYSQL_URL"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "sqlite":
+        engine = sqlite_engine("sqlite://", poolclass=StaticPool)
+    elif request.param in os.environ:
+        engine = create_engine(os.environ[request.param])
+    else:
+        pytest.skip(f"{request.param} is not set")
+    yield engine
+    Base.metadata.drop_all(engine)
+    engine.dispose()
+
+
+def test_marks_are_the_difference_of_snapshots(engine: Engine, marks: Marks) -> None:
     examples = os.environ.get("FUZZ_EXAMPLES")
+    usual = 150 if engine.dialect.name == "sqlite" else 30
     run_state_machine_as_test(
         lambda: Programs(engine, marks),
         settings=settings(
-            max_examples=int(examples or 200),
+            max_examples=int(examples or usual),
             # Shrinking takes minutes.
             phases=set(Phase) if examples else {Phase.reuse, Phase.generate},
             stateful_step_count=40,
@@ -400,4 +449,3 @@ def test_marks_are_the_difference_of_snapshots(marks: Marks) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    engine.dispose()

@@ -217,8 +217,13 @@ def flags_of(expr: Expr) -> set[str]:
 
 def is_dated(expr: Expr) -> bool:
     """Whether the segment has an event, and nobody in a period in which nothing happened."""
-    everyone_flagged = World(ZoneInfo("UTC"), [], dict.fromkeys(flags_of(expr), frozenset({0})))
-    return bool(events_of(expr)) and not everyone_flagged.did(expr, "day", datetime(2000, 1, 1))
+    flags = sorted(flags_of(expr))
+    # One user for each combination of flags.
+    having = {
+        f: frozenset(u for u in range(2 ** len(flags)) if u >> n & 1) for n, f in enumerate(flags)
+    }
+    at_rest = World(ZoneInfo("UTC"), [], having).did(expr, "day", datetime(2000, 1, 1))
+    return bool(events_of(expr)) and not at_rest
 
 
 # The reports. `periods` are the starts of the rows; `now` is the start of P.
@@ -402,13 +407,15 @@ def funnel(
     """
     horizon = max(periods[-1], now)
     if within is None:
-        reached = _funnel_run(world, steps, grain, periods, order, where)
+        reached = _funnel_run(world, steps, grain, periods, periods, order, where)
     else:
         reached = [NOBODY] * len(steps)
         for i in periods:
             last = min(world.shift(grain, i, within), horizon)
             window = between(grain, i, last, world.zone)
-            run = _funnel_run(world, steps, grain, window, order, where, entry=i)
+            # In any order, the first step may come after others, but in the range all the same.
+            entries = [j for j in window if j in periods] if order == "any" else [i]
+            run = _funnel_run(world, steps, grain, window, entries, order, where)
             reached = [old | new for old, new in zip(reached, run, strict=True)]
     return [len(users) for users in reached]
 
@@ -418,18 +425,16 @@ def _funnel_run(
     steps: Sequence[Expr],
     grain: str,
     periods: Sequence[datetime],
+    entries: Sequence[datetime],
     order: str,
     where: Expr | None,
-    entry: datetime | None = None,
 ) -> list[Users]:
-    """Users who reached each step in `periods`, entering in period `entry` (None: any of them)."""
+    """Users who reached each step in `periods`, taking the first in one of `entries`."""
 
     def on(number: int, j: datetime) -> Users:
         if number > 0:
             return world.did(steps[number], grain, j)
-        if entry is not None and order != "any" and j != entry:
-            return NOBODY
-        return world.among(steps[0], where, grain, j)
+        return world.among(steps[0], where, grain, j) if j in entries else NOBODY
 
     if order == "any":
         sets = [NOBODY.union(*(on(n, j) for j in periods)) for n in range(len(steps))]

@@ -90,12 +90,14 @@ def identity(number: int, mapped: bool) -> int | str:
 
 
 few_users = st.frozensets(st.integers(0, 6), min_size=1, max_size=5)
-many_users = st.builds(
-    lambda start, length, stride: frozenset(range(start, start + length, stride)),
-    st.integers(0, 900),
-    st.integers(1, 700),
-    st.integers(1, 70),
-)
+
+
+def spread(start: int, count: int, stride: int) -> frozenset[int]:
+    return frozenset(range(start, start + count * stride, stride))
+
+
+many_users = st.builds(spread, st.integers(0, 900), st.integers(1, 500), st.integers(1, 3))
+distant_users = st.builds(spread, st.integers(0, 100_000), st.integers(1, 60), st.integers(1, 4000))
 
 
 @st.composite
@@ -108,7 +110,7 @@ def histories(draw: st.DrawFn, grain: str, events: Sequence[str] = EVENTS) -> Hi
     offsets = st.integers(-6, 3) if draw(st.booleans()) else st.integers(-1, 1)
     if grain != "hour":  # far in the past, after a gap
         offsets |= st.sampled_from([-13, -40])
-    users = draw(st.sampled_from([few_users, few_users, many_users]))
+    users = draw(st.sampled_from([few_users, few_users, many_users, distant_users]))
 
     def moment(offset: int, minutes: int) -> datetime:
         return (anchor + offset * UNIT[grain] + timedelta(minutes=minutes)).replace(tzinfo=UTC)
@@ -859,6 +861,36 @@ def test_users_count_and_contains(truth_server: Server, data: st.DataObject, gra
     for number in (0, 1, 5, 300, 100_000):
         user = identity(number, history.mapped)
         assert analytics.contains(segment, user, **at) is (user in expected)
+
+
+def test_full_bitmaps_of_many_words(truth_server: Server) -> None:
+    """Each of 300,000 users does everything on each of three days: counts that need 19 bits."""
+    users, days = 300_000, [datetime(2026, 11, 9) + timedelta(days=n) for n in range(3)]
+    empty = World(ZoneInfo("UTC"), [])
+    tracker = truth_server.write(History(empty, days[-1], False, "record", ()))
+    for event in "ab":
+        for key in ("2026-11", "W2026-46", *(f"2026-11-{day.day}" for day in days)):
+            truth_server.client.set(f"trackist_{event}_{key}", b"\xff" * (users // 8))
+    span: dict[str, Any] = {"start": days[0], "end": days[-1], "now": days[-1], "tracker": tracker}
+    assert [p.users for p in analytics.trend("a", rolling=2, **span).points] == [users] * 3
+    for mode, row in (
+        ("on", [users] * 3),
+        ("on_or_after", [users] * 3),
+        ("on_or_before", [users] * 3),
+        ("streak", [users] * 3),
+        ("first_return", [users, 0, 0]),
+    ):
+        table = analytics.retention("a", "b", "day", 2, mode=mode, members="every", **span)
+        assert [r.size for r in table.rows] == [users] * 3
+        assert [cell.users for cell in table.rows[0].cells] == row, mode
+    new, *later = analytics.lifecycle("a", "day", **span).points
+    assert (new.new, new.returning) == (users, 0)
+    assert [(p.new, p.returning, p.dormant) for p in later] == [(0, users, 0)] * 2
+    sticky = analytics.stickiness("a", within=3, end=days[-1], now=days[-1], tracker=tracker)
+    assert sticky.counts == {1: 0, 2: 0, 3: users}
+    steps = analytics.funnel(["a", "b"], order="strict", within=1, **span).steps
+    assert [step.users for step in steps] == [users, users]
+    assert len(analytics.users("a & b", at=days[0], tracker=tracker)) == users
 
 
 # Text
