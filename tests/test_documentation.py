@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import re
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from flask_bitmapist import ids, periods
+from flask_bitmapist.testing import AdapterContract
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,6 +40,13 @@ def test_the_examples_of_docstrings_hold(module: ModuleType) -> None:
     found = doctest.testmod(module, extraglobs={"datetime": datetime})
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_the_table_of_adapters_has_every_test_of_the_contract() -> None:
+    tests = [test for name, test in vars(AdapterContract).items() if name.startswith("test_")]
+    table = (ROOT / "docs" / "adapters.md").read_text()
+    for test in tests:
+        assert f"| {(inspect.getdoc(test) or '').splitlines()[0]} |" in table
 
 
 def test_the_install_line_names_the_extra() -> None:

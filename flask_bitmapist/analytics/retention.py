@@ -187,7 +187,8 @@ def retention(
         Row(label(period), size, _cells(size, found, states[i : i + periods + 1]))
         for i, (period, (size, *found)) in enumerate(zip(within.periods, counted, strict=True))
     ]
-    return Retention(rows, [_average(rows, k) for k in range(periods + 1)])
+    columns = zip(*(row.cells for row in rows), strict=True)
+    return Retention(rows, [_average(column) for column in columns])
 
 
 def _state(period: Period, current: Period) -> State:
@@ -208,10 +209,10 @@ def _check_choice(what: str, choice: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{what} must be one of {', '.join(choices)}, not {choice!r}")
 
 
-def _average(rows: list[Row], k: int) -> Average:
-    pooled = [row for row in rows if row.size and row.cells[k].state == "complete"]
-    users = sum(row.cells[k].users or 0 for row in pooled)
-    return Average(*rate(users, sum(row.size for row in pooled)), len(pooled))
+def _average(column: Sequence[Cell]) -> Average:
+    pooled = [cell for cell in column if cell.size and cell.state == "complete"]
+    users, size = sum(cell.users or 0 for cell in pooled), sum(cell.size for cell in pooled)
+    return Average(*rate(users, size), len(pooled))
 
 
 @dataclass(frozen=True, slots=True)
