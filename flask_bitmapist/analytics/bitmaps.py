@@ -13,6 +13,7 @@ from functools import reduce
 from itertools import chain
 from operator import or_
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ BUDGET = 256 * 2**20
 _SLICE_UNIT = 64 * 2**10
 #: Bytes of bitmaps whose memory is better allocated at once.
 _MANY_BYTES = 512 * 2**10
+_MOST_MEASURED = 10_000
 _PART_WORDS = 128 * 2**10 // WORD_BYTES
 
 
@@ -167,7 +169,8 @@ class Bitmaps:
 def slices(client: Any, keys: Iterable[str]) -> Iterator[Bitmaps]:
     """The bitmaps under `keys`, each read once, all in two round trips if they fit `BUDGET`.
 
-    The first asks how long they are. If they do not fit, they come in slices of the offsets' range,
+    The first asks how long they are; it is saved for short ones that were measured before. If they
+    do not fit, they come in slices of the offsets' range,
     each in one more round trip, so that any number of users costs a bounded amount of memory.
     Counts of one slice add to those of the others: no user is in two.
 
@@ -177,8 +180,7 @@ def slices(client: Any, keys: Iterable[str]) -> Iterator[Bitmaps]:
     """
     distinct = list(dict.fromkeys(keys))
     nothing = dict.fromkeys(distinct, EMPTY)
-    replies = _read(client, [("STRLEN", key) for key in distinct])
-    lengths = {key: length for key, length in zip(distinct, replies, strict=True) if length}
+    lengths = _lengths(client, distinct)
     if sum(lengths.values()) <= BUDGET:
         yield Bitmaps(nothing | _whole(client, lengths))
         return
@@ -189,6 +191,25 @@ def slices(client: Any, keys: Iterable[str]) -> Iterator[Bitmaps]:
         arena = _Arena(min(width, length) for length in rest.values())
         bitmaps = dict(zip(rest, _read(client, ranges, arena.store), strict=True))
         yield Bitmaps(nothing | bitmaps, begin * 8)
+
+
+#: Client -> the bytes of each key, as measured last. Only a hint: where it is wrong, one reading
+#: takes more memory.
+_MEASURED: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
+
+
+def _lengths(client: Any, keys: Sequence[str]) -> dict[str, int]:
+    """The bytes of the bitmaps under `keys`; of missing ones only if none needs to be measured."""
+    measured = _MEASURED.setdefault(client, {})
+    known = {key: measured.get(key, _MANY_BYTES) for key in keys}
+    # Even twice as long as they were, they would be few enough for one MGET.
+    if 2 * sum(known.values()) < min(_MANY_BYTES, BUDGET):
+        return known
+    if len(measured) > _MOST_MEASURED:
+        measured.clear()
+    replies = _read(client, [("STRLEN", key) for key in keys])
+    measured |= dict(zip(keys, replies, strict=True))
+    return {key: measured[key] for key in keys if measured[key]}
 
 
 def _whole(client: Any, lengths: Mapping[str, int]) -> dict[str, Bitmap]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from lark import Lark, Token, Transformer
@@ -297,6 +298,7 @@ def _named(kind: type[Event | Flag], token: Token, name: str) -> Expression:
 _PARSER = Lark(_GRAMMAR, parser="lalr", transformer=_Build())
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> Expression:
     try:
         expression = cast(Expression, _PARSER.parse(text))

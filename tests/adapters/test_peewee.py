@@ -43,7 +43,7 @@ from playhouse.flask_utils import FlaskDB
 from playhouse.pool import PooledSqliteDatabase
 from test_contract_peewee import server_database
 
-from flask_bitmapist.adapters import peewee as adapter
+from flask_bitmapist.adapters import peewee_transactions
 from flask_bitmapist.adapters.peewee import PeeweeBitmapistable as Bitmapistable
 from flask_bitmapist.adapters.peewee import record
 from flask_bitmapist.login import user_id
@@ -580,7 +580,9 @@ class TestTransactions:
         self, db: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen = []
-        monkeypatch.setattr(adapter, "publish", lambda marks: seen.append(User.select().count()))
+        monkeypatch.setattr(
+            peewee_transactions, "publish", lambda marks: seen.append(User.select().count())
+        )
         transaction = db.transaction()
         with abandoned(transaction):
             User.create()

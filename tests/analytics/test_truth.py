@@ -234,15 +234,15 @@ class Question:
 
 @st.composite
 def questions(draw: st.DrawFn, history: History, grain: str, longest: int = 9) -> Question:
-    last = draw(st.integers(-5, 5))
+    last = draw(st.integers(-3, 3))
     length = draw(st.integers(0, longest - 1))
-    now = draw(st.integers(-3, 6))
+    now = draw(st.integers(-3, 4))
     return Question(
         grain,
         history.local(grain, last - length),
         history.local(grain, last),
         history.local(grain, now),
-        draw(st.none() | expressions()),
+        draw(st.none() | st.none() | expressions()),
         draw(st.sampled_from([as_text, as_object, as_shortest_text])),
         draw(st.booleans()),
     )
@@ -665,7 +665,7 @@ def test_lifecycle(truth_server: Server, data: st.DataObject, grain: str) -> Non
 def test_the_identities_of_a_lifecycle_hold_for_undated_segments_too(
     truth_server: Server, data: st.DataObject, grain: str
 ) -> None:
-    history = data.draw(histories(grain, EVENTS[:2]))
+    history = data.draw(histories(grain))
     question = data.draw(questions(history, grain))
     expr = data.draw(expressions())
     tracker = truth_server.write(history)
@@ -730,7 +730,7 @@ def test_stickiness(
 def test_funnel(
     truth_server: Server, data: st.DataObject, grain: str, within: int | None, order: str
 ) -> None:
-    history = data.draw(histories(grain, EVENTS[:3]))
+    history = data.draw(histories(grain))
     question = data.draw(questions(history, grain))
     steps = data.draw(st.lists(dated_expressions, min_size=1, max_size=4))
     tracker = truth_server.write(history)
@@ -917,7 +917,7 @@ def test_full_bitmaps_of_many_words(truth_server: Server) -> None:
 def test_operators_bind_as_in_python(
     truth_server: Server, data: st.DataObject, leaves: list[str]
 ) -> None:
-    history = data.draw(histories("day", EVENTS[:2]))
+    history = data.draw(histories("day", "ab"))
     operators = data.draw(
         st.lists(st.sampled_from("&|-"), min_size=len(leaves) - 1, max_size=len(leaves) - 1)
     )
@@ -956,10 +956,10 @@ def test_get_cohort(
     columns: int,
     with_replacement: bool,
 ) -> None:
-    history = data.draw(histories(grain, EVENTS[:3]))
-    primary, secondary = (data.draw(st.sampled_from(EVENTS[:3])) for _ in range(2))
+    history = data.draw(histories(grain))
+    primary, secondary = (data.draw(st.sampled_from(EVENTS)) for _ in range(2))
     also = data.draw(
-        st.lists(st.tuples(st.sampled_from(EVENTS[:3]), st.sampled_from(["and", "or"])), max_size=2)
+        st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from(["and", "or"])), max_size=2)
     )
     now = history.local(grain, data.draw(st.integers(-2, 4)))
     tracker = truth_server.write(history)
@@ -998,7 +998,7 @@ def test_get_cohort(
     assert found[2] == totals
     if not with_replacement and columns > 0:
         report = analytics.retention(
-            primary,
+            Event(primary),
             as_object(chained),
             by=grain,
             periods=columns - 1,
@@ -1026,7 +1026,7 @@ def test_retention_agrees_with_bitmapists_own_cohort_where_that_is_right(
 ) -> None:
     # On the default system, in UTC, up to today: elsewhere bitmapist is wrong by its own rules.
     now = datetime.now(UTC)
-    drawn = data.draw(histories(grain, EVENTS[:3]))
+    drawn = data.draw(histories(grain, "abc"))
     moved = tuple(
         (event, when - drawn.anchor.replace(tzinfo=UTC) + now, users)
         for event, when, users in drawn.bursts
@@ -1041,7 +1041,7 @@ def test_retention_agrees_with_bitmapists_own_cohort_where_that_is_right(
     theirs = bitmapist.cohort.get_dates_data(
         "a",
         "b",
-        select2b="song:played" if narrowed else None,
+        select2b="c" if narrowed else None,
         time_group=f"{grain}s",
         as_percent=False,
         num_results=data.draw(st.integers(1, 6)),
@@ -1050,7 +1050,7 @@ def test_retention_agrees_with_bitmapists_own_cohort_where_that_is_right(
     assume(datetime.now(UTC).date() == now.date())
     report = analytics.retention(
         "a",
-        "b & song:played" if narrowed else "b",
+        "b & c" if narrowed else "b",
         by=grain,
         periods=columns,
         start=theirs[0][0].date(),

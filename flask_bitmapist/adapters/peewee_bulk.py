@@ -1,0 +1,277 @@
+"""peewee's INSERT, UPDATE and DELETE statements, as far as the models ask for them.
+
+``User.insert(...)``, ``insert_many``, ``insert_from``, ``bulk_create``, ``update``, ``bulk_update``
+and ``delete`` mark the rows that they wrote. The caller gets what the statement gives without us.
+
+Not seen: upserts; new rows whose keys nobody tells, which a warning says (on a database without
+RETURNING: several rows without their keys).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import and_, or_
+from typing import Any, cast
+
+from peewee import ModelSelect, Node, SqliteDatabase, Value
+
+from ..marking import contained_faults
+from .base import Action
+from .peewee import (
+    Key,
+    MarkedRow,
+    PeeweeBitmapistable,
+    as_stored,
+    id_from_key,
+    is_expression,
+    marked_row,
+    note,
+    row_of,
+)
+from .peewee_transactions import changes_of, resolved
+
+logger = logging.getLogger("flask_bitmapist")
+
+# Keys of one SELECT. Composite ones are joined by OR, and SQLite nests expressions 1000 deep.
+_KEYS_PER_SELECT = 500
+_COMPOSITE_KEYS_PER_SELECT = 50
+
+
+def track(query: Any, action: Action) -> None:
+    """Have `query`, on a tracked model, note the rows that `action` happens to."""
+    query.__class__ = _mixed(cast(Any, _KINDS[action]), cast(Any, type(query)))
+
+
+class _Statement:
+    """Mixin of a query on a tracked model."""
+
+    model: type[PeeweeBitmapistable]
+    _return_cursor: bool
+
+    def _execute(self, database: Any) -> Any:
+        raise NotImplementedError
+
+    def _execute_plainly(self, database: Any) -> Any:
+        return cast(Any, super())._execute(database)
+
+    def _execute_returning_keys(self, database: Any) -> tuple[list[Key], Any]:
+        """The keys by RETURNING, and the cursor; for a statement that returns nothing itself."""
+        returning = cast(Any, self).returning(*self._key_fields).tuples()
+        cursor = super(_Statement, returning)._execute(database)  # type: ignore[misc]
+        if cursor is None:  # nothing to insert
+            return [], None
+        return self._keys(cursor), cursor.cursor
+
+    def _can_return_keys(self, database: Any) -> bool:
+        if self._return_cursor or not self._key_fields:
+            return False
+        database = resolved(database)
+        is_sqlite = isinstance(database, SqliteDatabase)
+        return database.returning_clause or (is_sqlite and database.server_version >= (3, 35))
+
+    @property
+    def _key_fields(self) -> Key:
+        return cast(Key, self.model._meta.get_primary_keys())
+
+    def _keys(self, rows: Iterable[Sequence[Any]]) -> list[Key]:
+        fields = self._key_fields
+        return [tuple(map(as_stored, fields, row)) for row in rows]
+
+    def _rows(self, database: Any, keys: Iterable[Key], *, flags: bool = True) -> list[MarkedRow]:
+        """What is marked of the rows with `keys`: read from the database, unless the keys tell."""
+        model = self.model
+        names = model.__bitmapist_flags__ if flags else ()
+        if not names and model.__bitmapist_id__ is None:
+            return [MarkedRow(model, key, id_from_key(key), {}) for key in dict.fromkeys(keys)]
+        rows = []
+        for instance in self._instances(database, keys):
+            with contained_faults("read a row of %s", model.__name__):
+                rows.append(marked_row(instance, names))
+        return rows
+
+    def _instances(self, database: Any, keys: Iterable[Key]) -> Iterator[PeeweeBitmapistable]:
+        fields = self._key_fields
+        size = _KEYS_PER_SELECT if len(fields) == 1 else _COMPOSITE_KEYS_PER_SELECT
+        remaining = iter(dict.fromkeys(keys))
+        while batch := list(islice(remaining, size)):
+            if len(fields) == 1:
+                criterion = fields[0].in_([key for (key,) in batch])
+            else:
+                criterion = functools.reduce(or_, (_equal(fields, key) for key in batch))
+            query = ModelSelect(self.model, self.model._meta.sorted_fields).where(criterion)
+            yield from query.execute(database)
+
+
+def _equal(fields: Sequence[Any], key: Key) -> Any:
+    return functools.reduce(and_, (field == part for field, part in zip(fields, key, strict=True)))
+
+
+class _Change(_Statement):
+    """An UPDATE or DELETE."""
+
+    def _matching(self, columns: Sequence[Any]) -> Any:
+        """A SELECT of the rows that the statement is going to change."""
+        query = ModelSelect(self.model, columns)
+        for part in ("_where", "_order_by", "_limit", "_offset", "_cte_list"):
+            setattr(query, part, getattr(self, part))
+        sources = getattr(self, "_from", None)
+        return query.from_(self.model, *sources) if sources else query
+
+    def _matching_keys(self, database: Any) -> list[Key]:
+        return self._keys(self._matching(self._key_fields).tuples().execute(database))
+
+    def _execute_noting_keys(self, database: Any) -> tuple[list[Key], Any]:
+        if self._can_return_keys(database):
+            keys, _ = self._execute_returning_keys(database)
+            return keys, len(keys)
+        # Between the two another transaction may come. What the statement returns is the caller's.
+        keys = self._matching_keys(database)
+        result = self._execute_plainly(database)
+        return keys if self._return_cursor or result else [], result
+
+
+class _Update(_Change):
+    _update: Mapping[Any, Any]
+
+    def _execute(self, database: Any) -> Any:
+        name = self.model.__name__
+        if any(field in self._update for field in self._key_fields):
+            moved = self._moved_keys(database)
+            result = self._execute_plainly(database)
+        else:
+            keys, result = self._execute_noting_keys(database)
+            moved = dict(zip(keys, keys, strict=True))
+        with contained_faults("note updated rows of %s", name), changes_of(database) as changes:
+            former = {key: before for before, key in moved.items() if before != key}
+            for row in self._rows(database, moved.values()):
+                before = None
+                if row.key in former:
+                    key = former[row.key]
+                    chosen = self.model.__bitmapist_id__ is not None
+                    before = row_of(self.model, key), row.id if chosen else id_from_key(key)
+                note(changes, "updated", row, before)
+        return result
+
+    def _moved_keys(self, database: Any) -> dict[Key, Key]:
+        """The keys of the rows before and after: the SELECT evaluates the assignments."""
+        fields = self._key_fields
+        after = [self._assigned(field) if field in self._update else field for field in fields]
+        rows = self._matching([*fields, *after]).tuples().execute(database)
+        width = len(fields)
+        moved = {}
+        for row in rows:
+            before, now = self._keys((row[:width], row[width:]))
+            moved[before] = now
+        return moved
+
+    def _assigned(self, field: Any) -> Any:
+        value = self._update[field]
+        return value if is_expression(value) else Value(value, converter=field.db_value)
+
+
+class _Deletion(_Change):
+    def _execute(self, database: Any) -> Any:
+        name = self.model.__name__
+        doomed: list[MarkedRow] | None = None
+        if self.model.__bitmapist_id__ is not None:
+            with contained_faults("read the rows of %s to be deleted", name):
+                doomed = self._rows(database, self._matching_keys(database), flags=False)
+        keys, result = self._execute_noting_keys(database)
+        with contained_faults("note deleted rows of %s", name), changes_of(database) as changes:
+            gone = set(keys)
+            rows = self._rows(database, keys, flags=False) if doomed is None else doomed
+            for row in rows:
+                if row.key in gone:
+                    note(changes, "deleted", row)
+        return result
+
+
+class _Insertion(_Statement):
+    _on_conflict: Any
+    _insert: Any
+    _columns: Any
+    _cursor_wrapper: Any
+
+    def _execute(self, database: Any) -> Any:
+        if self._on_conflict is not None:
+            # An upsert: which rows are new cannot be told.
+            return self._execute_plainly(database)
+        keys, result = self._inserted(database)
+        name = self.model.__name__
+        if keys is None:
+            logger.warning(
+                "rows were inserted into %s, but are not marked: the database did not return "
+                "their keys. Mark them with record()",
+                name,
+            )
+            return result
+        with contained_faults("note inserted rows of %s", name), changes_of(database) as changes:
+            for row in self._rows(database, keys):
+                note(changes, "created", row)
+        return result
+
+    def _inserted(self, database: Any) -> tuple[list[Key] | None, Any]:
+        """The keys of the new rows, None where they cannot be known, and the caller's result."""
+        returns_keys = self._can_return_keys(database)
+        as_row_count = getattr(self, "_as_rowcount", False)
+        if returns_keys and database.returning_clause and not as_row_count:
+            # peewee asks for them itself, and gives them to the caller.
+            result = self._execute_plainly(database)
+            rows = list(self._cursor_wrapper or ())
+            known = all(isinstance(row, tuple) for row in rows)
+            return self._keys(rows) if known else None, result
+        if returns_keys:
+            keys, cursor = self._execute_returning_keys(database)
+            if cursor is None:
+                return keys, None
+            return keys, len(keys) if as_row_count else database.last_insert_id(cursor)
+        given = self._given_keys()
+        result = self._execute_plainly(database)
+        is_one = isinstance(self._insert, Mapping) and not self._return_cursor
+        if given is None and is_one and self.model._meta.auto_increment:
+            given = self._keys([(result,)])
+        return given, result
+
+    def _given_keys(self) -> list[Key] | None:
+        """The keys of the rows to insert, if the caller gives them all."""
+        if isinstance(self._insert, Node) or not self._key_fields:
+            return None
+        if isinstance(self._insert, Mapping):
+            rows = [self._insert]
+        else:
+            rows = self._insert = list(self._insert)  # it may be a generator
+        keys = [tuple(self._given(row, field) for field in self._key_fields) for row in rows]
+        if any(part is None or is_expression(part) for key in keys for part in key):
+            return None
+        return self._keys(keys)
+
+    def _given(self, row: Any, field: Any) -> Any:
+        if isinstance(row, Mapping):
+            names = (field, field.name, field.column_name)
+            return next((row[name] for name in names if name in row), None)
+        # By identity and name: fields that are compared make an SQL expression.
+        columns = self._columns or cast(Any, self).get_default_columns()
+        values = zip(columns, row, strict=False)
+        return next((value for column, value in values if _is_column(column, field)), None)
+
+
+def _is_column(column: Any, field: Any) -> bool:
+    return column is field or (
+        isinstance(column, str) and column in (field.name, field.column_name)
+    )
+
+
+_KINDS: dict[Action, type[_Statement]] = {
+    "created": _Insertion,
+    "updated": _Update,
+    "deleted": _Deletion,
+}
+
+
+@functools.cache
+def _mixed(mixin: Any, cls: Any) -> Any:
+    """`cls` as if it had been declared with `mixin` in front."""
+    return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})

@@ -1,0 +1,823 @@
+"""Mutation check: break each hook and guard of the adapters in turn; some test has to fail.
+
+Run on demand, in an environment with the test dependencies, such as nox's::
+
+    python tests/mutate_adapters.py [sqlalchemy] [peewee] [mongoengine] [-k WORD]
+
+Mutants are made in a copy of the package, one at a time. The exit code is 1 if one survives, or if
+its text is not in the source any more, exactly once: then its row below is to be brought up to
+date. Those of a database server run where its variable, such as ``TEST_POSTGRESQL_URL``, is set.
+"""
+
+# ruff: noqa: T201 -- its output is its purpose
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+ADAPTERS = Path("flask_bitmapist/adapters")
+
+POSTGRESQL, MYSQL = "TEST_POSTGRESQL_URL", "TEST_MYSQL_URL"
+# A mutant may make a test wait for what never comes.
+SECONDS = 300
+
+#: The quickest to fail first.
+TESTS = {
+    "sqlalchemy": [
+        "test_sqlalchemy.py",
+        "test_sqlalchemy_bulk.py",
+        "test_sqlalchemy_styles.py",
+        "test_contract_sqlalchemy.py",
+    ],
+    "peewee": ["test_peewee.py", "test_contract_peewee.py"],
+    "mongoengine": [
+        "test_mongoengine.py",
+        "test_mongoengine_transactions.py",
+        "test_contract_mongoengine.py",
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`text` of `file`, where it stands exactly once, becomes `replacement`."""
+
+    file: str
+    name: str
+    text: str
+    replacement: str = ""
+    #: The variable with the URL of the database server that tells the difference.
+    needs: str = ""
+
+
+def mutants_of(file: str, *rows: tuple[str, ...]) -> list[Mutant]:
+    return [Mutant(file, *row) for row in rows]
+
+
+# --- The mutants: name, text, replacement (none: the text is removed), the server that it needs ---
+
+SQLALCHEMY = [
+    *mutants_of(
+        "sqlalchemy.py",
+        # Listeners
+        ("mapper_configured", '    "mapper_configured": _check_attributes,\n'),
+        ("after_insert", '    "after_insert": _after_insert,\n'),
+        ("before_update", '    "before_update": _before_update,\n'),
+        ("after_update", '    "after_update": _after_update,\n'),
+        ("before_delete", '    "before_delete": _before_delete,\n'),
+        ("subclasses not listened to", "propagate=True", "propagate=False"),
+        ("after_commit", 'event.listen(Session, "after_commit", _after_commit, insert=True)\n'),
+        ("after_commit behind the application's", ", insert=True"),
+        (
+            "after_transaction_end",
+            'event.listen(Session, "after_transaction_end", _after_transaction_end)\n',
+        ),
+        ("do_orm_execute", "            listen()\n"),
+        (
+            "do_orm_execute without opting in",
+            "        if cls.__bitmapist_bulk__:\n",
+            "        if True:\n",
+        ),
+        # Transactions
+        ("commit is no commit", "changes.committed = True", "pass"),
+        ("rollback is a commit", "if changes is None or not changes.committed:", "if not changes:"),
+        ("savepoint is its transaction", "session.get_nested_transaction() or "),
+        ("root not published", "        publish(changes.marks())", "        pass"),
+        ("savepoint published", "if transaction.parent is None:", "if True:"),
+        ("released savepoint forgotten", "enclosing.absorb(changes)", "pass"),
+        (
+            "ended transaction kept",
+            "by_transaction.pop(transaction, None)",
+            "by_transaction.get(transaction)",
+        ),
+        ("slot kept", "        session.info.pop(_OPEN, None)", "        pass"),
+        # record()
+        ("record: unchecked", "checked_marks(marks)", "[Mark(*mark) for mark in marks]"),
+        ("record: scoped session", "session() if callable(session) else session", "session"),
+        ("record: AsyncSession", 'getattr(target, "sync_session", target)', "target"),
+        ("record: no transaction", "        publish(checked)", "        pass"),
+        ("record: forgotten", "changes.enlist(checked)", "pass"),
+        # Rows and ids
+        ("identity by class", "(mapper.base_mapper, *", "(mapper, *"),
+        ("id of a detached row", "state.identity or "),
+        (
+            "textual key is a number",
+            "value if _holds_numbers(column.type) else TextKey(value)",
+            "value",
+        ),
+        (
+            "number is a textual key",
+            "value if _holds_numbers(column.type) else TextKey(value)",
+            "TextKey(value)",
+        ),
+        ("type decorator", "while isinstance(type_, TypeDecorator):", "while False:"),
+        ("type without a Python type", "except NotImplementedError:", "except ZeroDivisionError:"),
+        ("composite key", "parts[0] if len(parts) == 1 else parts", "parts[0]"),
+        (
+            "fault in noting",
+            'with contained_faults("note a row of %s as %s", model.__name__, action):',
+            "if True:",
+        ),
+        # Options
+        ("option names nothing", "if not hasattr(model, name):", "if False:"),
+        (
+            "bulk: flag is no column",
+            "if model.__bitmapist_bulk__ and name not in mapper.columns:",
+            "if False:",
+        ),
+        (
+            "bulk: id is a method",
+            "if model.__bitmapist_bulk__ and callable(model.__bitmapist_id__):",
+            "if False:",
+        ),
+        # Updates
+        ("change by a later listener", " | _changed(mapper, target)"),
+        ("UPDATE without a change", "    if not changed:\n        return\n"),
+        ("changed key", "if before is not None and before != key:", "if False:"),
+        ("former id", "before = row_of(mapper, key_before), _id_of(target, key_before)", "pass"),
+        ("flags that did not change", "_perhaps_changed(mapper, flags, changed))", "flags)"),
+        ("computed flags", " or _is_computed(mapper, name)"),
+        ("onupdate", "(column.onupdate, column.server_onupdate, column.computed)", "()"),
+        ("column_property", "isinstance(attribute.columns[0], Column)", "True"),
+        ("post_update", "attribute.post_update and attribute.direction is MANYTOONE", "False"),
+        ("relationship", "attribute.post_update and attribute.direction is MANYTOONE", "True"),
+    ),
+    *mutants_of(
+        "sqlalchemy_bulk.py",
+        (
+            "opt-in",
+            'not getattr(mapper.class_, "__bitmapist_bulk__", False)',
+            'not hasattr(mapper.class_, "__bitmapist_bulk__")',
+        ),
+        ("INSERT", "if isinstance(statement, Insert):", "if False:"),
+        ("UPDATE", "isinstance(statement, Update | Delete)", "isinstance(statement, Delete)"),
+        ("DELETE", "isinstance(statement, Update | Delete)", "isinstance(statement, Update)"),
+        (
+            "subclass opts out",
+            "                if model.__bitmapist_bulk__:",
+            "                if True:",
+        ),
+        (
+            "RETURNING text()",
+            "return not any(isinstance(column, TextClause) for column in self._statement._returning)",
+            "return True",
+        ),
+        (
+            "keys in the caller's rows",
+            "result = frozen().columns(*range(width))",
+            "result = frozen()",
+        ),
+        ("row count of INSERT from SELECT", "            result.rowcount = len(rows)\n"),
+        ("implicit_returning=False", 'and getattr(table, "implicit_returning", False)'),
+        (
+            "fault in noting inserted rows",
+            'with contained_faults("note inserted rows of %s", self._mapper.class_.__name__):',
+            "if True:",
+        ),
+        (
+            "fault in reading rows to be deleted",
+            'with contained_faults("read the rows of %s that will be deleted", name):',
+            "if True:",
+        ),
+        (
+            "fault in noting changed rows",
+            'with contained_faults("note changed rows of %s", name):',
+            "if True:",
+        ),
+        ("upsert", "statement._post_values_clause is not None", "False"),
+        ("INSERT OR IGNORE", " or bool(statement._prefixes)"),
+        ("keys given by the caller", "if known and not conditional:", "if False:"),
+        (
+            "some keys missing",
+            "return [] if any(None in key for key in keys) else keys",
+            "return keys",
+        ),
+        (
+            "chosen id of deleted rows",
+            "if deletes and not _key_tells_all(self._mapper):",
+            "if False:",
+        ),
+        ("rows that stayed", " if row.key in gone"),
+        ("UPDATE by primary key", "if isinstance(self._state.parameters, list):", "if False:"),
+        (
+            "UPDATE by primary key and criteria",
+            "if self._statement.whereclause is not None:",
+            "if False:",
+        ),
+        ("UPDATE of a missing row", "if self._dialect.supports_sane_multi_rowcount:", "if True:"),
+        (
+            "the caller's RETURNING",
+            "if self._statement._returning and self._returns_columns():",
+            "if False:",
+        ),
+        ("keys fetched", "if not self._statement._returning and self._can_fetch():", "if False:"),
+        (
+            "inherited keys",
+            "inherits = mapper.local_table is not mapper.base_mapper.local_table",
+            "inherits = False",
+        ),
+        ("with_loader_criteria", "query.options(*self._statement._with_options)", "query"),
+        ("criteria", "query if criteria is None else query.where(criteria)", "query"),
+        ("parameters", "cast(Any, state.parameters) or {}", "{}"),
+        ("autoflush=False", 'state.execution_options.get("autoflush", True)', "True"),
+        ("rows of subclasses", "if not _is_polymorphic(mapper):", "if True:"),
+        (
+            "read by the session",
+            "connection = state.session.connection(bind_arguments=dict(state.bind_arguments))",
+            "connection = state.session",
+        ),
+        ("more rows than one SELECT reads", "while batch :=", "if batch :="),
+        ("composite keys", "if width == 1:", "if True:"),
+    ),
+]
+
+PEEWEE = [
+    *mutants_of(
+        "peewee_transactions.py",
+        # Overrides of the database
+        ("connect", "                self._bitmapist.forget()", "                pass"),
+        ("begin", 'with self._bitmapist.controlled("begin"):', "if True:"),
+        ("commit", 'with self._bitmapist.controlled("commit"):', "if True:"),
+        ("rollback", 'with self._bitmapist.controlled("rollback"):', "if True:"),
+        ("execute_sql", "if verb is None:", "if True:"),
+        # What follows from each statement
+        ("BEGIN", "            self._begun(status)", "            pass"),
+        ("COMMIT", '        elif verb == "commit":\n            self.current.commit()\n'),
+        ("ROLLBACK", "                self.current.rollback()", "                pass"),
+        ("SAVEPOINT", "            self._savepoint_made(savepoint)", "            pass"),
+        ("RELEASE", "            self.current.release(savepoint)", "            pass"),
+        ("ROLLBACK TO", "            self.current.rollback_to(savepoint)", "            pass"),
+        (
+            "failed ROLLBACK",
+            "        finally:\n            if verb",
+            "        except ZeroDivisionError:\n            pass\n        else:\n            if verb",
+        ),
+        ("SAVEPOINT outside a transaction", "self.current.begin_with_savepoint(savepoint)", "pass"),
+        (
+            "COMMIT after a failed statement",
+            'verb == "commit" and status == _IN_FAILED_TRANSACTION',
+            "False",
+            POSTGRESQL,
+        ),
+        (
+            "BEGIN inside a transaction",
+            "if status != _IN_TRANSACTION or self.current.innermost is None:",
+            "if True:",
+            POSTGRESQL,
+        ),
+        ("BEGIN commits", "if isinstance(self._database, MySQLDatabase):", "if False:", MYSQL),
+        ("savepoints merged", "self._levels[level][1].absorb(released)", "pass"),
+        ("commit forgets savepoints", "            self._merge_from(0)\n"),
+        (
+            "commit ends nothing",
+            "            self.rollback()\n            publish",
+            "            publish",
+        ),
+        ("commit publishes nothing", "            publish(changes.marks())", "            pass"),
+        ("savepoint of an unknown name", "max(level - 1, 0)", "level - 1"),
+        ("quoted savepoints", ".strip('\"`').casefold()"),
+        # Which databases are followed
+        (
+            "at the first mark",
+            "    database = resolved(database)\n    follow(database)\n",
+            "    database = resolved(database)\n",
+        ),
+        ("followed twice", ' or "_bitmapist" in database.__dict__'),
+        (
+            "async database",
+            'if any(cls.__module__ == "playhouse.pwasyncio" for cls in kind.__mro__):',
+            "if False:",
+        ),
+        (
+            "DatabaseProxy",
+            "database.obj if isinstance(database, Proxy) else database.database",
+            "database.database",
+        ),
+        (
+            "transaction that is open already",
+            "_Transaction(is_open=self._database.in_transaction())",
+            "_Transaction(is_open=False)",
+        ),
+        (
+            "thread_safe=False",
+            "_OfThread() if database.thread_safe else _OfAllThreads()",
+            "_OfThread()",
+        ),
+        ("threads", "_OfThread() if database.thread_safe else _OfAllThreads()", "_OfAllThreads()"),
+        ("closed database", "None if database.is_closed() else "),
+        (
+            "outside a transaction",
+            "        yield changes\n        publish(changes.marks())",
+            "        yield changes",
+        ),
+    ),
+    *mutants_of(
+        "peewee.py",
+        # Overrides of the model
+        ("save", "if rows and (created or dirty & carried - keys):", "if False:"),
+        ("delete_instance", "if rows and doomed is not None:", "if False:"),
+        (
+            "delete_instance(recursive=True)",
+            "        if recursive:\n            with _tracked_by_key():",
+            "        if recursive:\n            if True:",
+        ),
+        (
+            "set_by_id",
+            "        with _tracked_by_key():\n            return cast(Any, super()).set_by_id",
+            "        if True:\n            return cast(Any, super()).set_by_id",
+        ),
+        (
+            "delete_by_id",
+            "        with _tracked_by_key():\n            return cast(Any, super()).delete_by_id",
+            "        if True:\n            return cast(Any, super()).delete_by_id",
+        ),
+        (
+            "insert",
+            '_tracked(cls, "created", cast(Any, super()).insert(*args, **kwargs))',
+            "cast(Any, super()).insert(*args, **kwargs)",
+        ),
+        (
+            "insert_many",
+            '_tracked(cls, "created", cast(Any, super()).insert_many(*args, **kwargs))',
+            "cast(Any, super()).insert_many(*args, **kwargs)",
+        ),
+        (
+            "insert_from",
+            '_tracked(cls, "created", cast(Any, super()).insert_from(*args, **kwargs))',
+            "cast(Any, super()).insert_from(*args, **kwargs)",
+        ),
+        (
+            "update",
+            '_tracked(cls, "updated", cast(Any, super()).update(*args, **kwargs))',
+            "cast(Any, super()).update(*args, **kwargs)",
+        ),
+        (
+            "delete",
+            '_tracked(cls, "deleted", cast(Any, super()).delete())',
+            "cast(Any, super()).delete()",
+        ),
+        (
+            "validate_model",
+            "        follow(database)\n        if isinstance",
+            "        if isinstance",
+        ),
+        ("validate_model: DatabaseProxy", "cast(Any, database).attach_callback(follow)", "pass"),
+        (
+            "bind",
+            "        follow(database)\n        return cast(Any, super()).bind",
+            "        return cast(Any, super()).bind",
+        ),
+        (
+            "mixin behind Model",
+            "if Model in order and order.index(Model) < order.index(PeeweeBitmapistable):",
+            "if False:",
+        ),
+        ("option names nothing", "if not hasattr(cls, name):", "if False:"),
+        # Rows
+        ("saved: no row", "if rows and (created", "if (created"),
+        ("saved: no change", "if rows and (created or dirty & carried - keys):", "if rows:"),
+        (
+            "saved: as in memory",
+            "self if _holds_what_is_marked(self, created) else _stored(self)",
+            "self",
+        ),
+        (
+            "saved: flags not written",
+            "if created or (field := _field(self, flag)) is None or field.name in carried",
+            "if True",
+        ),
+        (
+            "saved: its own statement",
+            "        with _noted_by(type(self)):\n            rows = cast(Any, super()).save",
+            "        if True:\n            rows = cast(Any, super()).save",
+        ),
+        (
+            "saved: fault",
+            'with contained_faults("note a saved row of %s", type(self).__name__):',
+            "if True:",
+        ),
+        ("saved: only=", "if only is not None:", "if False:"),
+        (
+            "saved: only_save_dirty",
+            "dirty if meta.only_save_dirty else set(instance.__data__)",
+            "set(instance.__data__)",
+        ),
+        ("deleted: no row", "if rows and doomed is not None:", "if doomed is not None:"),
+        ("deleted: as in memory", "self if _holds_what_is_marked(self) else _stored(self)", "self"),
+        (
+            "deleted: its own statement",
+            "        with _noted_by(type(self)):\n            rows = delete()",
+            "        if True:\n            rows = delete()",
+        ),
+        (
+            "deleted: fault in reading",
+            'with contained_faults("read a row of %s to be deleted", type(self).__name__):',
+            "if True:",
+        ),
+        ("stored: hidden rows", "ModelSelect(model, model._meta.sorted_fields)", "model.select()"),
+        ("opt-in", "elif model.__bitmapist_bulk__ or _by_key.get():", "else:"),
+        ("statements inside save()", "        _noting.set(None)\n", "        pass\n"),
+        ("record: unchecked", "checked_marks(marks)", "[Mark(*mark) for mark in marks]"),
+        ("record: forgotten", "changes.enlist(checked)", "pass"),
+        # Ids
+        ("row without a key", "return object()  # a row", "return key  # a row"),
+        ("composite key", "key[0] if len(key) == 1 else key", "key[0]"),
+        ("value as assigned", "    value = field.python_value(field.db_value(value))\n"),
+        (
+            "textual key is a number",
+            "TextKey(value) if isinstance(value, str) and not _holds_numbers(field) else value",
+            "value",
+        ),
+        (
+            "number is a textual key",
+            "isinstance(value, str) and not _holds_numbers(field)",
+            "isinstance(value, str)",
+        ),
+        ("foreign key to numbers", "while isinstance(field, ForeignKeyField):", "while False:"),
+        (
+            "foreign key by its _id",
+            "meta.combined.get(name) or next(by_id, None)",
+            "meta.combined.get(name)",
+        ),
+        ("unsaved changes", " and field.name not in dirty"),
+        ("expression in memory", "not is_expression(instance.__data__[field.name]) and ", ""),
+        ("default of the database", "else created and not field.constraints", "else created"),
+    ),
+    *mutants_of(
+        "peewee_bulk.py",
+        ("RETURNING", "if self._return_cursor or not self._key_fields:", "if True:"),
+        (
+            "the caller's RETURNING",
+            "if self._return_cursor or not self._key_fields:",
+            "if not self._key_fields:",
+        ),
+        ("rows that were not updated", "keys if self._return_cursor or result else []", "keys"),
+        (
+            "UPDATE of the key",
+            "if any(field in self._update for field in self._key_fields):",
+            "if False:",
+        ),
+        ("assigned expression", "value if is_expression(value) else "),
+        ("chosen id of deleted rows", "if self.model.__bitmapist_id__ is not None:", "if False:"),
+        ("rows that stayed", "if row.key in gone:", "if True:"),
+        ("upsert", "if self._on_conflict is not None:", "if False:"),
+        ("unknown keys", "if keys is None:", "if False:"),
+        ("as_rowcount", "len(keys) if as_row_count else ", ""),
+        (
+            "generator of rows",
+            "rows = self._insert = list(self._insert)",
+            "rows = list(self._insert)",
+        ),
+        ("keys given by the caller", "        given = self._given_keys()", "        given = None"),
+        (
+            "missing keys",
+            "if any(part is None or is_expression(part) for key in keys for part in key):",
+            "if False:",
+        ),
+        (
+            "key of one row",
+            "if given is None and is_one and self.model._meta.auto_increment:",
+            "if False:",
+        ),
+        ("flags and chosen ids", "if not names and model.__bitmapist_id__ is None:", "if True:"),
+        ("more rows than one SELECT reads", "while batch :=", "if batch :="),
+        ("composite keys", "            if len(fields) == 1:", "            if True:"),
+        ("criteria", '("_where", "_order_by", "_limit", "_offset", "_cte_list")', "()"),
+        ("UPDATE FROM", "query.from_(self.model, *sources) if sources else query", "query"),
+        (
+            "fault in reading a row",
+            'with contained_faults("read a row of %s", model.__name__):',
+            "if True:",
+        ),
+        (
+            "fault in reading rows to be deleted",
+            'with contained_faults("read the rows of %s to be deleted", name):',
+            "if True:",
+        ),
+    ),
+]
+
+MONGOENGINE = mutants_of(
+    "mongoengine.py",
+    # Signals
+    (
+        "pre_save_post_validation",
+        "    signals.pre_save_post_validation.connect(_before_save, sender=model)\n",
+    ),
+    ("post_save", "    signals.post_save.connect(_after_save, sender=model)\n"),
+    ("post_delete", "    signals.post_delete.connect(_after_delete, sender=model)\n"),
+    ("pre_delete", "            signals.pre_delete.connect(_before_delete, sender=ancestor)\n"),
+    (
+        "post_bulk_insert",
+        "            signals.post_bulk_insert.connect(_after_insert, sender=ancestor)\n",
+    ),
+    ("signals of ancestors", "for ancestor in model.__mro__:", "for ancestor in (model,):"),
+    (
+        "signals of all senders",
+        "pre_delete.connect(_before_delete, sender=ancestor)",
+        "pre_delete.connect(_before_delete)",
+    ),
+    # Options
+    ("EmbeddedDocument", "if issubclass(cls, EmbeddedDocument):", "if False:"),
+    ("option names nothing", "            _check_attributes(cls)\n"),
+    ("options of a dynamic document", " or model._dynamic"),
+    # Documents
+    ("replaced document", '"updated" if replaced else "created"', '"created"'),
+    ("save without a change", "    if changed:\n        _note", "    if True:\n        _note"),
+    (
+        "slot kept by save()",
+        "replaced = vars(document).pop(_STORED, False)",
+        "replaced = vars(document).get(_STORED, False)",
+    ),
+    (
+        "deleted twice",
+        "vars(document)[_STORED] = _is_stored(document)",
+        "vars(document)[_STORED] = True",
+    ),
+    (
+        "deleted document of another model",
+        "    if isinstance(document, MongoEngineBitmapistable):\n        # M",
+        "    if True:\n        # M",
+    ),
+    ("inserted document of another model", " if isinstance(each, MongoEngineBitmapistable)"),
+    ("flags that did not change", "if flag not in stored or stored[flag] in changed", "if True"),
+    (
+        "flag that is a property",
+        "if flag not in stored or stored[flag] in changed",
+        "if stored.get(flag) in changed",
+    ),
+    ("flag with a db_field", "stored[flag] in changed", "flag in changed"),
+    ("flag in a nested change", '    changed = {name.partition(".")[0] for name in changed}\n'),
+    (
+        "fault in noting",
+        'with contained_faults("note a document of %s as %s", model.__name__, action):',
+        "if True:",
+    ),
+    (
+        "fault in looking for a document",
+        'with contained_faults("look for a document of %s", type(document).__name__):',
+        "if True:",
+    ),
+    ("read from a secondary", ".read_preference(ReadPreference.PRIMARY).count()", ".count()"),
+    # Ids
+    (
+        "identity without collection",
+        "(document._get_collection().full_name, _key_of(document))",
+        "(_key_of(document),)",
+    ),
+    ("textual key is a number", "TextKey(id_) if isinstance(id_, str) else id_", "id_"),
+    ("value as assigned", "value = document._fields[name].to_python(value)", "pass"),
+    (
+        "textual key behind a DBRef",
+        "TextKey(value.id) if isinstance(value.id, str) else value.id",
+        "value.id",
+    ),
+    (
+        "generic reference",
+        'isinstance(value, dict) and isinstance(value.get("_ref"), DBRef)',
+        "False",
+    ),
+    ("referenced document", "    if isinstance(value, Document):\n        return _key_of(value)\n"),
+    ("composite key", "if isinstance(value, EmbeddedDocument):", "if False:"),
+    ("chosen reference is fetched", "if isinstance(field, BaseField):", "if False:"),
+    ("chosen pk", ' or chosen == "pk"'),
+    # Transactions
+    ("bound session", "_BOUND_SESSION.get() if _BOUND_SESSION is not None else None", "None"),
+    ("passed session", "get_passed() if get_passed is not None else None", "None"),
+    (
+        "outside a transaction",
+        "if session is None or not session.in_transaction:",
+        "if session is None:",
+    ),
+    ("commit_transaction", '        "commit_transaction": commit_transaction,\n'),
+    ("abort_transaction", '        "abort_transaction": abort_transaction,\n'),
+    ("start_transaction", '        "start_transaction": start_transaction,\n'),
+    (
+        "commit publishes nothing",
+        "        leave()\n        publish(changes.marks())",
+        "        leave()",
+    ),
+    (
+        "commit ends nothing",
+        "        leave()\n        publish(changes.marks())",
+        "        publish(changes.marks())",
+    ),
+    (
+        "failed commit",
+        "        kind.commit_transaction(session)  # if it fails, it may be called again\n        leave()",
+        "        leave()\n        kind.commit_transaction(session)",
+    ),
+    (
+        "abort ends nothing",
+        "        kind.abort_transaction(session)\n        leave()",
+        "        kind.abort_transaction(session)",
+    ),
+    (
+        "failed abort",
+        "        kind.abort_transaction(session)\n        leave()",
+        "        leave()\n        kind.abort_transaction(session)",
+    ),
+    (
+        "start ends nothing",
+        "        leave()\n        return kind.start",
+        "        return kind.start",
+    ),
+    (
+        "record: its session",
+        "_open_changes(session or _current_session())",
+        "_open_changes(_current_session())",
+    ),
+    (
+        "record: current session",
+        "_open_changes(session or _current_session())",
+        "_open_changes(session)",
+    ),
+    ("record: unchecked", "checked_marks(marks)", "[Mark(*mark) for mark in marks]"),
+    # Bulk statements
+    ("queryset class", "                _see_bulk_statements(cls)\n", "                pass\n"),
+    ("own queryset class", "(_BulkQuerySet, own), {})", "(_BulkQuerySet, QuerySet), {})"),
+    (
+        "queryset.update",
+        "        if not _is_seen(self):\n            return super().update",
+        "        if True:\n            return super().update",
+    ),
+    (
+        "queryset.modify",
+        "        if not _is_seen(self):\n            return super().modify",
+        "        if True:\n            return super().modify",
+    ),
+    (
+        "queryset.none()",
+        "queryset._document.__bitmapist_bulk__ and not without_documents",
+        "queryset._document.__bitmapist_bulk__",
+    ),
+    (
+        "queryset.none() alone",
+        "queryset._document.__bitmapist_bulk__ and not without_documents",
+        "not without_documents",
+    ),
+    ("subclass opts out", " if type(each).__bitmapist_bulk__)", ")"),
+    ("update without a change", "elif result.modified_count:", "else:"),
+    ("update that inserts", "if result.upserted_id is not None:", "if False:"),
+    ("unacknowledged update", "        if result.acknowledged:\n", "        if True:\n"),
+    (
+        "update_one: which",
+        "chosen = queryset.filter(pk=matched[0].pk)",
+        "chosen = queryset.clone()",
+    ),
+    (
+        "update_one: unacknowledged",
+        "if not result.acknowledged or result.matched_count:",
+        "if result.matched_count:",
+    ),
+    (
+        "update_one: another attempt",
+        "if not result.acknowledged or result.matched_count:",
+        "if True:",
+    ),
+    ("modify that may insert", '"updated" if existed else "created"', '"updated"'),
+    ("modify that inserts", "            if upsert:  # one", "            if False:  # one"),
+    (
+        "modify(remove=True)",
+        '            _note_bulk("deleted", self, [document])',
+        "            pass",
+    ),
+    (
+        "modify that updates",
+        "            _note_bulk(action, self, _read_again(self, [document]))",
+        "            pass",
+    ),
+    (
+        "documents as they were",
+        "if not any(map(_needs_reading, map(type, documents))):",
+        "if True:",
+    ),
+    ("the queryset's limit", "_all(queryset)(__raw__=queryset._query)", "queryset.clone()"),
+    (
+        "fault in finding documents",
+        'with contained_faults("find the documents of %s to mark", queryset._document.__name__):',
+        "if True:",
+    ),
+    (
+        "fault in marking documents",
+        'with contained_faults("mark the %s documents of %s", action, queryset._document.__name__):',
+        "if True:",
+    ),
+    (
+        "more keys than one query has",
+        "for first in range(0, len(keys), _KEYS_PER_QUERY):",
+        "for first in (0,):",
+    ),
+    (
+        "another collection",
+        "QuerySet(queryset._document, queryset._collection)",
+        "QuerySet(queryset._document, queryset._document._get_collection())",
+    ),
+)
+
+MUTANTS = {"sqlalchemy": SQLALCHEMY, "peewee": PEEWEE, "mongoengine": MONGOENGINE}
+
+# --- The check ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the package and its tests, which can be broken."""
+
+    root: Path
+
+    @classmethod
+    def into(cls, root: Path) -> Copy:
+        for name in ("flask_bitmapist", "tests"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
+        shutil.copy(REPOSITORY / "pyproject.toml", root)
+        return cls(root)
+
+    def outcome(self, mutant: Mutant, tests: Iterable[str]) -> tuple[str, str]:
+        """What became of `mutant`, and the test that told."""
+        file = self.root / ADAPTERS / mutant.file
+        source = file.read_text(encoding="utf-8")
+        if source.count(mutant.text) != 1:
+            return "NOT FOUND", f"{source.count(mutant.text)} times in {mutant.file}"
+        if mutant.needs and mutant.needs not in os.environ:
+            return "skipped", f"{mutant.needs} is not set"
+        file.write_text(source.replace(mutant.text, mutant.replacement), encoding="utf-8")
+        try:
+            failed = self.first_failure(tests, mutant.needs)
+        finally:
+            file.write_text(source, encoding="utf-8")
+        return ("killed", failed) if failed else ("SURVIVED", "")
+
+    def first_failure(self, tests: Iterable[str], server: str = "") -> str:
+        """The first of `tests` that fails, over SQLite or over `server`; empty if none does."""
+        # Bytecode would be taken for that of the next mutant, made within the same second.
+        environment = os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        for variable in {POSTGRESQL, MYSQL} - {server}:
+            environment.pop(variable, None)
+        options = "-x -q -rfE --tb=no --show-capture=no -p no:randomly -p no:cacheprovider".split()
+        paths = [f"tests/adapters/{name}" for name in tests]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", *options, *paths],
+                cwd=self.root,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return f"nothing within {SECONDS} s"
+        failed = re.search(r"^(?:FAILED|ERROR) \S+?::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+        if failed:
+            return failed[1]
+        if done.returncode:
+            # Not even a test: a row of the table that makes no sense.
+            sys.exit(f"the tests did not run:\n{done.stdout}{done.stderr}")
+        return ""
+
+
+def outcomes(copy: Copy, adapter: str, mutants: list[Mutant]) -> Iterator[str]:
+    """Of each mutant of `adapter`, told as it goes."""
+    for server in sorted({mutant.needs for mutant in mutants} & {"", *os.environ}):
+        if failed := copy.first_failure(TESTS[adapter], server):
+            sys.exit(f"{adapter}: without any mutant, this test fails: {failed}")
+    for number, mutant in enumerate(mutants, 1):
+        started = time.monotonic()
+        outcome, told = copy.outcome(mutant, TESTS[adapter])
+        where = f"{adapter} {number}/{len(mutants)} {mutant.file}: {mutant.name}"
+        print(f"{outcome:9} {time.monotonic() - started:4.0f} s  {where:75} {told}", flush=True)
+        yield outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("adapters", nargs="*", help=f"of {', '.join(MUTANTS)}; default: all")
+    parser.add_argument("-k", metavar="WORD", default="", help="only mutants with it in their name")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.adapters) - set(MUTANTS):
+        parser.error(f"no such adapter: {', '.join(sorted(unknown))}")
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy.into(Path(folder))
+        for adapter in arguments.adapters or MUTANTS:
+            chosen = [mutant for mutant in MUTANTS[adapter] if arguments.k in mutant.name]
+            counts.update(outcomes(copy, adapter, chosen))
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    return 1 if counts["SURVIVED"] or counts["NOT FOUND"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
