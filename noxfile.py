@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
 import nox
@@ -44,7 +45,9 @@ def versions(orm_versions: Iterable[str]) -> Iterator[object]:
 def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] = ()) -> None:
     # One resolution for all: a later install would undo the pins of an earlier one.
     session.install("-e", ".[all]", *group("tests"), *requirements)
-    session.run("pytest", *paths, *(session.posargs or ["--numprocesses=auto"]))
+    shared_database = {"TEST_POSTGRESQL_URL", "TEST_MYSQL_URL"} & os.environ.keys()
+    parallel = [] if shared_database else ["--numprocesses=auto"]
+    session.run("pytest", *paths, *parallel, *session.posargs)
 
 
 @nox.session

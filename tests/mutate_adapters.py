@@ -66,6 +66,18 @@ def mutants_of(file: str, *rows: tuple[str, ...]) -> list[Mutant]:
     return [Mutant(file, *row) for row in rows]
 
 
+def uncontained(name: str, message: str) -> tuple[str, str, str]:
+    """The faults of which `message` tells are raised."""
+    text = f'contained_faults("{message}"'
+    return name, text, f'__import__("contextlib").nullcontext() or {text}'
+
+
+def untracked(method: str, action: str) -> tuple[str, str, str]:
+    """The statements of a peewee model's `method` are plain ones."""
+    statement = f"cast(Any, super()).{method}("
+    return method, f'_tracked(cls, "{action}", {statement}', f"(lambda query: query)({statement}"
+
+
 # --- The mutants: name, text, replacement (none: the text is removed), the server that it needs ---
 
 SQLALCHEMY = [
@@ -125,11 +137,7 @@ SQLALCHEMY = [
         ("type decorator", "while isinstance(type_, TypeDecorator):", "while False:"),
         ("type without a Python type", "except NotImplementedError:", "except ZeroDivisionError:"),
         ("composite key", "parts[0] if len(parts) == 1 else parts", "parts[0]"),
-        (
-            "fault in noting",
-            'with contained_faults("note a row of %s as %s", model.__name__, action):',
-            "if True:",
-        ),
+        uncontained("fault in noting", "note a row of %s as %s"),
         # Options
         ("option names nothing", "if not hasattr(model, name):", "if False:"),
         (
@@ -181,21 +189,11 @@ SQLALCHEMY = [
         ),
         ("row count of INSERT from SELECT", "            result.rowcount = len(rows)\n"),
         ("implicit_returning=False", 'and getattr(table, "implicit_returning", False)'),
-        (
-            "fault in noting inserted rows",
-            'with contained_faults("note inserted rows of %s", self._mapper.class_.__name__):',
-            "if True:",
+        uncontained("fault in noting inserted rows", "note inserted rows of %s"),
+        uncontained(
+            "fault in reading rows to be deleted", "read the rows of %s that will be deleted"
         ),
-        (
-            "fault in reading rows to be deleted",
-            'with contained_faults("read the rows of %s that will be deleted", name):',
-            "if True:",
-        ),
-        (
-            "fault in noting changed rows",
-            'with contained_faults("note changed rows of %s", name):',
-            "if True:",
-        ),
+        uncontained("fault in noting changed rows", "note changed rows of %s"),
         ("upsert", "statement._post_values_clause is not None", "False"),
         ("INSERT OR IGNORE", " or bool(statement._prefixes)"),
         ("keys given by the caller", "if known and not conditional:", "if False:"),
@@ -343,31 +341,11 @@ PEEWEE = [
             "        with _tracked_by_key():\n            return cast(Any, super()).delete_by_id",
             "        if True:\n            return cast(Any, super()).delete_by_id",
         ),
-        (
-            "insert",
-            '_tracked(cls, "created", cast(Any, super()).insert(*args, **kwargs))',
-            "cast(Any, super()).insert(*args, **kwargs)",
-        ),
-        (
-            "insert_many",
-            '_tracked(cls, "created", cast(Any, super()).insert_many(*args, **kwargs))',
-            "cast(Any, super()).insert_many(*args, **kwargs)",
-        ),
-        (
-            "insert_from",
-            '_tracked(cls, "created", cast(Any, super()).insert_from(*args, **kwargs))',
-            "cast(Any, super()).insert_from(*args, **kwargs)",
-        ),
-        (
-            "update",
-            '_tracked(cls, "updated", cast(Any, super()).update(*args, **kwargs))',
-            "cast(Any, super()).update(*args, **kwargs)",
-        ),
-        (
-            "delete",
-            '_tracked(cls, "deleted", cast(Any, super()).delete())',
-            "cast(Any, super()).delete()",
-        ),
+        untracked("insert", "created"),
+        untracked("insert_many", "created"),
+        untracked("insert_from", "created"),
+        untracked("update", "updated"),
+        untracked("delete", "deleted"),
         (
             "validate_model",
             "        follow(database)\n        if isinstance",
@@ -403,11 +381,7 @@ PEEWEE = [
             "        with _noted_by(type(self)):\n            rows = cast(Any, super()).save",
             "        if True:\n            rows = cast(Any, super()).save",
         ),
-        (
-            "saved: fault",
-            'with contained_faults("note a saved row of %s", type(self).__name__):',
-            "if True:",
-        ),
+        uncontained("saved: fault", "note a saved row of %s"),
         ("saved: only=", "if only is not None:", "if False:"),
         (
             "saved: only_save_dirty",
@@ -421,11 +395,8 @@ PEEWEE = [
             "        with _noted_by(type(self)):\n            rows = delete()",
             "        if True:\n            rows = delete()",
         ),
-        (
-            "deleted: fault in reading",
-            'with contained_faults("read a row of %s to be deleted", type(self).__name__):',
-            "if True:",
-        ),
+        uncontained("deleted: fault in reading", "read a row of %s to be deleted"),
+        uncontained("deleted: fault", "note a deleted row of %s"),
         ("stored: hidden rows", "ModelSelect(model, model._meta.sorted_fields)", "model.select()"),
         ("opt-in", "elif model.__bitmapist_bulk__ or _by_key.get():", "else:"),
         ("statements inside save()", "        _noting.set(None)\n", "        pass\n"),
@@ -452,7 +423,7 @@ PEEWEE = [
             "meta.combined.get(name)",
         ),
         ("unsaved changes", " and field.name not in dirty"),
-        ("expression in memory", "not is_expression(instance.__data__[field.name]) and ", ""),
+        ("expression in memory", "not is_expression(instance.__data__[field.name]) and "),
         ("default of the database", "else created and not field.constraints", "else created"),
     ),
     *mutants_of(
@@ -462,8 +433,14 @@ PEEWEE = [
             "the caller's RETURNING",
             "if self._return_cursor or not self._key_fields:",
             "if not self._key_fields:",
+            POSTGRESQL,
         ),
-        ("rows that were not updated", "keys if self._return_cursor or result else []", "keys"),
+        (
+            "rows that were not updated",
+            "keys if self._return_cursor or result else []",
+            "keys",
+            MYSQL,
+        ),
         (
             "UPDATE of the key",
             "if any(field in self._update for field in self._key_fields):",
@@ -473,39 +450,42 @@ PEEWEE = [
         ("chosen id of deleted rows", "if self.model.__bitmapist_id__ is not None:", "if False:"),
         ("rows that stayed", "if row.key in gone:", "if True:"),
         ("upsert", "if self._on_conflict is not None:", "if False:"),
-        ("unknown keys", "if keys is None:", "if False:"),
-        ("as_rowcount", "len(keys) if as_row_count else ", ""),
+        ("unknown keys", "if keys is None:", "if False:", MYSQL),
+        ("as_rowcount", "len(keys) if as_row_count else "),
         (
             "generator of rows",
             "rows = self._insert = list(self._insert)",
             "rows = list(self._insert)",
+            MYSQL,
         ),
-        ("keys given by the caller", "        given = self._given_keys()", "        given = None"),
+        (
+            "keys given by the caller",
+            "        given = self._given_keys()",
+            "        given = None",
+            MYSQL,
+        ),
         (
             "missing keys",
             "if any(part is None or is_expression(part) for key in keys for part in key):",
             "if False:",
+            MYSQL,
         ),
         (
             "key of one row",
             "if given is None and is_one and self.model._meta.auto_increment:",
             "if False:",
+            MYSQL,
         ),
         ("flags and chosen ids", "if not names and model.__bitmapist_id__ is None:", "if True:"),
         ("more rows than one SELECT reads", "while batch :=", "if batch :="),
         ("composite keys", "            if len(fields) == 1:", "            if True:"),
         ("criteria", '("_where", "_order_by", "_limit", "_offset", "_cte_list")', "()"),
         ("UPDATE FROM", "query.from_(self.model, *sources) if sources else query", "query"),
-        (
-            "fault in reading a row",
-            'with contained_faults("read a row of %s", model.__name__):',
-            "if True:",
-        ),
-        (
-            "fault in reading rows to be deleted",
-            'with contained_faults("read the rows of %s to be deleted", name):',
-            "if True:",
-        ),
+        uncontained("fault in reading a row", "read a row of %s"),
+        uncontained("fault in reading rows to be deleted", "read the rows of %s to be deleted"),
+        uncontained("fault in noting inserted rows", "note inserted rows of %s"),
+        uncontained("fault in noting updated rows", "note updated rows of %s"),
+        uncontained("fault in noting deleted rows", "note deleted rows of %s"),
     ),
 ]
 
@@ -560,16 +540,8 @@ MONGOENGINE = mutants_of(
     ),
     ("flag with a db_field", "stored[flag] in changed", "flag in changed"),
     ("flag in a nested change", '    changed = {name.partition(".")[0] for name in changed}\n'),
-    (
-        "fault in noting",
-        'with contained_faults("note a document of %s as %s", model.__name__, action):',
-        "if True:",
-    ),
-    (
-        "fault in looking for a document",
-        'with contained_faults("look for a document of %s", type(document).__name__):',
-        "if True:",
-    ),
+    uncontained("fault in noting", "note a document of %s as %s"),
+    uncontained("fault in looking for a document", "look for a document of %s"),
     ("read from a secondary", ".read_preference(ReadPreference.PRIMARY).count()", ".count()"),
     # Ids
     (
@@ -705,16 +677,8 @@ MONGOENGINE = mutants_of(
         "if True:",
     ),
     ("the queryset's limit", "_all(queryset)(__raw__=queryset._query)", "queryset.clone()"),
-    (
-        "fault in finding documents",
-        'with contained_faults("find the documents of %s to mark", queryset._document.__name__):',
-        "if True:",
-    ),
-    (
-        "fault in marking documents",
-        'with contained_faults("mark the %s documents of %s", action, queryset._document.__name__):',
-        "if True:",
-    ),
+    uncontained("fault in finding documents", "find the documents of %s to mark"),
+    uncontained("fault in marking documents", "mark the %s documents of %s"),
     (
         "more keys than one query has",
         "for first in range(0, len(keys), _KEYS_PER_QUERY):",
@@ -767,7 +731,17 @@ class Copy:
         environment = os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         for variable in {POSTGRESQL, MYSQL} - {server}:
             environment.pop(variable, None)
-        options = "-x -q -rfE --tb=no --show-capture=no -p no:randomly -p no:cacheprovider".split()
+        options = [
+            "-x",
+            "-q",
+            "-rfE",
+            "--tb=no",
+            "--show-capture=no",
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:cacheprovider",
+        ]
         paths = [f"tests/adapters/{name}" for name in tests]
         try:
             done = subprocess.run(
@@ -780,7 +754,9 @@ class Copy:
             )
         except subprocess.TimeoutExpired:
             return f"nothing within {SECONDS} s"
-        failed = re.search(r"^(?:FAILED|ERROR) \S+?::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+        failed = re.search(
+            r"^(?:FAILED|ERROR) (?:\S+?::)?(.+?)(?: - .*)?$", done.stdout, re.MULTILINE
+        )
         if failed:
             return failed[1]
         if done.returncode:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -254,6 +255,7 @@ def test_the_dashboard_is_open_on_this_machine_alone(app: Flask) -> None:
     assert client.get("/bitmapist/", environ_base=elsewhere).status_code == 403
 
 
+@pytest.mark.skipif(version("flask") < "3.1", reason="Flask 3.0 knows no TRUSTED_HOSTS")
 def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
     assert client.get("/", headers={"Host": "rebound.example"}).status_code == 400
 

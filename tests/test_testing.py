@@ -219,7 +219,17 @@ def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
     for name, code in FILE.findall((ROOT / "docs" / "testing.md").read_text()):
         (tmp_path / name).write_text(code)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "--rootdir", tmp_path, tmp_path],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-c",
+            ROOT / "pyproject.toml",
+            "--rootdir",
+            tmp_path,
+            tmp_path,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -251,6 +251,14 @@ class TestSave:
         assert marks() == {"user:updated": [7]}
         assert marks.flags() == {"user:premium": [7]}
 
+    def test_a_flag_cleared_by_an_sql_expression_is_cleared(
+        self, db: Database, marks: Marks
+    ) -> None:
+        ann = User.create(id=7, premium=True)
+        ann.premium = User.visits > 0
+        ann.save()
+        assert marks.flags() == {}
+
     def test_a_row_loaded_in_part_is_marked_as_it_is_stored(self, ann: User, marks: Marks) -> None:
         Post.create(id=1, author=ann)
         marks.forget()
@@ -258,6 +266,26 @@ class TestSave:
         post.title = "x"
         post.save()
         assert marks() == {"post:updated": [7]}
+
+    def test_a_row_that_the_models_own_select_hides_is_marked(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        def select(cls: Any, *fields: Any) -> Any:
+            return super(thing, cls).select(*fields).where(~cls.gone)
+
+        thing = declare(
+            memory,
+            __bitmapist_flags__=("premium",),
+            premium=BooleanField(default=True),
+            gone=BooleanField(default=False),
+            select=classmethod(select),
+        )
+        thing.create(id=3)
+        marks.forget()
+        loaded = thing.select(thing.id).get()
+        loaded.gone = True
+        loaded.save()
+        assert marks() == {"thing:updated": [3]}
 
     def test_the_stored_author_counts_not_the_unsaved_one(self, ann: User, marks: Marks) -> None:
         bob = User.create(id=8, name="Bob")
@@ -551,6 +579,19 @@ class TestTransactions:
         db.execute_sql(end)
         assert User.select().count() == kept
         assert marks() == ({"user:created": [1]} if kept else {})
+
+    def test_a_rollback_that_fails_ends_the_transaction_too(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        thing = declare(memory)
+        memory.execute_sql("BEGIN")
+        thing.create(id=1)
+        with pytest.raises(IntegrityError):
+            memory.execute_sql("INSERT OR ROLLBACK INTO thing (id) VALUES (1)")
+        with pytest.raises(OperationalError):
+            memory.execute_sql("ROLLBACK")
+        thing.create(id=2)
+        assert marks() == {"thing:created": [2]}
 
     def test_a_connection_that_is_lost_takes_its_changes_along(
         self, tmp_path: Path, marks: Marks
@@ -894,6 +935,61 @@ class TestStatements:
             "post:deleted": [8],
         }
 
+    def test_rows_that_a_trigger_keeps_are_not_deleted(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        thing = declare(
+            memory, __bitmapist_bulk__=True, __bitmapist_id__="owner", owner=IntegerField()
+        )
+        memory.execute_sql(
+            "CREATE TRIGGER keep BEFORE DELETE ON thing WHEN OLD.owner = 7 "
+            "BEGIN SELECT RAISE(IGNORE); END"
+        )
+        thing.insert_many([{"owner": 7}, {"owner": 8}]).execute()
+        thing.delete().execute()
+        assert marks() == {"thing:created": [7, 8], "thing:deleted": [8]}
+
+    def test_rows_that_cannot_be_read_are_deleted_all_the_same(
+        self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        thing = declare(
+            memory,
+            __bitmapist_bulk__=True,
+            __bitmapist_id__="owner",
+            owner=IntegerField(default=7),
+            note=CharField(default=""),
+        )
+        thing.create(id=1)
+        memory.execute_sql("ALTER TABLE thing DROP COLUMN note")
+        assert thing.delete().execute() == 1
+        assert "could not read the rows of Thing to be deleted" in caplog.text
+
+    def test_a_row_whose_id_cannot_be_told_does_not_keep_others_unmarked(
+        self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def reciprocal(row: Any) -> int:
+            return 60 // row.number
+
+        thing = declare(
+            memory, __bitmapist_bulk__=True, __bitmapist_id__=reciprocal, number=IntegerField()
+        )
+        thing.insert_many([{"number": 0}, {"number": 6}]).execute()
+        assert marks() == {"thing:created": [10]}
+        assert "could not read a row of Thing" in caplog.text
+
+    def test_a_row_count_asked_for_is_returned(self, db: Database) -> None:
+        insert = Bulk.insert_many([{"id": 1}, {"id": 2}, {"id": 3}])
+        assert insert.as_rowcount().execute() == 3
+
+    def test_an_update_of_the_key_from_another_table(self, db: Database, marks: Marks) -> None:
+        if isinstance(db, MySQLDatabase):
+            pytest.skip("MySQL has no UPDATE ... FROM")
+        User.create(id=2)
+        Bulk.insert_many([{"id": 1}, {"id": 2}]).execute()
+        marks.forget()
+        Bulk.update(id=Bulk.id + User.id + 5).from_(User).where(User.id == Bulk.id).execute()
+        assert marks() == {"bulk:updated": [9]}
+
     def test_composite_keys(self, memory: Database, marks: Marks) -> None:
         thing = declare(
             memory,
@@ -946,6 +1042,14 @@ class TestStatements:
         row.save()
         row.delete_instance()
         assert marks() == {"bulk:updated": [1], "bulk:deleted": [1]}
+
+    def test_deleting_a_bulk_row_writes_no_more_bits_than_any(
+        self, db: Database, bit_commands: Callable[[], int]
+    ) -> None:
+        Bulk.create(id=1)
+        before = bit_commands()
+        Bulk.get_by_id(1).delete_instance()
+        assert bit_commands() - before == 4  # day, week, month and the flag
 
     def test_set_by_id_and_delete_by_id_mark_without_opting_in(
         self, ann: User, marks: Marks
@@ -1029,6 +1133,31 @@ class TestKeys:
         thing = declare(memory, id=TextualNumber(primary_key=True))
         thing.create(id=7)
         assert marks() == {"thing:created": [7]}
+
+    def test_digits_behind_a_foreign_key_to_numbers_are_that_number(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        class TextualNumber(BigIntegerField):
+            def python_value(self, value: Any) -> Any:
+                return None if value is None else str(value)
+
+        user = declare(memory, "User", id=TextualNumber(primary_key=True))
+        post = declare(memory, "Post", __bitmapist_id__="author", author=ForeignKeyField(user))
+        post.create(author=7)
+        assert marks() == {"post:created": [7]}
+
+    def test_a_chosen_foreign_key_by_its_own_name_for_the_id(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        tag = declare(memory, "Tag", slug=CharField(primary_key=True))
+        use = declare(
+            memory,
+            "Use",
+            __bitmapist_id__="tag_slug",
+            tag=ForeignKeyField(tag, object_id_name="tag_slug"),
+        )
+        use.create(tag="100000")
+        assert marks() == {"use:created": [marks.offset("100000")]}
 
     def test_a_number_given_as_text_is_the_number(self, db: Database, marks: Marks) -> None:
         with db.atomic():

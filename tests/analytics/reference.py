@@ -1,7 +1,7 @@
 """What every number means, once more: each report by brute force on sets of users.
 
-Written from SEMANTICS.md alone, with no code of the package and no NumPy, so that the two can only
-agree by both being right. A period is its grain and the naive local datetime of its start.
+Written from the definitions alone, with no code of the package and no NumPy, so that the two can
+only agree by both being right. A period is its grain and the naive local datetime of its start.
 """
 
 from __future__ import annotations
