@@ -9,8 +9,6 @@ its text is not in the source any more, exactly once: then its row below is to b
 date. Those of a database server run where its variable, such as ``TEST_POSTGRESQL_URL``, is set.
 """
 
-
-
 from __future__ import annotations
 
 import argparse

@@ -143,10 +143,10 @@ class _Update(_Change):
             result = self._execute_plainly(database)
         else:
             keys, result = self._execute_noting_keys(database)
-            moved = dict(zip(keys, keys, strict=True))
+            moved = list(zip(keys, keys, strict=True))
         with contained_faults("note updated rows of %s", name), changes_of(database) as changes:
-            former = {key: before for before, key in moved.items() if before != key}
-            for row in self._rows(database, moved.values()):
+            former = {key: before for before, key in moved if before != key}
+            for row in self._rows(database, [key for _, key in moved]):
                 before = None
                 if row.key in former:
                     key = former[row.key]
@@ -155,17 +155,14 @@ class _Update(_Change):
                 note(changes, "updated", row, before)
         return result
 
-    def _moved_keys(self, database: Any) -> dict[Key, Key]:
+    def _moved_keys(self, database: Any) -> list[tuple[Key, Key]]:
         """The keys of the rows before and after: the SELECT evaluates the assignments."""
         fields = self._key_fields
         after = [self._assigned(field) if field in self._update else field for field in fields]
         rows = self._matching([*fields, *after]).tuples().execute(database)
         width = len(fields)
-        moved = {}
-        for row in rows:
-            before, now = self._keys((row[:width], row[width:]))
-            moved[before] = now
-        return moved
+        moved = (self._keys((row[:width], row[width:])) for row in rows)
+        return [(before, now) for before, now in moved]
 
     def _assigned(self, field: Any) -> Any:
         value = self._update[field]

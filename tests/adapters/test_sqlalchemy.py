@@ -51,6 +51,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.types import UserDefinedType
 
 from flask_bitmapist import Bitmapistable, FlaskBitmapist
 from flask_bitmapist.adapters.sqlalchemy import record
@@ -629,6 +630,13 @@ class TestUpdates:
         session.commit()
         assert marks() == {"user:updated": [7]}
 
+    def test_a_detached_row_that_was_not_loaded_again_still_has_its_id(
+        self, session: Session, ann: User
+    ) -> None:
+        session.expire(ann)
+        session.expunge(ann)
+        assert ann.__bitmapist_identity__() == 7
+
     def test_a_row_made_transient_is_created_anew(
         self, session: Session, ann: User, marks: Marks
     ) -> None:
@@ -1099,6 +1107,18 @@ class TestKeys:
         class Code(TypeDecorator[str]):
             impl = String
             cache_ok = True
+
+        create({"id": Code}, {"id": "900"})
+        assert marks() == {"thing:created": [marks.offset("900")]}
+
+    def test_text_of_a_type_that_tells_no_python_type_is_mapped(
+        self, create: Callable[..., None], marks: Marks
+    ) -> None:
+        class Code(UserDefinedType[str]):
+            cache_ok = True
+
+            def get_col_spec(self, **_: object) -> str:
+                return "TEXT"
 
         create({"id": Code}, {"id": "900"})
         assert marks() == {"thing:created": [marks.offset("900")]}

@@ -665,6 +665,23 @@ class TestTransactions:
         assert bit_commands() - before == 3
 
 
+class TestFaults:
+    def test_rows_that_cannot_be_read_are_written_all_the_same(
+        self, session: Session, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        session.execute(text("ALTER TABLE post DROP COLUMN author_id"))
+        session.execute(insert(Post).values(id=1, title="a"))
+        session.execute(update(Post).values(title="b"))
+        assert session.scalars(select(Post.title)).all() == ["b"]
+        session.execute(delete(Post))
+        assert session.scalars(select(Post.title)).all() == []
+        session.commit()
+        assert marks() == {}
+        faults = [record.getMessage() for record in caplog.records]
+        for fault in ("inserted rows", "changed rows", "rows of Post that will be deleted"):
+            assert any(fault in told for told in faults)
+
+
 class TestOptIn:
     def test_other_models_are_left_alone(self, session: Session, marks: Marks) -> None:
         session.execute(insert(Untracked), [{"visits": 1}])
@@ -672,6 +689,13 @@ class TestOptIn:
         session.execute(delete(Untracked))
         session.commit()
         assert marks() == {}
+
+    def test_statements_of_other_models_are_sent_as_they_are(self, session: Session) -> None:
+        sent = []
+        connection = session.connection()
+        event.listen(connection, "before_cursor_execute", lambda *call: sent.append(call[2]))
+        session.execute(update(Untracked).values(visits=2))
+        assert sent == ["UPDATE untracked SET visits=?"]
 
     def test_models_without_the_mixin_are_left_alone(self, session: Session, marks: Marks) -> None:
         session.execute(insert(Plain), [{"visits": 1}])
