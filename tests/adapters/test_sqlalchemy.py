@@ -507,6 +507,27 @@ class TestUpdates:
         session.commit()
         assert marks() == {"user:updated": [7]}
 
+    def test_a_value_for_what_the_database_computes_is_no_update(
+        self, engine: Engine, marks: Marks
+    ) -> None:
+        class Own(DeclarativeBase):
+            pass
+
+        class Thing(Own, Bitmapistable):
+            __tablename__ = "thing"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            shout = column_property(func.upper("x"))
+
+        Own.metadata.create_all(engine)
+        with Session(engine) as session:
+            thing = Thing(id=1)
+            session.add(thing)
+            session.commit()
+            marks.forget()
+            thing.shout = "Y"
+            session.commit()
+        assert marks() == {}
+
     def test_the_same_value_is_no_update(self, session: Session, ann: User, marks: Marks) -> None:
         ann.name = "Ann"
         session.commit()

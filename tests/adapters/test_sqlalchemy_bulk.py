@@ -665,12 +665,50 @@ class TestTransactions:
         assert bit_commands() - before == 3
 
 
+class TestTables:
+    def test_a_table_without_implicit_returning(self, engine: Engine, marks: Marks) -> None:
+        class Own(DeclarativeBase):
+            pass
+
+        class Thing(Own, Bitmapistable):
+            __tablename__ = "thing"
+            __table_args__: ClassVar = {"implicit_returning": False}
+            __bitmapist_bulk__ = True
+            id: Mapped[int] = mapped_column(primary_key=True)
+            visits: Mapped[int] = mapped_column(default=0)
+
+        Own.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.execute(insert(Thing).values(visits=1))
+            session.execute(update(Thing).values(visits=2))
+            session.commit()
+            assert marks() == {"thing:created": [1]}
+            session.execute(delete(Thing))
+            session.commit()
+        assert marks() == {"thing:created": [1], "thing:deleted": [1]}
+
+    @pytest.mark.parametrize("returning", [False, True])
+    def test_rows_that_a_trigger_keeps_are_not_deleted(
+        self, session: Session, marks: Marks, fill: Fill, returning: bool
+    ) -> None:
+        fill(session, Post(id=1, author_id=7), Post(id=2, author_id=8))
+        session.execute(
+            text(
+                "CREATE TRIGGER keep BEFORE DELETE ON post WHEN OLD.author_id = 7 "
+                "BEGIN SELECT RAISE(IGNORE); END"
+            )
+        )
+        session.execute(delete(Post).returning(Post.id) if returning else delete(Post))
+        session.commit()
+        assert marks() == {"post:deleted": [8]}
+
+
 class TestFaults:
     def test_rows_that_cannot_be_read_are_written_all_the_same(
         self, session: Session, marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
         session.execute(text("ALTER TABLE post DROP COLUMN author_id"))
-        session.execute(insert(Post).values(id=1, title="a"))
+        session.execute(insert(Post), [{"id": 1, "title": "a"}])
         session.execute(update(Post).values(title="b"))
         assert session.scalars(select(Post.title)).all() == ["b"]
         session.execute(delete(Post))
