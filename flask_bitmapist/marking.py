@@ -23,7 +23,7 @@ from .config import Settings
 from .delivery import Delivery
 from .ids import IdMap, normal_form
 from .periods import local
-from .registry import KINDS, PLAIN, Registry, mapped_kind, space_of, text
+from .registry import PLAIN, Registry, mapped_kind
 from .spool import Spool
 from .writer import SettledMark, Writer, mismatch
 
@@ -154,16 +154,11 @@ class Tracker:
 
         :raises ValueError: if their ids are of different kinds.
         """
-        listed = sorted(names)
-        kinds = {self._registry.known_kind(name) for name in listed}
-        if len(kinds) == 1 and (kind := kinds.pop()) is not None:
-            return None if kind == PLAIN else space_of(kind)
-        return self._registry.space(self.redis, listed)
+        return self._registry.space(self.redis, names)
 
     def spaces(self) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only."""
-        held = {text(name): text(kind) for name, kind in self.redis.hgetall(KINDS).items()}
-        return {name: None if kind == PLAIN else space_of(kind) for name, kind in held.items()}
+        return self._registry.spaces(self.redis)
 
     def offset_of(self, identifier: object, space: str | None) -> int | None:
         """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.

@@ -150,16 +150,25 @@ class Registry:
     def space(self, client: Any, names: Iterable[str]) -> str | None:
         """The id map that all of `names` (events and flags) share; None for plain ids. Reads only.
 
+        No round trip if this process knows them all to be of one kind.
+
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine.
         """
-        listed = list(names)
+        listed = sorted(names)
+        known = {self.known_kind(name) for name in listed}
+        if len(known) == 1 and (kind := known.pop()) is not None:
+            return _space_or_plain(kind)
         held = zip(listed, client.hmget(KINDS, listed), strict=True) if listed else ()
         kinds = {event: text(kind) for event, kind in held if kind is not None}
         if len(set(kinds.values())) > 1:
             told = ", ".join(f"{event!r} has {kind} ids" for event, kind in kinds.items())
             raise ValueError(f"sets of different kinds of ids do not combine: {told}")
-        kind = next(iter(kinds.values()), PLAIN)
-        return None if kind == PLAIN else space_of(kind)
+        return _space_or_plain(next(iter(kinds.values()), PLAIN))
+
+    def spaces(self, client: Any) -> dict[str, str | None]:
+        """The id map of every registered event and flag by name; None for plain ids. Reads only."""
+        held = client.hgetall(KINDS).items()
+        return {text(name): _space_or_plain(text(kind)) for name, kind in held}
 
     def names(self, client: Any) -> list[str]:
         """Every event's name, sorted: the registered ones and those that a SCAN finds."""
@@ -179,3 +188,7 @@ class Registry:
         self._kinds.clear()
         self._first_days.clear()
         self._scanned = None
+
+
+def _space_or_plain(kind: str) -> str | None:
+    return None if kind == PLAIN else space_of(kind)

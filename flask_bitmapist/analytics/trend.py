@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from .bitmaps import Bitmaps, tally, union
+from .bitmaps import Bitmaps, sliding_unions, tally
 from .report import Report, Users, check_length, label, scope
 from .segments import Expression
 
@@ -61,12 +61,12 @@ def trend(
     within = scope(by, start, end, now, tracker)
     users = Users.of(event, where, within.tracker, strict=strict)
     check_length("rolling", rolling)
-    lead = [within.periods[0].shift(back - rolling + 1) for back in range(rolling - 1)]
-    periods = [*lead, *within.periods]
+    first, last = within.periods[0], within.periods[-1]
+    periods = list(first.shift(1 - rolling).until(last))
 
     def count(bitmaps: Bitmaps) -> list[int]:
         sets = [users.in_period(bitmaps, period) for period in periods]
-        return [len(union(sets[i : i + rolling])) for i in range(len(within.periods))]
+        return [*map(len, sliding_unions(sets, rolling)[: len(within.periods)])]
 
     counted = tally(within.tracker.redis, users.keys(periods), count)
     return Trend(
@@ -115,12 +115,12 @@ def active_users(
     """
     within = scope("day", start, end, now, tracker)
     users = Users.of(event, where, within.tracker, strict=strict)
-    days = [within.periods[0].shift(back - 27) for back in range(27)] + [*within.periods]
+    days = list(within.periods[0].shift(-27).until(within.periods[-1]))
 
     def count(bitmaps: Bitmaps) -> list[int]:
         sets = [users.in_period(bitmaps, day) for day in days]
-        last = range(28, len(days) + 1)
-        return [len(union(sets[i - window : i])) for window in (1, 7, 28) for i in last]
+        windows = (sliding_unions(sets[28 - width :], width) for width in (1, 7, 28))
+        return [len(window) for unions in windows for window in unions[: len(within.periods)]]
 
     counted = tally(within.tracker.redis, users.keys(days), count)
     n = len(within.periods)
