@@ -23,6 +23,10 @@ from flask_bitmapist.embedded import EmbeddedServerError, connect
 
 fcntl = pytest.importorskip("fcntl", reason="needs flock")
 
+# A command that redis-py sends once more leaves its client in a reference cycle, of which Python
+# may finalize the socket before the connection that would close it.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
+
 #: Other processes import what this one does.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 SERVER_NAMES = {"valkey-server", "redis-server"}
