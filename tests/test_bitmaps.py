@@ -25,6 +25,13 @@ def bitmap(offsets: frozenset[int]) -> Bitmap:
     return Bitmap.from_bytes(redis_bytes(offsets))
 
 
+def narrowed(offsets: frozenset[int], padding: int) -> Bitmap:
+    """The same set, of fewer words: without those of zeros before it, up to `padding`."""
+    whole = bitmap(offsets)
+    first = max(0, min(offsets, default=0) // 64 - padding)
+    return Bitmap(whole.words[first:], first)
+
+
 @given(offset_sets, offset_sets)
 def test_bitmaps_combine_as_sets_do_whatever_their_lengths(left, right):
     for combined, expected in (
@@ -38,6 +45,24 @@ def test_bitmaps_combine_as_sets_do_whatever_their_lengths(left, right):
         assert bool(combined) == bool(expected)
         assert combined == bitmap(expected)
     assert (bitmap(left) == bitmap(right)) == (left == right)
+
+
+@given(offset_sets, offset_sets, st.integers(0, 2), st.integers(0, 2), st.integers(-20, 400))
+def test_bitmaps_combine_wherever_their_words_begin(left, right, before, between, asked):
+    one, other = narrowed(left, before), narrowed(right, between)
+    for combined, expected in (
+        (one & other, left & right),
+        (one | other, left | right),
+        (one - other, left - right),
+        (one ^ other, left ^ right),
+    ):
+        assert combined.ids().tolist() == sorted(expected)
+        assert len(combined) == len(expected)
+        assert (asked in combined) == (asked in expected)
+        parts = [combined.part(begin, begin + 2) for begin in range(0, 6, 2)]
+        offsets = [part.ids() + 128 * number for number, part in enumerate(parts)]
+        assert np.concatenate(offsets).tolist() == sorted(expected)
+    assert (one == other) == (left == right)
 
 
 @given(offset_sets, st.integers(-20, 400))
@@ -200,6 +225,31 @@ def test_slices_hold_every_bit_of_every_key(
 
 def test_a_bitmap_that_has_grown_since_it_was_measured_is_read_as_it_is_now():
     arena = bitmaps._Arena([1, 2])
-    stored = [arena.store(value) for value in (b"\x80" * 20, b"\x40", None, b"\x20" * 9)]
+    values = (b"\x80" * 20, b"\x40", None, b"\x20" * 9)
+    stored = [Bitmap(arena.store(value)) for value in values]
     assert [bitmap.ids().tolist()[:2] for bitmap in stored] == [[0, 8], [1], [], [2, 10]]
     assert [len(bitmap) for bitmap in stored] == [20, 1, 0, 9]
+
+
+@pytest.mark.parametrize("budget", [16, 2**28], ids=["sliced", "whole"])
+def test_of_long_bitmaps_only_what_is_needed_is_read(redis, monkeypatch, budget):
+    monkeypatch.setattr(bitmaps, "_MANY_BYTES", 0)
+    monkeypatch.setattr(bitmaps, "BUDGET", budget)
+    monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
+    offsets = {"a": {130, 200}, "b": {0, 131, 199, 600}, "unneeded": {140}, "missing": set()}
+    for key, users in offsets.items():
+        for user in users:
+            redis.setbit(key, user, 1)
+    redis.set("zeros", b"\0" * 30)
+    seen = []
+
+    def where_a_is(extents):
+        seen.append([tuple(extents[key]) for key in (*offsets, "zeros")])
+        return {"a": extents["a"], "b": extents["a"] & extents["b"]}
+
+    found = {key: set() for key in offsets}
+    for part in slices(redis, [*offsets, "zeros"], where_a_is):
+        for key in offsets:
+            found[key] |= set((part[key].ids() + part.first_offset).tolist())
+    assert seen == [[(2, 4), (0, 10), (2, 3), (0, 0), (0, 0)]]
+    assert found == {"a": {130, 200}, "b": {131, 199}, "unneeded": set(), "missing": set()}

@@ -376,7 +376,7 @@ def start_of_rows(by, rows):
 numbers = itertools.count()
 
 
-@pytest.mark.parametrize("sliced", [False, True])
+@pytest.mark.parametrize("reading", ["short", "long", "sliced"])
 @with_fixtures
 @given(
     drawn=histories,
@@ -387,9 +387,11 @@ numbers = itertools.count()
     members=st.sampled_from(["first", "every"]),
 )
 def test_retention_is_what_sets_say(
-    monkeypatch, tracker, sliced, drawn, by, rows, columns, mode, members
+    monkeypatch, tracker, reading, drawn, by, rows, columns, mode, members
 ):
-    if sliced:
+    if reading == "long":
+        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._MANY_BYTES", 0)
+    elif reading == "sliced":
         monkeypatch.setattr("flask_bitmapist.analytics.bitmaps.BUDGET", 64)
         monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._SLICE_UNIT", 8)
     # Spread over some ten periods, whatever their length.
