@@ -91,7 +91,7 @@ def compare(
     def count(bitmaps: Bitmaps) -> list[int]:
         reached = over_all(reaching, bitmaps)
         sets = [over_all(group, bitmaps) for group in groups]
-        return [n for members in sets for n in (len(members), len(members & reached))]
+        return [n for members in sets for n in (len(members), members.common(reached))]
 
     keys = [key for users in (reaching, *groups) for key in users.keys(asked.periods)]
     counted = tally(asked.tracker.redis, keys, count)

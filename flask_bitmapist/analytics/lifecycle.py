@@ -82,7 +82,7 @@ def lifecycle(
         for (before, here), newcomers in zip(pairwise(active), first, strict=True):
             # An undated flag holds before the first recorded day too: those are not new.
             new = (here & newcomers) - before
-            figures += [len(new), len(here & before), len(here), len(before)]
+            figures += [len(new), here.common(before), len(here), len(before)]
         return figures
 
     counted = iter(tally(within.tracker.redis, [*users.keys(periods), *past.keys()], count))

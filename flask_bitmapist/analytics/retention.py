@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
-from .bitmaps import NOWHERE, Bitmap, Bitmaps, Extent, Extents, tally
+from .bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally
 from .report import LONGEST, Past, Report, Users, check_length, label, scope
 from .segments import Expression
 from .statistics import rate
@@ -305,13 +305,29 @@ def _count(
 ) -> NDArray[np.int64]:
     """Each cohort's size and how many of it came back in its period and the following ones.
 
-    All rows of a column are worked on at once, a stretch of words after the other: sets of 10,000
-    users are small beside the cost of a call of NumPy, and sets of millions beside the cache.
-
     :returns: ``(rows, 1 + columns) int64``; 0 where `came_back` has ended.
     """
-    rows = len(members)
-    counted = np.zeros((rows, 1 + columns), np.int64)
+    counted = np.zeros((len(members), 1 + columns), np.int64)
+    longest = max(users.words.size for users in members)
+    if mode in ("on", "on_or_after") and longest >= PAIRED_WORDS:
+        for i, users in enumerate(members):
+            counted[i, 0] = len(users)
+            for k, back in enumerate(came_back[i : i + columns], start=1):
+                counted[i, k] = users.common(back)
+    else:
+        _count_columns(counted, members, came_back, mode)
+    return counted
+
+
+def _count_columns(
+    counted: NDArray[np.int64], members: list[Bitmap], came_back: list[Bitmap], mode: Mode
+) -> None:
+    """Count into the columns of `counted`.
+
+    All rows of a column are worked on at once, a stretch of words after the other: sets of 10,000
+    users are small beside the cost of a call of NumPy, and sets of millions beside the cache.
+    """
+    rows, columns = len(members), counted.shape[1] - 1
     held = [users for users in members if users.words.size]
     first = min((users.first for users in held), default=0)
     end = max((users.end for users in held), default=0)
@@ -347,7 +363,6 @@ def _count(
     if mode == "on_or_before":
         # Whoever is back by then was back for the first time in one of the periods until then.
         counted[:, 1:] = counted[:, 1:].cumsum(axis=1)
-    return counted
 
 
 def _stack(stack: NDArray[np.uint64], sets: list[Bitmap], begin: int) -> None:

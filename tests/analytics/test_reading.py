@@ -5,7 +5,6 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from redis.connection import AbstractConnection
 
 from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.analytics import bitmaps
@@ -51,20 +50,6 @@ def stranger(redis_url, tmp_path):
     tracker = FlaskBitmapist(app).tracker_of(app)
     yield tracker
     tracker.redis.close()
-
-
-@pytest.fixture
-def round_trips(monkeypatch):
-    """The commands and pipelines sent to any server so far."""
-    sent = []
-    original = AbstractConnection.send_packed_command
-
-    def send(self, command, check_health=True):
-        sent.append(command)
-        return original(self, command, check_health)
-
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
-    return sent
 
 
 @pytest.mark.parametrize("ids", [[1, 70, 900], [UUID(int=n << 64) for n in range(3)]], ids=type)
