@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -143,9 +143,13 @@ class Tracker:
         """The names of all events on the server, sorted, bitmapist's own included."""
         return self._registry.names(self.redis)
 
-    def first_day(self, events: Iterable[str]) -> date | None:
-        """The first day on which any of `events` was marked; None if none ever was."""
-        return self._registry.first_day(self.redis, events, self.now)
+    def first_day(self, events: Iterable[str], *, combined: Iterable[str] = ()) -> date | None:
+        """The first day on which any of `events` was marked; None if none ever was.
+
+        :param combined: events and flags whose sets are to combine with those of `events`.
+        :raises ValueError: if the ids of `combined` are of different kinds.
+        """
+        return self._registry.first_day(self.redis, events, self.now, combined=combined)
 
     def space(self, names: Iterable[str]) -> str | None:
         """The id map that the events and flags `names` share; None if their ids are plain.
@@ -156,19 +160,33 @@ class Tracker:
         """
         return self._registry.space(self.redis, names)
 
-    def spaces(self) -> dict[str, str | None]:
-        """The id map of every registered event and flag by name; None for plain ids. Reads only."""
-        return self._registry.spaces(self.redis)
+    def spaces(self, *, scanned: bool = False) -> dict[str, str | None]:
+        """The id map of every registered event and flag by name; None for plain ids. Reads only.
+
+        :param scanned: those that a SCAN finds besides are plain.
+        """
+        return self._registry.spaces(self.redis, scanned=scanned)
 
     def offset_of(self, identifier: object, space: str | None) -> int | None:
         """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.
 
         :raises UnusableIdError: for something that identifies nobody.
         """
+        return self.offsets_of(identifier, {space})[space]
+
+    def offsets_of(
+        self, identifier: object, spaces: Collection[str | None]
+    ) -> dict[str | None, int | None]:
+        """The bit of `identifier` in the events of each of `spaces`, in one round trip.
+
+        None where it never had one. Errors are those of `offset_of`.
+        """
         form = normal_form(identifier)
-        if space is None:
-            return form if isinstance(form, int) and form < _BITS else None
-        return self._id_map.lookup(self.redis, space, [str(form)]).get(str(form))
+        offsets: dict[str | None, int | None] = dict.fromkeys(spaces)
+        if None in offsets and isinstance(form, int) and form < _BITS:
+            offsets[None] = form
+        mapped = [space for space in spaces if space is not None]
+        return offsets | (self._id_map.lookup(self.redis, str(form), mapped) if mapped else {})
 
     def ids_at(self, offsets: Iterable[int], space: str) -> list[str | None]:
         """The ids behind `offsets` in the id map `space`. Reads only."""

@@ -129,17 +129,31 @@ class Registry:
             self._first_days[event] = min(day, self._first_days.get(event, day))
 
     def first_day(
-        self, client: Any, events: Iterable[str], clock: Callable[[], datetime]
+        self,
+        client: Any,
+        events: Iterable[str],
+        clock: Callable[[], datetime],
+        *,
+        combined: Iterable[str] = (),
     ) -> date | None:
         """The first day on which any of `events` was marked; None if none ever was.
 
-        Of events that only others mark it is the first day of their first month. Reads only.
+        Of events that only others mark it is the first day of their first month. Reads only: one
+        round trip, and one more for events that nobody has registered.
+
+        :param combined: events and flags whose sets are to combine with those of `events`.
+        :raises ValueError: if the ids of `combined` are of different kinds.
         """
-        names = list(events)
+        names, undecided = list(events), self._undecided(combined)
         pipe = client.pipeline(transaction=False)
+        if undecided:
+            pipe.hmget(KINDS, undecided)
         for event in names:
             pipe.zscore(FIRST_DAYS, event)
-        ordinals = dict(zip(names, pipe.execute(), strict=True))
+        replies = pipe.execute()
+        if undecided:
+            _shared_space(undecided, replies.pop(0))
+        ordinals = dict(zip(names, replies, strict=True))
         days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
         strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
         if strangers:
@@ -154,21 +168,26 @@ class Registry:
 
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine.
         """
+        listed = list(names)
+        undecided = self._undecided(listed)
+        if undecided:
+            return _shared_space(undecided, client.hmget(KINDS, undecided))
+        return _space_or_plain(self._kinds[listed[0]]) if listed else None
+
+    def _undecided(self, names: Iterable[str]) -> list[str]:
+        """`names`, sorted, unless this process knows them all to be of one kind."""
         listed = sorted(names)
         known = {self.known_kind(name) for name in listed}
-        if len(known) == 1 and (kind := known.pop()) is not None:
-            return _space_or_plain(kind)
-        held = zip(listed, client.hmget(KINDS, listed), strict=True) if listed else ()
-        kinds = {event: text(kind) for event, kind in held if kind is not None}
-        if len(set(kinds.values())) > 1:
-            told = ", ".join(f"{event!r} has {kind} ids" for event, kind in kinds.items())
-            raise ValueError(f"sets of different kinds of ids do not combine: {told}")
-        return _space_or_plain(next(iter(kinds.values()), PLAIN))
+        return listed if len(known) > 1 or None in known else []
 
-    def spaces(self, client: Any) -> dict[str, str | None]:
-        """The id map of every registered event and flag by name; None for plain ids. Reads only."""
+    def spaces(self, client: Any, *, scanned: bool = False) -> dict[str, str | None]:
+        """The id map of every registered event and flag by name; None for plain ids. Reads only.
+
+        :param scanned: those that a SCAN finds besides are plain.
+        """
+        others = dict.fromkeys(self._scan(client)) if scanned else {}
         held = client.hgetall(KINDS).items()
-        return {text(name): _space_or_plain(text(kind)) for name, kind in held}
+        return others | {text(name): _space_or_plain(text(kind)) for name, kind in held}
 
     def names(self, client: Any) -> list[str]:
         """Every event's name, sorted: the registered ones and those that a SCAN finds."""
@@ -192,3 +211,15 @@ class Registry:
 
 def _space_or_plain(kind: str) -> str | None:
     return None if kind == PLAIN else space_of(kind)
+
+
+def _shared_space(names: Iterable[str], kinds: Iterable[Any]) -> str | None:
+    """The id map of the `kinds` that `names` have, or None; nobody's kind goes with any.
+
+    :raises ValueError: if they differ.
+    """
+    held = {name: text(kind) for name, kind in zip(names, kinds, strict=True) if kind is not None}
+    if len(set(held.values())) > 1:
+        told = ", ".join(f"{name!r} has {kind} ids" for name, kind in held.items())
+        raise ValueError(f"sets of different kinds of ids do not combine: {told}")
+    return _space_or_plain(next(iter(held.values()), PLAIN))

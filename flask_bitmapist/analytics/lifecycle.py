@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..periods import Grain
 from .bitmaps import Bitmaps, tally
-from .report import Past, Report, Users, label, scope
+from .report import Report, Users, label, scope
 from .segments import Expression
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def lifecycle(
     :raises redis.RedisError: if the server does not answer.
     """
     within = scope(by, start, end, now, tracker)
-    users = Users.of(event, where, within.tracker, strict=strict)
-    first_day = within.tracker.first_day(users.what.events())
-    past = Past(users.what, within.periods[0], first_day)
+    (users,), past = Users.each_and_past(
+        (event, where), before=within.periods[0], tracker=within.tracker, strict=strict
+    )
     periods = [within.periods[0].shift(-1), *within.periods]
 
     def count(bitmaps: Bitmaps) -> list[int]:

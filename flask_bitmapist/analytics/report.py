@@ -148,13 +148,41 @@ class Users:
         :raises ValueError: for a text that is no segment; for events whose ids are of different
             kinds, because equal offsets mean different people; with `strict`, for unknown events.
         """
+        users, names = cls._parsed(pairs, tracker, strict)
+        if len(names) > 1:
+            tracker.space(names)
+        return users
+
+    @classmethod
+    def each_and_past(
+        cls,
+        *pairs: tuple[str | Expression, str | Expression | None],
+        before: Period,
+        tracker: Tracker,
+        strict: bool = False,
+    ) -> tuple[list[Users], Past]:
+        """As `each`, and who did the first `what` before the period `before`.
+
+        One round trip for both, or one more if nobody has registered its events.
+        """
+        users, names = cls._parsed(pairs, tracker, strict)
+        what = users[0].what
+        combined = names if len(names) > 1 else ()
+        return users, Past(what, before, tracker.first_day(what.events(), combined=combined))
+
+    @classmethod
+    def _parsed(
+        cls,
+        pairs: Iterable[tuple[str | Expression, str | Expression | None]],
+        tracker: Tracker,
+        strict: bool,
+    ) -> tuple[list[Users], frozenset[str]]:
+        """The users of each pair, and the names in all of them."""
         users = [cls(parse(what), None if where is None else parse(where)) for what, where in pairs]
         names = frozenset[str]().union(*(one.names() for one in users))
         if strict:
             check_known(names, tracker)
-        if len(names) > 1:
-            tracker.space(names)
-        return users
+        return users, names
 
     def names(self) -> frozenset[str]:
         return self.what.names() | (self.where.names() if self.where else frozenset())

@@ -166,13 +166,14 @@ def retention(
     _check_choice("mode", mode, get_args(Mode))
     _check_choice("members", members, get_args(Members))
     within = scope(by, start, end, now, tracker)
-    users, back = Users.each(
-        (cohort, where), (returned, None), tracker=within.tracker, strict=strict
-    )
-    past = None
+    pairs = ((cohort, where), (returned, None))
+    past: Past | None = None
     if members == "first":
-        first_day = within.tracker.first_day(users.what.events())
-        past = Past(users.what, within.periods[0], first_day)
+        (users, back), past = Users.each_and_past(
+            *pairs, before=within.periods[0], tracker=within.tracker, strict=strict
+        )
+    else:
+        users, back = Users.each(*pairs, tracker=within.tracker, strict=strict)
     first, last = within.periods[0], within.periods[-1]
     followed = [*within.periods, *last.shift(1).until(last.shift(periods))]
     states = [_state(period, within.current) for period in followed]

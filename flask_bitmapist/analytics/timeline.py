@@ -58,12 +58,10 @@ def timeline(
     :raises redis.RedisError: if the server does not answer.
     """
     asked = scope("day", start, end, now, tracker, length=USUAL_DAYS)
-    spaces = asked.tracker.spaces()
-    if isinstance(normal_form(user), int):
-        # What bitmapist wrote without us is registered nowhere, and its ids are plain.
-        spaces = dict.fromkeys(asked.tracker.event_names()) | spaces
-    # One look-up a kind of ids, whatever the number of events.
-    offsets = {space: asked.tracker.offset_of(user, space) for space in {None, *spaces.values()}}
+    # What bitmapist wrote without us is registered nowhere, and its ids are plain.
+    plain = isinstance(normal_form(user), int)
+    spaces = asked.tracker.spaces(scanned=plain)
+    offsets = asked.tracker.offsets_of(user, {None, *spaces.values()})
     bits = [
         (event, period, offset)
         for event, space in sorted(spaces.items())
