@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import reduce
-from itertools import accumulate
+from itertools import accumulate, repeat
 from operator import or_
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -203,10 +203,9 @@ def _state(period: Period, current: Period) -> State:
 
 
 def _cells(size: int, found: list[int], states: list[State]) -> list[Cell]:
-    return [
-        Cell(None if state == "future" else users, state, size)
-        for users, state in zip(found, states, strict=True)
-    ]
+    begun = len(states) - states.count("future")
+    users = [*found[:begun], *repeat(None, len(states) - begun)]
+    return [*map(Cell, users, states, repeat(size))]
 
 
 def _check_choice(what: str, choice: object, choices: tuple[str, ...]) -> None:
@@ -309,40 +308,43 @@ def _count(
     :returns: ``(rows, 1 + columns) int64``; 0 where `came_back` has ended.
     """
     counted = np.zeros((len(members), 1 + columns), np.int64)
-    longest = max(users.words.size for users in members)
-    if mode in ("on", "on_or_after") and longest >= PAIRED_WORDS:
+    held = [users for users in members if users.words.size]
+    first = min((users.first for users in held), default=0)
+    end = max((users.end for users in held), default=0)
+    if mode in ("on", "on_or_after") and end - first >= PAIRED_WORDS:
         for i, users in enumerate(members):
             counted[i, 0] = len(users)
             for k, back in enumerate(came_back[i : i + columns], start=1):
                 counted[i, k] = users.common(back)
     else:
-        _count_columns(counted, members, came_back, mode)
+        _count_columns(counted, members, came_back, mode, range(first, end))
     return counted
 
 
 def _count_columns(
-    counted: NDArray[np.int64], members: list[Bitmap], came_back: list[Bitmap], mode: Mode
+    counted: NDArray[np.int64],
+    members: list[Bitmap],
+    came_back: list[Bitmap],
+    mode: Mode,
+    words: range,
 ) -> None:
-    """Count into the columns of `counted`.
+    """Count into the columns of `counted` those among `words`.
 
     All rows of a column are worked on at once, a stretch of words after the other: sets of 10,000
     users are small beside the cost of a call of NumPy, and sets of millions beside the cache.
     """
     rows, columns = len(members), counted.shape[1] - 1
-    held = [users for users in members if users.words.size]
-    first = min((users.first for users in held), default=0)
-    end = max((users.end for users in held), default=0)
     most = min(_COUNTED_WORDS, max(_LEAST_WORDS, _CACHED_WORDS // rows))
-    step = -(-(end - first) // max(1, -(-(end - first) // most)))
+    step = -(-len(words) // max(1, -(-len(words) // most)))
     left, hits = np.empty((2, rows, step), np.uint64)
     returns = np.empty((len(came_back), step), np.uint64)
     bits = np.empty((rows, step), np.uint8)
 
-    def count(words: NDArray[np.uint64]) -> NDArray[np.uint16]:
-        counts: NDArray[np.uint8] = np.bitwise_count(words, out=bits[: len(words)])
+    def count(sets: NDArray[np.uint64]) -> NDArray[np.uint16]:
+        counts: NDArray[np.uint8] = np.bitwise_count(sets, out=bits[: len(sets)])
         return np.add.reduce(counts, axis=1, dtype=np.uint16)  # type: ignore[no-any-return]
 
-    for begin in range(first, end, step or 1):
+    for begin in words[:: step or 1]:
         _stack(left, members, begin)
         sizes = count(left)
         counted[:, 0] += sizes
