@@ -11,6 +11,7 @@ import bitmapist.cohort
 import pytest
 import redis as redis_py
 from flask import Flask
+from histories import mark_days
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,12 +41,6 @@ def at_now(app, tracker):
 
 def days_ago(days):
     return TODAY - timedelta(days=days)
-
-
-def mark_days(event, users_by_days_ago):
-    """Mark {days ago: users}."""
-    for days, users in users_by_days_ago.items():
-        mark_event(event, sorted(users), now=days_ago(days))
 
 
 def users_of(report):
