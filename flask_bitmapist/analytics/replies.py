@@ -30,6 +30,7 @@ def read_words(
     :param sizes: the words that each is likely to return; only more memory if it returns more.
     :returns: None if anything is unusual, be it the client, a reply or the connection. Then ask
         again by redis-py, which retries, reconnects and raises as it is configured to.
+    :raises redis.TimeoutError: the server is silent.
     """
     if not isinstance(client, redis.Redis):
         return None
@@ -49,7 +50,9 @@ def read_words(
                 connection.disconnect()  # the rest of the replies is nobody's
                 raise
             return found
-    except (redis.RedisError, OSError, AttributeError, UnexpectedReplyError):
+    except TimeoutError as error:  # whoever asks again waits as long again
+        raise redis.TimeoutError("the server was silent for too long") from error
+    except (redis.RedisError, OSError, AttributeError, TypeError, UnexpectedReplyError):
         return None
 
 

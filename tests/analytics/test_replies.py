@@ -74,6 +74,17 @@ def test_a_server_that_fails_is_left_to_redis_py(reply):
         thread.join()
 
 
+def test_a_silent_server_is_waited_for_once():
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        host, port = server.server_address
+        hasty = {"lib_name": None, "lib_version": None, "socket_timeout": 0.1}
+        with (
+            redis_py.Redis(host, port, **hasty) as client,
+            pytest.raises(redis_py.TimeoutError, match="silent"),
+        ):
+            read_words(client, [("GET", "x")], [1])
+
+
 def test_other_clients_are_left_to_themselves(redis):
     class OtherClient:
         pipeline = redis.pipeline
