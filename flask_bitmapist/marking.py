@@ -156,6 +156,15 @@ class Tracker:
         """
         return self._registry.space(self.redis, names)
 
+    def space_and_first_day(
+        self, names: Iterable[str], events: Iterable[str]
+    ) -> tuple[str | None, date | None]:
+        """The `space` of `names` and the `first_day` of `events`, in one round trip for both.
+
+        :raises ValueError: if the ids of `names` are of different kinds.
+        """
+        return self._registry.space_and_first_day(self.redis, names, events, self.now)
+
     def spaces(self) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only."""
         return self._registry.spaces(self.redis)

@@ -139,7 +139,11 @@ class Registry:
         pipe = client.pipeline(transaction=False)
         for event in names:
             pipe.zscore(FIRST_DAYS, event)
-        ordinals = dict(zip(names, pipe.execute(), strict=True))
+        return self._first_of(client, dict(zip(names, pipe.execute(), strict=True)), clock)
+
+    def _first_of(
+        self, client: Any, ordinals: Mapping[str, float | None], clock: Callable[[], datetime]
+    ) -> date | None:
         days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
         strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
         if strangers:
@@ -158,12 +162,24 @@ class Registry:
         known = {self.known_kind(name) for name in listed}
         if len(known) == 1 and (kind := known.pop()) is not None:
             return _space_or_plain(kind)
-        held = zip(listed, client.hmget(KINDS, listed), strict=True) if listed else ()
-        kinds = {event: text(kind) for event, kind in held if kind is not None}
-        if len(set(kinds.values())) > 1:
-            told = ", ".join(f"{event!r} has {kind} ids" for event, kind in kinds.items())
-            raise ValueError(f"sets of different kinds of ids do not combine: {told}")
-        return _space_or_plain(next(iter(kinds.values()), PLAIN))
+        return _shared_space(listed, client.hmget(KINDS, listed) if listed else ())
+
+    def space_and_first_day(
+        self,
+        client: Any,
+        names: Iterable[str],
+        events: Iterable[str],
+        clock: Callable[[], datetime],
+    ) -> tuple[str | None, date | None]:
+        """The `space` of `names` and the `first_day` of `events`, asked for in one round trip."""
+        listed, dated = sorted(names), list(events)
+        pipe = client.pipeline(transaction=False)
+        pipe.hmget(KINDS, listed)
+        for event in dated:
+            pipe.zscore(FIRST_DAYS, event)
+        kinds, *ordinals = pipe.execute()
+        space = _shared_space(listed, kinds)
+        return space, self._first_of(client, dict(zip(dated, ordinals, strict=True)), clock)
 
     def spaces(self, client: Any) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only."""
@@ -188,6 +204,15 @@ class Registry:
         self._kinds.clear()
         self._first_days.clear()
         self._scanned = None
+
+
+def _shared_space(names: Iterable[str], held: Iterable[Any]) -> str | None:
+    """The id map of `names`, given the kinds that the server holds of them, None where none."""
+    kinds = {name: text(kind) for name, kind in zip(names, held, strict=True) if kind is not None}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
+        raise ValueError(f"sets of different kinds of ids do not combine: {told}")
+    return _space_or_plain(next(iter(kinds.values()), PLAIN))
 
 
 def _space_or_plain(kind: str) -> str | None:
