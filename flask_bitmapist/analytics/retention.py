@@ -222,7 +222,7 @@ def retention_people(
     cohorts, back, space = _cohorts(within, cohort, returned, where, members, strict)
     (period,) = within.periods
     if k is None:
-        sets = Sets(within.tracker, cohorts.keys(), cohorts.members)
+        sets = Sets(within.tracker, [*cohorts.keys()], cohorts.members)
         return sets.people(only, space, page)
     if _state(period.shift(k), within.current) == "future":
         return People(0, page.first, [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ class Sets:
     """
 
     tracker: Tracker
-    keys: Iterable[str]
+    keys: Sequence[str]
     make: Callable[[Bitmaps], Iterable[Bitmap]]
 
     def counts(self) -> list[int]:

@@ -138,7 +138,7 @@ def _sets(window: Scope, users: Users) -> Sets:
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
         return _frequencies([users.in_period(bitmaps, period) for period in window.periods])
 
-    return Sets(window.tracker, users.keys(window.periods), make)
+    return Sets(window.tracker, [*users.keys(window.periods)], make)
 
 
 def _frequencies(sets: list[Bitmap]) -> Iterator[Bitmap]:

@@ -80,7 +80,7 @@ def rolling_sets(within: Scope, users: Users, rolling: int) -> Sets:
         sets = [users.in_period(bitmaps, period) for period in periods]
         return sliding_unions(sets, rolling)[: len(within.periods)]
 
-    return Sets(within.tracker, users.keys(periods), make)
+    return Sets(within.tracker, [*users.keys(periods)], make)
 
 
 @dataclass(frozen=True, slots=True)
