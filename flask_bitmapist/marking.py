@@ -23,7 +23,7 @@ from .config import Settings
 from .delivery import Delivery
 from .ids import IdMap, normal_form
 from .periods import local
-from .registry import PLAIN, Registry, mapped_kind
+from .registry import PLAIN, Catalogue, Registry, mapped_kind
 from .spool import Spool
 from .writer import SettledMark, Writer, mismatch
 
@@ -142,6 +142,10 @@ class Tracker:
     def event_names(self) -> list[str]:
         """The names of all events on the server, sorted, bitmapist's own included."""
         return self._registry.names(self.redis)
+
+    def catalogue(self) -> Catalogue:
+        """The names of all events, and those of all flags, bitmapist's own included."""
+        return self._registry.catalogue(self.redis)
 
     def first_day(self, events: Iterable[str]) -> date | None:
         """The first day on which any of `events` was marked; None if none ever was."""

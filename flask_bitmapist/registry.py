@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from .periods import KEY_PREFIX, Period, unique_key
 
@@ -24,8 +24,17 @@ PLAIN = "plain"
 MAPPED = "mapped"
 #: bitmapist's first release: no bitmap of it is older.
 _EARLIEST = Period("month", datetime(2012, 1, 1))
-#: How long the names found by a SCAN are trusted, in seconds.
-_SCAN_AGE = 10.0
+#: How long the names found by a SCAN are trusted: in seconds, and in times of what it took.
+_SCAN_AGE, _SCAN_SHARE = 10.0, 100
+
+
+class Catalogue(NamedTuple):
+    """What has been marked, sorted; a name may be in both."""
+
+    #: Names with dated bitmaps.
+    events: list[str]
+    #: Names with an undated one (bitmapist's ``UniqueEvents``).
+    flags: list[str]
 
 
 def mapped_kind(space: str) -> str:
@@ -51,7 +60,8 @@ class Registry:
         self._calendar = calendar
         self._kinds: dict[str, str] = {}
         self._first_days: dict[str, date] = {}
-        self._scanned: tuple[float, frozenset[str]] | None = None
+        self._scanned = Catalogue([], [])
+        self._scan_expires = 0.0
 
     def known_kind(self, event: str) -> str | None:
         """The kind of `event`, as far as this process knows. No I/O."""
@@ -187,23 +197,42 @@ class Registry:
         return {text(name): _space_or_plain(text(kind)) for name, kind in held}
 
     def names(self, client: Any) -> list[str]:
-        """Every event's name, sorted: the registered ones and those that a SCAN finds."""
+        """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
+        scanned = self._scan(client)
         registered = {text(name) for name in client.hkeys(KINDS)}
-        return sorted(registered | self._scan(client))
+        return sorted(registered.union(*scanned))
 
-    def _scan(self, client: Any) -> frozenset[str]:
-        if self._scanned is None or time.monotonic() - self._scanned[0] > _SCAN_AGE:
+    def catalogue(self, client: Any) -> Catalogue:
+        """The names of all events and of all flags: the registered ones and those a SCAN finds."""
+        scanned = self._scan(client)
+        pipe = client.pipeline(transaction=False)
+        pipe.hkeys(KINDS)
+        pipe.zrange(FIRST_DAYS, 0, -1)
+        registered, dated = ({*map(text, names)} for names in pipe.execute())
+        events = dated.union(scanned.events)
+        # A mark without a date registers its name, but no first day.
+        return Catalogue(sorted(events), sorted((registered - events).union(scanned.flags)))
+
+    def _scan(self, client: Any) -> Catalogue:
+        begun = time.monotonic()
+        if begun >= self._scan_expires:
             keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000)
-            names = (text(key)[len(KEY_PREFIX) :].rpartition("_")[0] for key in keys)
-            found = frozenset(name for name in names if name and not name.startswith("bitop_"))
-            self._scanned = (time.monotonic(), found)
-        return self._scanned[1]
+            parts = (text(key)[len(KEY_PREFIX) :].rpartition("_") for key in keys)
+            named = {(name, period == "u") for name, _, period in parts if name}
+            named = {pair for pair in named if not pair[0].startswith("bitop_")}
+            self._scanned = Catalogue(
+                sorted(name for name, is_flag in named if not is_flag),
+                sorted(name for name, is_flag in named if is_flag),
+            )
+            ended = time.monotonic()
+            self._scan_expires = ended + max(_SCAN_AGE, _SCAN_SHARE * (ended - begun))
+        return self._scanned
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
         self._kinds.clear()
         self._first_days.clear()
-        self._scanned = None
+        self._scan_expires = 0.0
 
 
 def _shared_space(names: Iterable[str], held: Iterable[Any]) -> str | None:

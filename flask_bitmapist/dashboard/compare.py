@@ -1,0 +1,78 @@
+"""Which arm of an experiment does better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import ClassVar, Self
+
+from werkzeug.exceptions import BadRequest
+
+from ..analytics.compare import Compare, compare, compare_people
+from ..analytics.segments import Event
+from ..periods import Grain
+from .page import Group, Question, last_period
+from .query import Query, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class CompareQuestion(Question):
+    """How many of each of `arm` did `goal`, against the first of them."""
+
+    template: ClassVar[str] = "compare"
+    endpoint: ClassVar[str] = "compare"
+    LONGEST: ClassVar[int] = 366
+    MOST_ARMS: ClassVar[int] = 6
+
+    arm: list[Segment]
+    goal: str
+    by: Grain
+    rows: int
+    end: date | None
+    where: Segment
+
+    @classmethod
+    def read(cls, query: Query) -> Self:
+        arms = query.segments("arm") or [Segment.read(term) for term in query.terms[::-1][:2][::-1]]
+        if len(arms) > cls.MOST_ARMS:
+            raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")
+        return cls(
+            arm=arms,
+            goal=query.event("goal", "user:logged_in"),
+            by=query.by("day"),
+            rows=query.number("rows", 30, 1, cls.LONGEST),
+            end=query.day("end"),
+            where=query.segment(),
+        )
+
+    def report(self) -> Compare:
+        return compare(
+            [arm.expression or arm.text for arm in self.arm],
+            Event(self.goal),
+            start=last_period(self.by, self.end).shift(1 - self.rows).start,
+            end=self.end,
+            by=self.by,
+            where=self.where.expression,
+        )
+
+    def group(self, query: Query) -> Group:
+        number = query.number("number", 1, 1, len(self.arm))
+        converted = query.choice("converted", ("", "yes", "no"), "")
+        arm = self.arm[number - 1]
+        people = partial(
+            compare_people,
+            arm.expression or arm.text,
+            Event(self.goal),
+            last_period(self.by, self.end).shift(1 - self.rows).start,
+            self.end,
+            self.by,
+            self.where.expression,
+            converted={"": None, "yes": True, "no": False}[converted],
+        )
+        what = {"": "", "yes": f" and did {self.goal}", "no": f" and did not do {self.goal}"}
+        return Group(f"are in {arm.text}{what[converted]}", people)
+
+    def top(self, report: Compare) -> float:
+        """The rate at which the drawn scale ends."""
+        return max((arm.high or 0.0 for arm in report.arms), default=0.0) or 1.0
