@@ -208,7 +208,7 @@ def test_the_steps_of_a_funnel_and_those_lost_before_each(
         asked = {"within": within, "order": order, **q.span()}
         segments = [q.form(step) for step in steps]
         report = analytics.funnel(segments, **asked)
-        reached = reference.funnel(
+        reached = reference.funnel_users(
             q.world, steps, grain, q.periods, q.current, within, order, q.where
         )
         for step, expected in enumerate(reached):
