@@ -169,9 +169,12 @@ class Tracker:
         """
         return self._registry.space_and_first_day(self.redis, names, events, self.now)
 
-    def spaces(self) -> dict[str, str | None]:
-        """The id map of every registered event and flag by name; None for plain ids. Reads only."""
-        return self._registry.spaces(self.redis)
+    def spaces(self, *, unregistered: bool = False) -> dict[str, str | None]:
+        """The id map of every registered event and flag by name; None for plain ids. Reads only.
+
+        :param unregistered: those of others too, whose ids are plain, as a SCAN finds them.
+        """
+        return self._registry.spaces(self.redis, unregistered=unregistered)
 
     def offset_of(self, identifier: object, space: str | None) -> int | None:
         """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.

@@ -191,10 +191,14 @@ class Registry:
         space = _shared_space(listed, kinds)
         return space, self._first_of(client, dict(zip(dated, ordinals, strict=True)), clock)
 
-    def spaces(self, client: Any) -> dict[str, str | None]:
-        """The id map of every registered event and flag by name; None for plain ids. Reads only."""
+    def spaces(self, client: Any, *, unregistered: bool = False) -> dict[str, str | None]:
+        """The id map of every registered event and flag by name; None for plain ids. Reads only.
+
+        :param unregistered: those of others too, whose ids are plain, as a SCAN finds them.
+        """
         held = client.hgetall(KINDS).items()
-        return {text(name): _space_or_plain(text(kind)) for name, kind in held}
+        registered = {text(name): _space_or_plain(text(kind)) for name, kind in held}
+        return dict.fromkeys(self._scan(client)) | registered if unregistered else registered
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""

@@ -424,6 +424,20 @@ def funnel(
     within: int | None = None,
     order: str = "ordered",
     where: Expr | None = None,
+) -> list[int]:
+    """Users at each step."""
+    return [*map(len, funnel_users(world, steps, grain, periods, now, within, order, where))]
+
+
+def funnel_users(
+    world: World,
+    steps: Sequence[Expr],
+    grain: str,
+    periods: Sequence[datetime],
+    now: datetime,
+    within: int | None = None,
+    order: str = "ordered",
+    where: Expr | None = None,
 ) -> list[Users]:
     """Who reached each step; `where` holds in the period of entry.
 

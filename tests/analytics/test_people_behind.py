@@ -16,7 +16,6 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
-from redis.connection import AbstractConnection
 from test_truth import FLAGS, MODES, Question, Server, ask, dated_expressions, expressions, truth
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_unique
@@ -208,7 +207,7 @@ def test_the_steps_of_a_funnel_and_those_lost_before_each(
         asked = {"within": within, "order": order, **q.span()}
         segments = [q.form(step) for step in steps]
         report = analytics.funnel(segments, **asked)
-        reached = reference.funnel(
+        reached = reference.funnel_users(
             q.world, steps, grain, q.periods, q.current, within, order, q.where
         )
         for step, expected in enumerate(reached):
@@ -341,20 +340,6 @@ ASKED: dict[str, Callable[..., People]] = {
 }
 
 
-@pytest.fixture
-def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The commands and pipelines sent to any server so far."""
-    sent = []
-    original = AbstractConnection.send_packed_command
-
-    def send(self: Any, command: Any, check_health: bool = True) -> Any:
-        sent.append(command)
-        return original(self, command, check_health)
-
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
-    return sent
-
-
 @at_that_time
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize(
@@ -433,16 +418,6 @@ def test_sets_of_different_kinds_of_ids_do_not_combine(tracker: Tracker, asked: 
 
 
 # How they read
-
-
-@pytest.fixture
-def stranger(redis_url: str, tmp_path: Any) -> Iterator[Tracker]:
-    """A tracker of a process that has marked nothing yet."""
-    app = Flask("stranger", instance_path=str(tmp_path / "stranger"))
-    app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_TIMEOUT=10, DISABLE_BLUEPRINT=True)
-    tracker = FlaskBitmapist(app).tracker_of(app)
-    yield tracker
-    tracker.redis.close()
 
 
 @pytest.mark.parametrize("ids", [[1, 70, 900_000], [ANN, BOB, EVE]], ids=["plain", "mapped"])

@@ -4,10 +4,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 import pytest
-from flask import Flask
-from redis.connection import AbstractConnection
 
-from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.analytics import bitmaps
 from flask_bitmapist.analytics.adoption import adoption
 from flask_bitmapist.analytics.bitmaps import Bitmap, around, sliding_unions, tally, union
@@ -22,7 +19,6 @@ from flask_bitmapist.analytics.trend import trend
 from flask_bitmapist.marking import Mark
 
 NOW = datetime(2026, 11, 23, 14, 32)
-SETTINGS = {"BITMAPIST_TIMEOUT": 10, "DISABLE_BLUEPRINT": True}
 READING = {
     *("get", "getbit", "getrange", "mget", "strlen", "exists"),
     *("hmget", "hgetall", "hkeys", "lindex", "scan", "zscore"),
@@ -41,30 +37,6 @@ REPORTS = {
     "timeline": lambda user, **at: timeline(user, **at),
     "users": lambda user, **at: users("a & b", "month", **at),
 }
-
-
-@pytest.fixture
-def stranger(redis_url, tmp_path):
-    """A tracker of a process that has marked nothing yet."""
-    app = Flask("stranger", instance_path=str(tmp_path / "stranger"))
-    app.config.update(BITMAPIST_REDIS_URL=redis_url, **SETTINGS)
-    tracker = FlaskBitmapist(app).tracker_of(app)
-    yield tracker
-    tracker.redis.close()
-
-
-@pytest.fixture
-def round_trips(monkeypatch):
-    """The commands and pipelines sent to any server so far."""
-    sent = []
-    original = AbstractConnection.send_packed_command
-
-    def send(self, command, check_health=True):
-        sent.append(command)
-        return original(self, command, check_health)
-
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
-    return sent
 
 
 @pytest.mark.parametrize("ids", [[1, 70, 900], [UUID(int=n << 64) for n in range(3)]], ids=type)

@@ -119,6 +119,37 @@ def test_what_was_unmarked_is_gone(mark, tracker):
     assert timeline(1).days == {"web": [NEW_YEARS_EVE]}
 
 
+def test_what_is_left_of_a_month_in_which_a_day_was_unmarked_is_found(mark, redis):
+    """Unmarking clears the bit of the month, by which the other days are no longer told."""
+    mark("web", 1, TODAY, date(2026, 1, 1))
+    bitmapist.unmark_event("web", 1, system=redis, now=NOW)
+    assert not redis.getbit("trackist_web_2026-1", 1)
+    assert timeline(1).days == {"web": [date(2026, 1, 1)]}
+
+
+def test_days_whose_month_has_expired_are_found(redis_url, redis, tmp_path):
+    app = Flask("expiring", instance_path=str(tmp_path / "expiring"))
+    app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_TTL={"month": timedelta(days=1)})
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    tracker.record([Mark("web", 1, when=date(2025, 11, 5))])
+    assert not redis.exists("trackist_web_2025-11")
+    assert timeline(1, tracker=tracker, now=NOW).days == {"web": [date(2025, 11, 5)]}
+    tracker.redis.close()
+
+
+def test_days_of_months_in_which_nobody_had_so_high_an_id_are_not_asked_for(mark, redis):
+    mark("web", 15, date(2025, 11, 5), TODAY)
+    mark("web", 16, TODAY)
+    mark("mobile", 7, TODAY)
+    for user, months in ((15, {"web": (11, 1)}), (16, {"web": (1,)}), (7, {"mobile": (1,)})):
+        redis.config_resetstat()
+        found = timeline(user, date(2025, 11, 1), date(2026, 1, 31)).days
+        assert {event: tuple(day.month for day in days) for event, days in found.items()} == months
+        asked = redis.info("commandstats")["cmdstat_getbit"]["calls"]
+        # 7 is in the bytes of web's November and January too.
+        assert asked == {15: 30 + 31, 16: 31, 7: 30 + 31 + 31}[user]
+
+
 def test_a_timeline_tells_itself_as_dict_and_csv(mark):
     mark("=web", 1, NEW_YEARS_EVE, TODAY)
     assert timeline(1).to_dict() == {
