@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 from .periods import KEY_PREFIX, Period, unique_key
@@ -198,7 +199,9 @@ class Registry:
         """
         held = client.hgetall(KINDS).items()
         registered = {text(name): _space_or_plain(text(kind)) for name, kind in held}
-        return dict.fromkeys(self._scan(client)) | registered if unregistered else registered
+        if not unregistered:
+            return registered
+        return dict.fromkeys(chain(*self._scan(client))) | registered
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""

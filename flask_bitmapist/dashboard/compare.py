@@ -10,10 +10,13 @@ from typing import ClassVar, Self
 from werkzeug.exceptions import BadRequest
 
 from ..analytics.compare import Compare, compare, compare_people
-from ..analytics.segments import Event
+from ..analytics.segments import Event, Flag
 from ..periods import Grain
-from .page import Group, Question, last_period
+from ..registry import Catalogue
+from .page import Behind, Question, last_period
 from .query import Query, Segment
+
+_ACTIVE = "user:logged_in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class CompareQuestion(Question):
             raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")
         return cls(
             arm=arms,
-            goal=query.event("goal", "user:logged_in"),
+            goal=query.event("goal", *(e for e in query.catalogue.events if e != _ACTIVE)),
             by=query.by("day"),
             rows=query.number("rows", 30, 1, cls.LONGEST),
             end=query.day("end"),
@@ -56,7 +59,7 @@ class CompareQuestion(Question):
             where=self.where.expression,
         )
 
-    def group(self, query: Query) -> Group:
+    def behind(self, query: Query) -> Behind:
         number = query.number("number", 1, 1, len(self.arm))
         converted = query.choice("converted", ("", "yes", "no"), "")
         arm = self.arm[number - 1]
@@ -71,8 +74,17 @@ class CompareQuestion(Question):
             converted={"": None, "yes": True, "no": False}[converted],
         )
         what = {"": "", "yes": f" and did {self.goal}", "no": f" and did not do {self.goal}"}
-        return Group(f"are in {arm.text}{what[converted]}", people)
+        return Behind(f"are in {arm.text}{what[converted]}", people)
 
     def top(self, report: Compare) -> float:
         """The rate at which the drawn scale ends."""
         return max((arm.high or 0.0 for arm in report.arms), default=0.0) or 1.0
+
+
+def _usual_arms(catalogue: Catalogue) -> list[str]:
+    """Two flags; or of the active users those without the one flag and those with it; or events."""
+    events, flags = catalogue
+    if len(flags) == 1 and events:
+        active, flag = Event(_ACTIVE if _ACTIVE in events else events[0]), Flag(flags[0])
+        return [str(active - flag), str(active & flag)]
+    return [*(str(Flag(flag)) for flag in flags), *(str(Event(event)) for event in events)][:2]

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 from ..analytics.funnel import Funnel, Order, funnel, funnel_people
 from ..analytics.segments import Event
 from ..periods import Grain
-from .page import Group, Question, last_period
+from .page import Behind, Question, last_period
 from .query import Query, Segment
 
 
@@ -64,7 +64,7 @@ class FunnelQuestion(Question):
             where=self.where.expression,
         )
 
-    def group(self, query: Query) -> Group:
+    def behind(self, query: Query) -> Behind:
         number = query.number("number", 1, 1, len(self.step))
         dropped = bool(query.choice("dropped", ("", "1"), ""))
         path = " → ".join(self.step[: number - dropped])
@@ -81,4 +81,4 @@ class FunnelQuestion(Question):
             dropped=dropped,
         )
         stop = f", but not {self.step[number - 1]}" if dropped else ""
-        return Group(f"took {path}{stop}", people)
+        return Behind(f"took {path}{stop}", people)

@@ -8,12 +8,16 @@ from functools import partial
 from typing import ClassVar, Self
 
 from ..analytics.lifecycle import (
-    GROUPS, Lifecycle, LifecyclePoint, lifecycle, lifecycle_people,
+    Group,
+    Lifecycle,
+    LifecyclePoint,
+    lifecycle,
+    lifecycle_people,
 )
 from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import BarPlot, bar_plot, when
-from .page import Group, Question, last_period
+from .page import Behind, Question, last_period
 from .query import Query, Segment
 
 
@@ -25,7 +29,7 @@ class LifecycleQuestion(Question):
     endpoint: ClassVar[str] = "lifecycle"
     LONGEST: ClassVar[int] = 120
     #: The groups in the order of the bars' pieces, and what the page calls them.
-    GROUPS: ClassVar[dict[analytics.Group, str]] = {
+    GROUPS: ClassVar[dict[Group, str]] = {
         "returning": "returning",
         "resurrected": "resurrected",
         "new": "new",
@@ -57,13 +61,13 @@ class LifecycleQuestion(Question):
             where=self.where.expression,
         )
 
-    def group(self, query: Query) -> Group:
+    def behind(self, query: Query) -> Behind:
         at = last_period(self.by, query.day("at")).start
         group = query.choice("group", [*self.GROUPS], "new")
         people = partial(
             lifecycle_people, Event(self.event), group, self.by, at, self.where.expression
         )
-        return Group(f"are {self.GROUPS[group]} in {self.event} {when(at, self.by)}", people)
+        return Behind(f"are {self.GROUPS[group]} in {self.event} {when(at, self.by)}", people)
 
     def bars(self, report: Lifecycle) -> BarPlot[LifecyclePoint]:
         """Returning, resurrected and new users above the axis, dormant ones below."""

@@ -113,7 +113,7 @@ class Question(ABC):
         """
 
     @abstractmethod
-    def group(self, query: Query) -> Group:
+    def behind(self, query: Query) -> Behind:
         """The users behind one of the report's figures, which `query` names.
 
         :raises BadRequest: as `read`.
@@ -138,7 +138,7 @@ class Question(ABC):
         return not any(isinstance(v, Segment) and v.error for values in listed for v in values)
 
 
-class Group(NamedTuple):
+class Behind(NamedTuple):
     """The users behind a figure."""
 
     #: Who they are, as a sentence without its full stop.

@@ -19,7 +19,7 @@ from .compare import CompareQuestion
 from .drawing import when
 from .funnel import FunnelQuestion
 from .lifecycle import LifecycleQuestion
-from .page import Group, Question, attempt, download, empty, last_period, open_query, render
+from .page import Behind, Question, attempt, download, empty, last_period, open_query, render
 from .query import Query, Segment
 from .retention import RetentionQuestion
 from .stickiness import StickinessQuestion
@@ -57,13 +57,13 @@ class PeopleQuestion(Question):
     def report(self) -> People:
         return people(self.where.text, self.by, self.end, rolling=self.rows)
 
-    def group(self, query: Query) -> Group:
+    def behind(self, query: Query) -> Behind:
         last = last_period(self.by, self.end)
         span = when(last.start, self.by)
         if self.rows > 1:
             span = f"in the {self.rows} {self.by}s up to {span.partition(' ')[2]}"
         found = partial(people, self.where.text, self.by, self.end, rolling=self.rows)
-        return Group(f"are in {self.where.text} {span}", found)
+        return Behind(f"are in {self.where.text} {span}", found)
 
 
 #: Whose figure is asked for.
@@ -97,10 +97,10 @@ def view() -> Response:
     of = query.choice("of", [*QUESTIONS], "people")
     page = query.number("page", 1, 1, _MOST_PAGES)
     question = QUESTIONS[of].read(query)
-    group = question.group(query)
+    behind = question.behind(query)
     query.close()
     limit = _PAGE if query.form == "html" else _DOWNLOAD
-    people_of = partial(group.people, first=limit * (page - 1), limit=limit)
+    people_of = partial(behind.people, first=limit * (page - 1), limit=limit)
     report, problem = attempt(question, people_of)
     if query.form != "html":
         return download(report, problem, query.form)
@@ -110,7 +110,7 @@ def view() -> Response:
         query=query,
         report=report,
         problem=problem,
-        title=group.title,
+        title=behind.title,
         people=[person(id_) for id_ in report.ids] if report is not None else [],
         first=limit * (page - 1),
         page=page,

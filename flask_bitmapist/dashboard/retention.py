@@ -19,7 +19,7 @@ from ..analytics.retention import (
 from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import LinePlot, line_plot, when
-from .page import Group, Question, last_period
+from .page import Behind, Question, last_period
 from .query import Query, Segment
 
 
@@ -77,7 +77,7 @@ class RetentionQuestion(Question):
             where=self.where.expression,
         )
 
-    def group(self, query: Query) -> Group:
+    def behind(self, query: Query) -> Behind:
         at = last_period(self.by, query.day("at")).start
         k = query.number("k", 0, 0, self.LONGEST) if query.text("k") else None
         first = " for the first time" if self.members == "first" else ""
@@ -95,7 +95,7 @@ class RetentionQuestion(Question):
             members=self.members,
             where=self.where.expression,
         )
-        return Group(title, people)
+        return Behind(title, people)
 
     def curve(self, report: Retention) -> LinePlot[tuple[int, Average]]:
         """The averages, as far as there are any."""

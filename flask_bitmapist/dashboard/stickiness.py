@@ -11,7 +11,7 @@ from ..analytics.segments import Event
 from ..analytics.stickiness import Stickiness, stickiness, stickiness_people
 from ..periods import Grain
 from .drawing import BarPlot, bar_plot
-from .page import Group, Question
+from .page import Behind, Question
 from .query import Query, Segment
 
 
@@ -65,7 +65,7 @@ class StickinessQuestion(Question):
             self.where.expression,
         )
 
-    def group(self, query: Query) -> Group:
+    def behind(self, query: Query) -> Behind:
         k = query.number("k", 1, 1, 31) if query.text("k") else None
         times = "at all" if k is None else f"in exactly {k}"
         people = partial(
@@ -77,7 +77,7 @@ class StickinessQuestion(Question):
             self.end,
             self.where.expression,
         )
-        return Group(f"did {self.event} {times} of {self.WITHIN[self.within]} {self.by}s", people)
+        return Behind(f"did {self.event} {times} of {self.WITHIN[self.within]} {self.by}s", people)
 
     def bars(self, report: Stickiness) -> BarPlot[tuple[int, int]]:
         """A bar for each number of periods."""
