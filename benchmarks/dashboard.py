@@ -83,10 +83,8 @@ def main() -> None:
                 answer = client.get(f"/bitmapist/{page}")
                 times.append(time.perf_counter() - began)
                 assert answer.status_code == 200, answer.text
-            print(
-                f"{name:40} {statistics.median(times) * 1e3:9.1f} ms {len(answer.data) / 1e3:9.1f} kB",
-                flush=True,
-            )
+            took = statistics.median(times) * 1e3
+            print(f"{name:40} {took:9.1f} ms {len(answer.data) / 1e3:9.1f} kB", flush=True)
 
 
 if __name__ == "__main__":
