@@ -115,7 +115,8 @@ def view() -> Response:
         first=limit * (page - 1),
         page=page,
         pages=-(-report.users // limit) if report is not None else 0,
-        arguments=request.args.to_dict(flat=False),
+        # Without the page: those of the formats are longer.
+        arguments={name: told for name, told in request.args.lists() if name != "page"},
     )
     return Response(text, 400 if problem else 200, mimetype="text/html")
 
