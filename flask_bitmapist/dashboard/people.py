@@ -124,14 +124,14 @@ def view() -> Response:
 def person(id_: int | str) -> Person:
     """How the application's `user_link` calls the user `id_`; by the id if it does not say."""
     link = current_app.extensions["bitmapist"].user_link_of
-    told: Any = None
     if link is not None:
         try:
             told = current_app.ensure_sync(link)(id_)
+            label, url = told if isinstance(told, tuple) else (told, None)
+            return Person(id_, str(label or id_), _safe(str(url or "")))
         except Exception:
             logger.exception("user_link failed for the user %r", id_)
-    label, url = told if isinstance(told, tuple) else (told, "")
-    return Person(id_, str(label or id_), _safe(str(url or "")))
+    return Person(id_, str(id_), "")
 
 
 def _safe(url: str) -> str:
