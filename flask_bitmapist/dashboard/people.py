@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from flask import Response, current_app, request
