@@ -18,6 +18,7 @@ from .config import Settings
 from .marking import TRACKER, Tracker, current_tracker, set_latest_tracker
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
+_Link = TypeVar("_Link", bound=Callable[[Any], object])
 
 #: Seconds that a report or a bulk write may take.
 _PATIENCE = 30.0
@@ -39,6 +40,8 @@ class FlaskBitmapist:
         """See `init_app`, which is called if `app` is given."""
         #: Decides whether the current request may see the dashboard; None: see `dashboard_access`.
         self.access_check: Callable[[], object] | None = None
+        #: How the dashboard calls a user, and where it links to; None: see `user_link`.
+        self.user_link_of: Callable[[Any], object] | None = None
         if app is not None:
             self.init_app(app, config, redis_client=redis_client)
 
@@ -97,6 +100,21 @@ class FlaskBitmapist:
         """
         self.access_check = check
         return check
+
+    def user_link(self, link: _Link) -> _Link:
+        """Register what the dashboard calls a user: a callable id -> label, or (label, URL).
+
+        The id is as the application marked it: an int, or the text of a UUID, ObjectId, tuple. None
+        leaves the id as it is. It is called for each user shown, at most 50 a page. As a
+        decorator::
+
+            @bitmapist.user_link
+            def account(user_id):
+                user = db.session.get(User, user_id)
+                return user and (user.name, url_for("account", id=user_id))
+        """
+        self.user_link_of = link
+        return link
 
     @property
     def redis_url(self) -> str:

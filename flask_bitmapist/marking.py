@@ -23,7 +23,7 @@ from .config import Settings
 from .delivery import Delivery
 from .ids import IdMap, normal_form
 from .periods import local
-from .registry import PLAIN, Registry, mapped_kind
+from .registry import PLAIN, Catalogue, Registry, mapped_kind
 from .spool import Spool
 from .writer import SettledMark, Writer, mismatch
 
@@ -143,13 +143,9 @@ class Tracker:
         """The names of all events on the server, sorted, bitmapist's own included."""
         return self._registry.names(self.redis)
 
-    def first_day(self, events: Iterable[str], *, combined: Iterable[str] = ()) -> date | None:
-        """The first day on which any of `events` was marked; None if none ever was.
-
-        :param combined: events and flags whose sets are to combine with those of `events`.
-        :raises ValueError: if the ids of `combined` are of different kinds.
-        """
-        return self._registry.first_day(self.redis, events, self.now, combined=combined)
+    def catalogue(self) -> Catalogue:
+        """The names of all events, and those of all flags, bitmapist's own included."""
+        return self._registry.catalogue(self.redis)
 
     def space(self, names: Iterable[str]) -> str | None:
         """The id map that the events and flags `names` share; None if their ids are plain.
@@ -159,6 +155,17 @@ class Tracker:
         :raises ValueError: if their ids are of different kinds.
         """
         return self._registry.space(self.redis, names)
+
+    def space_and_first_day(
+        self, names: Iterable[str], events: Iterable[str]
+    ) -> tuple[str | None, date | None]:
+        """The `space` of `names`, and the first day on which any of `events` was ever marked.
+
+        One round trip for both; None if no event was.
+
+        :raises ValueError: if the ids of `names` are of different kinds.
+        """
+        return self._registry.space_and_first_day(self.redis, names, events, self.now)
 
     def spaces(self, *, scanned: bool = False) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only.

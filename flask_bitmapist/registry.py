@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from .periods import KEY_PREFIX, Period, unique_key
 
@@ -24,8 +25,17 @@ PLAIN = "plain"
 MAPPED = "mapped"
 #: bitmapist's first release: no bitmap of it is older.
 _EARLIEST = Period("month", datetime(2012, 1, 1))
-#: How long the names found by a SCAN are trusted, in seconds.
-_SCAN_AGE = 10.0
+#: How long the names found by a SCAN are trusted: in seconds, and in times of what it took.
+_SCAN_AGE, _SCAN_SHARE = 10.0, 100
+
+
+class Catalogue(NamedTuple):
+    """What has been marked, sorted; a name may be in both."""
+
+    #: Names with dated bitmaps.
+    events: list[str]
+    #: Names with an undated one (bitmapist's ``UniqueEvents``).
+    flags: list[str]
 
 
 def mapped_kind(space: str) -> str:
@@ -51,7 +61,8 @@ class Registry:
         self._calendar = calendar
         self._kinds: dict[str, str] = {}
         self._first_days: dict[str, date] = {}
-        self._scanned: tuple[float, frozenset[str]] | None = None
+        self._scanned = Catalogue([], [])
+        self._scan_expires = 0.0
 
     def known_kind(self, event: str) -> str | None:
         """The kind of `event`, as far as this process knows. No I/O."""
@@ -128,39 +139,6 @@ class Registry:
         for event, day in days.items():
             self._first_days[event] = min(day, self._first_days.get(event, day))
 
-    def first_day(
-        self,
-        client: Any,
-        events: Iterable[str],
-        clock: Callable[[], datetime],
-        *,
-        combined: Iterable[str] = (),
-    ) -> date | None:
-        """The first day on which any of `events` was marked; None if none ever was.
-
-        Of events that only others mark it is the first day of their first month. Reads only: one
-        round trip, and one more for events that nobody has registered.
-
-        :param combined: events and flags whose sets are to combine with those of `events`.
-        :raises ValueError: if the ids of `combined` are of different kinds.
-        """
-        names, undecided = list(events), self._undecided(combined)
-        pipe = client.pipeline(transaction=False)
-        if undecided:
-            pipe.hmget(KINDS, undecided)
-        for event in names:
-            pipe.zscore(FIRST_DAYS, event)
-        replies = pipe.execute()
-        if undecided:
-            _shared_space(undecided, replies.pop(0))
-        ordinals = dict(zip(names, replies, strict=True))
-        days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
-        strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
-        if strangers:
-            months = self._first_months(client, strangers, clock()).values()
-            days += [month for month in months if month is not None]
-        return min(days, default=None)
-
     def space(self, client: Any, names: Iterable[str]) -> str | None:
         """The id map that all of `names` (events and flags) share; None for plain ids. Reads only.
 
@@ -168,45 +146,102 @@ class Registry:
 
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine.
         """
-        listed = list(names)
-        undecided = self._undecided(listed)
-        if undecided:
-            return _shared_space(undecided, client.hmget(KINDS, undecided))
-        return _space_or_plain(self._kinds[listed[0]]) if listed else None
-
-    def _undecided(self, names: Iterable[str]) -> list[str]:
-        """`names`, sorted, unless this process knows them all to be of one kind."""
         listed = sorted(names)
-        known = {self.known_kind(name) for name in listed}
-        return listed if len(known) > 1 or None in known else []
+        undecided = self._undecided(listed)
+        return self._shared_space(listed, client.hmget(KINDS, undecided) if undecided else ())
+
+    def space_and_first_day(
+        self,
+        client: Any,
+        names: Iterable[str],
+        events: Iterable[str],
+        clock: Callable[[], datetime],
+    ) -> tuple[str | None, date | None]:
+        """The `space` of `names`, and the first day on which any of `events` was ever marked.
+
+        Of events that only others mark it is the first day of their first month; None if there is
+        none. Reads only: one round trip for both, and one more for events of others.
+
+        :raises ValueError: as `space`.
+        """
+        listed, dated = sorted(names), list(events)
+        undecided = self._undecided(listed)
+        pipe = client.pipeline(transaction=False)
+        if undecided:
+            pipe.hmget(KINDS, undecided)
+        for event in dated:
+            pipe.zscore(FIRST_DAYS, event)
+        replies = pipe.execute()
+        space = self._shared_space(listed, replies.pop(0) if undecided else ())
+        ordinals = dict(zip(dated, replies, strict=True))
+        days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
+        strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
+        if strangers:
+            months = self._first_months(client, strangers, clock()).values()
+            days += [month for month in months if month is not None]
+        return space, min(days, default=None)
+
+    def _undecided(self, names: list[str]) -> list[str]:
+        """`names`, unless this process knows them all to be of one kind."""
+        known = {self.known_kind(name) for name in names}
+        return names if len(known) > 1 or None in known else []
+
+    def _shared_space(self, names: list[str], held: Sequence[Any]) -> str | None:
+        """The id map of `names`, given the kinds that the server holds if they were undecided."""
+        asked = zip(names, held, strict=False)
+        kinds = {name: text(kind) for name, kind in asked if kind is not None}
+        if len(set(kinds.values())) > 1:
+            told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
+            raise ValueError(f"sets of different kinds of ids do not combine: {told}")
+        known = None if held or not names else self.known_kind(names[0])
+        return _space_or_plain(known or next(iter(kinds.values()), PLAIN))
 
     def spaces(self, client: Any, *, scanned: bool = False) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only.
 
         :param scanned: those that a SCAN finds besides are plain.
         """
-        others = dict.fromkeys(self._scan(client)) if scanned else {}
+        others = dict.fromkeys(chain(*self._scan(client))) if scanned else {}
         held = client.hgetall(KINDS).items()
         return others | {text(name): _space_or_plain(text(kind)) for name, kind in held}
 
     def names(self, client: Any) -> list[str]:
-        """Every event's name, sorted: the registered ones and those that a SCAN finds."""
+        """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
+        scanned = self._scan(client)
         registered = {text(name) for name in client.hkeys(KINDS)}
-        return sorted(registered | self._scan(client))
+        return sorted(registered.union(*scanned))
 
-    def _scan(self, client: Any) -> frozenset[str]:
-        if self._scanned is None or time.monotonic() - self._scanned[0] > _SCAN_AGE:
+    def catalogue(self, client: Any) -> Catalogue:
+        """The names of all events and of all flags: the registered ones and those a SCAN finds."""
+        scanned = self._scan(client)
+        pipe = client.pipeline(transaction=False)
+        pipe.hkeys(KINDS)
+        pipe.zrange(FIRST_DAYS, 0, -1)
+        registered, dated = ({*map(text, names)} for names in pipe.execute())
+        events = dated.union(scanned.events)
+        # A mark without a date registers its name, but no first day.
+        return Catalogue(sorted(events), sorted((registered - events).union(scanned.flags)))
+
+    def _scan(self, client: Any) -> Catalogue:
+        begun = time.monotonic()
+        if begun >= self._scan_expires:
             keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000)
-            names = (text(key)[len(KEY_PREFIX) :].rpartition("_")[0] for key in keys)
-            found = frozenset(name for name in names if name and not name.startswith("bitop_"))
-            self._scanned = (time.monotonic(), found)
-        return self._scanned[1]
+            parts = (text(key)[len(KEY_PREFIX) :].rpartition("_") for key in keys)
+            named = {(name, period == "u") for name, _, period in parts if name}
+            named = {pair for pair in named if not pair[0].startswith("bitop_")}
+            self._scanned = Catalogue(
+                sorted(name for name, is_flag in named if not is_flag),
+                sorted(name for name, is_flag in named if is_flag),
+            )
+            ended = time.monotonic()
+            self._scan_expires = ended + max(_SCAN_AGE, _SCAN_SHARE * (ended - begun))
+        return self._scanned
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
         self._kinds.clear()
         self._first_days.clear()
-        self._scanned = None
+        self._scan_expires = 0.0
 
 
 def _space_or_plain(kind: str) -> str | None:

@@ -10,16 +10,17 @@ from .adoption import Adoption, AdoptionPoint, adoption
 from .bitmaps import Bitmap
 from .churned import Churned, ChurnedPoint, churned
 from .cohort import chain_events, get_cohort, get_event_data
-from .compare import Arm, Compare, compare
-from .funnel import Funnel, Step, funnel
-from .lifecycle import Lifecycle, LifecyclePoint, lifecycle
+from .compare import Arm, Compare, compare, compare_people
+from .funnel import Funnel, Step, funnel, funnel_people
+from .lifecycle import Lifecycle, LifecyclePoint, lifecycle, lifecycle_people
 from .overlap import Overlap, overlap
 from .overview import EventActivity, FlagCount, Overview, overview
-from .people import contains, count, users
+from .people import contains, count, people, users
 from .report import Report
-from .retention import Average, Cell, Retention, Row, retention
+from .retention import Average, Cell, Retention, Row, retention, retention_people
 from .segments import Event, Expression, Flag, SegmentError, parse
-from .stickiness import Stickiness, stickiness
+from .sets import People
+from .stickiness import Stickiness, stickiness, stickiness_people
 from .timeline import Timeline, timeline
 from .trend import ActivePoint, ActiveUsers, Point, Trend, active_users, trend
 
@@ -45,6 +46,7 @@ __all__ = [
     "LifecyclePoint",
     "Overlap",
     "Overview",
+    "People",
     "Point",
     "Report",
     "Retention",
@@ -59,17 +61,23 @@ __all__ = [
     "chain_events",
     "churned",
     "compare",
+    "compare_people",
     "contains",
     "count",
     "funnel",
+    "funnel_people",
     "get_cohort",
     "get_event_data",
     "lifecycle",
+    "lifecycle_people",
     "overlap",
     "overview",
     "parse",
+    "people",
     "retention",
+    "retention_people",
     "stickiness",
+    "stickiness_people",
     "timeline",
     "trend",
     "users",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..periods import Grain
 from .bitmaps import Bitmaps, tally
-from .report import Report, Users, label, scope
+from .report import Past, Report, Users, label, scope
 from .segments import Expression, parse
 
 if TYPE_CHECKING:
@@ -72,13 +72,10 @@ def adoption(
     asked = scope(by, start, end, now, tracker)
     if not parse(feature).events():
         raise ValueError(f"a feature is used at a time: {feature} has no event, only undated flags")
-    (users, present), past = Users.each_and_past(
-        (feature, None),
-        (active, where),
-        before=asked.periods[0],
-        tracker=asked.tracker,
-        strict=strict,
+    (users, present), _, first_day = Users.recorded(
+        (feature, None), (active, where), tracker=asked.tracker, strict=strict
     )
+    past = Past(users.what, asked.periods[0], first_day)
 
     def count(bitmaps: Bitmaps) -> list[int]:
         figures = []

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from math import erfc, sqrt
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from .bitmaps import Bitmap, Bitmaps, tally, union
-from .report import Report, Users, check_list, scope
+from .bitmaps import Bitmap, Bitmaps, union
+from .report import Report, Scope, Users, check_list, scope
 from .segments import Expression
+from .sets import Page, People, Sets
 from .statistics import rate
 
 if TYPE_CHECKING:
@@ -84,17 +85,7 @@ def compare(
     reaching, *groups = Users.each(
         (goal, None), *((arm, where) for arm in listed), tracker=asked.tracker, strict=strict
     )
-
-    def over_all(users: Users, bitmaps: Bitmaps) -> Bitmap:
-        return union(users.in_period(bitmaps, period) for period in asked.periods)
-
-    def count(bitmaps: Bitmaps) -> list[int]:
-        reached = over_all(reaching, bitmaps)
-        sets = [over_all(group, bitmaps) for group in groups]
-        return [n for members in sets for n in (len(members), members.common(reached))]
-
-    keys = [key for users in (reaching, *groups) for key in users.keys(asked.periods)]
-    counted = tally(asked.tracker.redis, keys, count)
+    counted = _sets(asked, reaching, groups).counts()
     sizes, converted = counted[::2], counted[1::2]
     return Compare(
         [
@@ -108,6 +99,60 @@ def compare(
             for i, (arm, size, n) in enumerate(zip(listed, sizes, converted, strict=True))
         ]
     )
+
+
+def compare_people(
+    arm: str | Expression,
+    goal: str | Expression,
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    by: Grain = "day",
+    where: str | Expression | None = None,
+    *,
+    converted: bool | None = None,
+    first: int = 0,
+    limit: int = 50,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> People:
+    """Who is in an arm, page by page: all, those who did `goal`, or those who did not.
+
+    :param arm: a segment, such as ``Flag("button:blue")``.
+    :param converted: True: those who did `goal`; False: those who did not; None: the whole arm.
+    :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
+    :param limit: how many are listed at most, 1 to 1000.
+
+    The other arguments and errors are those of `compare`.
+    """
+    page, asked = Page(first, limit), scope(by, start, end, now, tracker)
+    (reaching, group), space = Users.mapped(
+        (goal, None), (arm, where), tracker=asked.tracker, strict=strict
+    )
+
+    def pick(sets: Iterable[Bitmap]) -> Bitmap:
+        members, reached = sets
+        if converted is None:
+            return members
+        return reached if converted else members - reached
+
+    return _sets(asked, reaching, [group]).people(pick, space, page)
+
+
+def _sets(asked: Scope, reaching: Users, groups: Iterable[Users]) -> Sets:
+    """Of each arm, all and those who reached the goal."""
+
+    def over_all(users: Users, bitmaps: Bitmaps) -> Bitmap:
+        return union(users.in_period(bitmaps, period) for period in asked.periods)
+
+    def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
+        reached = over_all(reaching, bitmaps)
+        for group in groups:
+            members = over_all(group, bitmaps)
+            yield from (members, members & reached)
+
+    keys = [key for users in (reaching, *groups) for key in users.keys(asked.periods)]
+    return Sets(asked.tracker, keys, make)
 
 
 def _difference(

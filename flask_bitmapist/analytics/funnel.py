@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import accumulate
+from itertools import accumulate, chain, islice, repeat
 from operator import and_
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from ..periods import Grain
-from .bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, tally, union
-from .report import Report, Users, check_length, check_list, scope
+from .bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, union
+from .report import Report, Scope, Users, check_choice, check_length, check_list, scope
 from .segments import Expression
+from .sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..marking import Tracker
@@ -84,45 +85,111 @@ def funnel(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    if order not in get_args(Order):
-        raise ValueError(f"order must be one of {', '.join(get_args(Order))}, not {order!r}")
-    asked = scope(by, start, end, now, tracker)
-    first, *rest = check_list("steps", steps)
-    entering, *following = Users.each(
-        (first, where), *((step, None) for step in rest), tracker=asked.tracker, strict=strict
-    )
-    beyond = 0 if within is None else check_length("within", within, least=0)
-    entries = asked.periods
-    after = [period for k in range(beyond) if (period := entries[-1].shift(k + 1)) <= asked.current]
-    periods = [*entries, *after]
-
-    def count(bitmaps: Bitmaps) -> list[int]:
-        took = [
-            [entering.in_period(bitmaps, period) for period in entries] + [EMPTY] * len(after),
-            *([users.in_period(bitmaps, period) for period in periods] for users in following),
-        ]
-        if order == "any":
-            reached = _in_any_order(took, len(entries), within)
-        elif within is None:
-            reached = _in_order(took, strict=order == "strict")
-        else:
-            reached = _in_order_within(took, within, strict=order == "strict")
-        return [len(users) for users in reached]
-
-    keys = [*entering.keys(entries), *(key for users in following for key in users.keys(periods))]
-    counted = tally(asked.tracker.redis, keys, count)
+    asked, listed = _asked(steps, by, start, end, within, order, now, tracker)
+    users = Users.each(*_each(listed, where), tracker=asked.tracker, strict=strict)
+    counted = _sets(asked, users, within, order).counts()
     previous: list[int | None] = [None, *counted]
     return Funnel(
         [
             Step(
                 str(step),
-                users,
-                users / counted[0] if counted[0] else None,
-                users / before if before else None,
+                n,
+                n / counted[0] if counted[0] else None,
+                n / before if before else None,
             )
-            for step, users, before in zip([first, *rest], counted, previous, strict=False)
+            for step, n, before in zip(listed, counted, previous, strict=False)
         ]
     )
+
+
+def funnel_people(
+    steps: Iterable[str | Expression],
+    step: int,
+    by: Grain = "day",
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    within: int | None = None,
+    order: Order = "ordered",
+    where: str | Expression | None = None,
+    *,
+    dropped: bool = False,
+    first: int = 0,
+    limit: int = 50,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> People:
+    """Who took a step of a funnel and all before it, page by page.
+
+    :param step: its index in `steps`, from 0.
+    :param dropped: rather those who took all the steps before it, and not this one.
+    :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
+    :param limit: how many are listed at most, 1 to 1000.
+
+    The other arguments and errors are those of `funnel`; nobody drops out before the first step,
+    so that `step` is then 1 at least.
+    """
+    page = Page(first, limit)
+    asked, listed = _asked(steps, by, start, end, within, order, now, tracker)
+    check_length("step", step, least=1 if dropped else 0, most=len(listed) - 1)
+    users, space = Users.mapped(*_each(listed, where), tracker=asked.tracker, strict=strict)
+    sets = _sets(asked, users, within, order)
+    return sets.people(_lost(step) if dropped else nth(step), space, page)
+
+
+def _lost(step: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
+    def pick(reached: Iterable[Bitmap]) -> Bitmap:
+        before, here = islice(reached, step - 1, step + 1)
+        return before - here
+
+    return pick
+
+
+def _asked(
+    steps: Iterable[str | Expression],
+    by: Grain,
+    start: date | datetime | None,
+    end: date | datetime | None,
+    within: int | None,
+    order: Order,
+    now: date | datetime | None,
+    tracker: Tracker | None,
+) -> tuple[Scope, list[str | Expression]]:
+    """When the first step may be taken, and the steps."""
+    check_choice("order", order, get_args(Order))
+    if within is not None:
+        check_length("within", within, least=0)
+    return scope(by, start, end, now, tracker), check_list("steps", steps)
+
+
+def _each(
+    steps: list[str | Expression], where: str | Expression | None
+) -> Iterator[tuple[str | Expression, str | Expression | None]]:
+    """Each step and the segment of those who may take it."""
+    return zip(steps, chain([where], repeat(None)), strict=False)
+
+
+def _sets(asked: Scope, users: list[Users], within: int | None, order: Order) -> Sets:
+    """Who reached each step; `users` are those who did it."""
+    entering, *following = users
+    entries = asked.periods
+    later = (entries[-1].shift(k + 1) for k in range(within or 0))
+    after = [period for period in later if period <= asked.current]
+    periods = [*entries, *after]
+
+    def make(bitmaps: Bitmaps) -> list[Bitmap]:
+        took = [
+            [entering.in_period(bitmaps, period) for period in entries] + [EMPTY] * len(after),
+            *([users.in_period(bitmaps, period) for period in periods] for users in following),
+        ]
+        if order == "any":
+            return _in_any_order(took, len(entries), within)
+        if within is None:
+            return _in_order(took, strict=order == "strict")
+        return _in_order_within(took, within, strict=order == "strict")
+
+    keys = [*entering.keys(entries), *(key for users in following for key in users.keys(periods))]
+    return Sets(asked.tracker, keys, make)
 
 
 #: For each step, for each period, who did its event.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ..periods import Grain
-from .bitmaps import Bitmaps, tally
-from .report import Report, Users, label, scope
+from .bitmaps import Bitmap, Bitmaps
+from .report import Past, Report, Scope, Users, check_choice, label, scope
 from .segments import Expression
+from .sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..marking import Tracker
+
+#: Those of a period by their past, in the order of the figures of a `LifecyclePoint`.
+Group = Literal["new", "returning", "resurrected", "dormant"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,33 +76,62 @@ def lifecycle(
     :raises redis.RedisError: if the server does not answer.
     """
     within = scope(by, start, end, now, tracker)
-    (users,), past = Users.each_and_past(
-        (event, where), before=within.periods[0], tracker=within.tracker, strict=strict
-    )
-    periods = [within.periods[0].shift(-1), *within.periods]
-
-    def count(bitmaps: Bitmaps) -> list[int]:
-        active = [users.in_period(bitmaps, period) for period in periods]
-        first = past.newcomers(bitmaps, within.periods)
-        figures = []
-        for (before, here), newcomers in zip(pairwise(active), first, strict=True):
-            # An undated flag holds before the first recorded day too: those are not new.
-            new = (here & newcomers) - before
-            figures += [len(new), here.common(before), len(here), len(before)]
-        return figures
-
-    counted = iter(tally(within.tracker.redis, [*users.keys(periods), *past.keys()], count))
+    (users,), _, first_day = Users.recorded((event, where), tracker=within.tracker, strict=strict)
+    counted = iter(_sets(within, users, first_day).counts())
     figures = zip(within.periods, counted, counted, counted, counted, strict=True)
     return Lifecycle(
         [
             LifecyclePoint(
-                label(period),
-                new,
-                returning,
-                resurrected=here - new - returning,
-                dormant=before - returning,
-                complete=within.is_complete(period),
+                label(period), new, returning, resurrected, dormant, within.is_complete(period)
             )
-            for period, new, returning, here, before in figures
+            for period, new, returning, resurrected, dormant in figures
         ]
     )
+
+
+def lifecycle_people(
+    event: str | Expression,
+    group: Group,
+    by: Grain = "day",
+    at: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    first: int = 0,
+    limit: int = 50,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> People:
+    """Who is new, returning, resurrected or dormant in one period, page by page.
+
+    :param group: ``new``, ``returning``, ``resurrected`` or ``dormant``.
+    :param at: a moment of the period; by default now.
+    :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
+    :param limit: how many are listed at most, 1 to 1000.
+
+    The other arguments and errors are those of `lifecycle`.
+    """
+    check_choice("group", group, GROUPS)
+    page, asked = Page(first, limit), scope(by, None, at, now, tracker, length=1)
+    (users,), space, first_day = Users.recorded(
+        (event, where), tracker=asked.tracker, strict=strict
+    )
+    sets = _sets(asked, users, first_day)
+    return sets.people(nth(GROUPS.index(group)), space, page)
+
+
+def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:
+    """The `GROUPS` of each period of a scope."""
+    past = Past(users.what, within.periods[0], first_day)
+    periods = [within.periods[0].shift(-1), *within.periods]
+
+    def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
+        active = [users.in_period(bitmaps, period) for period in periods]
+        first = past.newcomers(bitmaps, within.periods)
+        for (before, here), newcomers in zip(pairwise(active), first, strict=True):
+            back = here - before
+            # An undated flag holds before the first recorded day too: those are not new.
+            new = back & newcomers
+            yield from (new, here & before, back - new, before - here)
+
+    return Sets(within.tracker, [*users.keys(periods), *past.keys()], make)

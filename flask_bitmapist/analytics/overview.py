@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..marking import current_tracker
 from ..periods import Period, local, unique_key
-from .bitmaps import counts, fetch, union
+from .bitmaps import Bitmaps, counts, tally
 from .report import Report
 
 if TYPE_CHECKING:
@@ -21,19 +22,18 @@ DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class EventActivity:
-    """Unique users of one event in the current periods, and day by day up to today."""
+    """Unique users of one event in the current periods, and day by day up to today.
+
+    :ivar year: None in an overview that is not complete.
+    :ivar days: empty in an overview that is not complete.
+    """
 
     event: str
     today: int
     week: int
     month: int
-    year: int
+    year: int | None
     days: tuple[int, ...]
-
-    @property
-    def recent(self) -> bool:
-        """Whether there is any figure but 0."""
-        return any((self.week, self.year, *self.days))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,25 @@ class FlagCount:
 
 @dataclass(frozen=True, slots=True)
 class Overview(Report):
-    """Every event's activity as of a moment (naive, in BITMAPIST_TIMEZONE), and every flag.
-
-    A name with an undated bitmap is listed among the events too if it was marked recently.
-    """
+    """Every event's activity as of a moment (naive, in BITMAPIST_TIMEZONE), and every flag."""
 
     as_of: datetime
     events: tuple[EventActivity, ...]
     flags: tuple[FlagCount, ...]
 
 
-def overview(*, now: datetime | None = None, tracker: Tracker | None = None) -> Overview:
+def overview(
+    *,
+    events: Sequence[str] | None = None,
+    complete: bool = True,
+    now: datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Overview:
     """Unique users of every event in the current day, week, month and year, and on 30 days.
 
-    Takes two round trips: one for what the server can count, one for the months of the year.
-
+    :param events: the names of those to report on; None is all of them.
+    :param complete: False leaves out the year and the 30 days, so that the server counts all there
+        is to count, three bitmaps an event.
     :param now: the moment as of which to report; None is now.
     :param tracker: whose events; None is the current application's.
     :raises redis.RedisError: the server does not answer.
@@ -68,26 +72,34 @@ def overview(*, now: datetime | None = None, tracker: Tracker | None = None) -> 
     tracker = tracker or current_tracker()
     moment = tracker.now() if now is None else local(now, tracker.settings.timezone)
     today = Period.containing("day", moment)
-    days = [today.shift(back - DAYS + 1) for back in range(DAYS)]
-    week = Period.containing("week", moment)
-    month = Period.containing("month", moment)
+    days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
+    week, month = Period.containing("week", moment), Period.containing("month", moment)
     year = Period.containing("year", moment)
-    names = tracker.event_names()
-    dated = (period.key(name) for name in names for period in (*days, week, month))
-    counted = counts(tracker.redis, chain(dated, map(unique_key, names)))
-    months = fetch(tracker.redis, chain.from_iterable(year.keys(name) for name in names))
+    names, flags = tracker.catalogue()
+    if events is not None:
+        names = [*events]
+    dated = (period.key(name) for name in names for period in (today, week, month, *days))
+    counted = counts(tracker.redis, chain(dated, map(unique_key, flags)))
+    years: list[int | None] = [None] * len(names)
+    if complete:
 
-    def activity(event: str) -> EventActivity:
-        return EventActivity(
-            event,
-            today=counted[today.key(event)],
-            week=counted[week.key(event)],
-            month=counted[month.key(event)],
-            year=len(union(months[key] for key in year.keys(event))),
-            days=tuple(counted[day.key(event)] for day in days),
-        )
+        def count(bitmaps: Bitmaps) -> list[int]:
+            return [len(bitmaps.union_of(year.keys(name))) for name in names]
 
-    undated = {name: counted[unique_key(name)] for name in names}
-    events = [found for found in map(activity, names) if not undated[found.event] or found.recent]
-    flags = [FlagCount(name, users) for name, users in undated.items() if users]
-    return Overview(moment, tuple(events), tuple(flags))
+        months = chain.from_iterable(year.keys(name) for name in names)
+        years = [*tally(tracker.redis, months, count)]
+    return Overview(
+        moment,
+        tuple(
+            EventActivity(
+                name,
+                counted[today.key(name)],
+                counted[week.key(name)],
+                counted[month.key(name)],
+                in_year,
+                tuple(counted[day.key(name)] for day in days),
+            )
+            for name, in_year in zip(names, years, strict=True)
+        ),
+        tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags),
+    )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ids import normal_form
 from ..periods import Grain, Period
 from .bitmaps import around, slices, tally
-from .report import Users, check_known, scope
-from .segments import Expression, parse
+from .report import Users, check_length, scope
+from .segments import Expression
+from .sets import Page, People, ids_at, only
+from .trend import rolling_sets
 
 if TYPE_CHECKING:
     from ..marking import Tracker
@@ -47,11 +48,36 @@ def users(
             found.append(group.in_period(part, period).ids())
             found[-1] += part.first_offset
     offsets = found[0] if len(found) == 1 else np.concatenate(found)
-    if space is None:
-        return offsets
-    texts = [text for text in tracker.ids_at(offsets, space) if text is not None]
-    # Under 'always' an int and its decimal spelling are one id: it comes back as the int.
-    return [*map(normal_form, texts)] if tracker.settings.id_map == "always" else [*texts]
+    return offsets if space is None else ids_at(tracker, offsets, space)
+
+
+def people(
+    expression: str | Expression,
+    by: Grain = "day",
+    at: date | datetime | None = None,
+    *,
+    rolling: int = 1,
+    where: str | Expression | None = None,
+    first: int = 0,
+    limit: int = 50,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> People:
+    """Who is in `expression` in one period, page by page: those whom a point of `trend` counts.
+
+    :param at: a moment of the period; by default now.
+    :param rolling: who is in it in this many periods, the last of which is that of `at`.
+    :param where: only those in this segment, evaluated in each period.
+    :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
+    :param limit: how many are listed at most, 1 to 1000.
+
+    The other arguments and errors are those of `trend`.
+    """
+    page, asked = Page(first, limit), scope(by, None, at, now, tracker, length=1)
+    check_length("rolling", rolling)
+    (users,), space = Users.mapped((expression, where), tracker=asked.tracker, strict=strict)
+    return rolling_sets(asked, users, rolling).people(only, space, page)
 
 
 def count(
@@ -109,7 +135,5 @@ def _asked(
 ) -> tuple[Users, Period, Tracker, str | None]:
     """Whom is asked for, in which period, of which tracker, and the id map they share."""
     asked = scope(by, None, at, now, tracker, length=1)
-    group = Users(parse(expression))
-    if strict:
-        check_known(group.names(), asked.tracker)
-    return group, asked.periods[0], asked.tracker, asked.tracker.space(group.names())
+    (group,), space = Users.mapped((expression, None), tracker=asked.tracker, strict=strict)
+    return group, asked.periods[0], asked.tracker, space

@@ -97,6 +97,12 @@ def check_length(what: str, number: object, least: int = 1, most: int = LONGEST)
     return number
 
 
+def check_choice(what: str, choice: object, choices: tuple[str, ...]) -> None:
+    """:raises ValueError: naming `what`, if `choice` is none of `choices`."""
+    if choice not in choices:
+        raise ValueError(f"{what} must be one of {', '.join(choices)}, not {choice!r}")
+
+
 def check_list(what: str, items: Iterable[str | Expression]) -> list[str | Expression]:
     """`items` as a list, if they are 1 to 1000 events or segments.
 
@@ -148,36 +154,43 @@ class Users:
         :raises ValueError: for a text that is no segment; for events whose ids are of different
             kinds, because equal offsets mean different people; with `strict`, for unknown events.
         """
-        users, names = cls._parsed(pairs, tracker, strict)
+        users, names = cls._named(pairs, tracker, strict)
         if len(names) > 1:
             tracker.space(names)
         return users
 
     @classmethod
-    def each_and_past(
+    def mapped(
         cls,
         *pairs: tuple[str | Expression, str | Expression | None],
-        before: Period,
         tracker: Tracker,
         strict: bool = False,
-    ) -> tuple[list[Users], Past]:
-        """As `each`, and who did the first `what` before the period `before`.
-
-        One round trip for both, or one more if nobody has registered its events.
-        """
-        users, names = cls._parsed(pairs, tracker, strict)
-        what = users[0].what
-        combined = names if len(names) > 1 else ()
-        return users, Past(what, before, tracker.first_day(what.events(), combined=combined))
+    ) -> tuple[list[Users], str | None]:
+        """The same as `each`, and the id map of these users; None if their ids are plain."""
+        users, names = cls._named(pairs, tracker, strict)
+        return users, tracker.space(names)
 
     @classmethod
-    def _parsed(
+    def recorded(
+        cls,
+        *pairs: tuple[str | Expression, str | Expression | None],
+        tracker: Tracker,
+        strict: bool = False,
+    ) -> tuple[list[Users], str | None, date | None]:
+        """The same as `mapped`, and the first day of what the first of these users did.
+
+        In one round trip, whatever the process has marked; one more for events of others.
+        """
+        users, names = cls._named(pairs, tracker, strict)
+        return users, *tracker.space_and_first_day(names, users[0].what.events())
+
+    @classmethod
+    def _named(
         cls,
         pairs: Iterable[tuple[str | Expression, str | Expression | None]],
         tracker: Tracker,
         strict: bool,
     ) -> tuple[list[Users], frozenset[str]]:
-        """The users of each pair, and the names in all of them."""
         users = [cls(parse(what), None if where is None else parse(where)) for what, where in pairs]
         names = frozenset[str]().union(*(one.names() for one in users))
         if strict:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import reduce
 from itertools import accumulate, repeat
-from operator import or_
+from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
-from .bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally
-from .report import LONGEST, Past, Report, Users, check_length, label, scope
+from .bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally, union
+from .report import LONGEST, Past, Report, Scope, Users, check_choice, check_length, label, scope
 from .segments import Expression
+from .sets import Page, People, Sets, only
 from .statistics import rate
 
 if TYPE_CHECKING:
@@ -163,17 +164,10 @@ def retention(
     :raises redis.RedisError: if the server does not answer.
     """
     check_length("periods", periods, least=0, most=LONGEST - 1)
-    _check_choice("mode", mode, get_args(Mode))
-    _check_choice("members", members, get_args(Members))
+    check_choice("mode", mode, get_args(Mode))
+    check_choice("members", members, get_args(Members))
     within = scope(by, start, end, now, tracker)
-    pairs = ((cohort, where), (returned, None))
-    past: Past | None = None
-    if members == "first":
-        (users, back), past = Users.each_and_past(
-            *pairs, before=within.periods[0], tracker=within.tracker, strict=strict
-        )
-    else:
-        users, back = Users.each(*pairs, tracker=within.tracker, strict=strict)
+    cohorts, back, _ = _cohorts(within, cohort, returned, where, members, strict)
     first, last = within.periods[0], within.periods[-1]
     followed = [*within.periods, *last.shift(1).until(last.shift(periods))]
     states = [_state(period, within.current) for period in followed]
@@ -183,8 +177,8 @@ def retention(
         followed = followed[: states.index("future")]
     counted = count_returns(
         within.tracker.redis,
-        Cohorts(users, past, within.periods),
-        back.what,
+        cohorts,
+        back,
         followed,
         columns=periods + 1,
         mode=mode,
@@ -194,6 +188,72 @@ def retention(
         for i, (period, (size, *found)) in enumerate(zip(within.periods, counted, strict=True))
     ]
     return Retention(rows, _averages(counted, states.count("complete")))
+
+
+def retention_people(
+    cohort: str | Expression,
+    returned: str | Expression,
+    by: Grain = "week",
+    at: date | datetime | None = None,
+    k: int | None = None,
+    *,
+    mode: Mode = "on",
+    members: Members = "first",
+    where: str | Expression | None = None,
+    first: int = 0,
+    limit: int = 50,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> People:
+    """Who of a cohort came back k periods later, page by page.
+
+    :param at: a moment of the cohort's period; by default now.
+    :param k: 0 to 999; nobody has come back in a period of the future. None: the whole cohort.
+    :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
+    :param limit: how many are listed at most, 1 to 1000.
+
+    The other arguments and errors are those of `retention`.
+    """
+    page = Page(first, limit)
+    if k is not None:
+        check_length("k", k, least=0, most=LONGEST - 1)
+    check_choice("mode", mode, get_args(Mode))
+    check_choice("members", members, get_args(Members))
+    within = scope(by, None, at, now, tracker, length=1)
+    cohorts, back, space = _cohorts(within, cohort, returned, where, members, strict)
+    (period,) = within.periods
+    if k is None:
+        sets = Sets(within.tracker, [*cohorts.keys()], cohorts.members)
+        return sets.people(only, space, page)
+    if _state(period.shift(k), within.current) == "future":
+        return People(0, page.first, [])
+    followed = _followed(period, k, within.current, mode)
+
+    def make(bitmaps: Bitmaps) -> list[Bitmap]:
+        came_back = [back.evaluate(bitmaps, period) for period in followed]
+        return [_returned(users, came_back, mode) for users in cohorts.members(bitmaps)]
+
+    keys = [*cohorts.keys(), *(key for period in followed for key in back.keys(period))]
+    return Sets(within.tracker, keys, make).people(only, space, page)
+
+
+def _cohorts(
+    within: Scope,
+    cohort: str | Expression,
+    returned: str | Expression,
+    where: str | Expression | None,
+    members: Members,
+    strict: bool,
+) -> tuple[Cohorts, Expression, str | None]:
+    """The cohort of each period of a scope, by what they come back, and their id map."""
+    asked, tracker = ((cohort, where), (returned, None)), within.tracker
+    if members == "every":
+        (users, back), space = Users.mapped(*asked, tracker=tracker, strict=strict)
+        return Cohorts(users, None, within.periods), back.what, space
+    (users, back), space, first_day = Users.recorded(*asked, tracker=tracker, strict=strict)
+    past = Past(users.what, within.periods[0], first_day)
+    return Cohorts(users, past, within.periods), back.what, space
 
 
 def _state(period: Period, current: Period) -> State:
@@ -206,11 +266,6 @@ def _cells(size: int, found: list[int], states: list[State]) -> list[Cell]:
     begun = len(states) - states.count("future")
     users = [*found[:begun], *repeat(None, len(states) - begun)]
     return [*map(Cell, users, states, repeat(size))]
-
-
-def _check_choice(what: str, choice: object, choices: tuple[str, ...]) -> None:
-    if choice not in choices:
-        raise ValueError(f"{what} must be one of {', '.join(choices)}, not {choice!r}")
 
 
 def _averages(counted: list[list[int]], complete: int) -> list[Average]:
@@ -298,6 +353,27 @@ def _from_each_on(sets: list[Bitmap]) -> list[Bitmap]:
     for users in reversed(sets):
         unions.append(unions[-1] | users if unions else users)
     return unions[::-1]
+
+
+def _followed(period: Period, k: int, current: Period, mode: Mode) -> list[Period]:
+    """The periods that tell whether the cohort of `period` came back, in time order."""
+    target = period.shift(k)
+    if mode == "on_or_after":
+        return [*target.until(current)]
+    return [*(target if mode == "on" else period).until(target)]
+
+
+def _returned(members: Bitmap, came_back: list[Bitmap], mode: Mode) -> Bitmap:
+    """Those of one cohort whom one cell counts; `came_back` in each of its `_followed` periods.
+
+    The definition in sets, where `_count` works out a whole table word by word.
+    """
+    if mode == "streak":
+        return reduce(and_, came_back, members)
+    if mode == "first_return":
+        *before, then = came_back
+        return members & then - union(before)
+    return members & union(came_back)
 
 
 def _count(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
-from itertools import repeat
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..periods import Grain, Period
-from .bitmaps import Bitmap, Bitmaps, tally, union
-from .report import LONGEST, Report, Users, check_length, label, scope
+from .bitmaps import EMPTY, Bitmap, Bitmaps, union
+from .report import LONGEST, Report, Scope, Users, check_length, label, scope
 from .segments import Expression
+from .sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..marking import Tracker
@@ -61,19 +62,56 @@ def stickiness(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
+    window = _window(by, within, end, now, tracker)
+    users = Users.of(event, where, window.tracker, strict=strict)
+    counted = _sets(window, users).counts()
+    counts = dict(enumerate(counted, start=1))
+    first, last = window.periods[0], window.periods[-1]
+    return Stickiness(label(first), label(last), counts, sum(counted))
+
+
+def stickiness_people(
+    event: str | Expression,
+    k: int | None = None,
+    by: Grain = "day",
+    within: int | Literal["week", "month"] = 28,
+    end: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    first: int = 0,
+    limit: int = 50,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> People:
+    """Who did `event` in exactly k periods of a window, page by page.
+
+    :param k: 1 to the number of periods; None: who did it in any of them.
+    :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
+    :param limit: how many are listed at most, 1 to 1000.
+
+    The other arguments and errors are those of `stickiness`.
+    """
+    page, window = Page(first, limit), _window(by, within, end, now, tracker)
+    if k is not None:
+        check_length("k", k, most=len(window.periods))
+    (users,), space = Users.mapped((event, where), tracker=window.tracker, strict=strict)
+    return _sets(window, users).people(union if k is None else nth(k - 1), space, page)
+
+
+def _window(
+    by: Grain,
+    within: int | Literal["week", "month"],
+    end: date | datetime | None,
+    now: date | datetime | None,
+    tracker: Tracker | None,
+) -> Scope:
+    """The scope of the periods of `within`."""
     length = within if isinstance(within, int) else 1
     chosen = scope(by, None, end, now, tracker, length=check_length("within", length))
-    periods = chosen.periods
-    if not isinstance(within, int):
-        periods = _calendar(within, periods[-1])
-    users = Users.of(event, where, chosen.tracker, strict=strict)
-
-    def count(bitmaps: Bitmaps) -> list[int]:
-        return _frequencies([users.in_period(bitmaps, period) for period in periods])
-
-    counted = tally(chosen.tracker.redis, users.keys(periods), count)
-    counts = dict(enumerate(counted, start=1))
-    return Stickiness(label(periods[0]), label(periods[-1]), counts, sum(counted))
+    if isinstance(within, int):
+        return chosen
+    return replace(chosen, periods=_calendar(within, chosen.periods[-1]))
 
 
 def _calendar(window: str, period: Period) -> tuple[Period, ...]:
@@ -94,8 +132,17 @@ def _calendar(window: str, period: Period) -> tuple[Period, ...]:
     return tuple(first.until(last))
 
 
-def _frequencies(sets: list[Bitmap]) -> list[int]:
-    """How many are in exactly 1, 2, ... of `sets`.
+def _sets(window: Scope, users: Users) -> Sets:
+    """Those in exactly 1, 2, ... of the window's periods."""
+
+    def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
+        return _frequencies([users.in_period(bitmaps, period) for period in window.periods])
+
+    return Sets(window.tracker, [*users.keys(window.periods)], make)
+
+
+def _frequencies(sets: list[Bitmap]) -> Iterator[Bitmap]:
+    """Those in exactly 1, 2, ... of `sets`.
 
     The sets are added up in binary, all offsets at once: plane b holds the offsets whose number has
     bit b set. (Bit-sliced arithmetic: E. Rinfret, P. O'Neil and E. O'Neil, Bit-sliced index
@@ -109,16 +156,16 @@ def _frequencies(sets: list[Bitmap]) -> list[int]:
             planes[bit], carry = plane ^ carry, plane & carry
         if carry:
             planes.append(carry)
-    exactly = list(_exactly(union(planes), planes))[1 : len(sets) + 1]
-    return exactly + [0] * (len(sets) - len(exactly))
+    exactly = chain(_exactly(union(planes), planes), repeat(EMPTY))
+    return islice(exactly, 1, len(sets) + 1)
 
 
-def _exactly(users: Bitmap, planes: list[Bitmap]) -> Iterator[int]:
-    """For each number that `planes` can tell, in order, how many of `users` have it."""
+def _exactly(users: Bitmap, planes: list[Bitmap]) -> Iterator[Bitmap]:
+    """For each number that `planes` can tell, in order, those of `users` who have it."""
     if not users:
-        yield from repeat(0, 2 ** len(planes))
+        yield from repeat(EMPTY, 2 ** len(planes))
     elif not planes:
-        yield len(users)
+        yield users
     else:
         *lower, highest = planes
         yield from _exactly(users - highest, lower)

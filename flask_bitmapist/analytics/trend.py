@@ -7,9 +7,10 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from .bitmaps import Bitmaps, sliding_unions, tally
-from .report import Report, Users, check_length, label, scope
+from .bitmaps import Bitmap, Bitmaps, sliding_unions, tally
+from .report import Report, Scope, Users, check_length, label, scope
 from .segments import Expression
+from .sets import Sets
 
 if TYPE_CHECKING:
     from ..marking import Tracker
@@ -59,22 +60,27 @@ def trend(
     :raises redis.RedisError: if the server does not answer.
     """
     within = scope(by, start, end, now, tracker)
-    users = Users.of(event, where, within.tracker, strict=strict)
     check_length("rolling", rolling)
-    first, last = within.periods[0], within.periods[-1]
-    periods = list(first.shift(1 - rolling).until(last))
-
-    def count(bitmaps: Bitmaps) -> list[int]:
-        sets = [users.in_period(bitmaps, period) for period in periods]
-        return [*map(len, sliding_unions(sets, rolling)[: len(within.periods)])]
-
-    counted = tally(within.tracker.redis, users.keys(periods), count)
+    users = Users.of(event, where, within.tracker, strict=strict)
+    counted = rolling_sets(within, users, rolling).counts()
     return Trend(
         [
             Point(label(period), n, within.is_complete(period))
             for period, n in zip(within.periods, counted, strict=True)
         ]
     )
+
+
+def rolling_sets(within: Scope, users: Users, rolling: int) -> Sets:
+    """For each period of a scope the union of the `rolling` ones that end with it."""
+    first, last = within.periods[0], within.periods[-1]
+    periods = list(first.shift(1 - rolling).until(last))
+
+    def make(bitmaps: Bitmaps) -> list[Bitmap]:
+        sets = [users.in_period(bitmaps, period) for period in periods]
+        return sliding_unions(sets, rolling)[: len(within.periods)]
+
+    return Sets(within.tracker, [*users.keys(periods)], make)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, cast
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -29,6 +30,31 @@ def is_open() -> bool:
         return False
 
 
-def refuse_strangers() -> Response | None:
-    """Answer 403 before any view, static file or report runs, unless the dashboard is open."""
-    return None if is_open() else Response(CLOSED, status=403, mimetype="text/plain")
+def refuse_strangers() -> Any:
+    """Before any view, static file or report runs: 403, or a redirect to the app's log-in page."""
+    if is_open():
+        return None
+    if _may_log_in():
+        return current_app.login_manager.unauthorized()  # type: ignore[attr-defined]
+    closed = Response(CLOSED, status=403, mimetype="text/plain")
+    if "HX-Request" in request.headers:
+        # A session has ended while a page was open: load it as a whole, which may ask to log in.
+        closed.headers["HX-Refresh"] = "true"
+    return closed
+
+
+def _may_log_in() -> bool:
+    """Whether a page is asked for by somebody whom the app's check would know after logging in."""
+    manager = getattr(current_app, "login_manager", None)
+    if (
+        manager is None
+        or not manager.login_view
+        or current_app.extensions["bitmapist"].access_check is None
+        or request.endpoint == "bitmapist.static"
+        or request.args.get("format", "html") != "html"
+        or "HX-Request" in request.headers
+    ):
+        return False
+    from flask_login import current_user
+
+    return not cast(bool, current_user.is_authenticated)

@@ -1,22 +1,238 @@
-"""How figures are drawn and written: sparklines, heat steps, labels."""
+"""How figures are drawn and written: plots, heat steps, labels.
+
+Plots are given in per cent of their box, from its top left corner, so that a page can stretch the
+box and keep the text of its axes as it is. The points of lines are SVG's ``x,y`` pairs in a box of
+1000 by 1000.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
+from itertools import accumulate, groupby
+from math import ceil, floor, log10
+from typing import Generic, TypeVar
 
 from ..periods import Grain
 
+_Point = TypeVar("_Point")
+
 #: The stylesheet has the classes q0 .. q20.
 HEAT_STEPS = 20
+_UNITS = 1000
+#: How many labels the horizontal axis of a plot has room for on a telephone.
+_LABELS = 5
+#: The share of its slot that a bar takes.
+_BAR = 0.76
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A line across a plot, and the value that it stands for."""
+
+    y: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slot(Generic[_Point]):
+    """The part of a plot's width that belongs to one point.
+
+    :ivar left: where it begins.
+    :ivar width: how wide it is.
+    :ivar x: where the point is drawn, across.
+    :ivar y: where it is drawn, from the top.
+    :ivar labelled: whether the axis names it.
+    """
+
+    left: float
+    width: float
+    x: float
+    y: float
+    point: _Point
+    labelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinePlot(Generic[_Point]):
+    """A line with the area below it, or with the band of its interval.
+
+    :ivar closed: the line through the periods that are over.
+    :ivar running: its last piece, to a period that is not; empty if there is none.
+    :ivar area: the polygon to fill.
+    """
+
+    closed: str
+    running: str
+    area: str
+    slots: list[Slot[_Point]]
+    ticks: list[Tick]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a stacked bar.
+
+    :ivar kind: the stylesheet's class.
+    """
+
+    kind: str
+    y: float
+    height: float
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bar(Generic[_Point]):
+    """The pieces of one point, above the base line and below it."""
+
+    left: float
+    width: float
+    slot: Slot[_Point]
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class BarPlot(Generic[_Point]):
+    """Stacked bars on a base line."""
+
+    base: float
+    bars: list[Bar[_Point]]
+    ticks: list[Tick]
+
+
+def ticks(
+    top: float, bottom: float = 0.0, *, whole: bool = True
+) -> tuple[list[Tick], float, float]:
+    """Round values from at or below `bottom` to at or above `top`, and the first and last of them.
+
+    Their distance is 1, 2 or 5 times a power of ten; not below 1 if the values are `whole`.
+    """
+    extent = (top - bottom) or 1
+    rough = extent / 4
+    power = 10.0 ** floor(log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    if whole:
+        step = max(step, 1)
+    first, last = floor(bottom / step), max(ceil(top / step), 1)
+    low, high = first * step, last * step
+    values = [step * n for n in range(first, last + 1)]
+    return [Tick(100 * (high - value) / (high - low), value) for value in values], low, high
+
+
+def _slots(
+    points: Sequence[_Point], heights: Sequence[float], *, edges: bool
+) -> list[Slot[_Point]]:
+    """The slots of `points`; with `edges`, the first and the last are drawn at the box's edges."""
+    count = len(points)
+    step = max(1, ceil(count / _LABELS))
+    width = 100 / max(1, count - 1 if edges else count)
+    shift = width / 2 if edges else 0.0
+    return [
+        Slot(
+            i * width - shift,
+            width,
+            i * width - shift + width / 2,
+            height,
+            point,
+            i % step == (step - 1) // 2,
+        )
+        for i, (point, height) in enumerate(zip(points, heights, strict=True))
+    ]
+
+
+def _points(slots: Sequence[Slot[_Point]]) -> str:
+    return " ".join(f"{slot.x * 10:.1f},{slot.y * 10:.1f}" for slot in slots)
+
+
+def line_plot(
+    points: Sequence[_Point],
+    values: Sequence[float],
+    *,
+    running: bool = False,
+    band: Sequence[tuple[float, float]] | None = None,
+) -> LinePlot[_Point]:
+    """A line through `values`.
+
+    :param points: what the values belong to.
+    :param running: whether the last one's period is not over.
+    :param band: the interval of each value, to be filled instead of the area below the line; the
+        values are rates then, else counts.
+    """
+    tops = (top for _, top in band or ())
+    marks, low, high = ticks(max((*values, *tops), default=0), whole=band is None)
+
+    def height(value: float) -> float:
+        return 100 * (high - value) / (high - low)
+
+    slots = _slots(points, [*map(height, values)], edges=True)
+    closed = slots[:-1] if running else slots
+    if band is None:
+        below = [*closed[:1], *closed[-1:]]
+        area = f"{_points(closed)} " + " ".join(f"{s.x * 10:.1f},{_UNITS}" for s in reversed(below))
+    else:
+        upper = [
+            f"{s.x * 10:.1f},{height(t) * 10:.1f}" for s, (_, t) in zip(slots, band, strict=True)
+        ]
+        lower = [
+            f"{s.x * 10:.1f},{height(b) * 10:.1f}" for s, (b, _) in zip(slots, band, strict=True)
+        ]
+        area = " ".join([*upper, *reversed(lower)])
+    return LinePlot(
+        _points(closed),
+        _points(slots[-2:]) if running else "",
+        area if closed else "",
+        slots,
+        marks,
+    )
+
+
+def bar_plot(
+    points: Sequence[_Point],
+    above: Sequence[Sequence[tuple[str, int]]],
+    below: Sequence[Sequence[tuple[str, int]]] | None = None,
+) -> BarPlot[_Point]:
+    """Stacked bars.
+
+    :param points: what the bars belong to.
+    :param above: for each of them the pieces ``(kind, users)`` above the base line, upwards.
+    :param below: the pieces below it, downwards.
+    """
+    below = below or [[] for _ in points]
+    sums = [sum(users for _, users in pieces) for pieces in above]
+    depths = [sum(users for _, users in pieces) for pieces in below]
+    marks, low, high = ticks(max(sums, default=0), -max(depths, default=0))
+    scale = 100 / (high - low)
+    base = high * scale
+
+    def pieces(up: Sequence[tuple[str, int]], down: Sequence[tuple[str, int]]) -> list[Piece]:
+        tops = accumulate(users for _, users in up)
+        bottoms = accumulate((users for _, users in down), initial=0)
+        return [
+            *(
+                Piece(kind, base - top * scale, users * scale, users)
+                for (kind, users), top in zip(up, tops, strict=True)
+            ),
+            *(
+                Piece(kind, base + bottom * scale, users * scale, users)
+                for (kind, users), bottom in zip(down, bottoms, strict=False)
+            ),
+        ]
+
+    slots = _slots(points, [base - total * scale for total in sums], edges=False)
+    bars = [
+        Bar(slot.left + slot.width * (1 - _BAR) / 2, slot.width * _BAR, slot, pieces(up, down))
+        for slot, up, down in zip(slots, above, below, strict=True)
+    ]
+    return BarPlot(base, bars, marks)
 
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
     """A line of daily counts; its last piece, to today, is drawn apart as today is not over.
 
-    The points are SVG's: ``x,y`` pairs in a box of `width` by `height`.
+    The points are in a box of `width` by `height`.
     """
 
     closed: str
@@ -32,11 +248,11 @@ def sparkline(days: Sequence[int], width: int = 120, height: int = 28) -> Sparkl
 
     Today, not over yet, would press the others flat: below their smallest it is drawn at the floor.
     """
-    floor, top, margin = min(days[:-1]), max(days), 4
-    scale = (height - 2 * margin) / (top - floor) if top > floor else 0.0
+    lowest, top, margin = min(days[:-1]), max(days), 4
+    scale = (height - 2 * margin) / (top - lowest) if top > lowest else 0.0
     step = (width - 2 * margin) / (len(days) - 1)
     points = [
-        (margin + i * step, height - margin - max(0, count - floor) * scale)
+        (margin + i * step, height - margin - max(0, count - lowest) * scale)
         for i, count in enumerate(days)
     ]
     drawn = [f"{x:.1f},{y:.1f}" for x, y in points]
@@ -45,19 +261,106 @@ def sparkline(days: Sequence[int], width: int = 120, height: int = 28) -> Sparkl
     return Sparkline(line, running, round(x, 1), round(y, 1), width, height)
 
 
+@dataclass(frozen=True, slots=True)
+class CalendarDay:
+    """A day's square: its column is the week, its row the weekday from Monday."""
+
+    column: int
+    row: int
+    day: date
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The days of a person, a column a week; `months` names the columns in which they begin."""
+
+    days: list[CalendarDay]
+    months: list[tuple[int, date]]
+    weeks: int
+    most: int
+
+
+def calendar(done: dict[str, list[date]], first: date, last: date) -> Calendar:
+    """How many events somebody did on each day from `first` to `last`."""
+    counts: dict[date, int] = {}
+    for day in (day for days in done.values() for day in days):
+        counts[day] = counts.get(day, 0) + 1
+    monday = first - timedelta(days=first.weekday())
+    span = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    days = [
+        CalendarDay((day - monday).days // 7, day.weekday(), day, counts.get(day, 0))
+        for day in span
+    ]
+    months = [
+        (next(group).column, date(*month, 1))
+        for month, group in groupby(
+            (day for day in days if day.row == 0),
+            key=lambda square: (square.day.year, square.day.month),
+        )
+    ]
+    # A month of which only a week is shown has no room for its name.
+    months = [
+        month
+        for month, after in zip(months, [*months[1:], (days[-1].column + 1, last)], strict=True)
+        if after[0] - month[0] > 1
+    ]
+    return Calendar(days, months, days[-1].column + 1, max(counts.values(), default=0))
+
+
 def heat(rate: float, largest: float) -> str:
     """The class of a cell, from q0 for nothing to q20 for the largest rate of the table."""
     return f"q{round(HEAT_STEPS * min(1.0, rate / largest)) if largest else 0}"
 
 
 def label(start: date, by: Grain) -> str:
-    """The name of a period, without its year except for months."""
-    return f"{start:%b %Y}" if by == "month" else f"{start.day} {start:%b}"
+    """The short name of a period, without its year if that is not what it is called by."""
+    match by:
+        case "hour":
+            return f"{start:%H:%M}"
+        case "month":
+            return f"{start:%b %Y}"
+        case "year":
+            return f"{start:%Y}"
+        case _:
+            return f"{start.day} {start:%b}"
+
+
+def full_label(start: date, by: Grain) -> str:
+    """The name of a period in a sentence: 2 Nov 2026, week of 2 Nov 2026, November 2026."""
+    match by:
+        case "month":
+            return f"{start:%B %Y}"
+        case "year":
+            return f"{start:%Y}"
+    day = f"{start.day} {start:%b %Y}"
+    if by == "week":
+        return f"week of {day}"
+    return f"{day}, {start:%H:%M}" if isinstance(start, datetime) and by == "hour" else day
+
+
+def when(start: date, by: Grain) -> str:
+    """The period as an adverb: on 2 Nov 2026, in the week of 2 Nov 2026, in November 2026."""
+    match by:
+        case "day":
+            return f"on {full_label(start, by)}"
+        case "week":
+            return f"in the {full_label(start, by)}"
+        case _:
+            return f"in {full_label(start, by)}"
 
 
 def thousands(number: int) -> str:
     """A count with separators: 12,480."""
     return f"{number:,}"
+
+
+def short(number: float) -> str:
+    """The value of a tick: 600, 12k, 1.5M."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if abs(number) >= 10 * unit or (abs(number) >= unit and name == "M"):
+            return f"{abs(number) / unit:g}{name}"
+    return f"{abs(number):,.0f}"
 
 
 def percent(rate: float) -> str:

@@ -287,22 +287,28 @@ def retention(
     """Row i, cell k: who of C[i] came back k periods later; `columns` is the largest k."""
     rows = []
     for i in periods:
-        c = world.first(cohort, grain, i) if members == "first" else world.did(cohort, grain, i)
-        if where is not None:
-            c &= world.did(where, grain, i)
+        c = members_of(world, cohort, grain, i, members, where)
         cells: list[tuple[int | None, str]] = []
         for k in range(columns + 1):
             asked = world.shift(grain, i, k)
             if asked > now:
                 cells.append((None, "future"))
                 continue
-            back = _came_back(world, c, returned, grain, i, asked, now, mode)
+            back = came_back(world, c, returned, grain, i, asked, now, mode)
             cells.append((len(back), "open" if asked == now else "complete"))
         rows.append(Row(i, len(c), cells))
     return rows
 
 
-def _came_back(
+def members_of(
+    world: World, cohort: Expr, grain: str, i: datetime, members: str, where: Expr | None
+) -> Users:
+    """C[i]."""
+    c = world.first(cohort, grain, i) if members == "first" else world.did(cohort, grain, i)
+    return c if where is None else c & world.did(where, grain, i)
+
+
+def came_back(
     world: World,
     c: Users,
     returned: Expr,
@@ -312,6 +318,8 @@ def _came_back(
     now: datetime,
     mode: str,
 ) -> Users:
+    """Who of `c`, the cohort of i, a cell counts whose period is `asked`."""
+
     def on(j: datetime) -> Users:
         return world.did(returned, grain, j)
 
@@ -353,16 +361,25 @@ def lifecycle(
     """(period, new, returning, resurrected, dormant, complete)."""
     points = []
     for p in periods:
-        a = world.among(expr, where, grain, p)
-        previous = world.among(expr, where, grain, world.shift(grain, p, -1))
-        new = a & world.first(expr, grain, p)
-        returning = a & previous
-        resurrected = a - previous - new
-        dormant = previous - a
-        points.append(
-            (p, len(new), len(returning), len(resurrected), len(dormant), p < now),
-        )
+        groups = lifecycle_groups(world, expr, grain, p, where)
+        new, returning, resurrected, dormant = map(len, groups.values())
+        points.append((p, new, returning, resurrected, dormant, p < now))
     return points
+
+
+def lifecycle_groups(
+    world: World, expr: Expr, grain: str, p: datetime, where: Expr | None
+) -> dict[str, Users]:
+    """The users of each group in one period."""
+    a = world.among(expr, where, grain, p)
+    previous = world.among(expr, where, grain, world.shift(grain, p, -1))
+    new = a & world.first(expr, grain, p)
+    return {
+        "new": new,
+        "returning": a & previous,
+        "resurrected": a - previous - new,
+        "dormant": previous - a,
+    }
 
 
 def window_of(world: World, grain: str, within: int | str, end: datetime | date) -> list[datetime]:
@@ -386,9 +403,16 @@ def stickiness(
 ) -> tuple[list[datetime], dict[int, int], int]:
     """(window, {k: users active in exactly k of its periods}, users active in any)."""
     window = window_of(world, grain, within, end)
-    days = Counter(user for p in window for user in world.among(expr, where, grain, p))
+    days = activity(world, expr, grain, window, where)
     exactly = Counter(days.values())
     return window, {k: exactly[k] for k in range(1, len(window) + 1)}, len(days)
+
+
+def activity(
+    world: World, expr: Expr, grain: str, window: Sequence[datetime], where: Expr | None
+) -> Counter[User]:
+    """In how many periods of the window each user was active."""
+    return Counter(user for p in window for user in world.among(expr, where, grain, p))
 
 
 def funnel(
@@ -401,7 +425,21 @@ def funnel(
     order: str = "ordered",
     where: Expr | None = None,
 ) -> list[int]:
-    """Users at each step; `where` holds in the period of entry.
+    """Users at each step."""
+    return [*map(len, funnel_users(world, steps, grain, periods, now, within, order, where))]
+
+
+def funnel_users(
+    world: World,
+    steps: Sequence[Expr],
+    grain: str,
+    periods: Sequence[datetime],
+    now: datetime,
+    within: int | None = None,
+    order: str = "ordered",
+    where: Expr | None = None,
+) -> list[Users]:
+    """Who reached each step; `where` holds in the period of entry.
 
     Entries lie in `periods`; their windows may end after these, but not after now.
     """
@@ -417,7 +455,7 @@ def funnel(
             entries = [j for j in window if j in periods] if order == "any" else [i]
             run = _funnel_run(world, steps, grain, window, entries, order, where)
             reached = [old | new for old, new in zip(reached, run, strict=True)]
-    return [len(users) for users in reached]
+    return reached
 
 
 def _funnel_run(

@@ -4,9 +4,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 import pytest
-from flask import Flask
 
-from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.analytics import bitmaps
 from flask_bitmapist.analytics.adoption import adoption
 from flask_bitmapist.analytics.bitmaps import Bitmap, around, sliding_unions, tally, union
@@ -24,7 +22,6 @@ from flask_bitmapist.analytics.trend import active_users, trend
 from flask_bitmapist.marking import Mark
 
 NOW = datetime(2026, 11, 23, 14, 32)
-SETTINGS = {"BITMAPIST_TIMEOUT": 10, "DISABLE_BLUEPRINT": True}
 READING = {
     *("get", "getbit", "getrange", "mget", "strlen", "exists"),
     *("hmget", "hgetall", "bitpos", "hget", "lrange", "scan", "zscore"),
@@ -49,16 +46,6 @@ REPORTS = {
     "timeline": lambda user, **at: timeline(user, **at),
     "users": lambda user, **at: users("a & b", "month", **at),
 }
-
-
-@pytest.fixture
-def stranger(redis_url, tmp_path):
-    """A tracker of a process that has marked nothing yet."""
-    app = Flask("stranger", instance_path=str(tmp_path / "stranger"))
-    app.config.update(BITMAPIST_REDIS_URL=redis_url, **SETTINGS)
-    tracker = FlaskBitmapist(app).tracker_of(app)
-    yield tracker
-    tracker.redis.close()
 
 
 @pytest.mark.parametrize("ids", [[1, 70, 900], [UUID(int=n << 64) for n in range(3)]], ids=type)

@@ -119,6 +119,24 @@ def test_what_was_unmarked_is_gone(mark, tracker):
     assert timeline(1).days == {"web": [NEW_YEARS_EVE]}
 
 
+def test_what_is_left_of_a_month_in_which_a_day_was_unmarked_is_found(mark, redis):
+    """Unmarking clears the bit of the month, by which the other days are no longer told."""
+    mark("web", 1, TODAY, date(2026, 1, 1))
+    bitmapist.unmark_event("web", 1, system=redis, now=NOW)
+    assert not redis.getbit("trackist_web_2026-1", 1)
+    assert timeline(1).days == {"web": [date(2026, 1, 1)]}
+
+
+def test_days_whose_month_has_expired_are_found(redis_url, redis, tmp_path):
+    app = Flask("expiring", instance_path=str(tmp_path / "expiring"))
+    app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_TTL={"month": timedelta(days=1)})
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    tracker.record([Mark("web", 1, when=date(2025, 11, 5))])
+    assert not redis.exists("trackist_web_2025-11")
+    assert timeline(1, tracker=tracker, now=NOW).days == {"web": [date(2025, 11, 5)]}
+    tracker.redis.close()
+
+
 def test_a_timeline_tells_itself_as_dict_and_csv(mark):
     mark("=web", 1, NEW_YEARS_EVE, TODAY)
     assert timeline(1).to_dict() == {

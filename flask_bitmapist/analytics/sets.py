@@ -1,0 +1,115 @@
+"""The sets of users that a report counts, and the people in one of them, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from ..ids import normal_form
+from .bitmaps import Bitmap, Bitmaps, slices, tally
+from .report import Report, check_length
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..marking import Tracker
+
+#: The most people of a page.
+LONGEST_PAGE = 1_000
+# The bits of the longest string that Redis allows.
+_MOST_USERS = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class People(Report):
+    """The users behind a figure, one page of them.
+
+    :ivar users: the figure: how many there are in all.
+    :ivar first: the index, from 0, of the first of `ids` among them.
+    :ivar ids: in the order of their offsets, as the application knows them: plain ids are ints in
+        ascending order, mapped ones the texts that they were marked with, with
+        ``BITMAPIST_ID_MAP="always"`` the ints among them as ints.
+    """
+
+    users: int
+    first: int
+    ids: list[int | str]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row a user; there may be none."""
+        return ["id"], [[id_] for id_ in self.ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which of the users behind a figure are asked for.
+
+    :raises ValueError: naming the argument that is wrong, and what is allowed.
+    """
+
+    first: int
+    limit: int
+
+    def __post_init__(self) -> None:
+        check_length("first", self.first, least=0, most=_MOST_USERS)
+        check_length("limit", self.limit, most=LONGEST_PAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The sets behind the figures of a report: it counts them, and tells who is in them.
+
+    :ivar tracker: whose users.
+    :ivar keys: the keys of the bitmaps that they are made of.
+    :ivar make: makes them of one part of the bitmaps; always as many, in the same order.
+    """
+
+    tracker: Tracker
+    keys: Sequence[str]
+    make: Callable[[Bitmaps], Iterable[Bitmap]]
+
+    def counts(self) -> list[int]:
+        """How many users each has."""
+        return tally(self.tracker.redis, self.keys, lambda part: [*map(len, self.make(part))])
+
+    def people(
+        self, pick: Callable[[Iterable[Bitmap]], Bitmap], space: str | None, page: Page
+    ) -> People:
+        """The users of the set that `pick` takes, or makes, of these.
+
+        Every part is counted, but only those that the page overlaps are spelt out, so that neither
+        the memory nor the ids looked up depend on how many users there are.
+
+        :param space: the id map of the users; None if their ids are plain.
+        """
+        users, offsets = 0, list[int]()
+        read = slices(self.tracker.redis, self.keys)
+        for part in chain.from_iterable(bitmaps.parts() for bitmaps in read):
+            here = pick(self.make(part))
+            begin, end = page.first - users, page.first + page.limit - users
+            found = len(here)
+            users += found
+            if begin < found and end > 0:
+                offsets += (here.ids()[max(begin, 0) : end] + part.first_offset).tolist()
+        ids: list[int | str] = [*offsets] if space is None else ids_at(self.tracker, offsets, space)
+        return People(users, page.first, ids)
+
+
+def nth(index: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
+    """What takes the set at `index`; those behind it are not made if they are made one by one."""
+    return lambda sets: next(islice(sets, index, None))
+
+
+#: Takes the set of a report that has one.
+only = nth(0)
+
+
+def ids_at(tracker: Tracker, offsets: NDArray[np.intp] | list[int], space: str) -> list[int | str]:
+    """The ids behind `offsets` in the id map `space`, as the application knows them."""
+    texts = [text for text in tracker.ids_at(offsets, space) if text is not None]
+    # Under 'always' an int and its decimal spelling are one id: it comes back as the int.
+    return [*map(normal_form, texts)] if tracker.settings.id_map == "always" else [*texts]

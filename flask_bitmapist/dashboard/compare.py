@@ -1,0 +1,90 @@
+"""Which arm of an experiment does better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import ClassVar, Self
+
+from werkzeug.exceptions import BadRequest
+
+from ..analytics.compare import Compare, compare, compare_people
+from ..analytics.segments import Event, Flag
+from ..periods import Grain
+from ..registry import Catalogue
+from .page import Behind, Question, last_period
+from .query import Query, Segment
+
+_ACTIVE = "user:logged_in"
+
+
+@dataclass(frozen=True, slots=True)
+class CompareQuestion(Question):
+    """How many of each of `arm` did `goal`, against the first of them."""
+
+    template: ClassVar[str] = "compare"
+    endpoint: ClassVar[str] = "compare"
+    LONGEST: ClassVar[int] = 366
+    MOST_ARMS: ClassVar[int] = 6
+
+    arm: list[Segment]
+    goal: str
+    by: Grain
+    rows: int
+    end: date | None
+    where: Segment
+
+    @classmethod
+    def read(cls, query: Query) -> Self:
+        arms = query.segments("arm") or [*map(Segment.read, _usual_arms(query.catalogue))]
+        if len(arms) > cls.MOST_ARMS:
+            raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")
+        return cls(
+            arm=arms,
+            goal=query.event("goal", *(e for e in query.catalogue.events if e != _ACTIVE)),
+            by=query.by("day"),
+            rows=query.number("rows", 30, 1, cls.LONGEST),
+            end=query.day("end"),
+            where=query.segment(),
+        )
+
+    def report(self) -> Compare:
+        return compare(
+            [arm.expression or arm.text for arm in self.arm],
+            Event(self.goal),
+            start=last_period(self.by, self.end).shift(1 - self.rows).start,
+            end=self.end,
+            by=self.by,
+            where=self.where.expression,
+        )
+
+    def behind(self, query: Query) -> Behind:
+        number = query.number("number", 1, 1, len(self.arm))
+        converted = query.choice("converted", ("", "yes", "no"), "")
+        arm = self.arm[number - 1]
+        people = partial(
+            compare_people,
+            arm.expression or arm.text,
+            Event(self.goal),
+            last_period(self.by, self.end).shift(1 - self.rows).start,
+            self.end,
+            self.by,
+            self.where.expression,
+            converted={"": None, "yes": True, "no": False}[converted],
+        )
+        what = {"": "", "yes": f" and did {self.goal}", "no": f" and did not do {self.goal}"}
+        return Behind(f"are in {arm.text}{what[converted]}", people)
+
+    def top(self, report: Compare) -> float:
+        """The rate at which the drawn scale ends."""
+        return max((arm.high or 0.0 for arm in report.arms), default=0.0) or 1.0
+
+
+def _usual_arms(catalogue: Catalogue) -> list[str]:
+    """Two flags; or of the active users those without the one flag and those with it; or events."""
+    events, flags = catalogue
+    if len(flags) == 1 and events:
+        active, flag = Event(_ACTIVE if _ACTIVE in events else events[0]), Flag(flags[0])
+        return [str(active - flag), str(active & flag)]
+    return [*(str(Flag(flag)) for flag in flags), *(str(Event(event)) for event in events)][:2]

@@ -1,0 +1,84 @@
+"""How far users go: the steps of a path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import ClassVar, Self, get_args
+
+from werkzeug.exceptions import BadRequest
+
+from ..analytics.funnel import Funnel, Order, funnel, funnel_people
+from ..analytics.segments import Event
+from ..periods import Grain
+from .page import Behind, Question, last_period
+from .query import Query, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelQuestion(Question):
+    """How many took the first of `step`, and went on to the second, the third..."""
+
+    template: ClassVar[str] = "funnel"
+    endpoint: ClassVar[str] = "funnel"
+    LONGEST: ClassVar[int] = 366
+    MOST_STEPS: ClassVar[int] = 8
+    ORDERS: ClassVar[dict[Order, str]] = {
+        "ordered": "in this order",
+        "strict": "in this order, one a period",
+        "any": "in any order",
+    }
+
+    step: list[str]
+    by: Grain
+    rows: int
+    end: date | None
+    within: int | None
+    order: Order
+    where: Segment
+
+    @classmethod
+    def read(cls, query: Query) -> Self:
+        steps = query.events("step", "user:created", "user:logged_in") or query.catalogue.events[:1]
+        if len(steps) > cls.MOST_STEPS:
+            raise BadRequest(f"A funnel has at most {cls.MOST_STEPS} steps.")
+        return cls(
+            step=steps,
+            by=query.by("day"),
+            rows=query.number("rows", 30, 1, cls.LONGEST),
+            end=query.day("end"),
+            within=query.number("within", 0, 0, 365) if query.text("within") else None,
+            order=query.choice("order", get_args(Order), "ordered"),
+            where=query.segment(),
+        )
+
+    def report(self) -> Funnel:
+        return funnel(
+            [Event(step) for step in self.step],
+            self.by,
+            start=last_period(self.by, self.end).shift(1 - self.rows).start,
+            end=self.end,
+            within=self.within,
+            order=self.order,
+            where=self.where.expression,
+        )
+
+    def behind(self, query: Query) -> Behind:
+        number = query.number("number", 1, 1, len(self.step))
+        dropped = bool(query.choice("dropped", ("", "1"), ""))
+        path = " → ".join(self.step[: number - dropped])
+        people = partial(
+            funnel_people,
+            [Event(step) for step in self.step],
+            number - 1,
+            self.by,
+            last_period(self.by, self.end).shift(1 - self.rows).start,
+            self.end,
+            self.within,
+            self.order,
+            self.where.expression,
+            dropped=dropped,
+        )
+        stop = f", but not {self.step[number - 1]}" if dropped else ""
+        return Behind(f"took {path}{stop}", people)

@@ -1,0 +1,236 @@
+"""Pages: a question, its report, and the template, JSON or CSV in which it is answered.
+
+Templates are rendered apart from the application's Jinja environment. There autoescaping may be off
+and delimiters changed, its template names may be ours, and its context processors may fail or query
+a database.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+
+from flask import Response, request, url_for
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from redis.exceptions import RedisError
+from werkzeug.exceptions import BadRequest
+
+from ..marking import current_tracker
+from ..periods import Grain, Period, local
+from . import drawing
+from .query import BY, JOINTS, Query, Segment
+
+if TYPE_CHECKING:
+    from ..analytics.report import Report
+    from ..analytics.sets import People
+
+_Report = TypeVar("_Report", bound="Report")
+
+logger = logging.getLogger("flask_bitmapist")
+
+#: The pages in the order of the navigation: endpoint, name.
+NAVIGATION = (
+    ("index", "Overview"),
+    ("cohort", "Retention"),
+    ("funnel", "Funnel"),
+    ("lifecycle", "Lifecycle"),
+    ("stickiness", "Stickiness"),
+    ("compare", "Compare"),
+    ("people", "People"),
+)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("flask_bitmapist.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        url_for=url_for,
+        navigation=NAVIGATION,
+        grains=BY,
+        joints=[*JOINTS],
+        vendored=json.loads(
+            (files(__package__) / "static/vendor/vendored.json").read_text("utf-8")
+        ),
+        bar_plot=drawing.bar_plot,
+        calendar=drawing.calendar,
+        when=drawing.when,
+        full_label=drawing.full_label,
+        heat=drawing.heat,
+        label=drawing.label,
+        line_plot=drawing.line_plot,
+        sparkline=drawing.sparkline,
+    )
+    environment.filters.update(
+        thousands=drawing.thousands,
+        percent=drawing.percent,
+        short=drawing.short,
+        pairs=lambda values: [(value, value) for value in values],
+    )
+    return environment
+
+
+def render(name: str, **values: Any) -> str:
+    """The page from ``templates/bitmapist/<name>.html``."""
+    template = _environment().get_template(f"bitmapist/{name}.html")
+    tracker = current_tracker()
+    return template.render(timezone=tracker.settings.timezone, as_of=tracker.now(), **values)
+
+
+class Question(ABC):
+    """What a page asks: a frozen dataclass whose fields are the page's query string."""
+
+    #: The page's template.
+    template: ClassVar[str]
+    #: The page's endpoint.
+    endpoint: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def read(cls, query: Query) -> Self:
+        """The question of `query`.
+
+        :raises BadRequest: with a sentence on the first parameter that cannot be used.
+        """
+
+    @abstractmethod
+    def report(self) -> Report:
+        """The answer.
+
+        :raises ValueError: for a question that makes no sense, with a sentence.
+        """
+
+    @abstractmethod
+    def behind(self, query: Query) -> Behind:
+        """The users behind one of the report's figures, which `query` names.
+
+        :raises BadRequest: as `read`.
+        """
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The query string that asks this question."""
+        told = {name: _told(value) for name, value in self._fields().items()}
+        return {name: text for name, text in told.items() if text not in (None, "", [])}
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether every segment in it is one."""
+        values = self._fields().values()
+        listed = (value if isinstance(value, list) else [value] for value in values)
+        return not any(isinstance(v, Segment) and v.error for values in listed for v in values)
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def _told(value: Any) -> Any:
+    """A field's value as it stands in a query string."""
+    match value:
+        case Segment(text=text):
+            return text
+        case date():
+            return value.isoformat()
+        case list():
+            return [_told(one) for one in value]
+    return value
+
+
+class Behind(NamedTuple):
+    """The users behind a figure."""
+
+    #: Who they are, as a sentence without its full stop.
+    title: str
+    #: Gives a page of them: ``people(first=, limit=)``.
+    people: Callable[..., People]
+
+
+def view(question: type[Question]) -> Response:
+    """Answer the request as a page, as JSON or as CSV.
+
+    A segment that is none, and a question that makes no sense, are shown on the page itself, where
+    they can be mended.
+    """
+    query = open_query()
+    if query is None:
+        return empty()
+    asked = question.read(query)
+    query.close()
+    report, problem = attempt(asked, asked.report)
+    if query.form != "html":
+        return download(report, problem, query.form)
+    page = render(question.template, question=asked, query=query, report=report, problem=problem)
+    return Response(page, 400 if problem else 200, mimetype="text/html")
+
+
+def open_query() -> Query | None:
+    """The request's query; None if it asks nothing in particular, and there is nothing to show."""
+    query = Query(request.args, current_tracker().catalogue())
+    return query if request.args or any(query.catalogue) else None
+
+
+def attempt(question: Question, ask: Callable[[], _Report]) -> tuple[_Report | None, str]:
+    """What `ask` reports, or None and why the question makes no sense."""
+    if not question.is_readable:
+        return None, "The segment cannot be read: see where it is marked."
+    try:
+        return ask(), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def empty() -> Response:
+    """Nothing has been recorded: what to paste where."""
+    return Response(render("empty"), mimetype="text/html")
+
+
+def last_period(by: Grain, end: date | None) -> Period:
+    """The last period of a page's range: that of `end`, or of now."""
+    tracker = current_tracker()
+    zone = tracker.settings.timezone
+    return Period.containing(by, tracker.now() if end is None else local(end, zone), zone)
+
+
+def download(report: Report | None, problem: str, form: str) -> Response:
+    """`report` as ``json`` or ``csv``.
+
+    :raises BadRequest: with the `problem`, if there is no report.
+    """
+    if report is None:
+        raise BadRequest(problem)
+    if form == "json":
+        return Response(json.dumps(report.to_dict()), mimetype="application/json")
+    return Response(report.to_csv(), mimetype="text/csv")
+
+
+def bad_request(error: BadRequest) -> Response:
+    """A query that cannot be answered, with the sentence that says why."""
+    return _message("That cannot be shown", str(error.description), 400)
+
+
+def no_answer(error: RedisError) -> Response:
+    """Redis did not answer: the reason goes to the log, not to the page."""
+    logger.error("the dashboard cannot read from Redis: %s", error)
+    sentence = "Redis did not answer, so there are no figures now. The application's log says why."
+    return _message("No figures at the moment", sentence, 503)
+
+
+def _message(title: str, sentence: str, status: int) -> Response:
+    """A sentence, in the form that was asked for; as text for what is no page."""
+    if request.args.get("format") == "json":
+        return Response(json.dumps({"error": sentence}), status, mimetype="application/json")
+    if request.args.get("format") == "csv":
+        return Response(sentence, status, mimetype="text/plain")
+    return Response(render("message", title=title, text=sentence), status, mimetype="text/html")

@@ -1,0 +1,139 @@
+"""Who they are: the users behind any figure of any page, and in any segment."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import ClassVar, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from flask import Response, current_app, request
+
+from ..analytics.people import people
+from ..analytics.segments import Event
+from ..analytics.sets import People
+from ..periods import Grain
+from .compare import CompareQuestion
+from .drawing import when
+from .funnel import FunnelQuestion
+from .lifecycle import LifecycleQuestion
+from .page import Behind, Question, attempt, download, empty, last_period, open_query, render
+from .query import Query, Segment
+from .retention import RetentionQuestion
+from .stickiness import StickinessQuestion
+
+logger = logging.getLogger("flask_bitmapist")
+
+_PAGE, _DOWNLOAD = 50, 1_000
+_MOST_PAGES = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleQuestion(Question):
+    """Who is in a segment, in a period or in several that end with it."""
+
+    template: ClassVar[str] = "people"
+    endpoint: ClassVar[str] = "people"
+    LONGEST: ClassVar[int] = 366
+
+    where: Segment
+    by: Grain
+    rows: int
+    end: date | None
+
+    @classmethod
+    def read(cls, query: Query) -> Self:
+        events = query.catalogue.events
+        usual = next((name for name in ("user:logged_in", *events) if name in events), None)
+        return cls(
+            where=query.segment(usual=str(Event(usual)) if usual else ""),
+            by=query.by("day"),
+            rows=query.number("rows", 1, 1, cls.LONGEST),
+            end=query.day("end"),
+        )
+
+    def report(self) -> People:
+        return people(self.where.text, self.by, self.end, rolling=self.rows)
+
+    def behind(self, query: Query) -> Behind:
+        last = last_period(self.by, self.end)
+        span = when(last.start, self.by)
+        if self.rows > 1:
+            span = f"in the {self.rows} {self.by}s up to {span.partition(' ')[2]}"
+        found = partial(people, self.where.text, self.by, self.end, rolling=self.rows)
+        return Behind(f"are in {self.where.text} {span}", found)
+
+
+#: Whose figure is asked for.
+QUESTIONS: dict[str, type[Question]] = {
+    question.endpoint: question
+    for question in (
+        PeopleQuestion,
+        RetentionQuestion,
+        FunnelQuestion,
+        LifecycleQuestion,
+        StickinessQuestion,
+        CompareQuestion,
+    )
+}
+
+
+class Person(NamedTuple):
+    """Someone, as the application calls them."""
+
+    id: int | str
+    label: str
+    #: Their page in the application; empty if there is none.
+    url: str
+
+
+def view() -> Response:
+    """A page of the users behind a figure."""
+    query = open_query()
+    if query is None:
+        return empty()
+    of = query.choice("of", [*QUESTIONS], "people")
+    page = query.number("page", 1, 1, _MOST_PAGES)
+    question = QUESTIONS[of].read(query)
+    behind = question.behind(query)
+    query.close()
+    limit = _PAGE if query.form == "html" else _DOWNLOAD
+    people_of = partial(behind.people, first=limit * (page - 1), limit=limit)
+    report, problem = attempt(question, people_of)
+    if query.form != "html":
+        return download(report, problem, query.form)
+    text = render(
+        "people",
+        question=question,
+        query=query,
+        report=report,
+        problem=problem,
+        title=behind.title,
+        people=[person(id_) for id_ in report.ids] if report is not None else [],
+        first=limit * (page - 1),
+        page=page,
+        pages=-(-report.users // limit) if report is not None else 0,
+        # Without the page: those of the formats are longer.
+        arguments={name: told for name, told in request.args.lists() if name != "page"},
+    )
+    return Response(text, 400 if problem else 200, mimetype="text/html")
+
+
+def person(id_: int | str) -> Person:
+    """How the application's `user_link` calls the user `id_`; by the id if it does not say."""
+    link = current_app.extensions["bitmapist"].user_link_of
+    if link is not None:
+        try:
+            told = current_app.ensure_sync(link)(id_)
+            label, url = told if isinstance(told, tuple) else (told, None)
+            return Person(id_, str(label or id_), _safe(str(url or "")))
+        except Exception:
+            logger.exception("user_link failed for the user %r", id_)
+    return Person(id_, str(id_), "")
+
+
+def _safe(url: str) -> str:
+    """`url`, unless following it could run a script."""
+    return url if urlsplit(url).scheme in ("", "http", "https", "mailto") else ""

@@ -1,0 +1,219 @@
+"""Query strings: each parameter is checked, with a sentence on what is allowed, before any report.
+
+A page's question is a dataclass that reads its fields from a `Query`. Nothing else reaches a
+report, so that what a request may cost is bounded here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, TypeVar
+
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import BadRequest
+
+from ..analytics.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
+from ..registry import Catalogue
+
+if TYPE_CHECKING:
+    from ..periods import Grain
+
+_Choice = TypeVar("_Choice", bound=str)
+
+#: The periods that the forms offer.
+BY: tuple[Grain, ...] = ("day", "week", "month", "year")
+#: What a page is answered as.
+FORMATS = ("html", "json", "csv")
+#: Days outside these years are no user's.
+_YEARS = range(2000, 2101)
+_LONGEST_SEGMENT = 2_000
+#: How a condition joins those before it, in the words of the segment builder.
+JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One of a segment's conditions, as the segment builder lists them.
+
+    :ivar joint: ``and``, ``or``, ``except``; empty for the first one.
+    :ivar text: the condition's text form.
+    :ivar rest: the text form of the segment without it.
+    """
+
+    joint: str
+    text: str
+    rest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment as it was typed: an expression, or why it is none.
+
+    :ivar text: its text form; empty for everyone.
+    :ivar error: what is wrong with the text, and where.
+    """
+
+    text: str = ""
+    expression: Expression | None = None
+    error: SegmentError | None = None
+
+    @classmethod
+    def read(cls, text: str) -> Segment:
+        if not text:
+            return cls()
+        try:
+            expression = parse(text)
+        except SegmentError as error:
+            return cls(text, None, error)
+        return cls(str(expression), expression)
+
+    def joined(self, joint: str, term: str) -> Segment:
+        """This segment with one more condition, given in its text form."""
+        if self.error is not None:
+            return self
+        joined = _joined([*_spine(self.expression), (JOINTS[joint], parse(term))])
+        return Segment(str(joined), joined)
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What the segment is joined from, from left to right."""
+        spine = _spine(self.expression)
+        words = {kind: word for word, kind in JOINTS.items()}
+        return [
+            Condition(
+                words[kind] if i else "",
+                str(term),
+                str(_joined([*spine[:i], *spine[i + 1 :]]) or ""),
+            )
+            for i, (kind, term) in enumerate(spine)
+        ]
+
+
+#: Terms from left to right, each with how it is joined to those before it; that of the first means
+#: nothing.
+_Spine = list[tuple[type[And | Or | Minus], Expression]]
+
+
+def _spine(expression: Expression | None) -> _Spine:
+    spine: _Spine = []
+    while isinstance(expression, And | Or | Minus):
+        spine.append((type(expression), expression.right))
+        expression = expression.left
+    return [(And, expression), *reversed(spine)] if expression is not None else []
+
+
+def _joined(spine: _Spine) -> Expression | None:
+    joined = None
+    for kind, term in spine:
+        joined = term if joined is None else kind(joined, term)
+    return joined
+
+
+class Query:
+    """One request's query string. What is read is checked; `close` refuses what nobody has read."""
+
+    def __init__(self, args: MultiDict[str, str], catalogue: Catalogue) -> None:
+        self._args = args
+        self._read: dict[str, None] = {}
+        #: The names that it may use.
+        self.catalogue = catalogue
+        #: What the page is answered as.
+        self.form = self.choice("format", FORMATS, "html")
+
+    def text(self, name: str, usual: str = "") -> str:
+        """The parameter `name` as it is, `usual` if it is missing."""
+        self._read[name] = None
+        return self._args.get(name, usual)
+
+    def texts(self, name: str) -> list[str]:
+        """All parameters called `name` that are not empty."""
+        self._read[name] = None
+        return [text for text in self._args.getlist(name) if text]
+
+    def choice(self, name: str, choices: Sequence[_Choice], usual: _Choice) -> _Choice:
+        """One of `choices`."""
+        text = self.text(name, usual)
+        for choice in choices:
+            if text == choice:
+                return choice
+        allowed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise BadRequest(f"The parameter {name} must be {allowed}, not {text!r}.")
+
+    def by(self, usual: Grain) -> Grain:
+        """The period."""
+        return self.choice("by", BY, usual)
+
+    def number(self, name: str, usual: int, least: int, most: int) -> int:
+        """A whole number."""
+        text = self.text(name) or str(usual)
+        if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
+            return int(text)
+        raise BadRequest(
+            f"The parameter {name} must be a whole number from {least} to {most}, not {text!r}."
+        )
+
+    def day(self, name: str) -> date | None:
+        """A day, such as 2026-11-23; None if it is missing."""
+        text = self.text(name)
+        if not text:
+            return None
+        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and int(text[:4]) in _YEARS:
+            try:
+                return date.fromisoformat(text)
+            except ValueError:
+                pass
+        raise BadRequest(
+            f"The parameter {name} must be a day such as 2026-11-23, from the year {_YEARS[0]} "
+            f"to {_YEARS[-1]}, not {text!r}."
+        )
+
+    def event(self, name: str, *usual: str) -> str:
+        """The name of a recorded event; if it is missing, the first of `usual` that there is."""
+        events = self.catalogue.events
+        preferred = [event for event in usual if event in events] or events or [""]
+        return self._known(self.text(name) or preferred[0])
+
+    def events(self, name: str, *usual: str) -> list[str]:
+        """The names of recorded events; if they are missing, those of `usual` that there are."""
+        names = self.texts(name) or [event for event in usual if event in self.catalogue.events]
+        return [self._known(event) for event in names]
+
+    def _known(self, event: str) -> str:
+        if event not in self.catalogue.events:
+            raise BadRequest(f"No event {event!r} has been recorded.")
+        return event
+
+    def segments(self, name: str) -> list[Segment]:
+        """All segments called `name` that are not empty."""
+        return [self._segment(text) for text in self.texts(name)]
+
+    def segment(self, name: str = "where", usual: str = "") -> Segment:
+        """A segment's text form, and what the segment builder adds to it."""
+        segment = self._segment(self.text(name).strip() or usual)
+        joint, term = self.choice("joint", [*JOINTS], "and"), self.text("term")
+        if not term:
+            return segment
+        if term not in self.terms:
+            raise BadRequest(f"No event or flag {term!r} has been recorded.")
+        return segment.joined(joint, term)
+
+    @staticmethod
+    def _segment(text: str) -> Segment:
+        if len(text) > _LONGEST_SEGMENT:
+            raise BadRequest(f"A segment has at most {_LONGEST_SEGMENT} characters.")
+        return Segment.read(text)
+
+    @property
+    def terms(self) -> list[str]:
+        """The text forms of all events and flags."""
+        events, flags = self.catalogue
+        return [*(str(Event(name)) for name in events), *(str(Flag(name)) for name in flags)]
+
+    def close(self) -> None:
+        """:raises BadRequest: for a parameter that the page does not have."""
+        for name in self._args:
+            if name not in self._read:
+                raise BadRequest(f"There is no parameter {name!r}: use {', '.join(self._read)}.")

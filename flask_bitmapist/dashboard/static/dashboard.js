@@ -1,0 +1,118 @@
+// What makes the pages better with JavaScript: pickers that search, charts with a cursor, arrow keys.
+// Every page works without it.
+"use strict";
+
+(() => {
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  function pick(select) {
+    if (!select.tomselect) {
+      new TomSelect(select, { create: false, maxOptions: 1000, allowEmptyOption: false, plugins: [] });
+    }
+  }
+
+  // A chart drawn by the server is replaced by one of its table, with a cursor and a zoom by dragging.
+  function draw(figure) {
+    const table = document.getElementById(figure.dataset.table);
+    const drawn = figure.querySelector(":scope > svg");
+    if (!table || !drawn) return;
+    const days = figure.dataset.chart === "days";
+    const rows = [...table.tBodies[0].rows];
+    const xs = rows.map((row) => (days
+      ? Date.parse(row.querySelector("time").dateTime) / 1000
+      : Number(row.querySelector("data").value)));
+    const columns = [...rows[0].cells].slice(1).map((_, i) =>
+      rows.map((row) => Number(row.cells[i + 1].textContent.replace(/,/g, ""))));
+    const unit = days ? "" : " %";
+    const last = xs.length - 1;
+    const axis = {
+      stroke: () => colour("faint"), font: "11px system-ui", ticks: { show: false },
+      grid: { stroke: () => colour("line"), width: 1 },
+    };
+    const main = { stroke: () => colour("data"), width: 2, points: { show: false } };
+    const wash = () => `color-mix(in srgb, ${colour("data")} 12%, transparent)`;
+    const data = days
+      ? [xs, columns[0].map((y, i) => (i < last ? y : null)), columns[0].map((y, i) => (i < last - 1 ? null : y))]
+      : [xs, ...columns];
+    const edge = { stroke: () => colour("data-soft"), width: 1, points: { show: false } };
+    const series = days
+      ? [{}, { ...main, fill: wash }, { ...main, dash: [3, 4] }]
+      : [{}, main, edge, edge];
+    const readout = document.createElement("output");
+    readout.className = "readout";
+    const options = {
+      width: figure.clientWidth,
+      height: figure.clientHeight,
+      padding: [16, 14, 0, 0],
+      legend: { show: false },
+      series,
+      bands: days ? [] : [{ series: [3, 2], fill: wash }],
+      scales: { x: { time: days }, y: { range: (u, low, high) => [0, high * 1.05 || 1] } },
+      axes: [
+        { ...axis, space: 80, values: (u, ticks) => ticks.map((x) => (days
+          ? new Date(x * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" })
+          : Number.isInteger(x) ? `+${x}` : "")) },
+        { ...axis, size: 46, values: (u, ticks) => ticks.map((y) => y.toLocaleString("en") + unit) },
+      ],
+      cursor: { y: false },
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
+      hooks: {
+        setCursor: [(u) => {
+          const cells = u.cursor.idx == null ? [] : [...rows[u.cursor.idx].cells].map((cell) => cell.textContent.trim());
+          readout.textContent = cells.length === 0 ? "" : days
+            ? `${cells[0]}: ${cells[1]}`
+            : `${cells[0]}: ${cells[1]} % (95 % ${cells[2]}–${cells[3]})`;
+        }],
+      },
+    };
+    drawn.remove();
+    const chart = new uPlot(options, data, figure);
+    chart.root.setAttribute("aria-hidden", "true");
+    figure.append(readout);
+    chart.over.addEventListener("click", () => {
+      const link = chart.cursor.idx == null ? null : rows[chart.cursor.idx].querySelector("a");
+      if (link && chart.select.width === 0) link.click();
+    });
+    new ResizeObserver(() => {
+      if (figure.clientWidth !== chart.width) chart.setSize({ width: figure.clientWidth, height: chart.height });
+    }).observe(figure);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart.redraw());
+  }
+
+  // One stop of the Tab key for a table of cells; the arrow keys move inside.
+  function walk(table) {
+    const links = [...table.querySelectorAll("td a")];
+    links.forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
+    table.addEventListener("keydown", (event) => {
+      const cell = event.target.closest("td");
+      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      if (!cell || !step) return;
+      const row = table.rows[cell.parentElement.rowIndex + step[0]];
+      const next = row && row.cells[cell.cellIndex + step[1]];
+      const link = next && next.querySelector("a");
+      if (!link) return;
+      event.preventDefault();
+      event.target.tabIndex = -1;
+      link.tabIndex = 0;
+      link.focus();
+    });
+  }
+
+  function enhance(root) {
+    root.querySelectorAll("select[data-pick]").forEach(pick);
+    root.querySelectorAll("figure[data-chart]").forEach(draw);
+    root.querySelectorAll("table[data-grid]").forEach(walk);
+  }
+
+  // What a form leaves empty need not stand in the address.
+  document.addEventListener("htmx:configRequest", (event) => {
+    const form = event.detail.formData;
+    for (const name of new Set(form.keys())) {
+      const given = form.getAll(name).filter((value) => value !== "");
+      form.delete(name);
+      given.forEach((value) => form.append(name, value));
+    }
+  });
+  document.addEventListener("htmx:afterSettle", (event) => enhance(event.detail.elt.isConnected ? event.detail.elt : document));
+  enhance(document);
+})();
