@@ -37,7 +37,7 @@ class CompareQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        arms = query.segments("arm") or [Segment.read(term) for term in query.terms[::-1][:2][::-1]]
+        arms = query.segments("arm") or [*map(Segment.read, _usual_arms(query.catalogue))]
         if len(arms) > cls.MOST_ARMS:
             raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")
         return cls(

@@ -125,9 +125,9 @@ class Question(ABC):
         arguments: dict[str, Any] = {}
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            told = value.text if isinstance(value, Segment) else value
-            if told not in (None, "", [], ()):
-                arguments[field.name] = told.isoformat() if isinstance(told, date) else told
+            told = [*map(_told, value)] if isinstance(value, list) else _told(value)
+            if told not in (None, "", []):
+                arguments[field.name] = told
         return arguments
 
     @property
@@ -136,6 +136,13 @@ class Question(ABC):
         values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
         listed = (value if isinstance(value, list) else [value] for value in values)
         return not any(isinstance(v, Segment) and v.error for values in listed for v in values)
+
+
+def _told(value: Any) -> Any:
+    """A field of a question as its query string has it."""
+    if isinstance(value, Segment):
+        return value.text
+    return value.isoformat() if isinstance(value, date) else value
 
 
 class Behind(NamedTuple):
