@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
 from flask_bitmapist.marking import Tracker
 
-from .reading import Element, read
+from .reading import Element, error_of, read
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 PREFIX = "/bitmapist"
@@ -62,9 +62,10 @@ class Browser:
         """The page at `address`, with or without the prefix; its answer has that `status`."""
         address = address if address.startswith(PREFIX) else PREFIX + address
         answer = self.client.get(address, query_string=query or None)
-        assert answer.status_code == status, f"{address}: {answer.status_code}\n{answer.text}"
         assert answer.mimetype == "text/html"
-        return read(answer.text)
+        page = read(answer.text)
+        assert answer.status_code == status, f"{address}: {error_of(page)}"
+        return page
 
 
 @pytest.fixture

@@ -108,8 +108,9 @@ def read(html: str) -> Element:
 
 
 def error_of(page: Element) -> list[str]:
-    """What a page says of a question that makes no sense."""
-    return [one.raw for one in page if one.attributes.get("role") == "alert"]
+    """What a page, or the message instead of one, says of a question that makes no sense."""
+    told = [one.raw for one in page if one.attributes.get("role") == "alert"]
+    return told or [one.raw for one in page.all("p", class_="lede")]
 
 
 def figures(page: Element) -> Iterator[tuple[str, int]]:
