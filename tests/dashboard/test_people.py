@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
 
 from .conftest import Browser, mark_log
 from .reading import figures
