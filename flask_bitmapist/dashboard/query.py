@@ -77,7 +77,8 @@ class Segment:
         if self.error is not None:
             return self
         joined = _joined([*_spine(self.expression), (JOINTS[joint], parse(term))])
-        return Segment(str(joined), joined)
+        # It may have become too long.
+        return Segment.read(str(joined))
 
     @property
     def conditions(self) -> list[Condition]:
@@ -141,7 +142,8 @@ class Query:
         for choice in choices:
             if text == choice:
                 return choice
-        allowed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        named = [choice or "empty" for choice in choices]
+        allowed = f"{', '.join(named[:-1])} or {named[-1]}"
         raise BadRequest(f"The parameter {name} must be {allowed}, not {text!r}.")
 
     def by(self, usual: Grain) -> Grain:
