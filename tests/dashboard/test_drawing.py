@@ -132,7 +132,7 @@ def test_bars_are_stacked_on_the_base_line_and_hang_below_it(
         assert returning.y + returning.height == pytest.approx(new.y)
         assert dormant.y == pytest.approx(plot.base)
         assert new.height == pytest.approx(a * scale)
-        assert -1e-9 <= returning.y
+        assert returning.y >= -1e-9
         assert dormant.y + dormant.height <= 100 + 1e-9
         assert bar.slot.left <= bar.left < bar.left + bar.width <= bar.slot.left + bar.slot.width
 
