@@ -144,8 +144,12 @@ class Tracker:
         return self._registry.names(self.redis)
 
     def catalogue(self) -> Catalogue:
-        """The names of all events, and those of all flags, bitmapist's own included."""
-        return self._registry.catalogue(self.redis)
+        """The names of all events, and those of all flags, bitmapist's own included.
+
+        Of its own, which may be any text, only those that a report takes.
+        """
+        events, flags = self._registry.catalogue(self.redis)
+        return Catalogue([*filter(_is_name, events)], [*filter(_is_name, flags)])
 
     def space(self, names: Iterable[str]) -> str | None:
         """The id map that the events and flags `names` share; None if their ids are plain.
@@ -265,19 +269,22 @@ def checked_name(event: str) -> str:
 
     :raises ValueError: saying what is allowed.
     """
-    allowed = (
+    if not _is_name(event):
+        raise ValueError(
+            f"{event!r} cannot name an event: use 1 to {LONGEST_NAME} printable characters "
+            "without leading or trailing space, not beginning with 'bitop_'"
+        )
+    return event
+
+
+def _is_name(event: object) -> bool:
+    return (
         isinstance(event, str)
         and 0 < len(event) <= LONGEST_NAME
         and event.isprintable()
         and event == event.strip()
         and not event.startswith("bitop_")
     )
-    if not allowed:
-        raise ValueError(
-            f"{event!r} cannot name an event: use 1 to {LONGEST_NAME} printable characters "
-            "without leading or trailing space, not beginning with 'bitop_'"
-        )
-    return event
 
 
 @contextmanager

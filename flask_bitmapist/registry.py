@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -226,7 +227,7 @@ class Registry:
         begun = time.monotonic()
         if begun >= self._scan_expires:
             keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000)
-            parts = (text(key)[len(KEY_PREFIX) :].rpartition("_") for key in keys)
+            parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
             named = {(name, period == "u") for name, _, period in parts if name}
             named = {pair for pair in named if not pair[0].startswith("bitop_")}
             self._scanned = Catalogue(
@@ -242,6 +243,13 @@ class Registry:
         self._kinds.clear()
         self._first_days.clear()
         self._scan_expires = 0.0
+
+
+def _texts(keys: Iterable[Any]) -> Iterator[str]:
+    """Those of `keys` that are text: nothing that anybody can name has another one."""
+    for key in keys:
+        with suppress(UnicodeDecodeError):
+            yield text(key)
 
 
 def _space_or_plain(kind: str) -> str | None:

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from flask import Response, current_app, request
 
 from ..analytics.people import people
-from ..analytics.segments import Event
 from ..analytics.sets import People
 from ..periods import Grain
 from .compare import CompareQuestion
@@ -45,10 +44,10 @@ class PeopleQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        events = query.catalogue.events
-        usual = next((name for name in ("user:logged_in", *events) if name in events), None)
+        terms = query.terms
+        usual = next((term for term in ("user:logged_in", *terms) if term in terms), "")
         return cls(
-            where=query.segment(usual=str(Event(usual)) if usual else ""),
+            where=query.segment(usual=usual),
             by=query.by("day"),
             rows=query.number("rows", 1, 1, cls.LONGEST),
             end=query.day("end"),
@@ -115,7 +114,7 @@ def view() -> Response:
         first=limit * (page - 1),
         page=page,
         pages=-(-report.users // limit) if report is not None else 0,
-        # Without the page: those of the formats are longer.
+        # A download has larger pages: it begins with the first.
         arguments={name: told for name, told in request.args.lists() if name != "page"},
     )
     return Response(text, 400 if problem else 200, mimetype="text/html")
