@@ -1,5 +1,7 @@
 """The test matrix. ``nox`` runs what a change needs, ``nox -t matrix`` every supported version.
 
+``nox -s browser`` needs Chromium and npm as well.
+
 ``nox -t oldest`` tests the oldest supported version of each ORM; the newest ones are those of
 ``nox -s tests``.
 """
@@ -7,7 +9,9 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import nox
 
@@ -17,6 +21,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+AXE_CORE = "4.14.1"
 PYTHONS = ["3.11", "3.12", "3.13"]
 FLASKS = {"3.0": ["flask==3.0.*", "werkzeug==3.0.*"], "newest": ["flask"]}
 SQLALCHEMYS = {"2.0": "sqlalchemy==2.0.*", "2.1": "sqlalchemy==2.1.*"}
@@ -77,6 +82,28 @@ def mongoengine(session: nox.Session, mongoengine: str, flask: str) -> None:
     """The MongoEngine adapter over mongoengine versions."""
     paths = ("tests/adapters", "-k", "mongoengine")
     run_tests(session, *MONGOENGINES[mongoengine], *FLASKS[flask], paths=paths)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The dashboard in Chromium, which ``apt install chromium`` brings or CHROMIUM names."""
+    session.install("-e", ".[all]", *group("browser"))
+    session.env.setdefault("AXE_CORE", str(axe_core(session)))
+    parallel = ["--numprocesses=2", "--dist=worksteal"]
+    session.run("pytest", "tests/browser", *parallel, *session.posargs)
+
+
+def axe_core(session: nox.Session) -> Path:
+    """The accessibility checker, kept in the session's cache folder."""
+    folder = session.cache_dir / f"axe-core-{AXE_CORE}"
+    file = folder / "package" / "axe.min.js"
+    if not file.exists() and "AXE_CORE" not in os.environ:
+        folder.mkdir(exist_ok=True)
+        pack = ("npm", "pack", f"axe-core@{AXE_CORE}", "--silent", f"--pack-destination={folder}")
+        session.run(*pack, external=True)
+        with tarfile.open(folder / f"axe-core-{AXE_CORE}.tgz") as archive:
+            archive.extractall(folder, filter="data")
+    return file
 
 
 @nox.session
