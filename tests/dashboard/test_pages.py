@@ -257,7 +257,7 @@ def test_the_compare_page_shows_the_arms(recorded: None, browser: Browser) -> No
             str(second.converted),
             percent(second.rate),
             "",
-            f"{points:+.1f}",
+            f"{points:+.1f}" if points else "0.0",
             f"{second.p:.3f}",
         ],
     ]
