@@ -290,7 +290,10 @@ def slices(
     expected = sum(measured.get(key, _MANY_BYTES) for key in distinct)
     # Even twice as long as they were, they would be few enough for one MGET.
     if 2 * expected < min(_MANY_BYTES, BUDGET) and not isinstance(client, RedisCluster):
-        yield Bitmaps(_short(client, distinct))
+        found = _short(client, distinct)
+        # They may have grown, and be too many next time.
+        measured |= {key: bitmap.words.nbytes for key, bitmap in found.items()}
+        yield Bitmaps(found)
         return
     extents = _extents(client, distinct, measured, located=narrowing is not None)
     if narrowing is not None:
