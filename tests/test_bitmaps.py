@@ -221,6 +221,17 @@ def test_slices_hold_every_bit_of_every_key(
     client.close()
 
 
+def test_bitmaps_that_have_grown_long_are_measured_the_next_time(redis, round_trips):
+    redis.set("x", b"\x80")
+    read = []
+    for _ in range(4):
+        round_trips.clear()
+        (found,) = slices(redis, ["x"])
+        read.append((found["x"].words.size, len(round_trips)))
+        redis.setbit("x", 2**23, 1)
+    assert read == [(1, 2), (2**17 + 1, 1), (2**17 + 1, 2), (2**17 + 1, 2)]
+
+
 @pytest.mark.parametrize("budget", [16, 2**28], ids=["sliced", "whole"])
 def test_of_long_bitmaps_only_what_is_needed_is_read(redis, monkeypatch, budget):
     monkeypatch.setattr(bitmaps, "_MANY_BYTES", 0)

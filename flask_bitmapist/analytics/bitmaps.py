@@ -241,9 +241,15 @@ class Extent(NamedTuple):
         return Extent(begin, max(begin, min(self.end, other.end)))
 
     def __or__(self, other: Extent) -> Extent:
-        if not self.size or not other.size:
-            return self if self.size else other
-        return Extent(min(self.begin, other.begin), max(self.end, other.end))
+        return self.hull((self, other))
+
+    @classmethod
+    def hull(cls, extents: Iterable[Extent]) -> Extent:
+        """From where any of `extents` begins to where the last ends."""
+        held = [extent for extent in extents if extent.begin < extent.end]
+        if not held:
+            return NOWHERE
+        return cls(min(begin for begin, _ in held), max(end for _, end in held))
 
     def __sub__(self, other: Extent) -> Extent:
         return self
@@ -262,7 +268,7 @@ class Extents:
         return self._by_key.get(key, NOWHERE)
 
     def union_of(self, keys: tuple[str, ...]) -> Extent:
-        return reduce(or_, (self[key] for key in keys))
+        return Extent.hull(self[key] for key in keys)
 
 
 #: From what is known of all bitmaps to what of each is needed, by key.
@@ -290,7 +296,10 @@ def slices(
     expected = sum(measured.get(key, _MANY_BYTES) for key in distinct)
     # Even twice as long as they were, they would be few enough for one MGET.
     if 2 * expected < min(_MANY_BYTES, BUDGET) and not isinstance(client, RedisCluster):
-        yield Bitmaps(_short(client, distinct))
+        found = _short(client, distinct)
+        # They may have grown, and be too many next time.
+        measured |= {key: bitmap.words.nbytes for key, bitmap in found.items()}
+        yield Bitmaps(found)
         return
     extents = _extents(client, distinct, measured, located=narrowing is not None)
     if narrowing is not None:
