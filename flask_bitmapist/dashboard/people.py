@@ -123,14 +123,22 @@ def view() -> Response:
 def person(id_: int | str) -> Person:
     """How the application's `user_link` calls the user `id_`; by the id if it does not say."""
     link = current_app.extensions["bitmapist"].user_link_of
-    told: Any = None
+    label = url = ""
     if link is not None:
         try:
             told = current_app.ensure_sync(link)(id_)
+            parts = told if isinstance(told, tuple) else (told, "")
+            label, url = (_text(part) for part in parts)
+            url = _safe(url)
         except Exception:
             logger.exception("user_link failed for the user %r", id_)
-    label, url = told if isinstance(told, tuple) else (told, "")
-    return Person(id_, str(label or id_), _safe(str(url or "")))
+            label = url = ""
+    return Person(id_, label or str(id_), url)
+
+
+def _text(part: Any) -> str:
+    """A label or address as text that can be sent: lone surrogates cannot."""
+    return str(part or "").encode(errors="replace").decode()
 
 
 def _safe(url: str) -> str:
