@@ -60,6 +60,13 @@ def named(at_now: None) -> None:
         mark_unique(name, [1])
 
 
+@pytest.mark.parametrize("page", [*PAGES, "/?complete=1", "/person?id=1", "/person", "/cohort?x"])
+def test_a_page_has_no_inline_script_or_style_and_nothing_from_elsewhere(
+    recorded: None, client: FlaskClient, page: str
+) -> None:
+    check_harmless(client.get(f"/bitmapist{page}").text)
+
+
 QUERIES = {
     "/": ("event", {"complete": "1"}),
     "/cohort": ("cohort", {"rows": "2", "columns": "2"}),
