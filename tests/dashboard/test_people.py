@@ -10,9 +10,9 @@ import pytest
 from flask import Flask, url_for
 from markupsafe import Markup
 
-from flask_bitmapist import mark_event
+from flask_bitmapist import FlaskBitmapist, mark_event
 
-from .conftest import Browser, mark_log
+from .conftest import FLAGS, NOW, Browser, mark_log
 from .reading import Element, figures, read
 
 #: Pages on which every group has somebody; rows and columns beyond the log are 0 or not yet.
@@ -76,6 +76,27 @@ def test_behind_every_number_of_mapped_ids_are_so_many_people(
 ) -> None:
     mark_log(lambda id_: f"u/{id_} <&\"'>")
     assert follow(browser, question)
+
+
+def test_behind_every_number_of_ids_that_are_always_mapped_are_so_many_people(
+    redis_url: str,
+) -> None:
+    app = Flask("sparse")
+    app.config.update(TESTING=True, BITMAPIST_REDIS_URL=redis_url, BITMAPIST_ID_MAP="always")
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    browser = Browser(app.test_client())
+    with app.app_context(), tracker.at(NOW):
+        mark_log(lambda id_: id_ * 10**12)
+        follow(browser, "/lifecycle?rows=7")
+        page = browser.open("/people?where=flag:beta")
+        listed = page.one("ul", class_="people").all("a")
+        assert {one.text for one in listed} == {f"{n}{'0' * 12}" for n in FLAGS["beta"]}
+        person = browser.open(listed[0].attributes["href"])
+    assert {row[0] for row in person.one("table").rows[1:]} == {
+        "song:played",
+        "user:created",
+        "user:logged_in",
+    }
 
 
 # How the application calls them
