@@ -101,6 +101,8 @@ def view() -> Response:
     query.close()
     if query.form != "html":
         return download(overview(), "", query.form)
+    if not any(query.catalogue):
+        return empty()
     matching = [name for name in query.catalogue.events if table.find.lower() in name.lower()]
     report = overview(events=matching, complete=table.sort == "year")
     found = _sorted(report.events, table.sort)

@@ -35,6 +35,10 @@ _Report = TypeVar("_Report", bound="Report")
 
 logger = logging.getLogger("flask_bitmapist")
 
+#: Of more, a report would keep the server and a worker busy for longer than anybody waits.
+_MOST_BITMAPS = 50_000
+#: The periods of a question that does not say how many: a calendar month's days.
+_LONGEST_WINDOW = 31
 #: The pages in the order of the navigation: endpoint, name.
 NAVIGATION = (
     ("index", "Overview"),
@@ -126,11 +130,20 @@ class Question(ABC):
         return {name: text for name, text in told.items() if text not in (None, "", [])}
 
     @property
-    def is_readable(self) -> bool:
-        """Whether every segment in it is one."""
+    def segments(self) -> list[Segment]:
+        """Every segment in it."""
         values = self._fields().values()
         listed = (value if isinstance(value, list) else [value] for value in values)
-        return not any(isinstance(v, Segment) and v.error for values in listed for v in values)
+        return [value for values in listed for value in values if isinstance(value, Segment)]
+
+    @property
+    def bitmaps(self) -> int:
+        """Of how many bitmaps its segments are put together, over all periods, at most."""
+        asked = self.arguments
+        period = last_period(asked["by"], None)
+        expressions = (segment.expression for segment in self.segments)
+        names = sum(len([*one.keys(period)]) for one in expressions if one is not None)
+        return names * int(asked.get("rows", _LONGEST_WINDOW))
 
     def _fields(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
@@ -183,8 +196,13 @@ def open_query() -> Query | None:
 
 def attempt(question: Question, ask: Callable[[], _Report]) -> tuple[_Report | None, str]:
     """What `ask` reports, or None and why the question makes no sense."""
-    if not question.is_readable:
+    if any(segment.error for segment in question.segments):
         return None, "The segment cannot be read: see where it is marked."
+    if question.bitmaps > _MOST_BITMAPS:
+        return None, (
+            f"The segments would be put together from {question.bitmaps:,} bitmaps, more than "
+            f"{_MOST_BITMAPS:,}: take fewer periods, or fewer names."
+        )
     try:
         return ask(), ""
     except ValueError as error:

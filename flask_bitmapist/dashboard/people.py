@@ -126,11 +126,16 @@ def person(id_: int | str) -> Person:
     if link is not None:
         try:
             told = current_app.ensure_sync(link)(id_)
-            label, url = told if isinstance(told, tuple) else (told, None)
-            return Person(id_, str(label or id_), _safe(str(url or "")))
+            label, url = map(_text, told if isinstance(told, tuple) else (told, None))
+            return Person(id_, label or str(id_), _safe(url))
         except Exception:
             logger.exception("user_link failed for the user %r", id_)
     return Person(id_, str(id_), "")
+
+
+def _text(part: object) -> str:
+    """A label or address as text that can be sent: lone surrogates cannot."""
+    return str(part or "").encode(errors="replace").decode()
 
 
 def _safe(url: str) -> str:

@@ -142,6 +142,24 @@ def _number(text: str) -> int:
     return int(found[0].replace(",", ""))
 
 
+#: The attributes by which an element loads something, leads somewhere, or sends something.
+_ADDRESSES = ("href", "src", "action", "formaction", "hx-get", "data", "poster", "srcset")
+
+
+def addresses(page: Element) -> list[str]:
+    """Every address in a page, but for its icon, which is a data: URL, and marks in itself."""
+    found = [
+        one.attributes[name]
+        for one in page
+        for name in _ADDRESSES
+        if one.attributes.get(name) and one.attributes.get("rel") != "icon"
+    ]
+    for one in page.all("meta"):
+        if one.attributes.get("http-equiv") == "refresh":
+            found.append(one.attributes["content"].partition("url=")[2])
+    return [address for address in found if not address.startswith("#")]
+
+
 def asked(page: Element) -> dict[str, Any]:
     """What a page's form would send as it is: name -> values."""
     form = next(one for one in page.all("form") if "ask" in one.classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -545,7 +545,7 @@ def test_the_first_part_of_the_overview_has_the_server_count(
 # The applications's other shapes
 
 
-@pytest.mark.parametrize("address", PAGES)
+@pytest.mark.parametrize("address", [*PAGES, "/?complete=1", "/?find=x"])
 def test_without_any_event_a_page_says_what_to_paste_where(
     browser: Browser, client: FlaskClient, address: str
 ) -> None:
@@ -695,6 +695,20 @@ def test_a_person_is_found_by_a_mapped_id(at_now: None, browser: Browser) -> Non
         ["user:created", "9 Nov 2026", "9 Nov 2026", "1"],
         ["user:logged_in", "9 Nov 2026", "17 Nov 2026", "4"],
     ]
+
+
+def test_days_are_those_of_the_time_zone(redis_url: str) -> None:
+    app = Flask("antipodes")
+    app.config.update(
+        TESTING=True, BITMAPIST_REDIS_URL=redis_url, BITMAPIST_TIMEZONE="Pacific/Auckland"
+    )
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    with app.app_context(), tracker.at(datetime(2026, 11, 23, 12, tzinfo=UTC)):
+        mark_event("song:played", [1, 2])
+        mark_event("song:played", 3, now=datetime(2026, 11, 23, 23))
+        page = Browser(app.test_client()).open("/people")
+    assert page.one("span", class_="as-of").text == "Pacific/Auckland · as of 01:00"
+    assert "2 people: those who are in song:played on 24 Nov 2026." in page.raw
 
 
 def test_large_figures_have_separators(at_now: None, browser: Browser) -> None:

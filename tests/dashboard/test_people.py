@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
 
-from .conftest import Browser, mark_log
-from .reading import figures
+import pytest
+from flask import Flask, url_for
+from markupsafe import Markup
+
+from flask_bitmapist import FlaskBitmapist, mark_event
+
+from .conftest import FLAGS, NOW, Browser, mark_log
+from .reading import Element, figures, read
 
 #: Pages on which every group has somebody; rows and columns beyond the log are 0 or not yet.
 QUESTIONS = [
@@ -68,3 +76,187 @@ def test_behind_every_number_of_mapped_ids_are_so_many_people(
 ) -> None:
     mark_log(lambda id_: f"u/{id_} <&\"'>")
     assert follow(browser, question)
+
+
+def test_behind_every_number_of_ids_that_are_always_mapped_are_so_many_people(
+    redis_url: str,
+) -> None:
+    app = Flask("sparse")
+    app.config.update(TESTING=True, BITMAPIST_REDIS_URL=redis_url, BITMAPIST_ID_MAP="always")
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    browser = Browser(app.test_client())
+    with app.app_context(), tracker.at(NOW):
+        mark_log(lambda id_: id_ * 10**12)
+        follow(browser, "/lifecycle?rows=7")
+        page = browser.open("/people?where=flag:beta")
+        listed = page.one("ul", class_="people").all("a")
+        assert {one.text for one in listed} == {f"{n}{'0' * 12}" for n in FLAGS["beta"]}
+        person = browser.open(listed[0].attributes["href"])
+    assert {row[0] for row in person.one("table").rows[1:]} == {
+        "song:played",
+        "user:created",
+        "user:logged_in",
+    }
+
+
+# How the application calls them
+
+
+@pytest.fixture
+def called(app: Flask, recorded: None) -> Callable[[Callable[[Any], object]], Any]:
+    """Registers a `user_link`, and gives back who is listed then: (label, id, URL)."""
+
+    def listed(link: Callable[[Any], object]) -> list[tuple[str, str, str]]:
+        app.extensions["bitmapist"].user_link(link)
+        page = read(app.test_client().get("/bitmapist/people?where=flag:beta").text)
+        return [_told(one) for one in page.one("ul", class_="people").all("li")]
+
+    return listed
+
+
+def _told(listed: Element) -> tuple[str, str, str]:
+    name, *out = listed.all("a")
+    id_ = [one.raw for one in listed.all("span", class_="quiet")]
+    return name.raw, "".join(id_), "".join(one.attributes["href"] for one in out)
+
+
+Called = Callable[[Callable[[Any], object]], list[tuple[str, str, str]]]
+
+
+def test_without_a_user_link_people_are_called_by_their_ids(
+    recorded: None, browser: Browser
+) -> None:
+    listed = browser.open("/people?where=flag:beta").one("ul", class_="people").all("li")
+    assert [_told(one) for one in listed] == [(id_, "", "") for id_ in ("2", "3", "8", "10")]
+
+
+def test_a_user_link_may_give_a_label(called: Called) -> None:
+    assert called(lambda id_: f"user no. {id_}")[0] == ("user no. 2", "2", "")
+
+
+def test_a_user_link_may_give_a_label_and_an_address(called: Called) -> None:
+    assert called(lambda id_: ("Ann", f"/accounts/{id_}"))[0] == ("Ann", "2", "/accounts/2")
+
+
+def test_the_label_and_the_address_are_on_the_page_of_the_person(
+    app: Flask, recorded: None, browser: Browser
+) -> None:
+    app.extensions["bitmapist"].user_link(lambda id_: ("Ann", f"/accounts/{id_}"))
+    page = browser.open("/person?id=2")
+    assert page.one("h1").text == "Ann"
+    assert page.one("head").one("title").text == "Ann - Bitmapist"
+    assert page.one("a", class_="out").attributes["href"] == "/accounts/2"
+    assert "Marked as 2" in page.all("p", class_="lede")[0].text
+
+
+@pytest.mark.parametrize("nothing", [None, "", (None, None), ("", "")])
+def test_a_user_link_that_says_nothing_leaves_the_id(called: Called, nothing: object) -> None:
+    assert called(lambda id_: nothing)[0] == ("2", "", "")
+
+
+def test_an_address_without_a_label_leads_from_the_id(called: Called) -> None:
+    assert called(lambda id_: (None, "/accounts"))[0] == ("2", "", "/accounts")
+
+
+def test_a_user_link_that_fails_for_one_is_logged_and_leaves_the_id(
+    called: Called, errors: pytest.LogCaptureFixture
+) -> None:
+    assert [one[:2] for one in called(lambda id_: 60 / (id_ - 3))] == [
+        ("-60.0", "2"),
+        ("3", ""),
+        ("12.0", "8"),
+        (str(60 / 7), "10"),
+    ]
+    assert "user_link failed for the user 3" in errors.text
+    assert "ZeroDivisionError" in errors.text
+
+
+class _Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [_Unspeakable(), ("a", _Unspeakable()), ("a", "b", "c"), ("a",), (), ("a", "http://[")],
+    ids=["label", "address", "three", "one", "none", "no address"],
+)
+def test_a_user_link_that_gives_nonsense_is_logged_and_leaves_the_id(
+    called: Called, errors: pytest.LogCaptureFixture, told: object
+) -> None:
+    assert called(lambda id_: told)[0] == ("2", "", "")
+    assert "user_link failed for the user 2" in errors.text
+
+
+def test_a_user_link_may_be_a_coroutine(called: Called) -> None:
+    async def link(id_: int) -> tuple[str, str]:
+        return f"user {id_}", f"/{id_}"
+
+    assert called(link)[0] == ("user 2", "2", "/2")
+
+
+@pytest.mark.parametrize("url", ["/a", "a?b=c", "https://x.example/1", "http://x", "mailto:a@b"])
+def test_an_address_may_lead_out_of_the_dashboard(called: Called, url: str) -> None:
+    assert called(lambda id_: ("Ann", url))[0] == ("Ann", "2", url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        " javascript:alert(1)",
+        "java\nscript:alert(1)",
+        "java\tscript:alert(1)",
+        "\x01javascript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "blob:x",
+    ],
+)
+def test_an_address_that_could_run_a_script_is_dropped(called: Called, url: str) -> None:
+    assert called(lambda id_: ("Ann", url))[0] == ("Ann", "2", "")
+
+
+@pytest.mark.parametrize("kind", [str, Markup])
+def test_a_label_is_escaped_whatever_its_type(app: Flask, called: Called, kind: type[str]) -> None:
+    label = "<img src=x onerror=alert(1)>"
+    assert called(lambda id_: (kind(label), kind("/'\"<b>")))[0] == (label, "2", "/'\"<b>")
+    assert label not in app.test_client().get("/bitmapist/person?id=2").text
+
+
+@pytest.mark.parametrize("label", ["broken \udce9", "nul \x00", "\u202e"], ids=ascii)
+def test_a_label_of_any_characters_can_be_shown(called: Called, label: str) -> None:
+    assert len(called(lambda id_: label)) == 4
+
+
+def test_a_user_link_is_called_for_those_who_are_shown_at_most_fifty(
+    app: Flask, at_now: None, browser: Browser
+) -> None:
+    asked = []
+    app.extensions["bitmapist"].user_link(asked.append)
+    mark_event("song:played", list(range(130)))
+    browser.open("/people?page=2")
+    assert asked == [*range(50, 100)]
+    for form in ("json", "csv"):
+        browser.client.get(f"/bitmapist/people?format={form}")
+    browser.open("/lifecycle")
+    assert len(asked) == 50
+
+
+def test_a_user_link_gets_ids_as_the_application_marked_them(
+    app: Flask, at_now: None, browser: Browser
+) -> None:
+    asked = []
+    app.extensions["bitmapist"].user_link(asked.append)
+    key = UUID("12345678-1234-5678-1234-567812345678")
+    mark_event("song:played", key)
+    page = browser.open("/people")
+    browser.open(page.one("ul", class_="people").one("a").attributes["href"])
+    assert asked == [str(key)] * 2
+
+
+def test_a_user_link_may_ask_for_addresses_of_the_application(called: Called, app: Flask) -> None:
+    app.add_url_rule("/accounts/<int:id>", "account", str)
+    assert called(lambda id_: ("Ann", url_for("account", id=id_)))[0][2] == "/accounts/2"

@@ -368,6 +368,29 @@ def test_a_segment_of_too_many_names_is_an_error_at_its_end(
     assert "a text has at most 100 names" in shown.one("pre", class_="error").raw
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"by": "year", "rows": 120},
+        {"by": "year", "rows": 42, "joint": "or", "term": "song:played"},
+    ],
+)
+@pytest.mark.parametrize("page", ["/funnel", "/lifecycle", "/compare", "/people"])
+def test_a_question_that_would_keep_the_server_busy_is_refused_with_a_sentence(
+    recorded: None, browser: Browser, page: str, query: dict[str, object]
+) -> None:
+    shown = browser.open(page, 400, where=" | ".join(["song:played"] * 99), **query)
+    assert "more than 50,000: take fewer periods, or fewer names." in error_of(shown)[0]
+
+
+def test_long_segments_of_several_arms_are_counted_together(
+    recorded: None, browser: Browser
+) -> None:
+    arms = [" | ".join(f"arm{k}.{i}" for i in range(100)) for k in range(6)]
+    browser.open("/compare", rows=80, arm=arms)
+    assert "54,000 bitmaps" in error_of(browser.open("/compare", 400, rows=90, arm=arms))[0]
+
+
 def test_one_condition_too_many_is_an_error_too(recorded: None, browser: Browser) -> None:
     shown = browser.open(
         "/lifecycle", 400, where=" | ".join("a" * 100), joint="or", term="flag:beta"

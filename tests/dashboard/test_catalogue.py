@@ -1,0 +1,106 @@
+"""What the dashboard offers: the names of events and of flags, ours and bitmapist's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import bitmapist
+import pytest
+import redis as redis_py
+from flask import Flask
+
+from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
+from flask_bitmapist.marking import Tracker
+
+
+@pytest.fixture
+def stranger(redis_url: str, tmp_path: Path) -> Iterator[Tracker]:
+    """A tracker of a process that has marked nothing."""
+    app = Flask("stranger", instance_path=str(tmp_path / "stranger"))
+    app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_TIMEOUT=10, DISABLE_BLUEPRINT=True)
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    yield tracker
+    tracker.redis.close()
+
+
+def test_events_and_flags_are_told_apart_and_sorted(at_now: None, tracker: Tracker) -> None:
+    mark_event("b", 1)
+    mark_event("a", 1)
+    mark_unique("d", 1)
+    mark_unique("c", 1)
+    assert tracker.catalogue() == (["a", "b"], ["c", "d"])
+
+
+def test_nothing_marked_is_nothing_listed(at_now: None, tracker: Tracker) -> None:
+    assert tracker.catalogue() == ([], [])
+
+
+def test_a_name_with_and_without_dates_is_both(at_now: None, tracker: Tracker) -> None:
+    mark_event("a", 1, track_unique=True)
+    assert tracker.catalogue() == (["a"], ["a"])
+
+
+def test_a_flag_that_becomes_an_event_is_both(at_now: None, tracker: Tracker) -> None:
+    mark_unique("a", 1)
+    mark_event("a", 1)
+    assert tracker.catalogue() == (["a"], ["a"])
+
+
+def test_what_another_process_marks_is_listed_at_once(
+    at_now: None, tracker: Tracker, stranger: Tracker
+) -> None:
+    assert stranger.catalogue() == ([], [])
+    mark_event("a", 1)
+    mark_unique("b", 1)
+    assert stranger.catalogue() == (["a"], ["b"])
+
+
+def test_what_bitmapist_wrote_is_listed_with_ours(
+    at_now: None, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    mark_event("ours", 1)
+    bitmapist.mark_event("its:own_name", 1, system=redis, track_hourly=True)
+    bitmapist.mark_unique("its:flag", 1, system=redis)
+    assert tracker.catalogue() == (["its:own_name", "ours"], ["its:flag"])
+
+
+def test_what_bitmapist_combined_is_not_listed(
+    at_now: None, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    bitmapist.mark_event("a", 1, system=redis)
+    month = bitmapist.MonthEvents.from_date("a")
+    assert len(bitmapist.BitOpAnd(month, month)) == 1
+    assert any(b"bitop_" in key for key in redis.keys("trackist_*"))
+    assert tracker.catalogue() == (["a"], [])
+
+
+def test_names_that_no_report_takes_are_left_out(
+    at_now: None, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    for name in (b"two\nlines", b"x" * 201, b" indented", b"caf\xe9", b"fine"):
+        redis.setbit(b"trackist_" + name + b"_2026-11-23", 1, 1)
+        redis.setbit(b"trackist_" + name + b"_u", 1, 1)
+    assert tracker.catalogue() == (["fine"], ["fine"])
+
+
+def test_a_catalogue_is_read_with_reading_commands_alone(
+    at_now: None, stranger: Tracker, redis: redis_py.Redis
+) -> None:
+    mark_event("a", 1)
+    redis.config_resetstat()
+    stranger.catalogue()
+    stats = {name.removeprefix("cmdstat_") for name in redis.info("commandstats")}
+    connecting = {"select", "client|setinfo", "config|resetstat"}
+    assert stats - connecting == {"scan", "hkeys", "zrange"}
+
+
+def test_a_client_that_decodes_replies_reads_the_same(
+    at_now: None, redis_url: str, tracker: Tracker
+) -> None:
+    mark_event("ünï", 1)
+    mark_unique("flag", 1)
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
+        app = Flask("decoding")
+        other = FlaskBitmapist(app, {"BITMAPIST_SPOOL": False}, redis_client=client)
+        assert other.tracker_of(app).catalogue() == (["ünï"], ["flag"])

@@ -1,0 +1,166 @@
+"""Any query of any page is answered: 200 or 400, harmless, and no link of it leads astray."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bitmapist import mark_event
+
+from .conftest import FLAGS, LOG
+from .reading import addresses
+from .test_escaping import IDS, NAMES, check_harmless
+
+EVENTS = [*LOG, "visitor:seen"]
+#: The sort of value that a parameter takes.
+SORTS = {
+    "event": EVENTS,
+    "segment": [
+        *EVENTS,
+        *(f"flag:{flag}" for flag in FLAGS),
+        "user:logged_in & (flag:beta | song:played) - user:created",
+        "song:played | song:played | song:played",
+        "never:marked - flag:never",
+        "a &",
+        '"',
+        "flag:",
+        "(" * 150,
+        "a - " * 120 + "a",
+    ],
+    "grain": ["hour", "day", "week", "month", "year"],
+    "number": [
+        "0",
+        "1",
+        "2",
+        "7",
+        "60",
+        "61",
+        "366",
+        "-1",
+        "1.5",
+        "1e9",
+        "9" * 4300,
+        "\uff10",
+        "+1",
+    ],
+    "day": [
+        "2026-11-23",
+        "2026-10-31",
+        "2000-01-01",
+        "2024-02-29",
+        "2100-12-31",
+        "1999-12-31",
+        "0000-00-00",
+        "0001-01-01",
+        "9999-12-31",
+        "2026-02-30",
+        "2026-1-3",
+    ],
+    "find": ["user", "PLAYED", ""],
+    "id": ["1", "7", "0", "u1", "None", "-1", "4294967296", "9" * 512, *IDS],
+    "order": ["ordered", "strict", "any"],
+    "mode": ["on", "on_or_after", "on_or_before", "streak", "first_return"],
+    "members": ["first", "every"],
+    "within": ["7", "12", "28", "week", "month"],
+    "joint": ["and", "or", "except"],
+    "group": ["returning", "resurrected", "new", "dormant"],
+    "switch": ["", "1"],
+    "converted": ["", "yes", "no"],
+    "format": ["html", "json", "csv"],
+    "sort": ["event", "today", "week", "month", "year"],
+}
+_SEGMENT = {"where": "segment", "term": "segment", "joint": "joint"}
+_RANGE = {"by": "grain", "rows": "number", "end": "day"}
+#: Page -> its parameters, and what sort of value each takes.
+PAGES = {
+    "/": {
+        "event": "event",
+        "find": "find",
+        "sort": "sort",
+        "page": "number",
+        "complete": "switch",
+    },
+    "/cohort": {
+        "cohort": "event",
+        "returned": "event",
+        "columns": "number",
+        "mode": "mode",
+        "members": "members",
+        **_RANGE,
+        **_SEGMENT,
+    },
+    "/funnel": {"step": "event", "within": "number", "order": "order", **_RANGE, **_SEGMENT},
+    "/lifecycle": {"event": "event", **_RANGE, **_SEGMENT},
+    "/stickiness": {"event": "event", "by": "grain", "within": "within", "end": "day", **_SEGMENT},
+    "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_SEGMENT},
+    "/person": {"id": "id", "end": "day"},
+}
+_BEHIND = {
+    "people": {},
+    "cohort": {"at": "day", "k": "number"},
+    "funnel": {"number": "number", "dropped": "switch"},
+    "lifecycle": {"at": "day", "group": "group"},
+    "stickiness": {"k": "number"},
+    "compare": {"number": "number", "converted": "converted"},
+}
+BEHIND = {
+    f"/people?of={of}": {
+        **(PAGES[f"/{of}"] if of != "people" else {**_RANGE, **_SEGMENT}),
+        **parameters,
+        "page": "number",
+    }
+    for of, parameters in _BEHIND.items()
+}
+
+NASTY = st.sampled_from([*NAMES, *IDS]) | st.text(max_size=20) | st.just("x" * 3000)
+#: Bytes that are no UTF-8, as a query string may have them.
+BROKEN = st.sampled_from(["%FF", "%ED%A0%80", "%C0%80", "%00", "%", "%zz", "+", ";", "%0d%0a"])
+
+
+def queries(parameters: dict[str, str]) -> st.SearchStrategy[str]:
+    """Query strings, most of whose parameters are of the page and as it takes them."""
+
+    def value(sort: str) -> st.SearchStrategy[str]:
+        fitting = st.sampled_from(SORTS[sort]).map(quote)
+        return fitting | fitting | fitting | NASTY.map(quote) | BROKEN
+
+    pairs = [
+        value(sort).map(lambda text, name=name: f"{name}={text}")
+        for name, sort in {**parameters, "format": "format"}.items()
+    ]
+    strange = NASTY.map(lambda name: f"{quote(name)}=1")
+    fitting = st.lists(st.one_of(pairs), max_size=7, unique_by=lambda pair: pair.split("=")[0])
+    return st.one_of(
+        fitting, fitting, fitting, st.lists(st.one_of(*pairs, strange), max_size=5)
+    ).map("&".join)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *BEHIND])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_query_is_answered(
+    recorded: None, client: FlaskClient, page: str, data: st.DataObject
+) -> None:
+    mark_event("visitor:seen", ["u1", "u2"])
+    query = data.draw(queries({**PAGES, **BEHIND}[page]))
+    answer = client.get(f"/bitmapist{page}{'&' if '?' in page else '?'}{query}")
+    assert answer.status_code in (200, 400)
+    assert answer.headers["Cache-Control"] == "no-store"
+    match answer.mimetype:
+        case "text/html":
+            shown = check_harmless(answer.text)
+            leads = sorted({a for a in addresses(shown) if "/static/" not in a})
+            if answer.status_code == 200:
+                led = client.get(data.draw(st.sampled_from(leads)))
+                assert led.status_code == 200
+        case "application/json":
+            assert isinstance(answer.json, dict)
+            assert ("error" in answer.json) == (answer.status_code == 400)
+        case other:
+            assert other == ("text/csv" if answer.status_code == 200 else "text/plain")
