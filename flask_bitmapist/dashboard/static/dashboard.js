@@ -11,6 +11,11 @@
     }
   }
 
+  function dayAndMonth(seconds) {
+    const date = new Date(seconds * 1000);
+    return `${date.getUTCDate()} ${date.toLocaleDateString("en-US", { month: "short", timeZone: "UTC" })}`;
+  }
+
   // A chart drawn by the server is replaced by one of its table, with a cursor and a zoom by dragging.
   function draw(figure) {
     const table = document.getElementById(figure.dataset.table);
@@ -49,8 +54,8 @@
       bands: days ? [] : [{ series: [3, 2], fill: wash }],
       scales: { x: { time: days }, y: { range: (u, low, high) => [0, high * 1.05 || 1] } },
       axes: [
-        { ...axis, space: 80, values: (u, ticks) => ticks.map((x) => (days
-          ? new Date(x * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" })
+        { ...axis, space: 80, size: 30, values: (u, ticks) => ticks.map((x) => (days
+          ? dayAndMonth(x)
           : Number.isInteger(x) ? `+${x}` : "")) },
         { ...axis, size: 46, values: (u, ticks) => ticks.map((y) => y.toLocaleString("en") + unit) },
       ],
