@@ -55,7 +55,7 @@ def _take(url: str) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 640}, device_scale_factor=1.5)
         for name, path in PICTURES.items():
-            page.goto(url + path, timeout=120_000)
+            page.goto(url + path, timeout=120_000, wait_until="networkidle")
             page.screenshot(path=IMAGES / name, full_page=True)
         browser.close()
 

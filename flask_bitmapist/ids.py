@@ -7,7 +7,7 @@ offset; a str is *mapped* to a dense offset.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import index
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -18,8 +18,12 @@ _T = TypeVar("_T")
 LONGEST_TEXT = 512
 #: Identifiers kept in the process, over all maps: about 20 MB when full.
 CACHE_SIZE = 100_000
-# HMGET and LRANGE-like reads of one round trip.
+#: Identifiers that one command looks up: the server answers nobody else meanwhile.
 BATCH = 5_000
+#: Identifiers that are read in one round trip: some 4 MB of UUIDs, 50 MB of the longest.
+_TRIP = 100_000
+#: Identifiers that are read with those asked for, rather than starting a command of their own.
+_GAP = 32
 
 
 class UnusableIdError(TypeError, ValueError):
@@ -185,25 +189,28 @@ class IdMap:
             # A concurrent thread may empty the dict first.
             self._known.pop(next(iter(self._known), ("", "")), None)
 
-    def lookup(self, client: Any, space: str, ids: Collection[str]) -> dict[str, int]:
-        """The offsets of those of `ids` that have one. Reads only."""
-        hash_key, _ = self.keys(space)
-        found: dict[str, int] = {}
-        for batch in _batches(list(ids)):
-            held = zip(batch, client.hmget(hash_key, batch), strict=True)
-            found |= {id_: int(offset) for id_, offset in held if offset is not None}
-        return found
+    def lookup(self, client: Any, id_: str, spaces: Iterable[str]) -> dict[str, int]:
+        """The offset of `id_` in each of `spaces` that has one for it. Reads only."""
+        pipe, listed = client.pipeline(transaction=False), list(spaces)
+        for space in listed:
+            pipe.hget(self.keys(space)[0], id_)
+        found = zip(listed, pipe.execute(), strict=True)
+        return {space: int(offset) for space, offset in found if offset is not None}
 
     def ids(self, client: Any, space: str, offsets: Iterable[int]) -> list[str | None]:
         """The id behind each of `offsets`, in order; None where none was given out. Reads only."""
         _, list_key = self.keys(space)
-        texts: list[str | None] = []
-        for batch in _batches(list(offsets)):
+        wanted = [int(offset) for offset in offsets]
+        found: dict[int, Any] = {}
+        for trip in _trips(_stretches(sorted(set(wanted)))):
             pipe = client.pipeline(transaction=False)
-            for offset in batch:
-                pipe.lindex(list_key, int(offset))
-            texts += [text.decode() if isinstance(text, bytes) else text for text in pipe.execute()]
-        return texts
+            for first, last in trip:
+                # Not LINDEX for each: to find one element the server walks through the list.
+                pipe.lrange(list_key, first, last)
+            for (first, _), texts in zip(trip, pipe.execute(), strict=True):
+                found.update(enumerate(texts, first))
+        held = map(found.get, wanted)
+        return [text.decode() if isinstance(text, bytes) else text for text in held]
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
@@ -212,3 +219,31 @@ class IdMap:
 
 def _batches(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
     return (items[first : first + BATCH] for first in range(0, len(items), BATCH))
+
+
+def _stretches(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of ranges that cover the ascending `offsets`, with small gaps between them."""
+    if not offsets:
+        return
+    first = last = offsets[0]
+    for offset in offsets:
+        if offset - last > _GAP or offset - first >= BATCH:
+            yield first, last
+            first = offset
+        last = offset
+    yield first, last
+
+
+def _trips(stretches: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """`stretches` in lists of at most `_TRIP` offsets, a command counting as `_GAP`."""
+    trip: list[tuple[int, int]] = []
+    size = 0
+    for first, last in stretches:
+        cost = last - first + 1 + _GAP
+        if trip and size + cost > _TRIP:
+            yield trip
+            trip, size = [], 0
+        trip.append((first, last))
+        size += cost
+    if trip:
+        yield trip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -144,12 +144,12 @@ class Tracker:
         return self._registry.names(self.redis)
 
     def catalogue(self) -> Catalogue:
-        """The names of all events, and those of all flags, bitmapist's own included."""
-        return self._registry.catalogue(self.redis)
+        """The names of all events, and those of all flags, bitmapist's own included.
 
-    def first_day(self, events: Iterable[str]) -> date | None:
-        """The first day on which any of `events` was marked; None if none ever was."""
-        return self._registry.first_day(self.redis, events, self.now)
+        Of its own, which may be any text, only those that a report takes.
+        """
+        events, flags = self._registry.catalogue(self.redis)
+        return Catalogue([*filter(_is_name, events)], [*filter(_is_name, flags)])
 
     def space(self, names: Iterable[str]) -> str | None:
         """The id map that the events and flags `names` share; None if their ids are plain.
@@ -163,28 +163,41 @@ class Tracker:
     def space_and_first_day(
         self, names: Iterable[str], events: Iterable[str]
     ) -> tuple[str | None, date | None]:
-        """The `space` of `names` and the `first_day` of `events`, in one round trip for both.
+        """The `space` of `names`, and the first day on which any of `events` was ever marked.
+
+        One round trip for both; None if no event was.
 
         :raises ValueError: if the ids of `names` are of different kinds.
         """
         return self._registry.space_and_first_day(self.redis, names, events, self.now)
 
-    def spaces(self, *, unregistered: bool = False) -> dict[str, str | None]:
+    def spaces(self, *, scanned: bool = False) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only.
 
-        :param unregistered: those of others too, whose ids are plain, as a SCAN finds them.
+        :param scanned: those that a SCAN finds besides are plain.
         """
-        return self._registry.spaces(self.redis, unregistered=unregistered)
+        return self._registry.spaces(self.redis, scanned=scanned)
 
     def offset_of(self, identifier: object, space: str | None) -> int | None:
         """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.
 
         :raises UnusableIdError: for something that identifies nobody.
         """
+        return self.offsets_of(identifier, {space})[space]
+
+    def offsets_of(
+        self, identifier: object, spaces: Collection[str | None]
+    ) -> dict[str | None, int | None]:
+        """The bit of `identifier` in the events of each of `spaces`, in one round trip.
+
+        None where it never had one. Errors are those of `offset_of`.
+        """
         form = normal_form(identifier)
-        if space is None:
-            return form if isinstance(form, int) and form < _BITS else None
-        return self._id_map.lookup(self.redis, space, [str(form)]).get(str(form))
+        offsets: dict[str | None, int | None] = dict.fromkeys(spaces)
+        if None in offsets and isinstance(form, int) and form < _BITS:
+            offsets[None] = form
+        mapped = [space for space in spaces if space is not None]
+        return offsets | (self._id_map.lookup(self.redis, str(form), mapped) if mapped else {})
 
     def ids_at(self, offsets: Iterable[int], space: str) -> list[str | None]:
         """The ids behind `offsets` in the id map `space`. Reads only."""
@@ -256,19 +269,22 @@ def checked_name(event: str) -> str:
 
     :raises ValueError: saying what is allowed.
     """
-    allowed = (
+    if not _is_name(event):
+        raise ValueError(
+            f"{event!r} cannot name an event: use 1 to {LONGEST_NAME} printable characters "
+            "without leading or trailing space, not beginning with 'bitop_'"
+        )
+    return event
+
+
+def _is_name(event: object) -> bool:
+    return (
         isinstance(event, str)
         and 0 < len(event) <= LONGEST_NAME
         and event.isprintable()
         and event == event.strip()
         and not event.startswith("bitop_")
     )
-    if not allowed:
-        raise ValueError(
-            f"{event!r} cannot name an event: use 1 to {LONGEST_NAME} printable characters "
-            "without leading or trailing space, not beginning with 'bitop_'"
-        )
-    return event
 
 
 @contextmanager

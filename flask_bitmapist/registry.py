@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -139,29 +140,6 @@ class Registry:
         for event, day in days.items():
             self._first_days[event] = min(day, self._first_days.get(event, day))
 
-    def first_day(
-        self, client: Any, events: Iterable[str], clock: Callable[[], datetime]
-    ) -> date | None:
-        """The first day on which any of `events` was marked; None if none ever was.
-
-        Of events that only others mark it is the first day of their first month. Reads only.
-        """
-        names = list(events)
-        pipe = client.pipeline(transaction=False)
-        for event in names:
-            pipe.zscore(FIRST_DAYS, event)
-        return self._first_of(client, dict(zip(names, pipe.execute(), strict=True)), clock)
-
-    def _first_of(
-        self, client: Any, ordinals: Mapping[str, float | None], clock: Callable[[], datetime]
-    ) -> date | None:
-        days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
-        strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
-        if strangers:
-            months = self._first_months(client, strangers, clock()).values()
-            days += [month for month in months if month is not None]
-        return min(days, default=None)
-
     def space(self, client: Any, names: Iterable[str]) -> str | None:
         """The id map that all of `names` (events and flags) share; None for plain ids. Reads only.
 
@@ -170,10 +148,8 @@ class Registry:
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine.
         """
         listed = sorted(names)
-        known = {self.known_kind(name) for name in listed}
-        if len(known) == 1 and (kind := known.pop()) is not None:
-            return _space_or_plain(kind)
-        return _shared_space(listed, client.hmget(KINDS, listed) if listed else ())
+        undecided = self._undecided(listed)
+        return self._shared_space(listed, client.hmget(KINDS, undecided) if undecided else ())
 
     def space_and_first_day(
         self,
@@ -182,26 +158,53 @@ class Registry:
         events: Iterable[str],
         clock: Callable[[], datetime],
     ) -> tuple[str | None, date | None]:
-        """The `space` of `names` and the `first_day` of `events`, asked for in one round trip."""
+        """The `space` of `names`, and the first day on which any of `events` was ever marked.
+
+        Of events that only others mark it is the first day of their first month; None if there is
+        none. Reads only: one round trip for both, and one more for events of others.
+
+        :raises ValueError: as `space`.
+        """
         listed, dated = sorted(names), list(events)
+        undecided = self._undecided(listed)
         pipe = client.pipeline(transaction=False)
-        pipe.hmget(KINDS, listed)
+        if undecided:
+            pipe.hmget(KINDS, undecided)
         for event in dated:
             pipe.zscore(FIRST_DAYS, event)
-        kinds, *ordinals = pipe.execute()
-        space = _shared_space(listed, kinds)
-        return space, self._first_of(client, dict(zip(dated, ordinals, strict=True)), clock)
+        replies = pipe.execute()
+        space = self._shared_space(listed, replies.pop(0) if undecided else ())
+        ordinals = dict(zip(dated, replies, strict=True))
+        days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
+        strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
+        if strangers:
+            months = self._first_months(client, strangers, clock()).values()
+            days += [month for month in months if month is not None]
+        return space, min(days, default=None)
 
-    def spaces(self, client: Any, *, unregistered: bool = False) -> dict[str, str | None]:
+    def _undecided(self, names: list[str]) -> list[str]:
+        """`names`, unless this process knows them all to be of one kind."""
+        known = {self.known_kind(name) for name in names}
+        return names if len(known) > 1 or None in known else []
+
+    def _shared_space(self, names: list[str], held: Sequence[Any]) -> str | None:
+        """The id map of `names`, given the kinds that the server holds if they were undecided."""
+        asked = zip(names, held, strict=False)
+        kinds = {name: text(kind) for name, kind in asked if kind is not None}
+        if len(set(kinds.values())) > 1:
+            told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
+            raise ValueError(f"sets of different kinds of ids do not combine: {told}")
+        known = None if held or not names else self.known_kind(names[0])
+        return _space_or_plain(known or next(iter(kinds.values()), PLAIN))
+
+    def spaces(self, client: Any, *, scanned: bool = False) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only.
 
-        :param unregistered: those of others too, whose ids are plain, as a SCAN finds them.
+        :param scanned: those that a SCAN finds besides are plain.
         """
+        others = dict.fromkeys(chain(*self._scan(client))) if scanned else {}
         held = client.hgetall(KINDS).items()
-        registered = {text(name): _space_or_plain(text(kind)) for name, kind in held}
-        if not unregistered:
-            return registered
-        return dict.fromkeys(chain(*self._scan(client))) | registered
+        return others | {text(name): _space_or_plain(text(kind)) for name, kind in held}
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
@@ -224,7 +227,7 @@ class Registry:
         begun = time.monotonic()
         if begun >= self._scan_expires:
             keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000)
-            parts = (text(key)[len(KEY_PREFIX) :].rpartition("_") for key in keys)
+            parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
             named = {(name, period == "u") for name, _, period in parts if name}
             named = {pair for pair in named if not pair[0].startswith("bitop_")}
             self._scanned = Catalogue(
@@ -242,14 +245,24 @@ class Registry:
         self._scan_expires = 0.0
 
 
-def _shared_space(names: Iterable[str], held: Iterable[Any]) -> str | None:
-    """The id map of `names`, given the kinds that the server holds of them, None where none."""
-    kinds = {name: text(kind) for name, kind in zip(names, held, strict=True) if kind is not None}
-    if len(set(kinds.values())) > 1:
-        told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
-        raise ValueError(f"sets of different kinds of ids do not combine: {told}")
-    return _space_or_plain(next(iter(kinds.values()), PLAIN))
+def _texts(keys: Iterable[Any]) -> Iterator[str]:
+    """Those of `keys` that are text: nothing that anybody can name has another one."""
+    for key in keys:
+        with suppress(UnicodeDecodeError):
+            yield text(key)
 
 
 def _space_or_plain(kind: str) -> str | None:
     return None if kind == PLAIN else space_of(kind)
+
+
+def _shared_space(names: Iterable[str], kinds: Iterable[Any]) -> str | None:
+    """The id map of the `kinds` that `names` have, or None; nobody's kind goes with any.
+
+    :raises ValueError: if they differ.
+    """
+    held = {name: text(kind) for name, kind in zip(names, kinds, strict=True) if kind is not None}
+    if len(set(held.values())) > 1:
+        told = ", ".join(f"{name!r} has {kind} ids" for name, kind in held.items())
+        raise ValueError(f"sets of different kinds of ids do not combine: {told}")
+    return _space_or_plain(next(iter(held.values()), PLAIN))

@@ -11,6 +11,7 @@ import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
+from redis.connection import AbstractConnection
 
 from flask_bitmapist import FlaskBitmapist, embedded
 from flask_bitmapist.marking import Tracker
@@ -78,6 +79,20 @@ def tracker(app: Flask, bitmapist_extension: FlaskBitmapist) -> Tracker:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The commands and pipelines sent to any server so far, those of a new connection included."""
+    sent: list[object] = []
+    original = AbstractConnection.send_packed_command
+
+    def send(self: AbstractConnection, command: object, check_health: bool = True) -> None:
+        sent.append(command)
+        original(self, command, check_health)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
+    return sent
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import bitmapist
 import numpy as np
 import pytest
 import redis as redis_py
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import bitmaps
@@ -25,6 +25,13 @@ def bitmap(offsets: frozenset[int]) -> Bitmap:
     return Bitmap.from_bytes(redis_bytes(offsets))
 
 
+def narrowed(offsets: frozenset[int], padding: int) -> Bitmap:
+    """The same set, of fewer words: without those of zeros before it, up to `padding`."""
+    whole = bitmap(offsets)
+    first = max(0, min(offsets, default=0) // 64 - padding)
+    return Bitmap(whole.words[first:], first)
+
+
 @given(offset_sets, offset_sets)
 def test_bitmaps_combine_as_sets_do_whatever_their_lengths(left, right):
     for combined, expected in (
@@ -38,6 +45,36 @@ def test_bitmaps_combine_as_sets_do_whatever_their_lengths(left, right):
         assert bool(combined) == bool(expected)
         assert combined == bitmap(expected)
     assert (bitmap(left) == bitmap(right)) == (left == right)
+
+
+@pytest.fixture(params=["NumKong", "NumPy"])
+def counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are the same with the extra `fast` and without."""
+    if request.param == "NumPy":
+        monkeypatch.setattr(bitmaps, "_dot", None)
+    else:
+        pytest.importorskip("numkong")
+
+
+@pytest.mark.usefixtures("counting")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(offset_sets, offset_sets, st.integers(0, 2), st.integers(0, 2), st.integers(-20, 400))
+def test_bitmaps_combine_wherever_their_words_begin(left, right, before, between, asked):
+    one, other = narrowed(left, before), narrowed(right, between)
+    for combined, expected in (
+        (one & other, left & right),
+        (one | other, left | right),
+        (one - other, left - right),
+        (one ^ other, left ^ right),
+    ):
+        assert combined.ids().tolist() == sorted(expected)
+        assert len(combined) == len(expected)
+        assert (asked in combined) == (asked in expected)
+        parts = [combined.part(begin, begin + 2) for begin in range(0, 6, 2)]
+        offsets = [part.ids() + 128 * number for number, part in enumerate(parts)]
+        assert np.concatenate(offsets).tolist() == sorted(expected)
+    assert one.common(other) == len(left & right)
+    assert (one == other) == (left == right)
 
 
 @given(offset_sets, st.integers(-20, 400))
@@ -125,30 +162,15 @@ def test_counts_are_those_of_the_bitmaps(redis):
     assert counts(redis, ["bits", "missing"]) == {"bits": 3, "missing": 0}
 
 
-class CountingRedis(redis_py.Redis):
-    """Counts its round trips: commands sent by themselves, and pipelines."""
-
-    round_trips = 0
-
-    def execute_command(self, *args, **options):
-        self.round_trips += 1
-        return super().execute_command(*args, **options)
-
-    def pipeline(self, *args, **options):
-        self.round_trips += 1
-        return super().pipeline(*args, **options)
-
-
 @pytest.mark.parametrize("read", [fetch, counts])
-def test_reading_asks_for_every_key_once_and_in_one_round_trip(redis, redis_url, read):
-    counting = CountingRedis.from_url(redis_url)
+def test_reading_asks_for_every_key_once_and_in_one_round_trip(redis, round_trips, read):
     redis.config_resetstat()
-    found = read(counting, (key for key in ["a", "b", "a", "c", "b"]))
+    round_trips.clear()
+    found = read(redis, (key for key in ["a", "b", "a", "c", "b"]))
     assert list(found) == ["a", "b", "c"]
-    assert counting.round_trips == 1
+    assert len(round_trips) == 1
     command = "cmdstat_get" if read is fetch else "cmdstat_bitcount"
     assert redis.info("commandstats")[command]["calls"] == 3
-    counting.close()
 
 
 @pytest.mark.parametrize("read", [fetch, counts])
@@ -183,6 +205,7 @@ def test_slices_hold_every_bit_of_every_key(
     monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
     if in_cluster:
         monkeypatch.setattr(bitmaps, "RedisCluster", redis_py.Redis)
+        monkeypatch.setattr(bitmaps, "read_words", lambda *_: None)
     offsets = {"a": {0, 7, 64, 200}, "b": {9}, "c": {127}, "d": {1, 511, 512}, "missing": set()}
     for key, users in offsets.items():
         for user in users:
@@ -198,8 +221,25 @@ def test_slices_hold_every_bit_of_every_key(
     client.close()
 
 
-def test_a_bitmap_that_has_grown_since_it_was_measured_is_read_as_it_is_now():
-    arena = bitmaps._Arena([1, 2])
-    stored = [arena.store(value) for value in (b"\x80" * 20, b"\x40", None, b"\x20" * 9)]
-    assert [bitmap.ids().tolist()[:2] for bitmap in stored] == [[0, 8], [1], [], [2, 10]]
-    assert [len(bitmap) for bitmap in stored] == [20, 1, 0, 9]
+@pytest.mark.parametrize("budget", [16, 2**28], ids=["sliced", "whole"])
+def test_of_long_bitmaps_only_what_is_needed_is_read(redis, monkeypatch, budget):
+    monkeypatch.setattr(bitmaps, "_MANY_BYTES", 0)
+    monkeypatch.setattr(bitmaps, "BUDGET", budget)
+    monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
+    offsets = {"a": {130, 200}, "b": {0, 131, 199, 600}, "unneeded": {140}, "missing": set()}
+    for key, users in offsets.items():
+        for user in users:
+            redis.setbit(key, user, 1)
+    redis.set("zeros", b"\0" * 30)
+    seen = []
+
+    def where_a_is(extents):
+        seen.append([tuple(extents[key]) for key in (*offsets, "zeros")])
+        return {"a": extents["a"], "b": extents["a"] & extents["b"]}
+
+    found = {key: set() for key in offsets}
+    for part in slices(redis, [*offsets, "zeros"], where_a_is):
+        for key in offsets:
+            found[key] |= set((part[key].ids() + part.first_offset).tolist())
+    assert seen == [[(2, 4), (0, 10), (2, 3), (0, 0), (0, 0)]]
+    assert found == {"a": {130, 200}, "b": {131, 199}, "unneeded": set(), "missing": set()}

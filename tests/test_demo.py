@@ -252,7 +252,8 @@ def test_the_dashboard_is_open_on_this_machine_alone(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/bitmapist/").status_code == 200
     elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
-    assert client.get("/bitmapist/", environ_base=elsewhere).status_code == 403
+    assert client.get("/bitmapist/", environ_base=elsewhere).location.startswith("/login")
+    assert client.get("/bitmapist/?format=json", environ_base=elsewhere).status_code == 403
 
 
 @pytest.mark.skipif(version("flask") < "3.1", reason="Flask 3.0 knows no TRUSTED_HOSTS")

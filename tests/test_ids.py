@@ -146,8 +146,36 @@ class TestIdMap:
 
     def test_lookups_assign_nothing(self, redis: redis_py.Redis) -> None:
         IdMap().offsets(redis, "", ["a"])
-        assert IdMap().lookup(redis, "", ["a", "z"]) == {"a": 0}
+        IdMap().offsets(redis, "rows", ["z", "a"])
+        assert IdMap().lookup(redis, "a", ["", "rows", "none"]) == {"": 0, "rows": 1}
+        assert IdMap().lookup(redis, "y", ["", "rows"]) == {}
         assert IdMap().ids(redis, "", [0, 1]) == ["a", None]
+
+    @pytest.mark.parametrize("trip", [10, 100_000])
+    def test_ids_are_those_at_each_offset_whatever_lies_between(
+        self, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, trip: int
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.ids._TRIP", trip)
+        monkeypatch.setattr("flask_bitmapist.ids.BATCH", 500)
+        id_map, random = IdMap(), np.random.default_rng(1)
+        id_map.offsets(redis, "", [f"user-{number}" for number in range(3_000)])
+        order = id_map.keys("")[1]
+        for share in (0.0, 0.01, 0.2, 1.0):
+            offsets = np.flatnonzero(random.random(3_200) < share)
+            one_by_one = [redis.lindex(order, int(offset)) for offset in offsets]
+            expected = [text and text.decode() for text in one_by_one]
+            assert id_map.ids(redis, "", offsets) == expected
+            assert id_map.ids(redis, "", reversed(offsets)) == expected[::-1]
+        assert id_map.ids(redis, "", [5, 2, 5]) == ["user-5", "user-2", "user-5"]
+
+    def test_many_ids_are_read_in_few_round_trips(
+        self, redis: redis_py.Redis, round_trips: list[object]
+    ) -> None:
+        id_map = IdMap()
+        id_map.offsets(redis, "", [f"user-{number}" for number in range(20_000)])
+        round_trips.clear()
+        assert id_map.ids(redis, "", range(0, 20_000, 4))[-1] == "user-19996"
+        assert len(round_trips) == 1
 
     def test_racing_processes_agree(self, redis_url: str, redis: redis_py.Redis) -> None:
         spawn = multiprocessing.get_context("spawn")

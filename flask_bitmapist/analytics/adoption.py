@@ -70,12 +70,12 @@ def adoption(
     :raises redis.RedisError: if the server does not answer.
     """
     asked = scope(by, start, end, now, tracker)
-    if not (events := parse(feature).events()):
+    if not parse(feature).events():
         raise ValueError(f"a feature is used at a time: {feature} has no event, only undated flags")
-    users, present = Users.each(
+    (users, present), _, first_day = Users.recorded(
         (feature, None), (active, where), tracker=asked.tracker, strict=strict
     )
-    past = Past(users.what, asked.periods[0], asked.tracker.first_day(events))
+    past = Past(users.what, asked.periods[0], first_day)
 
     def count(bitmaps: Bitmaps) -> list[int]:
         figures = []

@@ -7,23 +7,37 @@ byte order does not matter to AND, OR, XOR and counting.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
 from operator import or_
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
+from .replies import read_words
+
+try:
+    import numkong
+except ImportError:  # the extra `fast`
+    _dot: Callable[..., Any] | None = None
+else:
+    _dot = numkong.dot
+
 WORD_BYTES = 8
+WORD_BITS = 64
+#: From how many words on to count pairs of bitmaps by `Bitmap.common`: with NumKong it is several
+#: times as fast as NumPy, which makes up for it where many small ones can be counted by one call.
+PAIRED_WORDS = sys.maxsize if _dot is None else 2 * 2**10
 #: Bytes of bitmaps that a report holds at a time; with what it computes from them, about thrice.
 BUDGET = 256 * 2**20
 _SLICE_UNIT = 64 * 2**10
-#: Bytes of bitmaps whose memory is better allocated at once.
+#: Bytes of bitmaps that are better read one by one, and only where they are needed.
 _MANY_BYTES = 512 * 2**10
 _MOST_MEASURED = 10_000
 _PART_WORDS = 128 * 2**10 // WORD_BYTES
@@ -34,6 +48,7 @@ class Bitmap:
     """An immutable set of offsets. Sets of different lengths combine: what is missing is 0.
 
     :param words: the bits in Redis's order, ``(n_words,) uint64``; the array is made read-only.
+    :param first: the number of the first of these words; those before it are 0.
 
     >>> active, premium = Bitmap.from_bytes(b"\\xe0"), Bitmap.from_bytes(b"\\x60\\x80")
     >>> len(active), 8 in premium
@@ -43,6 +58,7 @@ class Bitmap:
     """
 
     words: NDArray[np.uint64]
+    first: int = 0
 
     def __post_init__(self) -> None:
         self.words.flags.writeable = False
@@ -54,38 +70,56 @@ class Bitmap:
         padded = value.ljust(-(-len(value) // WORD_BYTES) * WORD_BYTES, b"\0")
         return cls(np.frombuffer(padded, np.uint64))
 
+    @property
+    def end(self) -> int:
+        """The number of the word after the last one."""
+        return self.first + self.words.size
+
+    def between(self, begin: int, end: int) -> NDArray[np.uint64]:
+        """Those of the words numbered from `begin` to before `end` that there are."""
+        return self.words[max(0, begin - self.first) : max(0, end - self.first)]
+
+    def part(self, begin: int, end: int) -> Bitmap:
+        """The words from number `begin` to before `end`, numbered from `begin` on."""
+        return Bitmap(self.between(begin, end), max(0, self.first - begin))
+
     def __and__(self, other: Bitmap) -> Bitmap:
-        shared = min(self.words.size, other.words.size)
-        return Bitmap(self.words[:shared] & other.words[:shared])
+        begin, end = max(self.first, other.first), min(self.end, other.end)
+        return Bitmap(self.between(begin, end) & other.between(begin, end), begin)
 
     def __or__(self, other: Bitmap) -> Bitmap:
-        short, long = sorted((self.words, other.words), key=len)
-        words = long.copy()
-        words[: short.size] |= short
-        return Bitmap(words)
+        short, words, begin = _widened(self, other)
+        words[short.first - begin :][: short.words.size] |= short.words
+        return Bitmap(words, begin)
 
     def __xor__(self, other: Bitmap) -> Bitmap:
-        short, long = sorted((self.words, other.words), key=len)
-        words = long.copy()
-        words[: short.size] ^= short
-        return Bitmap(words)
+        short, words, begin = _widened(self, other)
+        words[short.first - begin :][: short.words.size] ^= short.words
+        return Bitmap(words, begin)
 
     def __sub__(self, other: Bitmap) -> Bitmap:
-        shared = min(self.words.size, other.words.size)
+        begin, end = max(self.first, other.first), min(self.end, other.end)
         words = self.words.copy()
-        words[:shared] &= ~other.words[:shared]
-        return Bitmap(words)
+        words[max(0, begin - self.first) : max(0, end - self.first)] &= ~other.between(begin, end)
+        return Bitmap(words, self.first)
 
     def __len__(self) -> int:
-        # A uint32 sum takes two thirds of a uint64 one's time, and holds every count short of a
-        # full 512 MiB, the longest string that Redis allows.
-        return int(np.bitwise_count(self.words).sum(dtype=np.uint32))
+        return _count(self.words) if _dot is None else int(_dot(self.words, self.words, "uint1"))
+
+    def common(self, other: Bitmap) -> int:
+        """How many offsets are in both: ``len(self & other)``."""
+        begin, end = max(self.first, other.first), min(self.end, other.end)
+        if begin >= end:
+            return 0
+        one, two = self.between(begin, end), other.between(begin, end)
+        # Of bits, the dot product is the number of those that are set in both.
+        return _count(one & two) if _dot is None else int(_dot(one, two, "uint1"))
 
     def __bool__(self) -> bool:
         return bool(self.words.any())
 
     def __contains__(self, offset: int) -> bool:
-        byte, bit = divmod(offset, 8)
+        byte, bit = divmod(offset - self.first * WORD_BITS, 8)
         octets = self.words.view(np.uint8)
         return 0 <= byte < octets.size and bool(octets[byte] & (0x80 >> bit))
 
@@ -103,7 +137,27 @@ class Bitmap:
     def ids(self) -> NDArray[np.intp]:
         """The offsets in ascending order, ``(n,) intp``."""
         # flatnonzero has a path for bool that is four times as fast; unpackbits gives 0s and 1s.
-        return np.flatnonzero(np.unpackbits(self.words.view(np.uint8)).view(np.bool_))
+        ids = np.flatnonzero(np.unpackbits(self.words.view(np.uint8)).view(np.bool_))
+        if self.first:
+            ids += self.first * WORD_BITS
+        return ids
+
+
+def _count(words: NDArray[np.uint64]) -> int:
+    # A uint32 sum takes two thirds of a uint64 one's time, and holds every count short of a full
+    # 512 MiB, the longest string that Redis allows.
+    return int(np.bitwise_count(words).sum(dtype=np.uint32))
+
+
+def _widened(one: Bitmap, other: Bitmap) -> tuple[Bitmap, NDArray[np.uint64], int]:
+    """The shorter one; a copy of the longer one's words with room for it; the first's number."""
+    short, long = sorted((one, other), key=lambda bitmap: bitmap.words.size)
+    if not short.words.size or (long.first <= short.first and short.end <= long.end):
+        return short, long.words.copy(), long.first
+    begin, end = min(short.first, long.first), max(short.end, long.end)
+    words = np.zeros(end - begin, np.uint64)
+    words[long.first - begin :][: long.words.size] = long.words
+    return short, words, begin
 
 
 EMPTY = Bitmap.from_bytes(None)
@@ -156,17 +210,68 @@ class Bitmaps:
         A report that combines large bitmaps time and again then works in the cache, and on memory
         that it has had before: several times as fast, and its intermediate sets are small.
         """
-        longest = max((bitmap.words.size for bitmap in self._by_key.values()), default=0)
-        if longest <= _PART_WORDS:
+        held = [bitmap for bitmap in self._by_key.values() if bitmap.words.size]
+        begins = min((bitmap.first for bitmap in held), default=0)
+        ends = max((bitmap.end for bitmap in held), default=0)
+        if ends - begins <= _PART_WORDS:
             yield self
             return
-        for begin in range(0, longest, _PART_WORDS):
-            end = begin + _PART_WORDS
-            part = {key: Bitmap(bitmap.words[begin:end]) for key, bitmap in self._by_key.items()}
-            yield Bitmaps(part, self.first_offset + begin * WORD_BYTES * 8)
+        for begin in range(begins, ends, _PART_WORDS):
+            part = {
+                key: bitmap.part(begin, begin + _PART_WORDS) for key, bitmap in self._by_key.items()
+            }
+            yield Bitmaps(part, self.first_offset + begin * WORD_BITS)
 
 
-def slices(client: Any, keys: Iterable[str]) -> Iterator[Bitmaps]:
+class Extent(NamedTuple):
+    """The words outside which a set is known to have no offset, ``begin`` to before ``end``.
+
+    Extents combine as the sets do: that of ``a & b`` is at most the extent of either.
+    """
+
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.begin
+
+    def __and__(self, other: Extent) -> Extent:
+        begin = max(self.begin, other.begin)
+        return Extent(begin, max(begin, min(self.end, other.end)))
+
+    def __or__(self, other: Extent) -> Extent:
+        if not self.size or not other.size:
+            return self if self.size else other
+        return Extent(min(self.begin, other.begin), max(self.end, other.end))
+
+    def __sub__(self, other: Extent) -> Extent:
+        return self
+
+
+NOWHERE = Extent(0, 0)
+
+
+class Extents:
+    """The extents of a report's bitmaps by key; expressions evaluate over them as over bitmaps."""
+
+    def __init__(self, by_key: Mapping[str, Extent]) -> None:
+        self._by_key = by_key
+
+    def __getitem__(self, key: str) -> Extent:
+        return self._by_key.get(key, NOWHERE)
+
+    def union_of(self, keys: tuple[str, ...]) -> Extent:
+        return reduce(or_, (self[key] for key in keys))
+
+
+#: From what is known of all bitmaps to what of each is needed, by key.
+Narrowing = Callable[[Extents], Mapping[str, Extent]]
+
+
+def slices(
+    client: Any, keys: Iterable[str], narrowing: Narrowing | None = None
+) -> Iterator[Bitmaps]:
     """The bitmaps under `keys`, each read once, all in two round trips if they fit `BUDGET`.
 
     The first asks how long they are; it is saved for short ones that were measured before. If they
@@ -176,21 +281,29 @@ def slices(client: Any, keys: Iterable[str]) -> Iterator[Bitmaps]:
 
     :param client: any redis-py compatible client.
     :param keys: duplicates are welcome; a key that does not exist is the empty set.
+    :param narrowing: of long bitmaps, read only what it returns. (Without it, the first word of
+        every bitmap is number 0.)
     :raises redis.RedisError: the server does not answer, or a key holds no string.
     """
     distinct = list(dict.fromkeys(keys))
-    nothing = dict.fromkeys(distinct, EMPTY)
-    lengths = _lengths(client, distinct)
-    if sum(lengths.values()) <= BUDGET:
-        yield Bitmaps(nothing | _whole(client, lengths))
+    measured = _MEASURED.setdefault(client, {})
+    expected = sum(measured.get(key, _MANY_BYTES) for key in distinct)
+    # Even twice as long as they were, they would be few enough for one MGET.
+    if 2 * expected < min(_MANY_BYTES, BUDGET) and not isinstance(client, RedisCluster):
+        yield Bitmaps(_short(client, distinct))
         return
-    width = max(_SLICE_UNIT, BUDGET // len(lengths) // _SLICE_UNIT * _SLICE_UNIT)
-    for begin in range(0, max(lengths.values()), width):
-        rest = {key: length - begin for key, length in lengths.items() if length > begin}
-        ranges = [("GETRANGE", key, begin, begin + width - 1) for key in rest]
-        arena = _Arena(min(width, length) for length in rest.values())
-        bitmaps = dict(zip(rest, _read(client, ranges, arena.store), strict=True))
-        yield Bitmaps(nothing | bitmaps, begin * 8)
+    extents = _extents(client, distinct, measured, located=narrowing is not None)
+    if narrowing is not None:
+        extents = narrowing(Extents(extents))
+    extents = {key: extent for key, extent in extents.items() if extent.size}
+    width = end = max((extent.end for extent in extents.values()), default=1)
+    if sum(extent.size for extent in extents.values()) * WORD_BYTES > BUDGET:
+        width = max(_SLICE_UNIT, BUDGET // len(extents) // _SLICE_UNIT * _SLICE_UNIT) // WORD_BYTES
+    nothing = dict.fromkeys(distinct, EMPTY)
+    for begin in range(0, end, width):
+        window = Extent(begin, begin + width)
+        wanted = {key: part for key, extent in extents.items() if (part := extent & window).size}
+        yield Bitmaps(nothing | _read_parts(client, wanted, measured, begin), begin * WORD_BITS)
 
 
 #: Client -> the bytes of each key, as measured last. Only a hint: where it is wrong, one reading
@@ -198,61 +311,75 @@ def slices(client: Any, keys: Iterable[str]) -> Iterator[Bitmaps]:
 _MEASURED: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 
 
-def _lengths(client: Any, keys: Sequence[str]) -> dict[str, int]:
-    """The bytes of the bitmaps under `keys`; of missing ones only if none needs to be measured."""
-    measured = _MEASURED.setdefault(client, {})
-    known = {key: measured.get(key, _MANY_BYTES) for key in keys}
-    # Even twice as long as they were, they would be few enough for one MGET.
-    if 2 * sum(known.values()) < min(_MANY_BYTES, BUDGET):
-        return known
+def _short(client: Any, keys: Sequence[str]) -> dict[str, Bitmap]:
+    """The bitmaps under `keys` in one round trip.
+
+    One MGET takes a fifth of the time of many GETs, but in a cluster its keys must share a slot.
+    """
+    values = client.execute_command("MGET", *keys, NEVER_DECODE=True) if keys else ()
+    return dict(zip(keys, map(Bitmap.from_bytes, values), strict=True))
+
+
+def _extents(
+    client: Any, keys: Sequence[str], measured: dict[str, int], *, located: bool
+) -> Mapping[str, Extent]:
+    """The extents of the bitmaps under `keys`, and their lengths in bytes into `measured`.
+
+    :param located: ask for the first offset of each too.
+    """
     if len(measured) > _MOST_MEASURED:
         measured.clear()
-    replies = _read(client, [("STRLEN", key) for key in keys])
-    measured |= dict(zip(keys, replies, strict=True))
-    return {key: measured[key] for key in keys if measured[key]}
+    commands: list[tuple[Any, ...]] = [("STRLEN", key) for key in keys]
+    if located:
+        commands += [("BITPOS", key, 1) for key in keys]
+    replies = _read(client, commands)
+    lengths, offsets = replies[: len(keys)], replies[len(keys) :] or [0] * len(keys)
+    measured |= zip(keys, lengths, strict=True)
+    return {
+        # BITPOS says -1 where no bit is set.
+        key: Extent(offset // WORD_BITS, _words(length)) if offset >= 0 else NOWHERE
+        for key, length, offset in zip(keys, lengths, offsets, strict=True)
+    }
 
 
-def _whole(client: Any, lengths: Mapping[str, int]) -> dict[str, Bitmap]:
-    """The bitmaps under the keys of `lengths`, of as many bytes, in one round trip."""
-    if sum(lengths.values()) < _MANY_BYTES and not isinstance(client, RedisCluster):
-        # One MGET takes a fifth of the time of many GETs, but in a cluster its keys share a slot.
-        values = client.execute_command("MGET", *lengths, NEVER_DECODE=True) if lengths else ()
-        return dict(zip(lengths, map(Bitmap.from_bytes, values), strict=True))
-    # Valkey sends a long string without copying it, but copies what GETRANGE cuts out.
-    arena = _Arena(lengths.values())
-    gets = [("GET", key) for key in lengths]
-    return dict(zip(lengths, _read(client, gets, arena.store), strict=True))
+def _read_parts(
+    client: Any, extents: Mapping[str, Extent], lengths: Mapping[str, int], begin: int
+) -> dict[str, Bitmap]:
+    """The words of each key of `extents`, in one round trip, numbered from `begin` on."""
+    commands = [
+        # Valkey sends a long string without copying it, but copies what GETRANGE cuts out.
+        ("GET", key)
+        if not extent.begin and extent.end == _words(lengths[key])
+        else ("GETRANGE", key, extent.begin * WORD_BYTES, extent.end * WORD_BYTES - 1)
+        for key, extent in extents.items()
+    ]
+    words = read_words(client, commands, [extent.size for extent in extents.values()])
+    if words is None:
+        words = [Bitmap.from_bytes(value).words for value in _read(client, commands)]
+    return {
+        key: Bitmap(found, extent.begin - begin)
+        for (key, extent), found in zip(extents.items(), words, strict=True)
+    }
 
 
-class _Arena:
-    """One array for many bitmaps, filled as they come in.
-
-    Each reply's memory serves the next one, and NumPy asks for huge pages for a large array: the
-    page faults of a new string for each reply took two thirds of the time of reading.
-    """
-
-    def __init__(self, lengths: Iterable[int]) -> None:
-        """:param lengths: the bytes of each bitmap."""
-        self._free = np.empty(sum(-(-length // WORD_BYTES) for length in lengths), np.uint64)
-
-    def store(self, value: bytes | None) -> Bitmap:
-        """The bitmap of a reply, copied; as it is if it has grown since it was measured."""
-        size = -(-len(value or b"") // WORD_BYTES)
-        if value is None or size > self._free.size:
-            return Bitmap.from_bytes(value)
-        words, self._free = self._free[:size], self._free[size:]
-        words[-1:] = 0
-        words.view(np.uint8)[: len(value)] = np.frombuffer(value, np.uint8)
-        return Bitmap(words)
+def _words(length: int) -> int:
+    """The number of words in which `length` bytes fit."""
+    return -(-length // WORD_BYTES)
 
 
-def tally(client: Any, keys: Iterable[str], count: Callable[[Bitmaps], Sequence[int]]) -> list[int]:
+def tally(
+    client: Any,
+    keys: Iterable[str],
+    count: Callable[[Bitmaps], Sequence[int]],
+    narrowing: Narrowing | None = None,
+) -> list[int]:
     """What `count` counts in the bitmaps under `keys`, summed over their `slices` and `parts`.
 
     :param count: gives the same number of counts for each part.
     """
     totals: list[int] = []
-    for part in chain.from_iterable(bitmaps.parts() for bitmaps in slices(client, keys)):
+    found = slices(client, keys, narrowing)
+    for part in chain.from_iterable(bitmaps.parts() for bitmaps in found):
         counted = count(part)
         totals = [a + b for a, b in zip(totals, counted, strict=True)] if totals else list(counted)
     return totals
@@ -290,24 +417,12 @@ def counts(client: Any, keys: Iterable[str]) -> dict[str, int]:
     return dict(zip(distinct, _read(client, [("BITCOUNT", k) for k in distinct]), strict=True))
 
 
-def _read(
-    client: Any,
-    commands: Sequence[tuple[Any, ...]],
-    store: Callable[[Any], Any] | None = None,
-) -> list[Any]:
-    """The replies to `commands`, in one round trip; what `store` makes of each as it comes in."""
+def _read(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The replies to `commands`, in one round trip."""
     if not commands:
         return []
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
         pipeline.execute_command(*command, NEVER_DECODE=True)
-    if store is None:
-        return list(pipeline.execute())
-    if isinstance(client, RedisCluster):  # its replies come in from several nodes
-        return [store(reply) for reply in pipeline.execute()]
-    # Not set_response_callback: the pipeline shares the client's callbacks.
-    pipeline.response_callbacks = {
-        command[0]: lambda reply, **options: store(reply) for command in commands
-    }
     return list(pipeline.execute())

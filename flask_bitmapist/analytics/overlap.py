@@ -69,7 +69,7 @@ def overlap(
 
     def count(bitmaps: Bitmaps) -> list[int]:
         sets = [users.in_period(bitmaps, period) for users in groups]
-        return [len(sets[i] & sets[j]) if i < j else len(sets[i]) for i in size for j in size[i:]]
+        return [sets[i].common(sets[j]) if i < j else len(sets[i]) for i in size for j in size[i:]]
 
     keys = [key for users in groups for key in users.keys([period])]
     counted = iter(tally(asked.tracker.redis, keys, count))

@@ -42,12 +42,12 @@ def users(
     :raises redis.RedisError: if the server does not answer.
     """
     group, period, tracker, space = _asked(expression, by, at, strict, now, tracker)
-    found = [
-        group.in_period(part, period).ids() + part.first_offset
-        for bitmaps in slices(tracker.redis, group.keys([period]))
-        for part in bitmaps.parts()
-    ]
-    offsets = np.concatenate(found)
+    found = []
+    for bitmaps in slices(tracker.redis, group.keys([period])):
+        for part in bitmaps.parts():
+            found.append(group.in_period(part, period).ids())
+            found[-1] += part.first_offset
+    offsets = found[0] if len(found) == 1 else np.concatenate(found)
     return offsets if space is None else ids_at(tracker, offsets, space)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..marking import current_tracker
 from ..periods import GRAINS, Grain, Period, local
 from .bitmaps import Bitmap, Bitmaps, union
-from .segments import Expression, parse
+from .segments import Expression, S, Sets, parse
 
 if TYPE_CHECKING:
     from ..marking import Tracker
@@ -207,9 +207,9 @@ class Users:
             if self.where is not None:
                 yield from self.where.keys(period)
 
-    def in_period(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
-        users = self.what.evaluate(bitmaps, period)
-        return users if self.where is None else users & self.where.evaluate(bitmaps, period)
+    def in_period(self, sets: Sets[S], period: Period) -> S:
+        users = self.what.evaluate(sets, period)
+        return users if self.where is None else users & self.where.evaluate(sets, period)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, Self, TypeVar, cast
 
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
@@ -24,12 +24,28 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 from ..marking import checked_name
 from ..periods import Period, unique_key
 
-if TYPE_CHECKING:
-    from .bitmaps import Bitmap, Bitmaps
-
 _FLAG = "flag:"
 #: The most names in a text: each nests what is evaluated by one level.
 LONGEST = 100
+
+
+class Set(Protocol):
+    """What combines as sets do."""
+
+    def __and__(self, other: Self, /) -> Self: ...
+    def __or__(self, other: Self, /) -> Self: ...
+    def __sub__(self, other: Self, /) -> Self: ...
+
+
+S = TypeVar("S", bound=Set)
+_S_co = TypeVar("_S_co", bound=Set, covariant=True)
+
+
+class Sets(Protocol[_S_co]):
+    """Sets by key."""
+
+    def __getitem__(self, key: str, /) -> _S_co: ...
+    def union_of(self, keys: tuple[str, ...], /) -> _S_co: ...
 
 
 class Expression(ABC):
@@ -45,8 +61,11 @@ class Expression(ABC):
     precedence = 4
 
     @abstractmethod
-    def evaluate(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
-        """The users in `period`."""
+    def evaluate(self, sets: Sets[S], period: Period) -> S:
+        """The users in `period`.
+
+        :param sets: the sets by key: bitmaps, or what is known of them.
+        """
 
     @abstractmethod
     def keys(self, period: Period) -> Iterator[str]:
@@ -87,8 +106,8 @@ class Event(Expression):
     def __post_init__(self) -> None:
         checked_name(self.name)
 
-    def evaluate(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
-        return bitmaps.union_of(period.keys(self.name))
+    def evaluate(self, sets: Sets[S], period: Period) -> S:
+        return sets.union_of(period.keys(self.name))
 
     def keys(self, period: Period) -> Iterator[str]:
         yield from period.keys(self.name)
@@ -113,8 +132,8 @@ class Flag(Expression):
     def __post_init__(self) -> None:
         checked_name(self.name)
 
-    def evaluate(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
-        return bitmaps[unique_key(self.name)]
+    def evaluate(self, sets: Sets[S], period: Period) -> S:
+        return sets[unique_key(self.name)]
 
     def keys(self, period: Period) -> Iterator[str]:
         yield unique_key(self.name)
@@ -164,8 +183,8 @@ class And(_Pair):
     __slots__ = ()
     precedence = 2
 
-    def evaluate(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
-        return self.left.evaluate(bitmaps, period) & self.right.evaluate(bitmaps, period)
+    def evaluate(self, sets: Sets[S], period: Period) -> S:
+        return self.left.evaluate(sets, period) & self.right.evaluate(sets, period)
 
     @property
     def spreads(self) -> bool:
@@ -182,8 +201,8 @@ class Or(_Pair):
     __slots__ = ()
     precedence = 1
 
-    def evaluate(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
-        return self.left.evaluate(bitmaps, period) | self.right.evaluate(bitmaps, period)
+    def evaluate(self, sets: Sets[S], period: Period) -> S:
+        return self.left.evaluate(sets, period) | self.right.evaluate(sets, period)
 
     @property
     def spreads(self) -> bool:
@@ -199,8 +218,8 @@ class Minus(_Pair):
     __slots__ = ()
     precedence = 3
 
-    def evaluate(self, bitmaps: Bitmaps, period: Period) -> Bitmap:
-        return self.left.evaluate(bitmaps, period) - self.right.evaluate(bitmaps, period)
+    def evaluate(self, sets: Sets[S], period: Period) -> S:
+        return self.left.evaluate(sets, period) - self.right.evaluate(sets, period)
 
     @property
     def spreads(self) -> bool:

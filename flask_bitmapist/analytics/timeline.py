@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ..ids import normal_form
-from ..periods import Period
 from .report import Report, scope
 
 if TYPE_CHECKING:
@@ -61,43 +58,24 @@ def timeline(
     :raises redis.RedisError: if the server does not answer.
     """
     asked = scope("day", start, end, now, tracker, length=USUAL_DAYS)
-    client = asked.tracker.redis
     # What bitmapist wrote without us is registered nowhere, and its ids are plain.
-    spaces = asked.tracker.spaces(unregistered=isinstance(normal_form(user), int))
-    # One look-up a kind of ids, whatever the number of events.
-    offsets = {space: asked.tracker.offset_of(user, space) for space in {None, *spaces.values()}}
-    calendar = {
-        month: list(days)
-        for month, days in groupby(asked.periods, lambda day: Period.containing("month", day.start))
-    }
-    months = [
-        (event, month, offset)
+    plain = isinstance(normal_form(user), int)
+    spaces = asked.tracker.spaces(scanned=plain)
+    offsets = asked.tracker.offsets_of(user, {None, *spaces.values()})
+    bits = [
+        (event, period, offset)
         for event, space in sorted(spaces.items())
         if (offset := offsets[space]) is not None
-        for month in calendar
+        for period in asked.periods
     ]
-    if "month" not in asked.tracker.settings.ttl:
-        # Whoever sets or clears a day's bit, bitmapist or we, does so in its month too, and no
-        # bitmap ever becomes shorter: none of a month's days reaches further than the month does.
-        # The month's bit itself does not tell: unmarking one day clears it for all the others.
-        lengths = _replies(client, [("STRLEN", month.key(event)) for event, month, _ in months])
-        months = [one for one, length in zip(months, lengths, strict=True) if length > one[-1] // 8]
-    bits = [(event, day, offset) for event, month, offset in months for day in calendar[month]]
-    found = _replies(client, [("GETBIT", day.key(event), offset) for event, day, offset in bits])
     days: dict[str, list[date]] = {}
-    for (event, day, _), was_there in zip(bits, found, strict=True):
-        if was_there:
-            days.setdefault(event, []).append(day.start.date())
+    for first in range(0, len(bits), _BATCH):
+        batch = bits[first : first + _BATCH]
+        pipeline = asked.tracker.redis.pipeline(transaction=False)
+        for event, period, offset in batch:
+            pipeline.getbit(period.key(event), offset)
+        for (event, period, _), was_there in zip(batch, pipeline.execute(), strict=True):
+            if was_there:
+                days.setdefault(event, []).append(period.start.date())
     every = [day for done in days.values() for day in done]
     return Timeline(days, min(every, default=None), max(every, default=None))
-
-
-def _replies(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[int]:
-    """The replies to `commands`, in one round trip for each 100,000 of them."""
-    replies: list[int] = []
-    for first in range(0, len(commands), _BATCH):
-        pipeline = client.pipeline(transaction=False)
-        for command in commands[first : first + _BATCH]:
-            pipeline.execute_command(*command)
-        replies += pipeline.execute()
-    return replies

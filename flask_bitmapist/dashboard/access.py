@@ -57,4 +57,8 @@ def _may_log_in() -> bool:
         return False
     from flask_login import current_user
 
-    return not cast(bool, current_user.is_authenticated)
+    try:
+        return not cast(bool, current_user.is_authenticated)
+    except Exception:
+        logger.exception("Flask-Login failed to load the user, so the dashboard stays closed")
+        return False

@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest
 
 from ..analytics.compare import Compare, compare, compare_people
 from ..analytics.segments import Event, Flag
+from ..marking import current_tracker
 from ..periods import Grain
 from ..registry import Catalogue
 from .page import Behind, Question, last_period
@@ -37,12 +38,13 @@ class CompareQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        arms = query.segments("arm") or [Segment.read(term) for term in query.terms[::-1][:2][::-1]]
+        usual = _of_one_kind(query.catalogue)
+        arms = query.segments("arm") or [*map(Segment.read, _usual_arms(usual))]
         if len(arms) > cls.MOST_ARMS:
             raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")
         return cls(
             arm=arms,
-            goal=query.event("goal", *(e for e in query.catalogue.events if e != _ACTIVE)),
+            goal=query.event("goal", *(event for event in usual.events if event != _ACTIVE)),
             by=query.by("day"),
             rows=query.number("rows", 30, 1, cls.LONGEST),
             end=query.day("end"),
@@ -79,6 +81,17 @@ class CompareQuestion(Question):
     def top(self, report: Compare) -> float:
         """The rate at which the drawn scale ends."""
         return max((arm.high or 0.0 for arm in report.arms), default=0.0) or 1.0
+
+
+def _of_one_kind(catalogue: Catalogue) -> Catalogue:
+    """Those events and flags whose ids are of the same kind as those of the active users."""
+    events, flags = catalogue
+    spaces = current_tracker().spaces(scanned=True)
+    users = spaces.get(_ACTIVE if _ACTIVE in events else (events or flags or [""])[0])
+    return Catalogue(
+        [event for event in events if spaces.get(event) == users],
+        [flag for flag in flags if spaces.get(flag) == users],
+    )
 
 
 def _usual_arms(catalogue: Catalogue) -> list[str]:

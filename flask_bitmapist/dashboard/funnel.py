@@ -40,7 +40,7 @@ class FunnelQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        steps = query.events("step", "user:created", "user:logged_in") or query.catalogue.events[:1]
+        steps = query.events("step", "user:created", "user:logged_in") or [query.event("step")]
         if len(steps) > cls.MOST_STEPS:
             raise BadRequest(f"A funnel has at most {cls.MOST_STEPS} steps.")
         return cls(

@@ -18,7 +18,7 @@ from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import BarPlot, bar_plot, when
 from .page import Behind, Question, last_period
-from .query import Query, Segment
+from .query import REPORTED_YEARS, Query, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class LifecycleQuestion(Question):
         )
 
     def behind(self, query: Query) -> Behind:
-        at = last_period(self.by, query.day("at")).start
+        at = last_period(self.by, query.day("at", REPORTED_YEARS)).start
         group = query.choice("group", [*self.GROUPS], "new")
         people = partial(
             lifecycle_people, Event(self.event), group, self.by, at, self.where.expression

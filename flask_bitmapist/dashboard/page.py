@@ -122,20 +122,30 @@ class Question(ABC):
     @property
     def arguments(self) -> dict[str, Any]:
         """The query string that asks this question."""
-        arguments: dict[str, Any] = {}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            told = value.text if isinstance(value, Segment) else value
-            if told not in (None, "", [], ()):
-                arguments[field.name] = told.isoformat() if isinstance(told, date) else told
-        return arguments
+        told = {name: _told(value) for name, value in self._fields().items()}
+        return {name: text for name, text in told.items() if text not in (None, "", [])}
 
     @property
     def is_readable(self) -> bool:
         """Whether every segment in it is one."""
-        values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+        values = self._fields().values()
         listed = (value if isinstance(value, list) else [value] for value in values)
         return not any(isinstance(v, Segment) and v.error for values in listed for v in values)
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def _told(value: Any) -> Any:
+    """A field's value as it stands in a query string."""
+    match value:
+        case Segment(text=text):
+            return text
+        case date():
+            return value.isoformat()
+        case list():
+            return [_told(one) for one in value]
+    return value
 
 
 class Behind(NamedTuple):

@@ -6,13 +6,12 @@ import logging
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from flask import Response, current_app, request
 
 from ..analytics.people import people
-from ..analytics.segments import Event
 from ..analytics.sets import People
 from ..periods import Grain
 from .compare import CompareQuestion
@@ -45,10 +44,10 @@ class PeopleQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        events = query.catalogue.events
-        usual = next((name for name in ("user:logged_in", *events) if name in events), None)
+        terms = query.terms
+        usual = next((term for term in ("user:logged_in", *terms) if term in terms), "")
         return cls(
-            where=query.segment(usual=str(Event(usual)) if usual else ""),
+            where=query.segment(usual=usual),
             by=query.by("day"),
             rows=query.number("rows", 1, 1, cls.LONGEST),
             end=query.day("end"),
@@ -115,7 +114,8 @@ def view() -> Response:
         first=limit * (page - 1),
         page=page,
         pages=-(-report.users // limit) if report is not None else 0,
-        arguments=request.args.to_dict(flat=False),
+        # A download has larger pages: it begins with the first.
+        arguments={name: told for name, told in request.args.lists() if name != "page"},
     )
     return Response(text, 400 if problem else 200, mimetype="text/html")
 
@@ -123,14 +123,14 @@ def view() -> Response:
 def person(id_: int | str) -> Person:
     """How the application's `user_link` calls the user `id_`; by the id if it does not say."""
     link = current_app.extensions["bitmapist"].user_link_of
-    told: Any = None
     if link is not None:
         try:
             told = current_app.ensure_sync(link)(id_)
+            label, url = told if isinstance(told, tuple) else (told, None)
+            return Person(id_, str(label or id_), _safe(str(url or "")))
         except Exception:
             logger.exception("user_link failed for the user %r", id_)
-    label, url = told if isinstance(told, tuple) else (told, "")
-    return Person(id_, str(label or id_), _safe(str(url or "")))
+    return Person(id_, str(id_), "")
 
 
 def _safe(url: str) -> str:

@@ -13,7 +13,7 @@ from ..marking import current_tracker
 from .drawing import calendar
 from .page import download, render
 from .people import person
-from .query import Query
+from .query import YEARS, Query
 
 _DAYS = 365
 
@@ -41,6 +41,7 @@ def view() -> Response:
         report=report,
         squares=calendar(report.days, first, last),
         end=last,
+        earlier=first if first.year in YEARS else None,
         days=_DAYS,
     )
     return Response(text, mimetype="text/html")

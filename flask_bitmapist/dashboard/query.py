@@ -28,7 +28,9 @@ BY: tuple[Grain, ...] = ("day", "week", "month", "year")
 #: What a page is answered as.
 FORMATS = ("html", "json", "csv")
 #: Days outside these years are no user's.
-_YEARS = range(2000, 2101)
+YEARS = range(2000, 2101)
+#: The periods of a report that ends in one of these years begin in one of those.
+REPORTED_YEARS = range(1800, 2101)
 _LONGEST_SEGMENT = 2_000
 #: How a condition joins those before it, in the words of the segment builder.
 JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
@@ -75,7 +77,8 @@ class Segment:
         if self.error is not None:
             return self
         joined = _joined([*_spine(self.expression), (JOINTS[joint], parse(term))])
-        return Segment(str(joined), joined)
+        # It may have become too long.
+        return Segment.read(str(joined))
 
     @property
     def conditions(self) -> list[Condition]:
@@ -139,7 +142,8 @@ class Query:
         for choice in choices:
             if text == choice:
                 return choice
-        allowed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        named = [choice or "empty" for choice in choices]
+        allowed = f"{', '.join(named[:-1])} or {named[-1]}"
         raise BadRequest(f"The parameter {name} must be {allowed}, not {text!r}.")
 
     def by(self, usual: Grain) -> Grain:
@@ -155,19 +159,19 @@ class Query:
             f"The parameter {name} must be a whole number from {least} to {most}, not {text!r}."
         )
 
-    def day(self, name: str) -> date | None:
-        """A day, such as 2026-11-23; None if it is missing."""
+    def day(self, name: str, years: range = YEARS) -> date | None:
+        """A day of one of `years`, such as 2026-11-23; None if it is missing."""
         text = self.text(name)
         if not text:
             return None
-        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and int(text[:4]) in _YEARS:
+        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and int(text[:4]) in years:
             try:
                 return date.fromisoformat(text)
             except ValueError:
                 pass
         raise BadRequest(
-            f"The parameter {name} must be a day such as 2026-11-23, from the year {_YEARS[0]} "
-            f"to {_YEARS[-1]}, not {text!r}."
+            f"The parameter {name} must be a day such as 2026-11-23, from the year {years[0]} "
+            f"to {years[-1]}, not {text!r}."
         )
 
     def event(self, name: str, *usual: str) -> str:
@@ -182,6 +186,8 @@ class Query:
         return [self._known(event) for event in names]
 
     def _known(self, event: str) -> str:
+        if not self.catalogue.events:
+            raise BadRequest("No event has been recorded yet, which this page would need.")
         if event not in self.catalogue.events:
             raise BadRequest(f"No event {event!r} has been recorded.")
         return event

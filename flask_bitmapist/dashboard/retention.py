@@ -20,7 +20,7 @@ from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import LinePlot, line_plot, when
 from .page import Behind, Question, last_period
-from .query import Query, Segment
+from .query import REPORTED_YEARS, Query, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class RetentionQuestion(Question):
         )
 
     def behind(self, query: Query) -> Behind:
-        at = last_period(self.by, query.day("at")).start
+        at = last_period(self.by, query.day("at", REPORTED_YEARS)).start
         k = query.number("k", 0, 0, self.LONGEST) if query.text("k") else None
         first = " for the first time" if self.members == "first" else ""
         title = f"did {self.cohort}{first} {when(at, self.by)}"

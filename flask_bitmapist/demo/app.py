@@ -63,6 +63,11 @@ def create_app(
         # example `return current_user.is_authenticated and current_user.is_admin`.
         return request.remote_addr in {"127.0.0.1", "::1"}
 
+    @bitmapist.user_link
+    def name_of_reader(user_id: int | str) -> str | None:
+        user = db.session.get(User, user_id)
+        return user and user.name  # None, so the id, for those who have closed their account
+
     app.before_request(_refuse_cross_origin_posts)
     app.after_request(_send_security_headers)
     app.register_error_handler(HTTPException, _error_page)

@@ -42,7 +42,7 @@ class Marks:
 
     def offset(self, id_: str, space: str = "") -> int:
         """The offset that stands for a mapped id."""
-        return self._tracker._id_map.lookup(self._tracker.redis, space, [id_])[id_]
+        return self._tracker._id_map.lookup(self._tracker.redis, id_, [space])[space]
 
     def forget_days(self) -> None:
         """Start afresh but for the flags."""

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import bitmapist
 import pytest
+from histories import FIRST, log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from flask_bitmapist.analytics.segments import Event, Flag
 from flask_bitmapist.marking import Mark
 
 NOW = datetime(2027, 1, 2, 14, 32)  # a Saturday
-FIRST = date(2026, 12, 28)  # day 0, a Monday
 
 
 @pytest.fixture(autouse=True)
@@ -23,31 +23,13 @@ def at_now(tracker):
         yield
 
 
-def on(day):
-    return FIRST + timedelta(days=day)
-
-
-@pytest.fixture
-def log(tracker):
-    """Mark what {user: "a0 f3"} tells: the user was active on day 0 and used f on day 3."""
-
-    def log(users):
-        tracker.record(
-            Mark(did[0], user, when=on(int(did[1:])))
-            for user, history in users.items()
-            for did in history.split()
-        )
-
-    return log
-
-
 def figures(**options):
     """(active, users, new) of each point."""
     report = adoption("f", "a", **{"start": on(0), "end": on(5), **options})
     return [(point.active, point.users, point.new) for point in report.points]
 
 
-def test_adoption_tells_active_users_those_who_used_it_and_the_new_ones(log):
+def test_adoption_tells_active_users_those_who_used_it_and_the_new_ones():
     log({1: "a3 f3 a4 f4 a5 f5", 2: "a3 a4 f4 a5", 3: "a4 a5", 4: "f5"})
     assert adoption("f", "a", start=on(3)) == Adoption(
         [
@@ -58,7 +40,7 @@ def test_adoption_tells_active_users_those_who_used_it_and_the_new_ones(log):
     )
 
 
-def test_a_period_in_which_nobody_was_active_has_no_rate(log):
+def test_a_period_in_which_nobody_was_active_has_no_rate():
     log({1: "a0 f0 a2"})
     points = adoption("f", "a", start=on(0), end=on(2)).points
     assert [(p.period_start, p.active, p.rate) for p in points] == [
@@ -68,23 +50,23 @@ def test_a_period_in_which_nobody_was_active_has_no_rate(log):
     ]
 
 
-def test_who_used_it_before_the_range_is_not_new(log):
+def test_who_used_it_before_the_range_is_not_new():
     log({1: "a0 f0 a4 f4", 2: "a4 f4"})
     assert figures(start=on(4), end=on(4)) == [(2, 2, 1)]
 
 
-def test_who_used_it_years_ago_is_not_new(log, tracker):
+def test_who_used_it_years_ago_is_not_new(tracker):
     tracker.record([Mark("f", 1, when=date(2021, 3, 31))])
     log({1: "a4 f4", 2: "a4 f4"})
     assert figures(start=on(4), end=on(4)) == [(2, 2, 1)]
 
 
-def test_a_use_while_not_active_is_a_first_use_all_the_same(log):
+def test_a_use_while_not_active_is_a_first_use_all_the_same():
     log({1: "f0 a1 f1"})
     assert figures(end=on(1)) == [(0, 0, 0), (1, 1, 0)]
 
 
-def test_where_cuts_active_users_and_not_the_past(log):
+def test_where_cuts_active_users_and_not_the_past():
     log({1: "a0 f0 w0 a1 f1 w1", 2: "a0 f0 a1 f1 w1", 3: "a1 f1"})
     assert figures(end=on(1), where="w") == [(1, 1, 1), (2, 2, 0)]
 
@@ -98,7 +80,7 @@ def test_where_cuts_active_users_and_not_the_past(log):
         ("year", [(date(2027, 1, 1), 2, 2, 1)]),
     ],
 )
-def test_new_is_new_in_a_period_of_any_length(log, by, expected):
+def test_new_is_new_in_a_period_of_any_length(by, expected):
     log({1: "a2 f2 a4 f4", 2: "a5 f5"})
     points = adoption("f", "a", by=by, start=date(2027, 1, 1)).points
     assert [(p.period_start, p.active, p.users, p.new) for p in points] == expected
@@ -117,7 +99,7 @@ def test_new_is_new_within_the_day_for_hours(tracker):
     assert len(points) == 12
 
 
-def test_a_feature_may_be_a_segment(log, tracker):
+def test_a_feature_may_be_a_segment(tracker):
     log({1: "a0 f0", 2: "a0 g0 a1 f1 g1", 3: "a1 g1"})
     tracker.record([Mark("beta", 2, dated=False), Mark("beta", 1, dated=False)])
     points = adoption((Event("f") | Event("g")) & Flag("beta"), "a", start=on(0), end=on(1)).points
@@ -132,12 +114,12 @@ def test_what_bitmapist_wrote_counts_from_its_first_month_on(redis, tracker):
     assert figures(start=on(5)) == [(2, 2, 1)]
 
 
-def test_mapped_users_adopt_too(log):
+def test_mapped_users_adopt_too():
     log({UUID(int=n << 64): history for n, history in enumerate(["a0 f0", "a0", "f0"])})
     assert figures(end=on(0)) == [(2, 1, 1)]
 
 
-def test_an_event_never_marked_counts_nobody(log):
+def test_an_event_never_marked_counts_nobody():
     log({1: "a0"})
     assert figures(end=on(0)) == [(1, 0, 0)]
     with pytest.raises(ValueError, match="unknown events or flags: f"):
@@ -149,13 +131,13 @@ def test_an_undated_feature_is_nonsense(tracker):
         adoption("flag:premium", "a")
 
 
-def test_events_of_different_kinds_do_not_combine(log):
+def test_events_of_different_kinds_do_not_combine():
     log({1: "a0", UUID(int=1 << 64): "f0"})
     with pytest.raises(ValueError, match="different kinds of ids do not combine"):
         figures()
 
 
-def test_adoption_tells_itself_as_dict_and_csv(log):
+def test_adoption_tells_itself_as_dict_and_csv():
     log({1: "a0 f0"})
     report = adoption("f", "a", start=on(0), end=on(1))
     assert report.to_dict()["points"][0] == {

@@ -1,9 +1,10 @@
 """churned: who was active in a period and then silent."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 import pytest
+from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from flask_bitmapist.analytics.churned import Churned, ChurnedPoint, churned
 from flask_bitmapist.marking import Mark
 
 NOW = datetime(2027, 1, 6, 14, 32)  # a Wednesday
-FIRST = date(2026, 12, 28)  # day 0, a Monday; now is on day 9
 
 
 @pytest.fixture(autouse=True)
@@ -21,31 +21,13 @@ def at_now(tracker):
         yield
 
 
-def on(day):
-    return FIRST + timedelta(days=day)
-
-
-@pytest.fixture
-def log(tracker):
-    """Mark what {user: "a0 b3"} tells: the user did a on day 0 and b on day 3."""
-
-    def log(users):
-        tracker.record(
-            Mark(did[0], user, when=on(int(did[1:])))
-            for user, history in users.items()
-            for did in history.split()
-        )
-
-    return log
-
-
 def figures(silent, **options):
     """(users, active) of each point."""
     report = churned("a", silent, **{"start": on(0), **options})
     return [(point.users, point.active) for point in report.points]
 
 
-def test_churned_users_are_silent_after_their_last_activity(log):
+def test_churned_users_are_silent_after_their_last_activity():
     log({1: "a0 a1 a2", 2: "a0 a3", 3: "a0", 4: "a2"})
     assert churned("a", silent=2, start=on(0), end=on(3)) == Churned(
         [
@@ -57,19 +39,19 @@ def test_churned_users_are_silent_after_their_last_activity(log):
     )
 
 
-def test_where_nobody_was_active_there_is_no_rate(log):
+def test_where_nobody_was_active_there_is_no_rate():
     log({1: "a0"})
     assert churned("a", 1, start=on(1), end=on(1)).points == [ChurnedPoint(on(1), 0, 0, None)]
 
 
 @pytest.mark.parametrize(("silent", "last"), [(1, 7), (2, 6), (8, 0)])
-def test_only_periods_whose_silence_is_over_are_told(log, silent, last):
+def test_only_periods_whose_silence_is_over_are_told(silent, last):
     log({1: "a0"})
     points = churned("a", silent, start=on(0)).points
     assert [point.period_start for point in points] == [on(day) for day in range(last + 1)]
 
 
-def test_there_may_be_no_such_period(log):
+def test_there_may_be_no_such_period():
     log({1: "a0"})
     report = churned("a", 9, start=on(0))
     assert report == Churned([])
@@ -77,19 +59,19 @@ def test_there_may_be_no_such_period(log):
     assert report.to_csv() == "period_start,users,active,rate\r\n"
 
 
-def test_activity_after_the_end_breaks_the_silence(log):
+def test_activity_after_the_end_breaks_the_silence():
     log({1: "a1 a3", 2: "a1 a4"})
     assert figures(2, start=on(1), end=on(1)) == [(1, 2)]
 
 
-def test_the_usual_range_ends_with_the_last_silence_that_is_over(log):
+def test_the_usual_range_ends_with_the_last_silence_that_is_over():
     points = churned("a", 28).points
     assert len(points) == 30
     assert points[-1].period_start == on(9 - 28 - 1)
     assert len(churned("a", 990).points) == 9
 
 
-def test_where_takes_the_place_of_the_event_in_every_period(log):
+def test_where_takes_the_place_of_the_event_in_every_period():
     log({1: "a0 w0 a1", 2: "a0 w0 a1 w1", 3: "a0 a1 w1"})
     assert figures(1, end=on(0), where="w") == [(1, 2)]
 
@@ -116,12 +98,12 @@ def test_silence_is_counted_in_periods_of_any_length(tracker, by, start, expecte
     assert [(p.period_start, p.users, p.active) for p in points] == expected
 
 
-def test_mapped_users_churn_too(log):
+def test_mapped_users_churn_too():
     log({UUID(int=n << 64): history for n, history in enumerate(["a0 a1", "a0"])})
     assert figures(1, end=on(0)) == [(1, 2)]
 
 
-def test_churned_tells_itself_as_dict_and_csv(log):
+def test_churned_tells_itself_as_dict_and_csv():
     log({1: "a0"})
     report = churned("a", 1, start=on(0), end=on(1))
     assert report.to_dict()["points"][0] == {

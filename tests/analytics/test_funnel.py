@@ -1,9 +1,10 @@
 """funnel: how many took each step, in order, strictly, in any order, within a window."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 import pytest
+from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from flask_bitmapist.analytics.segments import Event, Flag
 from flask_bitmapist.marking import Mark
 
 NOW = datetime(2027, 1, 10, 14, 32)
-FIRST = date(2026, 12, 28)  # day 0
 
 
 @pytest.fixture(autouse=True)
@@ -22,31 +22,13 @@ def at_now(tracker):
         yield
 
 
-def on(day):
-    return FIRST + timedelta(days=day)
-
-
-@pytest.fixture
-def log(tracker):
-    """Mark what {user: "a0 b3"} tells: the user did a on day 0 and b on day 3."""
-
-    def log(users):
-        tracker.record(
-            Mark(did[0], user, when=on(int(did[1:])))
-            for user, history in users.items()
-            for did in history.split()
-        )
-
-    return log
-
-
 def steps(*names, first=0, last=9, **options):
     """The users at each step."""
     report = funnel(list(names), start=on(first), end=on(last), **options)
     return [step.users for step in report.steps]
 
 
-def test_a_funnel_tells_users_and_rates_of_each_step(log):
+def test_a_funnel_tells_users_and_rates_of_each_step():
     log({1: "a0 b1 c2", 2: "a0 b1", 3: "a1 b4", 4: "a2", 5: "b0"})
     assert funnel(["a", "b", "c"], start=on(0), end=on(9)) == Funnel(
         [
@@ -57,7 +39,7 @@ def test_a_funnel_tells_users_and_rates_of_each_step(log):
     )
 
 
-def test_a_share_of_nobody_is_none(log):
+def test_a_share_of_nobody_is_none():
     log({1: "a0"})
     assert funnel(["a", "b", "c"], start=on(0), end=on(1)).steps[1:] == [
         Step("b", 0, from_first=0.0, from_previous=0.0),
@@ -66,23 +48,23 @@ def test_a_share_of_nobody_is_none(log):
     assert funnel(["never"]).steps == [Step("never", 0, None, None)]
 
 
-def test_steps_may_be_taken_in_one_period_or_later_but_not_earlier(log):
+def test_steps_may_be_taken_in_one_period_or_later_but_not_earlier():
     log({1: "a3 b3", 2: "a3 b4", 3: "a3 b2", 4: "a3 b2 b5"})
     assert steps("a", "b") == [4, 3]
 
 
-def test_strict_steps_are_taken_in_later_periods(log):
+def test_strict_steps_are_taken_in_later_periods():
     log({1: "a3 b3", 2: "a3 b4", 3: "a3 b3 b9", 4: "a2 b3 c3", 5: "a2 b3 c4"})
     assert steps("a", "b", order="strict") == [5, 4]
     assert steps("a", "b", "c", order="strict") == [5, 4, 1]
 
 
-def test_steps_in_any_order_only_need_to_be_taken(log):
+def test_steps_in_any_order_only_need_to_be_taken():
     log({1: "b0 a9", 2: "a1", 3: "b1 c1", 4: "c0 b1 a2"})
     assert steps("a", "b", "c", order="any") == [3, 2, 1]
 
 
-def test_steps_before_the_start_and_after_the_end_do_not_count(log):
+def test_steps_before_the_start_and_after_the_end_do_not_count():
     log({1: "a1 b3", 2: "a2 b3", 3: "a3 b6", 4: "a6 b6"})
     for order in ("ordered", "strict", "any"):
         assert steps("a", "b", first=2, last=5, order=order) == [2, 1]
@@ -91,39 +73,39 @@ def test_steps_before_the_start_and_after_the_end_do_not_count(log):
 @pytest.mark.parametrize(
     ("within", "expected"), [(0, [5, 1]), (1, [5, 2]), (2, [5, 4]), (9, [5, 4])]
 )
-def test_within_counts_those_who_arrive_in_the_window_after_an_entry(log, within, expected):
+def test_within_counts_those_who_arrive_in_the_window_after_an_entry(within, expected):
     log({1: "a0 b0", 2: "a0 b1", 3: "a0 b2", 4: "a0 a5 b7", 5: "a5 b4"})
     assert steps("a", "b", within=within) == expected
 
 
-def test_the_window_begins_with_the_entry_and_not_with_the_step_before(log):
+def test_the_window_begins_with_the_entry_and_not_with_the_step_before():
     log({1: "a0 b2 c4", 2: "a0 b2 c3"})
     assert steps("a", "b", "c", within=3) == [2, 2, 1]
 
 
-def test_a_second_entry_opens_a_window_of_its_own(log):
+def test_a_second_entry_opens_a_window_of_its_own():
     log({1: "a0 b1 a4 c6", 2: "a0 b1 a4 b4 c6", 3: "a0 a1 b2 c4"})
     assert steps("a", "b", "c", within=3) == [3, 3, 2]
 
 
-def test_entries_lie_in_the_range_and_their_windows_may_end_after_it(log):
+def test_entries_lie_in_the_range_and_their_windows_may_end_after_it():
     log({1: "a4 b6", 2: "a4 b7", 3: "a5 b5", 4: "a1 b2", 5: "a4 a6 b8"})
     assert steps("a", "b", first=2, last=4, within=2) == [3, 1]
     assert steps("a", "b", first=2, last=4, within=3) == [3, 2]
     assert steps("a", "b", first=2, last=4) == [3, 0]
 
 
-def test_no_window_ends_after_now(log):
+def test_no_window_ends_after_now():
     log({1: "a4 b6", 2: "a4 b5"})
     assert steps("a", "b", first=4, last=4, within=3, now=on(5)) == [2, 1]
 
 
-def test_steps_in_any_order_lie_within_a_window_of_each_other(log):
+def test_steps_in_any_order_lie_within_a_window_of_each_other():
     log({1: "b0 a2", 2: "b0 a3", 3: "a0 b2", 4: "a0 b3", 5: "b9 a10", 6: "a9 b11"})
     assert steps("a", "b", order="any", within=2) == [5, 3]
 
 
-def test_where_holds_in_the_period_of_entry(log):
+def test_where_holds_in_the_period_of_entry():
     log({1: "a0 w0 b2", 2: "a0 b2 w2", 3: "a0 a4 w4 b4", 4: "a0 b1 a4 w4"})
     assert steps("a", "b", where="w") == [3, 2]
     assert steps("a", "b", where="w", within=3) == [3, 2]
@@ -131,7 +113,7 @@ def test_where_holds_in_the_period_of_entry(log):
     assert steps("a", "b", where="w", order="any") == [3, 3]
 
 
-def test_steps_may_be_segments(log, tracker):
+def test_steps_may_be_segments(tracker):
     log({1: "a0 b1", 2: "a0 c1", 3: "a0"})
     tracker.record([Mark("vip", 2, dated=False)])
     report = funnel([Event("a"), "b | c", Event("c") & Flag("vip")], start=on(0), end=on(1))
@@ -161,18 +143,18 @@ def test_hours_are_periods_too(tracker):
     assert [step.users for step in funnel(["a", "b"], by="hour", within=2).steps] == [1, 1]
 
 
-def test_mapped_users_take_steps_too(log):
+def test_mapped_users_take_steps_too():
     log({UUID(int=n << 64): history for n, history in enumerate(["a0 b1", "b0 a1", "a0"])})
     assert steps("a", "b") == [3, 1]
 
 
-def test_steps_with_different_kinds_of_ids_do_not_make_a_funnel(log):
+def test_steps_with_different_kinds_of_ids_do_not_make_a_funnel():
     log({1: "a0", UUID(int=1 << 64): "b0"})
     with pytest.raises(ValueError, match="different kinds of ids do not combine"):
         steps("a", "b")
 
 
-def test_a_funnel_tells_itself_as_dict_and_csv(log):
+def test_a_funnel_tells_itself_as_dict_and_csv():
     log({1: "a0 b0", 2: "a0"})
     report = funnel(["a", "b"], start=on(0), end=on(0))
     assert report.to_dict() == {
@@ -283,6 +265,6 @@ def test_a_funnel_agrees_with_its_definition(
     assert found == sorted(found, reverse=True)
 
 
-def test_a_range_of_a_thousand_days_and_as_long_a_window_is_a_funnel(log):
+def test_a_range_of_a_thousand_days_and_as_long_a_window_is_a_funnel():
     log({1: "a0 b9", 2: "a0"})
     assert steps("a", "b", first=0, last=999, within=1000) == [2, 1]

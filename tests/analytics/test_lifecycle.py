@@ -7,6 +7,7 @@ from itertools import pairwise
 import bitmapist
 import pytest
 from flask import Flask
+from histories import mark_days
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,12 +27,6 @@ def at_now(app, tracker):
 
 def days_ago(days):
     return TODAY - timedelta(days=days)
-
-
-def mark_days(event, users_by_days_ago):
-    """Mark {days ago: users}."""
-    for days, users in users_by_days_ago.items():
-        mark_event(event, sorted(users), now=days_ago(days))
 
 
 def figures_of(report):

@@ -11,17 +11,20 @@ from flask_bitmapist.analytics.bitmaps import Bitmap, around, sliding_unions, ta
 from flask_bitmapist.analytics.churned import churned
 from flask_bitmapist.analytics.compare import compare
 from flask_bitmapist.analytics.funnel import funnel
+from flask_bitmapist.analytics.lifecycle import lifecycle
 from flask_bitmapist.analytics.overlap import overlap
 from flask_bitmapist.analytics.people import contains, count, users
 from flask_bitmapist.analytics.report import Users
+from flask_bitmapist.analytics.retention import retention
+from flask_bitmapist.analytics.stickiness import stickiness
 from flask_bitmapist.analytics.timeline import timeline
-from flask_bitmapist.analytics.trend import trend
+from flask_bitmapist.analytics.trend import active_users, trend
 from flask_bitmapist.marking import Mark
 
 NOW = datetime(2026, 11, 23, 14, 32)
 READING = {
     *("get", "getbit", "getrange", "mget", "strlen", "exists"),
-    *("hmget", "hgetall", "hkeys", "lindex", "scan", "zscore"),
+    *("hmget", "hgetall", "bitpos", "hget", "lrange", "scan", "zscore"),
 }
 
 #: Each with all that can cost it a round trip; {user} is one of those who did a and b.
@@ -34,6 +37,12 @@ REPORTS = {
     "funnel": lambda user, **at: funnel(["a", "b", "a"], within=5, where="flag:vip", **at),
     "funnel, any order": lambda user, **at: funnel(["a", "b"], order="any", **at),
     "overlap": lambda user, **at: overlap(["a", "b", "flag:vip"], "month", **at),
+    "lifecycle": lambda user, **at: lifecycle("a", "week", where="flag:vip", **at),
+    "retention": lambda user, **at: retention("a", "b", "day", where="flag:vip", **at),
+    "retention, every": lambda user, **at: retention("a", "b", members="every", **at),
+    "stickiness": lambda user, **at: stickiness("a", where="flag:vip", **at),
+    "trend": lambda user, **at: trend("a", where="b", **at),
+    "active users": lambda user, **at: active_users("a", where="b", **at),
     "timeline": lambda user, **at: timeline(user, **at),
     "users": lambda user, **at: users("a & b", "month", **at),
 }
@@ -53,6 +62,22 @@ def test_a_report_reads_in_at_most_four_round_trips(
     REPORTS[report](ids[0], now=NOW, tracker=stranger)
     assert 1 <= len(round_trips) <= 4
     assert commands_since_reset(redis) <= READING
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_so_does_one_of_many_users_whose_events_nobody_has_registered(
+    redis, tracker, stranger, round_trips, report
+):
+    days = [date(2026, 10, 3), date(2026, 11, 20), date(2026, 11, 23)]
+    ids = [1, 2, 5_000_000]
+    tracker.record([Mark(event, id_, when=day) for event in "ab" for id_ in ids for day in days])
+    tracker.record([Mark("vip", 1, dated=False)])
+    redis.delete(*redis.keys("flask_bitmapist:*"))
+    tracker.record([Mark(name, UUID(int=1), space=name, when=NOW) for name in ("rows", "others")])
+    stranger.redis.ping()
+    round_trips.clear()
+    REPORTS[report](1, now=NOW, tracker=stranger)
+    assert 1 <= len(round_trips) <= 4
 
 
 def commands_since_reset(redis):

@@ -4,12 +4,14 @@ import csv
 import io
 import itertools
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 
 import bitmapist
 import bitmapist.cohort
 import pytest
 import redis as redis_py
 from flask import Flask
+from histories import mark_days
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -39,12 +41,6 @@ def at_now(app, tracker):
 
 def days_ago(days):
     return TODAY - timedelta(days=days)
-
-
-def mark_days(event, users_by_days_ago):
-    """Mark {days ago: users}."""
-    for days, users in users_by_days_ago.items():
-        mark_event(event, sorted(users), now=days_ago(days))
 
 
 def users_of(report):
@@ -376,7 +372,7 @@ def start_of_rows(by, rows):
 numbers = itertools.count()
 
 
-@pytest.mark.parametrize("sliced", [False, True])
+@pytest.mark.parametrize("reading", ["short", "long", "sliced"])
 @with_fixtures
 @given(
     drawn=histories,
@@ -387,9 +383,12 @@ numbers = itertools.count()
     members=st.sampled_from(["first", "every"]),
 )
 def test_retention_is_what_sets_say(
-    monkeypatch, tracker, sliced, drawn, by, rows, columns, mode, members
+    monkeypatch, tracker, reading, drawn, by, rows, columns, mode, members
 ):
-    if sliced:
+    if reading == "long":
+        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._MANY_BYTES", 0)
+        monkeypatch.setattr(import_module("flask_bitmapist.analytics.retention"), "PAIRED_WORDS", 0)
+    elif reading == "sliced":
         monkeypatch.setattr("flask_bitmapist.analytics.bitmaps.BUDGET", 64)
         monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._SLICE_UNIT", 8)
     # Spread over some ten periods, whatever their length.
@@ -436,20 +435,6 @@ def test_retention_agrees_with_bitmapists_own_table(redis, by):
 # How it reads
 
 
-class CountingRedis(redis_py.Redis):
-    """Counts its round trips: commands sent by themselves, and pipelines."""
-
-    round_trips = 0
-
-    def execute_command(self, *args, **options):
-        self.round_trips += 1
-        return super().execute_command(*args, **options)
-
-    def pipeline(self, *args, **options):
-        self.round_trips += 1
-        return super().pipeline(*args, **options)
-
-
 @pytest.mark.parametrize(
     "report",
     [
@@ -460,22 +445,25 @@ class CountingRedis(redis_py.Redis):
     ],
 )
 def test_a_report_takes_at_most_four_round_trips_and_no_right_to_write(
-    visits, redis, redis_url, report
+    visits, redis, redis_url, round_trips, report
 ):
     mark_event("visit", 10**6)  # long bitmaps
     mark_unique("staff", 3)
     redis.acl_setuser("reader", True, True, keys="*", categories=["+@read", "+@connection"])
-    counting = CountingRedis.from_url(redis_url, username="reader")
+    reader = redis_py.Redis.from_url(redis_url, username="reader")
     app = Flask(__name__)
-    FlaskBitmapist(app, {"BITMAPIST_SPOOL": False}, redis_client=counting)
+    FlaskBitmapist(app, {"BITMAPIST_SPOOL": False}, redis_client=reader)
     before = redis.dbsize()
+    reader.ping()
+    round_trips.clear()
     with app.app_context():
-        assert report() == report()
-    assert counting.round_trips <= 2 * 4
+        found = report()
+        assert 1 <= len(round_trips) <= 4
+        assert report() == found
     assert redis.dbsize() == before
     with pytest.raises(redis_py.exceptions.NoPermissionError):
-        counting.setbit("signup", 1, 1)
-    counting.close()
+        reader.setbit("signup", 1, 1)
+    reader.close()
 
 
 def test_bitmaps_beyond_the_budget_are_counted_in_slices(monkeypatch):

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from flask import Flask
+from histories import mark_days
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,12 +25,6 @@ def at_now(app, tracker):
 
 def days_ago(days):
     return TODAY - timedelta(days=days)
-
-
-def mark_days(event, users_by_days_ago):
-    """Mark {days ago: users}."""
-    for days, users in users_by_days_ago.items():
-        mark_event(event, sorted(users), now=days_ago(days))
 
 
 @pytest.fixture

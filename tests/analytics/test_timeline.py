@@ -137,19 +137,6 @@ def test_days_whose_month_has_expired_are_found(redis_url, redis, tmp_path):
     tracker.redis.close()
 
 
-def test_days_of_months_in_which_nobody_had_so_high_an_id_are_not_asked_for(mark, redis):
-    mark("web", 15, date(2025, 11, 5), TODAY)
-    mark("web", 16, TODAY)
-    mark("mobile", 7, TODAY)
-    for user, months in ((15, {"web": (11, 1)}), (16, {"web": (1,)}), (7, {"mobile": (1,)})):
-        redis.config_resetstat()
-        found = timeline(user, date(2025, 11, 1), date(2026, 1, 31)).days
-        assert {event: tuple(day.month for day in days) for event, days in found.items()} == months
-        asked = redis.info("commandstats")["cmdstat_getbit"]["calls"]
-        # 7 is in the bytes of web's November and January too.
-        assert asked == {15: 30 + 31, 16: 31, 7: 30 + 31 + 31}[user]
-
-
 def test_a_timeline_tells_itself_as_dict_and_csv(mark):
     mark("=web", 1, NEW_YEARS_EVE, TODAY)
     assert timeline(1).to_dict() == {

@@ -389,10 +389,14 @@ def same_interval(found: tuple[float | None, ...], expected: tuple[float, ...] |
     return all(map(same_rate, found, expected))
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "sliced"])
+@pytest.fixture(params=["short", "long", "sliced"])
 def slicing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are right whether their bitmaps are read whole or in slices of a few bytes."""
-    if request.param:
+    """Reports are right whether bitmaps are read whole, where needed, or in slices of few bytes."""
+    if request.param == "long":
+        monkeypatch.setattr(bitmaps_module, "_MANY_BYTES", 0)
+        monkeypatch.setattr(retention_module, "PAIRED_WORDS", 0)
+    elif request.param == "sliced":
+        monkeypatch.setattr(bitmaps_module, "_dot", None)
         monkeypatch.setattr(bitmaps_module, "BUDGET", 64)
         monkeypatch.setattr(bitmaps_module, "_SLICE_UNIT", 32)
         monkeypatch.setattr(retention_module, "_COUNTED_WORDS", 3)

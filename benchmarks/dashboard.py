@@ -1,0 +1,91 @@
+"""What the dashboard's pages take: the first answer, and the one that is complete.
+
+    python benchmarks/dashboard.py [EVENTS [USERS]]      default: 200 events, 1 million users
+
+Every event has a year of months, 30 days and the current week, at shares of users from 20 % down;
+the one that tells who is active has four months of days and weeks. The server is a local one. Times
+are the median of several rounds, to the last byte, without a browser's own work.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flask import Flask
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.marking import Tracker
+from flask_bitmapist.periods import Period
+
+ROUNDS = 5
+PAGES = {
+    "overview, first answer": "",
+    "overview, complete": "?complete=1",
+    "overview, complete, sorted by year": "?complete=1&sort=year",
+    "retention, 12 weeks": "cohort?cohort=user:logged_in&returned=user:logged_in",
+    "retention, 30 x 30 days": "cohort?by=day&rows=30&columns=30&members=every",
+    "lifecycle, 12 weeks": "lifecycle?rows=12",
+    "stickiness, 28 days": "stickiness",
+    "funnel, 30 days, 3 steps": "funnel?step=event:1&step=event:2&step=event:3",
+    "people of 28 days": "people?rows=28",
+    "person, a year": "person?id=77777",
+}
+
+
+def fill(tracker: Tracker, events: int, users: int) -> None:
+    random = np.random.default_rng(1)
+    today = Period.containing("day", tracker.now())
+    names = ["user:logged_in", *(f"event:{number}" for number in range(1, events))]
+    tracker.record([(name, 1) for name in names])
+    for number, name in enumerate(names):
+        days = [today.shift(-back) for back in range(120 if number == 0 else 30)]
+        weeks = [
+            Period.containing("week", today.start).shift(-b)
+            for b in range(16 if number == 0 else 1)
+        ]
+        months = [Period.containing("month", today.start).shift(-back) for back in range(12)]
+        # Random bytes are half full; each AND with others halves that.
+        share = max(1, int(np.log2(number + 4)))
+        pipe = tracker.redis.pipeline(transaction=False)
+        for period in (*days, *weeks, *months):
+            bits = random.integers(0, 256, users // 8, np.uint8)
+            for _ in range(share):
+                bits &= random.integers(0, 256, users // 8, np.uint8)
+            pipe.set(period.key(name), bits.tobytes())
+        pipe.execute()
+    tracker.record([("user:logged_in", 1, True, True, today.start - timedelta(days=119))])
+
+
+def main() -> None:
+    given = [*map(int, sys.argv[1:])]
+    events, users = [*given, *(200, 1_000_000)[len(given) :]]
+    with tempfile.TemporaryDirectory() as folder:
+        app = Flask("benchmark", instance_path=folder)
+        app.testing = True
+        bitmapist = FlaskBitmapist(
+            app, {"BITMAPIST_REDIS_URL": f"embedded://{Path(folder) / 'server'}"}
+        )
+        with app.app_context():
+            fill(bitmapist.tracker, events, users)
+        client: Any = app.test_client()
+        print(f"{events} events, {users:,} users")
+        for name, page in PAGES.items():
+            times = []
+            for _ in range(ROUNDS):
+                began = time.perf_counter()
+                answer = client.get(f"/bitmapist/{page}")
+                times.append(time.perf_counter() - began)
+                assert answer.status_code == 200, answer.text
+            took = statistics.median(times) * 1e3
+            print(f"{name:40} {took:9.1f} ms {len(answer.data) / 1e3:9.1f} kB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The marks that an application made, recorded without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import overload
+
+import pytest
+
+from ..delivery import Delivery
+from ..ids import normal_form
+from ..marking import Mark
+from ..writer import SettledMark
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class RecordedMark:
+    """One mark, as it would have been delivered.
+
+    Equal to the `Mark` that says the same, and to the tuple that `Mark` is made from: the id may
+    have any form; ``when``, ``hourly`` and ``unique`` are compared only where they are not None.
+    """
+
+    event: str
+    #: An int (a plain id), or the text of a mapped one.
+    id: int | str
+    #: False: the mark was taken back.
+    value: bool
+    #: The hour for which it was marked, naive in ``BITMAPIST_TIMEZONE``; None: a flag, undated.
+    hour: datetime | None
+    hourly: bool
+    unique: bool
+    #: ``__bitmapist_ids__`` of the model; '' are the users' ids, and those that are not mapped.
+    space: str
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RecordedMark):
+            return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        if not isinstance(other, tuple):
+            return NotImplemented
+        mark = Mark(*other)
+        return (
+            (self.event, self.value) == (mark.event, mark.value)
+            and _is_id(self.id, mark.id)
+            and mark.dated == (self.hour is not None)
+            and self._is_at(mark.when)
+            and mark.hourly in (None, self.hourly)
+            and mark.unique in (None, self.unique)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.event, self.id))
+
+    def __repr__(self) -> str:
+        if self.hour is not None and self.value:
+            return repr((self.event, self.id))
+        undated = "" if self.hour is not None else ", dated=False"
+        return f"Mark({self.event!r}, {self.id!r}, {self.value}{undated})"
+
+    def _is_at(self, when: datetime | date | None) -> bool:
+        if when is None or self.hour is None:
+            return when is None
+        if isinstance(when, datetime):
+            return self.hour == when.replace(minute=0, second=0, microsecond=0)
+        return self.hour.date() == when
+
+
+def _is_id(recorded: int | str, given: object) -> bool:
+    # As text as well: a textual key ('7') is not the int that it spells.
+    return recorded == normal_form(given) or (isinstance(given, str) and recorded == given)
+
+
+class RecordedMarks(Sequence[RecordedMark]):
+    """The marks made so far, in order; compared with a list of marks or of their tuples.
+
+    ``assert marks == [("user:created", 7)]``, ``("user:created", 7) in marks``, ``not marks``.
+    """
+
+    def __init__(self) -> None:
+        #: The same marks, one tuple for each batch: a commit is one, and so is a direct call.
+        self.batches: list[tuple[RecordedMark, ...]] = []
+
+    @overload
+    def __getitem__(self, index: int) -> RecordedMark: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RecordedMark]: ...
+    def __getitem__(self, index: int | slice) -> RecordedMark | Sequence[RecordedMark]:
+        return self._marks[index]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batches))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+            return NotImplemented
+        return self._marks == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._marks)
+
+    @property
+    def _marks(self) -> list[RecordedMark]:
+        return [mark for batch in self.batches for mark in batch]
+
+    def of(self, event: str) -> set[int | str]:
+        """The ids that `event` is marked for now, as a dated event or as a flag."""
+        return self.events().get(event, set()) | self.flags().get(event, set())
+
+    def events(self, on: date | None = None) -> dict[str, set[int | str]]:
+        """The ids of each event on the day `on`, or on any day; without those taken back."""
+        bits = {
+            (mark.event, mark.id, mark.hour.date()): mark.value
+            for mark in self._marks
+            if mark.hour is not None
+        }
+        return _by_event(key[:2] for key, set_ in bits.items() if set_ and on in (None, key[2]))
+
+    def flags(self) -> dict[str, set[int | str]]:
+        """The ids that each flag (an undated event) is set for now."""
+        bits = {
+            (mark.event, mark.id): mark.value
+            for mark in self._marks
+            if mark.hour is None or mark.unique
+        }
+        return _by_event(key for key, set_ in bits.items() if set_)
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self.batches.clear()
+
+    def take(self, marks: Sequence[SettledMark]) -> None:
+        """Record `marks` as one batch."""
+        self.batches.append(tuple(_recorded(mark) for mark in marks))
+
+
+def _recorded(mark: SettledMark) -> RecordedMark:
+    _, _, space = mark.kind.partition(":")
+    return RecordedMark(mark.event, mark.id, mark.value, mark.hour, mark.hourly, mark.unique, space)
+
+
+def _by_event(bits: Iterable[tuple[str, int | str]]) -> dict[str, set[int | str]]:
+    ids: dict[str, set[int | str]] = {}
+    for event, id_ in bits:
+        ids.setdefault(event, set()).add(id_)
+    return ids
+
+
+@contextmanager
+def record_marks() -> Iterator[RecordedMarks]:
+    """Record the marks of every application in the process; none of them reaches a server.
+
+    What `bitmapist_marks` does, for the body of a ``with``.
+    """
+    recorded = RecordedMarks()
+    with pytest.MonkeyPatch.context() as patch:
+        # On the class: trackers that are made later record too. Neither a server nor a spool,
+        # which may hold an application's real marks, is touched.
+        patch.setattr(Delivery, "submit", lambda _, marks: recorded.take(marks))
+        patch.setattr(Delivery, "flush", lambda _: True)
+        yield recorded
+
+
+@pytest.fixture
+def bitmapist_marks() -> Iterator[RecordedMarks]:
+    """The marks that the test made, with every application in the process; needs no server."""
+    with record_marks() as recorded:
+        yield recorded

@@ -1,0 +1,98 @@
+"""Long replies come straight from the socket; whatever is unusual is left to redis-py."""
+
+import socketserver
+import threading
+
+import numpy as np
+import pytest
+import redis as redis_py
+
+from flask_bitmapist.analytics.bitmaps import slices
+from flask_bitmapist.analytics.replies import read_words
+
+LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
+
+
+def read_bytes(client, keys, sizes):
+    words = read_words(client, [("GET", key) for key in keys], sizes)
+    return None if words is None else [found.tobytes() for found in words]
+
+
+def padded(value):
+    return value + bytes(-len(value) % 8)
+
+
+@pytest.mark.parametrize("decoding", [False, True])
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_strings_of_all_lengths_come_as_words_padded_with_zeros(
+    redis, redis_url, decoding, protocol
+):
+    random = np.random.default_rng(1)
+    values = {f"key {length}": random.bytes(length) for length in LENGTHS}
+    values |= {"lines": b"$3\r\n" * 1000}
+    redis.mset(values)
+    keys = ["missing", *values, "gone"]
+    expected = [b"", *map(padded, values.values()), b""]
+    with redis_py.Redis.from_url(redis_url, decode_responses=decoding, protocol=protocol) as client:
+        for sizes in ([0] * len(keys), [1] * len(keys), [2**20] * 2 + [0] * (len(keys) - 2)):
+            assert read_bytes(client, keys, sizes) == expected
+        assert read_bytes(client, [], []) == []
+        assert client.ping()
+
+
+def test_a_part_of_a_string_comes_as_words(redis):
+    redis.set("x", bytes(range(100)))
+    (found,) = read_words(redis, [("GETRANGE", "x", 16, 31)], [2])
+    assert found.tobytes() == bytes(range(16, 32))
+
+
+def test_an_error_is_raised_by_redis_py(redis):
+    redis.set("string", "x" * 2**19)
+    redis.hset("hash", "field", "value")
+    assert (
+        read_words(redis, [("GET", "string"), ("GET", "hash"), ("GET", "string")], [9] * 3) is None
+    )
+    assert redis.get("string") == b"x" * 2**19, "no reply of before is taken for this one"
+    with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
+        list(slices(redis, ["string", "hash"]))
+
+
+@pytest.mark.parametrize("reply", [b"", b"$100\r\nabc", b"$100", b"nonsense\r\n", b"$" * 9000])
+def test_a_server_that_fails_is_left_to_redis_py(reply):
+    class Failing(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(1000)
+            self.request.sendall(reply)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        host, port = server.server_address
+        silent = {"lib_name": None, "lib_version": None, "socket_timeout": 10}
+        with redis_py.Redis(host, port, **silent) as client:
+            assert read_words(client, [("GET", "x")], [1]) is None
+        thread.join()
+
+
+def test_a_silent_server_is_waited_for_once():
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        host, port = server.server_address
+        hasty = {"lib_name": None, "lib_version": None, "socket_timeout": 0.1}
+        with (
+            redis_py.Redis(host, port, **hasty) as client,
+            pytest.raises(redis_py.TimeoutError, match="silent"),
+        ):
+            read_words(client, [("GET", "x")], [1])
+
+
+def test_other_clients_are_left_to_themselves(redis):
+    class OtherClient:
+        pipeline = redis.pipeline
+        execute_command = redis.execute_command
+
+    redis.setbit("x", 2**23, 1)
+    redis.setbit("x", 5, 1)
+    client = OtherClient()
+    assert read_words(client, [("GET", "x")], [1]) is None
+    (found,) = slices(client, ["x"])
+    assert found["x"].ids().tolist() == [5, 2**23]

@@ -1,0 +1,718 @@
+"""What each page shows: the figures of its report, in a table, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from flask_bitmapist import FlaskBitmapist, analytics, mark_event, mark_unique
+from flask_bitmapist.analytics.overview import overview
+from flask_bitmapist.analytics.people import people
+from flask_bitmapist.analytics.segments import Event, Flag, parse
+from flask_bitmapist.analytics.trend import active_users
+
+from .conftest import FLAGS, NOW, PAGES, Browser, mark_log
+from .reading import Element, asked
+
+TODAY = NOW.date()
+
+
+def back(days: int) -> date:
+    return TODAY - timedelta(days=days)
+
+
+def percent(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.1f}"
+
+
+def table_of(page: Element, caption: str) -> list[list[str]]:
+    """The rows of the table whose caption begins with `caption`, without its header."""
+    (table,) = (
+        one
+        for one in page.all("table")
+        for told in one.all("caption")
+        if told.raw.startswith(caption)
+    )
+    return table.rows[1:]
+
+
+#: An address of each page, and the report that it shows.
+REPORTS: dict[str, Callable[[], Any]] = {
+    "/": overview,
+    "/?find=song&sort=today&page=2": overview,
+    "/cohort": lambda: analytics.retention(
+        "user:created", "user:logged_in", "week", 11, start=back(77)
+    ),
+    "/cohort?cohort=song:played&returned=user:created&by=day&rows=3&columns=2&end=2026-11-20"
+    "&mode=streak&members=every&where=flag:beta": lambda: analytics.retention(
+        "song:played",
+        "user:created",
+        "day",
+        1,
+        back(5),
+        back(3),
+        mode="streak",
+        members="every",
+        where=Flag("beta"),
+    ),
+    "/funnel": lambda: analytics.funnel(["user:created", "user:logged_in"], "day", back(29)),
+    "/funnel?step=user:created&step=song:played&by=week&rows=6&within=2&order=strict"
+    "&end=2026-11-15&where=flag:beta": lambda: analytics.funnel(
+        ["user:created", "song:played"],
+        "week",
+        back(49),
+        back(8),
+        2,
+        "strict",
+        Flag("beta"),
+    ),
+    "/lifecycle": lambda: analytics.lifecycle("user:logged_in", "week", back(25 * 7)),
+    "/lifecycle?event=song:played&by=day&rows=9&end=2026-11-22&where=flag:beta": (
+        lambda: analytics.lifecycle("song:played", "day", back(9), back(1), Flag("beta"))
+    ),
+    "/stickiness": lambda: analytics.stickiness("user:logged_in"),
+    "/stickiness?event=song:played&by=week&within=7&end=2026-11-22&where=flag:beta": (
+        lambda: analytics.stickiness("song:played", "week", 7, back(1), Flag("beta"))
+    ),
+    "/compare": lambda: analytics.compare(
+        [Flag("beta"), Flag("user:premium")], "song:played", back(29)
+    ),
+    "/compare?arm=user:created&arm=flag:beta&goal=user:logged_in&by=week&rows=7"
+    "&end=2026-11-22&where=flag:user:premium": lambda: analytics.compare(
+        ["user:created", "flag:beta"],
+        "user:logged_in",
+        back(49),
+        back(1),
+        "week",
+        Flag("user:premium"),
+    ),
+    "/people": lambda: people("user:logged_in", limit=1000),
+    "/people?where=flag:beta&by=week&rows=3&end=2026-11-10": lambda: people(
+        "flag:beta", "week", back(13), rolling=3, limit=1000
+    ),
+    "/people?of=lifecycle&rows=3&at=2026-11-16&group=dormant": lambda: analytics.lifecycle_people(
+        "user:logged_in", "dormant", "week", back(7), limit=1000
+    ),
+    "/person?id=1": lambda: analytics.timeline(1, back(364), TODAY),
+    "/person?id=1&end=2026-10-20": lambda: analytics.timeline(1, back(364 + 34), back(34)),
+}
+
+
+@pytest.mark.parametrize("address", REPORTS)
+def test_as_json_a_page_is_the_dict_of_its_report(
+    recorded: None, client: FlaskClient, address: str
+) -> None:
+    sign = "&" if "?" in address else "?"
+    answer = client.get(f"/bitmapist{address}{sign}format=json")
+    assert answer.status_code == 200
+    assert answer.mimetype == "application/json"
+    assert answer.json == json.loads(json.dumps(REPORTS[address]().to_dict()))
+
+
+@pytest.mark.parametrize("address", REPORTS)
+def test_as_csv_a_page_is_the_table_of_its_report(
+    recorded: None, client: FlaskClient, address: str
+) -> None:
+    sign = "&" if "?" in address else "?"
+    answer = client.get(f"/bitmapist{address}{sign}format=csv")
+    assert answer.status_code == 200
+    assert answer.mimetype == "text/csv"
+    assert answer.text == REPORTS[address]().to_csv()
+
+
+@pytest.mark.parametrize("address", [a for a in REPORTS if not a.startswith("/person")])
+def test_a_page_links_to_itself_as_json_and_csv(
+    recorded: None, browser: Browser, address: str
+) -> None:
+    page = browser.open(address)
+    (formats,) = page.all("span", class_="formats")
+    told = {link.text: link.attributes["href"] for link in formats.all("a")}
+    assert [*told] == ["CSV", "JSON"]
+    report = REPORTS[address]()
+    assert browser.client.get(told["CSV"]).text == report.to_csv()
+    assert browser.client.get(told["JSON"]).json == json.loads(json.dumps(report.to_dict()))
+
+
+def test_the_download_of_a_later_page_of_people_begins_with_the_first(
+    at_now: None, browser: Browser
+) -> None:
+    mark_event("song:played", list(range(120)))
+    page = browser.open("/people?page=3")
+    (address,) = (a.attributes["href"] for a in page.all("a") if a.text == "CSV")
+    assert browser.client.get(address).text == people("song:played", limit=1000).to_csv()
+
+
+def test_the_retention_page_shows_who_came_back(recorded: None, browser: Browser) -> None:
+    page = browser.open("/cohort?rows=6&columns=6&members=every")
+    report = analytics.retention(
+        "user:created", "user:logged_in", "week", 5, back(35), members="every"
+    )
+    rows = table_of(page, "Per cent")
+    assert rows[0] == ["Average", str(report.size), *(percent(a.rate) for a in report.average)]
+    for shown, row in zip(rows[1:], report.rows, strict=True):
+        start = row.period_start
+        cells = [f"{percent(c.rate)} {c.users}" if c.rate is not None else "" for c in row.cells]
+        assert shown == [f"{start.day} {start:%b}", str(row.size), *cells]
+    assert rows[1][:4] == ["19 Oct", "4", "75.0 3", "50.0 2"]
+
+
+def test_the_retention_page_marks_open_cells_and_leaves_later_ones_blank(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/cohort?rows=3&columns=4")
+    rows = page.one("table", class_="heat").all("tr")[2:]
+    states = [
+        ["open" if "open" in cell.classes else cell.raw.strip() for cell in row.all("td")[1:]]
+        for row in rows
+    ]
+    assert [row[-1] for row in states] == ["not yet"] * 3
+    assert states[0][2] == "open"
+    assert states[1] == ["nobody to come back"] * 2 + ["not yet"] * 2
+    assert states[2] == ["open"] + ["not yet"] * 3
+
+
+def test_the_retention_page_tells_each_cell_in_full(recorded: None, browser: Browser) -> None:
+    page = browser.open("/cohort?rows=6&columns=6")
+    row = analytics.retention("user:created", "user:logged_in", "week", 5, back(35)).rows[0]
+    tips = [tip.raw for tip in page.one("table", class_="heat").all("span", class_="tip")]
+    for k, cell in enumerate(row.cells):
+        low, high = percent(cell.low), percent(cell.high)
+        told = f"{cell.users} of {row.size} ({percent(cell.rate)} %, 95 % {low}\N{EN DASH}{high})"
+        still_open = ", still open" if cell.state == "open" else ""
+        assert f"{told}, week of 19 Oct 2026 + {k}{still_open}" in tips
+
+
+def test_the_curve_of_retention_is_the_average(recorded: None, browser: Browser) -> None:
+    page = browser.open("/cohort?rows=6&columns=6")
+    report = analytics.retention("user:created", "user:logged_in", "week", 5, back(35))
+    known = [average for average in report.average if average.rate is not None]
+    assert page.one("table", id="curve-figures").rows[1:] == [
+        [f"+{k}", percent(a.rate), percent(a.low), percent(a.high)] for k, a in enumerate(known)
+    ]
+
+
+def test_the_funnel_page_shows_the_steps(recorded: None, browser: Browser) -> None:
+    steps = ["user:created", "user:logged_in", "song:played"]
+    page = browser.open("/funnel", rows=40, step=steps)
+    report = analytics.funnel(steps, "day", back(39))
+    counted = [step.users for step in report.steps]
+    assert counted == [11, 8, 5]
+    assert table_of(page, "The steps") == [
+        [
+            f"{i + 1} {step.event}",
+            "",
+            str(step.users),
+            percent(step.from_first),
+            percent(step.from_previous),
+            str(step.users - counted[i + 1]) if i < 2 else "",
+        ]
+        for i, step in enumerate(report.steps)
+    ]
+    assert page.one("h2", id="steps-title").text == "11 began, 5 finished: 45.5 %"
+
+
+def test_the_lifecycle_page_shows_every_group_of_every_period(
+    recorded: None, browser: Browser
+) -> None:
+    report = analytics.lifecycle("user:logged_in", "week", back(35))
+    rows = table_of(browser.open("/lifecycle?rows=6"), "People by where they come from")
+    assert rows == [
+        [
+            f"{p.period_start.day} {p.period_start:%b}" + ("" if p.complete else " *"),
+            *map(str, (p.returning, p.resurrected, p.new, p.dormant)),
+            str(p.new + p.returning + p.resurrected),
+        ]
+        for p in reversed(report.points)
+    ]
+    assert rows[0] == ["23 Nov *", "1", "1", "1", "2", "3"]
+
+
+def test_the_stickiness_page_shows_everybody_by_their_number_of_days(
+    recorded: None, browser: Browser
+) -> None:
+    report = analytics.stickiness("user:logged_in")
+    rows = table_of(browser.open("/stickiness"), "People by the number of")
+    assert rows == [
+        [str(k), str(users), percent(users / report.users)] for k, users in report.counts.items()
+    ]
+    assert report.counts[4] == 2
+
+
+def test_the_compare_page_shows_the_arms(recorded: None, browser: Browser) -> None:
+    page = browser.open("/compare?rows=36&arm=flag:beta&arm=flag:user:premium&goal=song:played")
+    report = analytics.compare(["flag:beta", "flag:user:premium"], "song:played", back(35))
+    first, second = report.arms
+    points = 100 * (second.rate - first.rate)
+    assert table_of(page, "The arms") == [
+        ["flag:beta", "4", str(first.converted), percent(first.rate), "", "", ""],
+        [
+            "flag:user:premium",
+            "4",
+            str(second.converted),
+            percent(second.rate),
+            "",
+            f"{points:+.1f}" if points else "0.0",
+            f"{second.p:.3f}",
+        ],
+    ]
+    intervals = [one.attributes["aria-label"] for one in page.all("svg", class_="interval")]
+    assert intervals == [
+        f"from {percent(arm.low)} % to {percent(arm.high)} %" for arm in report.arms
+    ]
+
+
+def test_the_people_page_lists_who_is_in_a_segment(recorded: None, browser: Browser) -> None:
+    page = browser.open("/people", where="user:logged_in & flag:user:premium", rows=8)
+    assert page.all("p", class_="lede")[0].text == (
+        "4 people: those who are in user:logged_in & flag:user:premium "
+        "in the 8 days up to 23 Nov 2026."
+    )
+    listed = page.one("ul", class_="people").all("li")
+    assert [one.text for one in listed] == ["1", "5", "7", "10"]
+    assert [one.one("a").attributes["href"] for one in listed] == [
+        f"/bitmapist/person?id={id_}" for id_ in (1, 5, 7, 10)
+    ]
+
+
+def test_people_are_listed_page_by_page(at_now: None, browser: Browser) -> None:
+    mark_event("song:played", list(range(1000, 1120)))
+    shown, address = list[str](), "/people?where=song:played"
+    while address:
+        page = browser.open(address)
+        shown += [one.text for one in page.one("ul", class_="people").all("li")]
+        address = next((a.attributes["href"] for a in page.all("a", rel="next")), "")
+    assert shown == [str(id_) for id_ in range(1000, 1120)]
+    assert [a.text for a in page.all("a", rel="prev")] == ["← Earlier"]
+
+
+def test_a_page_behind_the_last_one_says_that_nobody_is_on_it(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/people?page=99")
+    assert page.one("h2", id="people-title").text == "Nobody on this page"
+
+
+def test_a_page_of_people_leads_back_to_the_report(recorded: None, browser: Browser) -> None:
+    page = browser.open("/people?of=funnel&rows=40&number=2&where=flag:beta")
+    link = page.one("a", class_="back").attributes["href"]
+    assert asked(browser.open(link)) == asked(browser.open("/funnel?rows=40&where=flag:beta"))
+
+
+def test_a_person_page_shows_each_event_with_its_first_and_last_day(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/person?id=7")
+    assert page.one("h1").text == "7"
+    assert table_of(page, "The events of 7") == [
+        ["song:played", "16 Nov 2026", "16 Nov 2026", "1"],
+        ["user:created", "9 Nov 2026", "9 Nov 2026", "1"],
+        ["user:logged_in", "9 Nov 2026", "17 Nov 2026", "4"],
+    ]
+
+
+def test_the_calendar_of_a_person_has_a_square_a_day(recorded: None, browser: Browser) -> None:
+    calendar = browser.open("/person?id=7").one("svg", class_="calendar")
+    squares = {one.one("title").raw: one.classes for one in calendar.all("rect")}
+    assert len(squares) == 365
+    assert [title for title, classes in squares.items() if classes != {"none"}] == [
+        "9 Nov 2026: 2 events",
+        "15 Nov 2026: 1 event",
+        "16 Nov 2026: 2 events",
+        "17 Nov 2026: 1 event",
+    ]
+    assert calendar.attributes["aria-label"] == "Active on 4 of 365 days"
+
+
+def test_a_person_page_leads_to_the_years_before(at_now: None, browser: Browser) -> None:
+    mark_event("song:played", 7, now=NOW - timedelta(days=500))
+    page = browser.open("/person?id=7")
+    assert "Nothing is recorded" in page.all("p", class_="lede")[0].text
+    page = browser.open(page.one("a", rel="prev").attributes["href"])
+    assert table_of(page, "The events of 7")[0][0] == "song:played"
+
+
+def test_every_year_that_a_person_page_leads_to_can_be_shown(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/person?id=7&end=2001-12-01")
+    for _ in range(3):
+        for link in page.all("a", rel="prev"):
+            page = browser.open(link.attributes["href"])
+
+
+def test_a_person_who_did_nothing_has_a_page(recorded: None, browser: Browser) -> None:
+    page = browser.open("/person?id=someone else")
+    assert page.one("h1").text == "someone else"
+    assert not page.all("table")
+
+
+# The overview
+
+
+def events_of(page: Element) -> list[list[str]]:
+    """The rows of the events table; a sparkline is its description."""
+    table = page.one("div", id="events").one("table")
+    rows = []
+    for row, cells in zip(table.all("tr")[1:], table.rows[1:], strict=True):
+        sparks = [one.attributes["aria-label"] for one in row.all("svg", class_="spark")]
+        rows.append([cells[0], "".join(sparks), *cells[2:]])
+    return rows
+
+
+def test_the_overview_counts_unique_users_of_every_current_period(recorded: None) -> None:
+    mark_event("user:created", [1, 20], now=datetime(2026, 1, 1))
+    mark_event("user:created", [21], now=datetime(2025, 12, 31))
+    _, created, logged_in = overview().events
+    assert (created.event, logged_in.event) == ("user:created", "user:logged_in")
+    assert (created.today, created.week, created.month, created.year) == (2, 2, 7, 12)
+    assert len(created.days) == 30
+    assert created.days[-1] == 2
+    assert created.days[-15] == 3
+    assert sum(logged_in.days) == 17
+
+
+def test_the_overview_reports_as_of_another_moment(recorded: None) -> None:
+    report = overview(now=NOW - timedelta(days=14))
+    assert report.as_of == NOW - timedelta(days=14)
+    assert [activity.today for activity in report.events] == [0, 3, 3]
+
+
+def test_the_first_part_of_the_overview_leaves_the_year_to_the_second(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/")
+    assert events_of(page) == [
+        ["song:played", "", "1", "1", "3", "…"],
+        ["user:created", "", "2", "2", "7", "…"],
+        ["user:logged_in", "", "3", "3", "8", "…"],
+    ]
+    figures = page.one("div", id="figures").attributes
+    assert figures["aria-busy"] == "true"
+    assert figures["hx-get"] == "/bitmapist/?complete=1&event=user:logged_in"
+    refresh = page.one("noscript").one("meta").attributes["content"]
+    assert refresh == f"0;url={figures['hx-get']}"
+    assert [one.text for one in page.all("p", class_="n")] == ["…"] * 4
+
+
+def test_the_second_part_of_the_overview_has_all(recorded: None, browser: Browser) -> None:
+    page = browser.open("/?complete=1")
+    assert events_of(page) == [
+        [
+            one.event,
+            f"Day by day, from {min(one.days)} to {max(one.days)}; {one.today} today",
+            *map(str, (one.today, one.week, one.month, one.year)),
+        ]
+        for one in overview().events
+    ]
+    assert events_of(page)[1] == [
+        "user:created",
+        "Day by day, from 0 to 3; 2 today",
+        *("2", "2", "7", "11"),
+    ]
+    assert "hx-get" not in page.one("div", id="figures").attributes
+    assert not page.all("meta", **{"http-equiv": "refresh"})
+
+
+def test_the_overview_tells_how_many_were_active(recorded: None, browser: Browser) -> None:
+    *_, point = active_users("user:logged_in").points
+    page = browser.open("/?complete=1")
+    cards = [card.one("p", class_="n").text for card in page.all("section", class_="kpi")]
+    assert cards == ["3", "4", "8", "16.7 %"]
+    assert cards[:3] == [str(point.day), str(point.week), str(point.month)]
+
+
+def test_the_overview_tells_the_change_against_the_window_before(
+    recorded: None, browser: Browser
+) -> None:
+    points = active_users("user:logged_in", back(60)).points
+    page = browser.open("/?complete=1")
+    notes = [card.one("p", class_="d").text for card in page.all("section", class_="kpi")]
+    assert notes[0] == "so far; 3 on this day a week ago"
+    weekly = points[-1].week / points[-8].week - 1
+    monthly = points[-1].month / points[-29].month - 1
+    assert (weekly, monthly) == (pytest.approx(1 / 3), pytest.approx(5 / 3))
+    assert notes[1:3] == ["▲ 33.3 % on the 7 days before", "▲ 166.7 % on the 28 days before"]
+
+
+def test_the_overview_has_every_day_of_the_trend(recorded: None, browser: Browser) -> None:
+    page = browser.open("/?complete=1")
+    rows = page.one("table", id="trend-figures").rows[1:]
+    points = active_users("user:logged_in", back(89)).points
+    assert [row[1] for row in rows] == [str(point.day) for point in points]
+    assert rows[-1] == ["23 Nov 2026 so far", "3"]
+
+
+def test_another_event_may_tell_who_is_active(recorded: None, browser: Browser) -> None:
+    page = browser.open("/?complete=1&event=song:played")
+    cards = [card.one("p", class_="n").text for card in page.all("section", class_="kpi")]
+    assert cards[:3] == ["1", "2", "3"]
+    assert asked(page) == {"event": ["song:played"]}
+
+
+@pytest.mark.parametrize("complete", ["", "1"])
+@pytest.mark.parametrize("column", ["today", "week", "month", "year"])
+def test_the_events_are_sorted_by_a_column_from_the_largest_down(
+    recorded: None, browser: Browser, column: str, complete: str
+) -> None:
+    mark_event("a:rare", 1)
+    mark_event("b:early", list(range(30)), now=datetime(2026, 3, 1))
+    page = browser.open("/", sort=column, complete=complete)
+    expected = sorted(overview().events, key=lambda one: (-getattr(one, column), one.event))
+    assert [row[0] for row in events_of(page)] == [one.event for one in expected]
+    (header,) = (th for th in page.all("th") if "aria-sort" in th.attributes)
+    assert header.attributes["aria-sort"] == "descending"
+    assert header.one("a").attributes["href"].endswith(f"sort={column}")
+
+
+def test_the_header_of_each_column_sorts_by_it(recorded: None, browser: Browser) -> None:
+    page = browser.open("/?find=user&event=song:played")
+    table = page.one("div", id="events").one("table")
+    for link in [a for th in table.all("th", scope="col") for a in th.all("a")]:
+        found = browser.open(link.attributes["href"])
+        (header,) = (th for th in found.all("th") if "aria-sort" in th.attributes)
+        assert header.text == link.text
+        assert {row[0] for row in events_of(found)} == {"user:created", "user:logged_in"}
+        assert asked(found) == {"event": ["song:played"]}
+
+
+@pytest.mark.parametrize(("part", "found"), [("SONG", ["song:played"]), ("zzz", [])])
+def test_events_are_found_by_a_part_of_their_name(
+    recorded: None, browser: Browser, part: str, found: list[str]
+) -> None:
+    page = browser.open("/", find=part)
+    rows = events_of(page)
+    if found:
+        assert [row[0] for row in rows] == found
+    else:
+        assert rows == [[f"No event has “{part}” in its name.", ""]]
+    assert page.one("input", name="find").attributes["value"] == part
+
+
+@pytest.mark.parametrize("sort", ["event", "month"])
+def test_more_than_fifty_events_are_listed_page_by_page(
+    at_now: None, browser: Browser, sort: str
+) -> None:
+    names = [f"event:{number:03}" for number in range(105)]
+    for number, name in enumerate(names):
+        mark_event(name, list(range(number // 10 + 1)))
+    shown, address = list[str](), f"/?sort={sort}&find=event:"
+    while address:
+        page = browser.open(address)
+        shown += [row[0] for row in events_of(page)]
+        address = next((a.attributes["href"] for a in page.all("a", rel="next")), "")
+    if sort == "month":
+        names.sort(key=lambda name: (-int(name[6:]) // 10, name))
+    assert len(shown) == 105
+    assert sorted(shown) == sorted(names)
+    assert shown[:1] == ([names[0]] if sort == "event" else ["event:100"])
+
+
+def test_a_flag_is_listed_apart_from_the_events(recorded: None, browser: Browser) -> None:
+    page = browser.open("/")
+    flags = table_of(page, "For how many people")
+    assert flags == [[flag, str(len(ids))] for flag, ids in FLAGS.items()]
+    assert not {row[0] for row in events_of(page)} & {*FLAGS}
+
+
+def test_a_name_that_is_both_an_event_and_a_flag_is_listed_as_both(
+    recorded: None, browser: Browser
+) -> None:
+    mark_event("song:played", [1, 2], track_unique=True)
+    page = browser.open("/")
+    assert ["song:played", "", "3", "3", "4", "…"] in events_of(page)
+    assert ["song:played", "2"] in table_of(page, "For how many people")
+
+
+def test_the_first_part_of_the_overview_has_the_server_count(
+    recorded: None, client: FlaskClient, redis: Any
+) -> None:
+    client.get("/bitmapist/")
+    redis.config_resetstat()
+    client.get("/bitmapist/?find=o&page=1&sort=month")
+    stats = redis.info("commandstats")
+    used = {name.removeprefix("cmdstat_").partition("|")[0] for name in stats}
+    assert used - {"config", "info"} <= {"bitcount", "exists", "hkeys", "zrange", "scan"}
+    found = ["song:played", "user:logged_in"]
+    assert stats["cmdstat_bitcount"]["calls"] == 3 * len(found) + len(FLAGS)
+
+
+# The applications's other shapes
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_without_any_event_a_page_says_what_to_paste_where(
+    browser: Browser, client: FlaskClient, address: str
+) -> None:
+    page = browser.open(address)
+    assert page.one("h1").text == "Nothing recorded yet"
+    assert "from flask_bitmapist import mark_event" in page.raw
+    assert "class User(db.Model, Bitmapistable)" in page.raw
+
+
+def test_the_empty_page_shows_the_first_event_as_it_arrives(
+    app: Flask, at_now: None, browser: Browser
+) -> None:
+    main = browser.open("/").one("main").attributes
+    assert (main["hx-get"], main["hx-trigger"]) == ("", "every 2s")
+    mark_event("song:played", 1)
+    assert browser.open("/").one("h1").text == "Who was here"
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_with_flags_alone_every_page_answers(
+    at_now: None, client: FlaskClient, address: str
+) -> None:
+    mark_unique("user:premium", [1, 2])
+    answer = client.get(f"/bitmapist{address}")
+    if address in ("/", "/people"):
+        assert answer.status_code == 200
+        assert "user:premium" in answer.text
+    else:
+        assert answer.status_code == 400
+        assert "No event has been recorded yet" in answer.text
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_with_one_event_alone_every_page_answers(
+    at_now: None, browser: Browser, address: str
+) -> None:
+    mark_event("song:played", 1)
+    browser.open(address)
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_with_ids_of_two_kinds_every_page_answers(
+    at_now: None, browser: Browser, address: str
+) -> None:
+    mark_event("user:created", 1)
+    mark_event("visitor:seen", "a-visitor")
+    browser.open(address)
+
+
+@pytest.mark.parametrize("address", [*PAGES, "/person?id=1"])
+def test_a_page_reads_what_bitmapist_wrote(
+    at_now: None, browser: Browser, address: str, redis: Any
+) -> None:
+    redis.setbit("trackist_song:played_2026-11-23", 1, 1)
+    redis.setbit("trackist_song:played_W2026-48", 1, 1)
+    redis.setbit("trackist_song:played_2026-11", 1, 1)
+    assert "song:played" in browser.open(address).raw
+
+
+def test_an_event_that_only_bitmapist_can_name_does_not_close_the_dashboard(
+    recorded: None, browser: Browser, redis: Any
+) -> None:
+    for name in ("two\nlines", "x" * 300, " indented", b"caf\xe9"):
+        key = name if isinstance(name, bytes) else name.encode()
+        redis.setbit(b"trackist_" + key + b"_2026-11-23", 1, 1)
+        redis.setbit(b"trackist_" + key + b"_u", 1, 1)
+    for address in (*PAGES, "/?complete=1", "/person?id=1"):
+        browser.open(address)
+
+
+@pytest.mark.parametrize("address", ["/", "/cohort", "/funnel"])
+def test_the_usual_event_is_that_of_2016_if_there_is_one(
+    recorded: None, browser: Browser, address: str
+) -> None:
+    mark_event("a:first", 1)
+    usual = {
+        "/": {"event": ["user:logged_in"]},
+        "/cohort": {"cohort": ["user:created"], "returned": ["user:logged_in"]},
+        "/funnel": {"step": ["user:created", "user:logged_in", ""]},
+    }[address]
+    sent = asked(browser.open(address))
+    assert {name: sent[name] for name in usual} == usual
+
+
+def test_other_events_are_taken_when_nobody_was_created(at_now: None, browser: Browser) -> None:
+    mark_event("song:played", 1)
+    sent = asked(browser.open("/cohort"))
+    assert (sent["cohort"], sent["returned"]) == (["song:played"], ["song:played"])
+
+
+def test_the_usual_arms_of_one_flag_are_those_without_it_and_those_with_it(
+    at_now: None, browser: Browser
+) -> None:
+    mark_event("user:logged_in", [1, 2])
+    mark_unique("user:premium", 1)
+    assert asked(browser.open("/compare"))["arm"] == [
+        "user:logged_in - flag:user:premium",
+        "user:logged_in & flag:user:premium",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    "address", [a for a in REPORTS if "of=" not in a and not a.startswith(("/person", "/?"))]
+)
+def test_the_form_of_a_page_asks_what_the_page_shows(
+    recorded: None, browser: Browser, address: str
+) -> None:
+    page = browser.open(address)
+    sent = {
+        name: kept for name, values in asked(page).items() if (kept := [v for v in values if v])
+    }
+    again = browser.open(address.partition("?")[0], **sent)
+    assert asked(again) == asked(page)
+    assert [table.rows for table in again.all("table")] == [t.rows for t in page.all("table")]
+
+
+def test_pages_keep_their_addresses_of_2016(app: Flask) -> None:
+    with app.test_request_context():
+        assert app.url_for("bitmapist.index") == "/bitmapist/"
+        assert app.url_for("bitmapist.cohort") == "/bitmapist/cohort"
+
+
+def test_two_applications_show_their_own_events(
+    server: Any, browser: Browser, recorded: None
+) -> None:
+    other = Flask("other")
+    other.config.update(TESTING=True, BITMAPIST_REDIS_URL=server.fresh_database())
+    FlaskBitmapist(other)
+    assert "Nothing recorded yet" in other.test_client().get("/bitmapist/").text
+    assert "user:created" in browser.open("/").raw
+
+
+def test_figures_of_mapped_ids_are_those_of_plain_ones(
+    at_now: None, browser: Browser, server: Any, tracker: Any
+) -> None:
+    mark_log(lambda id_: f"u{id_}")
+    page = browser.open("/lifecycle?rows=6")
+    rows = table_of(page, "People by where they come from")
+    assert rows[0] == ["23 Nov *", "1", "1", "1", "2", "3"]
+
+
+def test_a_person_is_found_by_a_mapped_id(at_now: None, browser: Browser) -> None:
+    mark_log(lambda id_: f"u{id_}")
+    assert table_of(browser.open("/person?id=u7"), "The events of u7") == [
+        ["song:played", "16 Nov 2026", "16 Nov 2026", "1"],
+        ["user:created", "9 Nov 2026", "9 Nov 2026", "1"],
+        ["user:logged_in", "9 Nov 2026", "17 Nov 2026", "4"],
+    ]
+
+
+def test_large_figures_have_separators(at_now: None, browser: Browser) -> None:
+    mark_event("song:played", list(range(1234)))
+    page = browser.open("/people")
+    assert page.all("p", class_="lede")[0].one("b").text == "1,234"
+    assert page.one("h2", id="people-title").text == "1 to 50 of 1,234"
+
+
+@pytest.mark.parametrize("text", ["song:played", "flag:beta | user:created & song:played"])
+def test_a_segment_on_a_page_is_the_one_of_the_report(
+    recorded: None, browser: Browser, text: str
+) -> None:
+    page = browser.open("/people", where=text, by="month")
+    assert page.all("p", class_="lede")[0].one("b").text == str(people(parse(text), "month").users)
+
+
+def test_an_event_named_like_a_flag_is_no_flag(recorded: None, browser: Browser) -> None:
+    mark_event("flag:beta", [1])
+    page = browser.open("/people", where=str(Event("flag:beta")))
+    assert page.all("p", class_="lede")[0].one("b").text == "1"

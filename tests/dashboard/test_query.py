@@ -1,0 +1,375 @@
+"""Query strings: what is absurd is a sentence with status 400; the segment builder, with and
+without an error.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+
+from flask_bitmapist import mark_event, mark_unique
+from flask_bitmapist.analytics import Event, Flag, parse
+
+from .conftest import PAGES, Browser
+from .reading import Element, asked, error_of
+
+DAY = "must be a day such as 2026-11-23, from the year 2000 to 2100, not"
+BY = "The parameter by must be day, week, month or year, not"
+#: An absurd query of a page, and what is said of it.
+ABSURD = [
+    # The overview
+    ("/?event=nobody", "No event 'nobody' has been recorded."),
+    ("/?event=beta", "No event 'beta' has been recorded."),
+    ("/?sort=users", "The parameter sort must be event, today, week, month or year, not 'users'."),
+    ("/?page=0", "The parameter page must be a whole number from 1 to 10000, not '0'."),
+    ("/?complete=yes", "The parameter complete must be empty or 1, not 'yes'."),
+    ("/?where=a", "There is no parameter 'where': use format, event, find, sort, page, complete."),
+    ("/?format=xml", "The parameter format must be html, json or csv, not 'xml'."),
+    # Retention
+    ("/cohort?cohort=nobody", "No event 'nobody' has been recorded."),
+    ("/cohort?returned=nobody", "No event 'nobody' has been recorded."),
+    ("/cohort?by=fortnight", f"{BY} 'fortnight'."),
+    ("/cohort?by=", f"{BY} ''."),
+    ("/cohort?by=hour", f"{BY} 'hour'."),
+    ("/cohort?rows=0", "The parameter rows must be a whole number from 1 to 60, not '0'."),
+    ("/cohort?rows=61", "The parameter rows must be a whole number from 1 to 60, not '61'."),
+    ("/cohort?columns=-1", "The parameter columns must be a whole number from 1 to 60, not '-1'."),
+    ("/cohort?columns=1e3", "The parameter columns must be a whole number from 1 to 60"),
+    ("/cohort?rows=" + "9" * 5000, "The parameter rows must be a whole number from 1 to 60"),
+    ("/cohort?rows=%D9%A3", "The parameter rows must be a whole number from 1 to 60, not '٣'."),
+    ("/cohort?rows=%2B3", "The parameter rows must be a whole number from 1 to 60, not '+3'."),
+    ("/cohort?mode=never", "The parameter mode must be on, on_or_after, on_or_before, streak or"),
+    ("/cohort?members=some", "The parameter members must be first or every, not 'some'."),
+    ("/cohort?periods=3", "There is no parameter 'periods': use format, cohort, returned, by,"),
+    ("/cohort?end=0000-00-00", f"The parameter end {DAY} '0000-00-00'."),
+    ("/cohort?end=2026-02-30", f"The parameter end {DAY} '2026-02-30'."),
+    ("/cohort?end=1999-12-31", f"The parameter end {DAY} '1999-12-31'."),
+    ("/cohort?end=2101-01-01", f"The parameter end {DAY} '2101-01-01'."),
+    ("/cohort?end=9999-12-31", f"The parameter end {DAY} '9999-12-31'."),
+    ("/cohort?end=20261123", f"The parameter end {DAY} '20261123'."),
+    ("/cohort?end=2026-11-23T10", f"The parameter end {DAY} '2026-11-23T10'."),
+    ("/cohort?end=tomorrow", f"The parameter end {DAY} 'tomorrow'."),
+    # Funnel
+    ("/funnel?step=nobody", "No event 'nobody' has been recorded."),
+    ("/funnel?step=user:created&step=nobody", "No event 'nobody' has been recorded."),
+    ("/funnel?" + "&".join(["step=user:created"] * 9), "A funnel has at most 8 steps."),
+    ("/funnel?order=reverse", "The parameter order must be ordered, strict or any, not 'reverse'."),
+    ("/funnel?within=366", "The parameter within must be a whole number from 0 to 365, not '366'."),
+    ("/funnel?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
+    ("/funnel?number=1", "There is no parameter 'number': use format, step, by, rows, end,"),
+    # Lifecycle
+    ("/lifecycle?event=nobody", "No event 'nobody' has been recorded."),
+    ("/lifecycle?rows=121", "The parameter rows must be a whole number from 1 to 120, not '121'."),
+    ("/lifecycle?by=x", f"{BY} 'x'."),
+    # Stickiness
+    ("/stickiness?event=nobody", "No event 'nobody' has been recorded."),
+    ("/stickiness?by=year", "The parameter by must be day, week or month, not 'year'."),
+    ("/stickiness?within=400", "The parameter within must be 7, 12, 28, week or month, not '400'."),
+    ("/stickiness?by=week&within=month", "within='month' is counted by 'hour' or 'day', not by"),
+    # Compare
+    ("/compare?goal=nobody", "No event 'nobody' has been recorded."),
+    ("/compare?" + "&".join(["arm=flag:beta"] * 7), "At most 6 arms can be compared."),
+    ("/compare?rows=many", "The parameter rows must be a whole number from 1 to 366, not 'many'."),
+    ("/compare?arm=" + "a" * 2001, "A segment has at most 2000 characters."),
+    # People
+    ("/people?of=index", "The parameter of must be people, cohort, funnel, lifecycle, stickiness"),
+    ("/people?page=0", "The parameter page must be a whole number from 1 to 10000000, not '0'."),
+    ("/people?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
+    ("/people?of=cohort&k=61", "The parameter k must be a whole number from 0 to 60, not '61'."),
+    ("/people?of=cohort&at=x", "The parameter at must be a day such as 2026-11-23, from the year"),
+    ("/people?of=cohort&group=new", "There is no parameter 'group': use"),
+    ("/people?of=funnel&number=3", "The parameter number must be a whole number from 1 to 2"),
+    ("/people?of=funnel&dropped=no", "The parameter dropped must be empty or 1, not 'no'."),
+    ("/people?of=funnel&number=1&dropped=1", "step must be a whole number from 1 to 1, not 0"),
+    ("/people?of=lifecycle&group=lost", "The parameter group must be returning, resurrected, new"),
+    ("/people?of=stickiness&k=32", "The parameter k must be a whole number from 1 to 31, not '32'"),
+    ("/people?of=stickiness&k=29", "k must be a whole number from 1 to 28, not 29"),
+    ("/people?of=compare&number=3", "The parameter number must be a whole number from 1 to 2"),
+    (
+        "/people?of=compare&converted=1",
+        "The parameter converted must be empty, yes or no, not '1'.",
+    ),
+    ("/people?format=json&page=10000000", "first must be a whole number from 0 to 4294967296"),
+    # A person
+    ("/person", "The parameter id is missing: whose page is it to be?"),
+    ("/person?id=", "The parameter id is missing: whose page is it to be?"),
+    ("/person?id=None", "'None' identifies nobody: pass the id of a stored row"),
+    ("/person?id=" + "x" * 513, "has 513 characters; 512 are allowed"),
+    ("/person?id=" + "9" * 5000, "has 5000 characters; 512 are allowed"),
+    ("/person?id=1&end=later", f"The parameter end {DAY} 'later'."),
+    ("/person?id=1&where=a", "There is no parameter 'where': use format, id, end."),
+    # Every page that has segments
+    *(
+        (f"{page}?{query}", sentence)
+        for page in PAGES[1:]
+        for query, sentence in [
+            ("where=" + "a" * 2001, "A segment has at most 2000 characters."),
+            ("term=nobody", "No event or flag 'nobody' has been recorded."),
+            ("term=user:created+%26+beta", "No event or flag 'user:created & beta' has been"),
+            ("joint=xor&term=user:created", "The parameter joint must be and, or or except, not"),
+            ("end=2026-13-01", f"The parameter end {DAY} '2026-13-01'."),
+            ("format=pdf", "The parameter format must be html, json or csv, not 'pdf'."),
+            ("%3Cb%3E=1", "There is no parameter '<b>': use format, "),
+        ]
+    ),
+]
+BUILDERS = PAGES[1:]
+
+
+def segment_of(page: Element) -> str:
+    """The text in a page's segment builder."""
+    return page.one("details", class_="segment").one("input", name="where").attributes["value"]
+
+
+def conditions_of(page: Element) -> list[str]:
+    """A segment's conditions, as the builder lists them."""
+    listed = page.one("ul", class_="conditions").all("li")
+    return [one.text.removesuffix(one.one("a").text).strip() for one in listed]
+
+
+# What is absurd
+
+
+def test_an_absurd_query_is_answered_with_a_sentence(recorded: None, browser: Browser) -> None:
+    for address, sentence in ABSURD:
+        if "format=json" not in address:
+            assert sentence in "\n".join(error_of(browser.open(address, 400))), address
+
+
+def test_an_absurd_query_is_answered_in_the_form_that_was_asked_for(
+    recorded: None, client: FlaskClient
+) -> None:
+    for address, sentence in ABSURD:
+        if "format=" not in address.replace("format=json", ""):
+            told = (
+                "" if "format=" in address else "&format=json" if "?" in address else "?format=json"
+            )
+            as_json = client.get(f"/bitmapist{address}{told}")
+            assert (as_json.status_code, as_json.mimetype) == (400, "application/json"), address
+            assert [*as_json.json] == ["error"]
+            assert sentence in as_json.json["error"]
+            as_text = client.get(f"/bitmapist{address}{told}".replace("format=json", "format=csv"))
+            assert (as_text.status_code, as_text.mimetype) == (400, "text/plain"), address
+            assert as_text.text == as_json.json["error"]
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+def test_a_segment_that_is_none_is_an_error_in_figures_too(
+    recorded: None, client: FlaskClient, page: str
+) -> None:
+    answer = client.get(f"/bitmapist{page}?where=a+%26%26+b&format=json")
+    assert answer.status_code == 400
+    assert answer.json == {"error": "The segment cannot be read: see where it is marked."}
+
+
+def test_an_unknown_event_is_refused_even_before_the_first_mark(client: FlaskClient) -> None:
+    assert client.get("/bitmapist/cohort?cohort=a&returned=b").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/cohort?by=year&rows=60&columns=60&end={}",
+        "/cohort?by=month&rows=60&columns=60&end={}&members=every&mode=streak",
+        "/funnel?by=year&rows=366&within=365&end={}",
+        "/lifecycle?by=year&rows=120&end={}",
+        "/lifecycle?by=month&rows=120&end={}",
+        "/stickiness?by=month&within=28&end={}",
+        "/stickiness?within=month&end={}",
+        "/compare?by=year&rows=366&end={}",
+        "/people?by=year&rows=366&end={}",
+        "/person?id=1&end={}",
+    ],
+)
+@pytest.mark.parametrize("end", ["2000-01-01", "2100-12-31"])
+def test_the_longest_report_of_the_first_and_of_the_last_year_is_answered(
+    recorded: None, browser: Browser, address: str, end: str
+) -> None:
+    page = browser.open(address.format(end))
+    links = [link.attributes["href"] for link in page.one("main").all("a")]
+    for link in (links[0], links[len(links) // 2], links[-1]) if links else ():
+        if "format" not in link:
+            browser.open(link)
+
+
+@pytest.mark.parametrize("address", ["/cohort?rows=&columns=&end=", "/people?rows=&end=&where="])
+def test_what_a_form_leaves_empty_is_as_usual(
+    recorded: None, browser: Browser, address: str
+) -> None:
+    page = address.partition("?")[0]
+    assert asked(browser.open(address)) == asked(browser.open(page))
+
+
+def test_of_a_repeated_parameter_the_first_counts(recorded: None, browser: Browser) -> None:
+    page = browser.open("/lifecycle?by=month&by=nonsense&rows=3&rows=0")
+    assert (asked(page)["by"], asked(page)["rows"]) == (["month"], ["3"])
+
+
+# The segment builder
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+def test_a_condition_is_added_in_the_way_that_was_chosen(
+    recorded: None, browser: Browser, page: str
+) -> None:
+    for joint, sign in (("and", "&"), ("or", "|"), ("except", "-")):
+        shown = browser.open(page, where="user:created", joint=joint, term="flag:beta")
+        assert segment_of(shown) == f"user:created {sign} flag:beta"
+        assert conditions_of(shown) == ["user:created", f"{joint} flag:beta"]
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+def test_the_first_condition_needs_no_joint(recorded: None, browser: Browser, page: str) -> None:
+    if page == "/people":
+        page = "/people?where=user:logged_in"
+    shown = browser.open(f"{page}{'&' if '?' in page else '?'}term=flag:beta")
+    assert segment_of(shown).endswith("flag:beta")
+
+
+def test_a_condition_is_added_to_the_whole_segment(recorded: None, browser: Browser) -> None:
+    shown = browser.open(
+        "/lifecycle", where="user:created | song:played", joint="and", term="flag:beta"
+    )
+    assert segment_of(shown) == "(user:created | song:played) & flag:beta"
+    assert conditions_of(shown) == ["user:created", "or song:played", "and flag:beta"]
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+def test_a_condition_is_removed_by_its_link(recorded: None, browser: Browser, page: str) -> None:
+    where = "user:created & (flag:beta | song:played) - flag:user:premium"
+    rests = []
+    for n in range(2):
+        shown = browser.open(page, where=where)
+        before = asked(shown)
+        ul = shown.one("ul", class_="conditions")
+        shown = browser.open(ul.all("li")[n].one("a").attributes["href"])
+        rests.append(segment_of(shown))
+        assert {**asked(shown), "where": ""} == {**before, "where": ""}
+    assert rests == ["(flag:beta | song:played) - flag:user:premium", "user:created"]
+
+
+@pytest.mark.parametrize("page", BUILDERS[:-1])
+def test_without_its_last_condition_a_segment_is_everyone(
+    recorded: None, browser: Browser, page: str
+) -> None:
+    shown = browser.open(page, where="flag:beta")
+    ul = shown.one("ul", class_="conditions")
+    shown = browser.open(ul.one("a").attributes["href"])
+    assert segment_of(shown) == ""
+    assert shown.one("details", class_="segment").one("summary").text == "of everyone"
+
+
+def test_every_event_and_flag_can_be_added_whatever_its_name(
+    recorded: None, browser: Browser
+) -> None:
+    names = ['a "quoted" name', "a & b", "flag:x", "-", "back\\slash", "(x)", "<b>", "x|y"]
+    for name in names:
+        mark_event(name, 1)
+        mark_unique(name, 1)
+    for term in (str(kind(name)) for name in names for kind in (Event, Flag)):
+        shown = browser.open("/lifecycle", where="user:created", joint="or", term=term)
+        assert conditions_of(shown) == ["user:created", f"or {' '.join(term.split())}"]
+        again = browser.open("/lifecycle", where=segment_of(shown))
+        assert parse(segment_of(again)) == parse("user:created") | parse(term)
+
+
+def test_the_builder_offers_every_event_and_flag(recorded: None, browser: Browser) -> None:
+    (select,) = (one for one in browser.open("/funnel").all("select", name="term"))
+    offered = [option.attributes["value"] for option in select.all("option")]
+    assert offered == [
+        "",
+        "song:played",
+        "user:created",
+        "user:logged_in",
+        "flag:beta",
+        "flag:user:premium",
+    ]
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("user:created &", 14),
+        ("user:created && flag:beta", 14),
+        ("flag: & x", 5),
+        ('"open', 0),
+        ("(a | b", 6),
+        ("a b", 2),
+    ],
+)
+def test_an_error_in_a_segment_is_marked_under_the_character(
+    recorded: None, browser: Browser, page: str, text: str, position: int
+) -> None:
+    shown = browser.open(page, 400, where=text)
+    field = shown.one("details", class_="segment").one("input", name="where")
+    assert field.attributes["value"] == text
+    assert field.attributes["aria-invalid"] == "true"
+    told = shown.one("pre", id=field.attributes["aria-describedby"])
+    _, line, caret = told.raw.splitlines()
+    assert line.strip() == text
+    assert caret.index("^") - line.index(text) == position
+    assert not shown.all("table")
+
+
+def test_an_error_in_an_arm_is_marked_at_that_arm(recorded: None, browser: Browser) -> None:
+    shown = browser.open("/compare", 400, arm=["flag:beta", "flag:beta &", "(", "song:played"])
+    arms = shown.one("ol", class_="steps").all("li")
+    fields = [arm.one("input", name="arm").attributes for arm in arms]
+    assert [field["value"] for field in fields[:4]] == [
+        "flag:beta",
+        "flag:beta &",
+        "(",
+        "song:played",
+    ]
+    assert [field.get("aria-invalid") for field in fields] == [None, "true", "true", None, None]
+    for arm, field in zip(arms[1:3], fields[1:3], strict=True):
+        told = arm.one("pre", id=field["aria-describedby"])
+        assert told.raw.splitlines()[1].strip() == field["value"]
+
+
+def test_errors_in_arms_and_segment_are_told_apart(recorded: None, browser: Browser) -> None:
+    shown = browser.open("/compare", 400, arm=["(", ")"], where="|")
+    ids = [one.attributes["id"] for one in shown if "id" in one.attributes]
+    assert len(ids) == len({*ids})
+    assert len(shown.all("pre", class_="error")) == 3
+
+
+def test_a_term_added_to_a_segment_that_is_none_leaves_the_error(
+    recorded: None, browser: Browser
+) -> None:
+    shown = browser.open("/lifecycle", 400, where="user:created &", term="flag:beta")
+    assert segment_of(shown) == "user:created &"
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+def test_sets_of_different_kinds_of_ids_are_a_sentence_on_the_page(
+    recorded: None, browser: Browser, page: str
+) -> None:
+    mark_event("visitor:seen", "a-visitor")
+    shown = browser.open(page, 400, where="visitor:seen & user:logged_in")
+    assert "sets of different kinds of ids do not combine" in error_of(shown)[0]
+
+
+@pytest.mark.parametrize("text", ["x" * 201, '"' + "y" * 201 + '"', "bitop_x", '" x"'])
+def test_a_name_that_is_none_is_an_error_at_its_place(
+    recorded: None, browser: Browser, text: str
+) -> None:
+    shown = browser.open(f"/lifecycle?where=user:created+%26+{quote(text)}", 400)
+    assert "cannot name an event" in shown.one("pre", class_="error").raw
+
+
+def test_a_segment_of_too_many_names_is_an_error_at_its_end(
+    recorded: None, browser: Browser
+) -> None:
+    shown = browser.open("/lifecycle", 400, where=" | ".join("a" * 101))
+    assert "a text has at most 100 names" in shown.one("pre", class_="error").raw
+
+
+def test_one_condition_too_many_is_an_error_too(recorded: None, browser: Browser) -> None:
+    shown = browser.open(
+        "/lifecycle", 400, where=" | ".join("a" * 100), joint="or", term="flag:beta"
+    )
+    assert "a text has at most 100 names" in shown.one("pre", class_="error").raw
