@@ -7,7 +7,11 @@
 
   function pick(select) {
     if (!select.tomselect) {
-      new TomSelect(select, { create: false, maxOptions: 1000, allowEmptyOption: false, plugins: [] });
+      new TomSelect(select, {
+        create: false, maxOptions: 1000, plugins: [],
+        allowEmptyOption: select.value !== "", // to choose nothing again; before that it is the placeholder
+        refreshThrottle: 0, // Enter takes what has been typed, however fast
+      });
     }
   }
 
@@ -86,20 +90,19 @@
 
   // One stop of the Tab key for a table of cells; the arrow keys move inside.
   function walk(table) {
-    const links = [...table.querySelectorAll("td a")];
-    links.forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
+    table.querySelectorAll("td a").forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
     table.addEventListener("keydown", (event) => {
       const cell = event.target.closest("td");
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
       if (!cell || !step) return;
       const row = table.rows[cell.parentElement.rowIndex + step[0]];
       const next = row && row.cells[cell.cellIndex + step[1]];
-      const link = next && next.querySelector("a");
-      if (!link) return;
+      const stop = next && next.querySelector("a, .value");
+      if (!stop) return;
       event.preventDefault();
       event.target.tabIndex = -1;
-      link.tabIndex = 0;
-      link.focus();
+      stop.tabIndex = 0;
+      stop.focus();
     });
   }
 
