@@ -288,7 +288,7 @@ def test_people_are_listed_page_by_page(at_now: None, browser: Browser) -> None:
         shown += [one.text for one in page.one("ul", class_="people").all("li")]
         address = next((a.attributes["href"] for a in page.all("a", rel="next")), "")
     assert shown == [str(id_) for id_ in range(1000, 1120)]
-    assert [a.text for a in page.all("a", rel="prev")] == ["← Earlier"]
+    assert [a.text for a in page.all("a", rel="prev")] == ["← Previous"]
 
 
 def test_a_page_behind_the_last_one_says_that_nobody_is_on_it(

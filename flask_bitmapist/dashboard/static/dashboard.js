@@ -7,8 +7,17 @@
 
   function pick(select) {
     if (!select.tomselect) {
-      new TomSelect(select, { create: false, maxOptions: 1000, allowEmptyOption: false, plugins: [] });
+      new TomSelect(select, {
+        create: false, maxOptions: 1000, plugins: [],
+        allowEmptyOption: select.value !== "", // to choose nothing again; before that it is the placeholder
+        refreshThrottle: 0, // Enter takes what has been typed, however fast
+      });
     }
+  }
+
+  function dayAndMonth(seconds) {
+    const date = new Date(seconds * 1000);
+    return `${date.getUTCDate()} ${date.toLocaleDateString("en-US", { month: "short", timeZone: "UTC" })}`;
   }
 
   // A chart drawn by the server is replaced by one of its table, with a cursor and a zoom by dragging.
@@ -49,8 +58,8 @@
       bands: days ? [] : [{ series: [3, 2], fill: wash }],
       scales: { x: { time: days }, y: { range: (u, low, high) => [0, high * 1.05 || 1] } },
       axes: [
-        { ...axis, space: 80, values: (u, ticks) => ticks.map((x) => (days
-          ? new Date(x * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" })
+        { ...axis, space: 80, size: 30, values: (u, ticks) => ticks.map((x) => (days
+          ? dayAndMonth(x)
           : Number.isInteger(x) ? `+${x}` : "")) },
         { ...axis, size: 46, values: (u, ticks) => ticks.map((y) => y.toLocaleString("en") + unit) },
       ],
@@ -81,20 +90,19 @@
 
   // One stop of the Tab key for a table of cells; the arrow keys move inside.
   function walk(table) {
-    const links = [...table.querySelectorAll("td a")];
-    links.forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
+    table.querySelectorAll("td a").forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
     table.addEventListener("keydown", (event) => {
       const cell = event.target.closest("td");
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
       if (!cell || !step) return;
       const row = table.rows[cell.parentElement.rowIndex + step[0]];
       const next = row && row.cells[cell.cellIndex + step[1]];
-      const link = next && next.querySelector("a");
-      if (!link) return;
+      const stop = next && next.querySelector("a, .value");
+      if (!stop) return;
       event.preventDefault();
       event.target.tabIndex = -1;
-      link.tabIndex = 0;
-      link.focus();
+      stop.tabIndex = 0;
+      stop.focus();
     });
   }
 

@@ -1,0 +1,137 @@
+"""Forms: pickers, addresses worth sharing, and the segment builder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from visitors import settle
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def show(page: Page) -> None:
+    """Submit the form, and wait for the answer."""
+    with page.expect_response(lambda response: urlsplit(response.url).path.startswith("/")):
+        page.get_by_role("button", name="Show").click()
+    settle(page)
+
+
+def asked(page: Page) -> list[tuple[str, str]]:
+    """The address's query string."""
+    return parse_qsl(urlsplit(page.url).query, keep_blank_values=True)
+
+
+def pick(page: Page, label: str, typed: str) -> None:
+    """Choose an event as one does by keyboard."""
+    page.locator(f".ts-control input[aria-label=\"{label}\"]").focus()
+    page.keyboard.type(typed)
+    page.locator(".ts-dropdown .option.active").wait_for()
+    page.keyboard.press("Enter")
+
+
+def test_an_event_is_chosen_by_keyboard_and_asked_for(site, visit):
+    page = visit(f"{site}/cohort")
+    before = page.inner_text(".heat")
+    pick(page, "The event by which they return", "post:re")
+    show(page)
+    assert ("returned", "post:read") in asked(page)
+    assert "post:read" in page.inner_text(".lede")
+    assert page.inner_text(".heat") != before
+
+
+def test_the_address_is_worth_sharing(site, visit):
+    page = visit(f"{site}/cohort")
+    pick(page, "The event by which they return", "post:re")
+    page.get_by_text("month", exact=True).click()
+    page.get_by_label("Rows").fill("3")
+    show(page)
+    assert "" not in dict(asked(page)).values()
+    other = visit(page.url)
+    assert other.inner_text("main") == page.inner_text("main")
+    plain = visit(page.url, "scriptless")
+    assert plain.inner_text(".heat") == page.inner_text(".heat")
+
+
+def test_the_back_button_shows_the_former_figures(site, visit):
+    page = visit(f"{site}/cohort")
+    address, before = page.url, page.inner_text(".heat")
+    page.get_by_text("month", exact=True).click()
+    show(page)
+    assert page.inner_text(".heat") != before
+    page.go_back()
+    page.wait_for_url(address)
+    settle(page)
+    assert page.inner_text(".heat") == before
+    assert page.locator(".ts-control").count() == 3
+    page.go_forward()
+    settle(page)
+    assert ("by", "month") in asked(page)
+
+
+def test_a_form_works_without_javascript(site, visit):
+    page = visit(f"{site}/funnel", "scriptless")
+    page.get_by_label("Step 2").select_option("post:read")
+    page.get_by_label("Step 3").select_option("post:created")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**step=post**")
+    assert page.locator(".funnel tbody th").all_inner_texts() == [
+        "1 user:created",
+        "2 post:read",
+        "3 post:created",
+    ]
+    assert page.get_by_label("Step 4").input_value() == ""
+
+
+def test_a_funnel_grows_and_shrinks_by_its_pickers(site, visit):
+    page = visit(f"{site}/funnel")
+    pick(page, "Step 3", "post:c")
+    show(page)
+    assert page.locator(".funnel tbody tr").count() == 3
+    pick(page, "Step 2", "no step")
+    show(page)
+    assert page.locator(".funnel tbody th").all_inner_texts() == [
+        "1 user:created",
+        "2 post:created",
+    ]
+
+
+def test_a_segment_is_built_condition_by_condition(site, visit):
+    page = visit(f"{site}/cohort")
+    everyone = page.inner_text(".heat")
+    page.get_by_text("of everyone").click()
+    pick(page, "Add a condition", "post:read")
+    show(page)
+    page.get_by_label("How the next condition joins").select_option("except")
+    pick(page, "Add a condition", "flag:user:p")
+    show(page)
+    page.get_by_label("How the next condition joins").select_option("and")
+    pick(page, "Add a condition", "sold")
+    show(page)
+    text = page.get_by_label("as text")
+    assert text.input_value() == "post:read - flag:user:premium & sold"
+    assert dict(asked(page))["term"] == "sold"
+    page.get_by_role("link", name="Remove sold").click()
+    page.wait_for_url(lambda url: "sold" not in url)
+    assert text.input_value() == "post:read - flag:user:premium"
+    conditions = page.locator(".conditions li").all_inner_texts()
+    assert [" ".join(one.split()[:-1]) for one in conditions] == [
+        "post:read",
+        "except flag:user:premium",
+    ]
+    assert page.inner_text(".heat") != everyone
+
+
+def test_a_broken_segment_is_marked_under_the_character(site, visit):
+    page = visit(f"{site}/cohort", refused=(400,))
+    page.get_by_text("of everyone").click()
+    page.get_by_label("as text").fill("post:read & | sold")
+    page.keyboard.press("Enter")
+    page.locator("#segment-error").wait_for()
+    _, text, caret = page.inner_text("#segment-error").splitlines()
+    assert text[caret.index("^")] == "|"
+    assert page.get_by_label("as text").get_attribute("aria-invalid") == "true"
+    assert page.get_by_label("as text").input_value() == "post:read & | sold"
+    assert page.get_by_label("as text").is_visible()
+    assert page.locator(".problem").count() == 1

@@ -1,0 +1,86 @@
+"""The overview: what comes at once and what comes after, and its table of events."""
+
+from __future__ import annotations
+
+import re
+
+from served import AWKWARD, FEATURES
+
+NAMES = "#events tbody th"
+
+
+def test_the_first_part_is_there_before_the_second_has_come(site, visit):
+    page = visit("about:blank")
+    held = []
+    page.route(re.compile("complete=1"), lambda route: held.append(route))
+    page.goto(f"{site}/")
+    assert page.locator(NAMES).count() == 50
+    assert page.locator(".kpi .n").all_inner_texts() == ["…"] * 4
+    held[0].continue_()
+    page.locator(".kpi .n a").first.wait_for()
+    assert re.fullmatch("[0-9]+", page.inner_text(".kpi .n a >> nth=0"))
+    assert page.locator("#events .spark").count() == 50
+    assert "…" not in page.inner_text("#events")
+    assert page.url == f"{site}/"
+
+
+def test_a_browser_without_javascript_is_led_to_the_complete_page(site, visit):
+    page = visit(f"{site}/?sort=week", "scriptless")
+    page.locator(".kpi .n a").first.wait_for()
+    assert "complete=1" in page.url
+    assert "sort=week" in page.url
+
+
+def test_a_search_narrows_the_table_while_one_types(site, visit):
+    page = visit(f"{site}/")
+    find = page.get_by_label("Find an event")
+    find.press_sequentially("user:", delay=30)
+    page.locator(NAMES).nth(2).wait_for(state="detached")
+    assert page.locator(NAMES).all_inner_texts() == ["user:created", "user:logged_in"]
+    assert page.evaluate("document.activeElement.id") == "find"
+    assert find.input_value() == "user:"
+    find.press_sequentially("nobody", delay=30)
+    page.locator("#events .nothing").wait_for()
+    assert page.inner_text("#events .nothing") == "No event has “user:nobody” in its name."
+
+
+def test_a_search_works_without_javascript(site, visit):
+    page = visit(f"{site}/?complete=1", "scriptless")
+    page.get_by_label("Find an event").fill("user:")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**find=user**")
+    page.locator(".kpi .n a").first.wait_for()
+    assert page.locator(NAMES).all_inner_texts() == ["user:created", "user:logged_in"]
+
+
+def test_the_table_is_sorted_by_a_column_s_heading(site, visit):
+    page = visit(f"{site}/")
+    page.get_by_role("link", name="This month").click()
+    page.wait_for_url("**sort=month**")
+    months = page.locator("#events tbody td:nth-child(5)").all_inner_texts()
+    counts = [int(month.replace(",", "")) for month in months]
+    assert counts == sorted(counts, reverse=True)
+    assert page.locator("[aria-sort=descending]").inner_text().startswith("This month")
+
+
+def test_the_pager_leads_to_the_other_events_and_back(site, visit):
+    page = visit(f"{site}/")
+    first = page.locator(NAMES).all_inner_texts()
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_url("**page=2**")
+    rest = page.locator(NAMES).all_inner_texts()
+    assert {*FEATURES, *AWKWARD} < {*first, *rest}
+    assert not {*first} & {*rest}
+    page.get_by_role("link", name="Previous").click()
+    page.wait_for_url(lambda url: "page=2" not in url)
+    assert page.locator(NAMES).all_inner_texts() == first
+
+
+def test_another_event_tells_who_is_active(site, visit):
+    page = visit(f"{site}/")
+    before = page.inner_text(".kpi .n a >> nth=0")
+    page.get_by_role("link", name=AWKWARD[0]).click()
+    page.wait_for_url("**event=**")
+    page.locator(".kpi .n a").first.wait_for()
+    assert page.inner_text(".lede code") == AWKWARD[0]
+    assert page.inner_text(".kpi .n a >> nth=0") not in ("…", before)
