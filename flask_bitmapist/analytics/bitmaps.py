@@ -397,30 +397,18 @@ def tally(
 def around(client: Any, keys: Iterable[str], offset: int) -> Bitmaps:
     """The bitmaps under `keys` as far as the byte that holds `offset`, in one round trip.
 
-    Parameters and errors are those of `fetch`.
+    Parameters and errors are those of `slices`.
     """
     distinct, byte = list(dict.fromkeys(keys)), offset // 8
     values = _read(client, [("GETRANGE", key, byte, byte) for key in distinct])
     return Bitmaps(dict(zip(distinct, map(Bitmap.from_bytes, values), strict=True)), byte * 8)
 
 
-def fetch(client: Any, keys: Iterable[str]) -> dict[str, Bitmap]:
-    """The bitmaps under `keys`, each read once, all in one round trip.
-
-    :param client: any redis-py compatible client.
-    :param keys: duplicates are welcome; a key that does not exist is the empty set.
-    :raises redis.RedisError: the server does not answer, or a key holds no string.
-    """
-    distinct = list(dict.fromkeys(keys))
-    values = _read(client, [("GET", key) for key in distinct])
-    return dict(zip(distinct, map(Bitmap.from_bytes, values), strict=True))
-
-
 def counts(client: Any, keys: Iterable[str]) -> dict[str, int]:
     """How many bits are set under each of `keys`, counted by the server in one round trip.
 
-    A year has no key: `fetch` its months and count their `union`. Parameters and errors are those
-    of `fetch`.
+    A year has no key: read its months, and count their `union`. Parameters and errors are those of
+    `slices`.
     """
     distinct = list(dict.fromkeys(keys))
     return dict(zip(distinct, _read(client, [("BITCOUNT", k) for k in distinct]), strict=True))
