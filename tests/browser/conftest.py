@@ -83,7 +83,6 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def visit(url: str, visitor: str = "usual", refused: tuple[int, ...] = ()) -> Page:
         context = browser.new_context(**USUAL | VISITORS[visitor])
-        context.set_default_timeout(10_000)
         visits.append((context, Watch(context), [*refused]))
         page = context.new_page()
         page.goto(url)

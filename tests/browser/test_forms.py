@@ -25,7 +25,7 @@ def asked(page: Page) -> list[tuple[str, str]]:
 
 def pick(page: Page, label: str, typed: str) -> None:
     """Choose an event as one does by keyboard."""
-    page.locator(f".ts-control input[aria-label=\"{label}\"]").focus()
+    page.locator(f'.ts-control input[aria-label="{label}"]').focus()
     page.keyboard.type(typed)
     page.locator(".ts-dropdown .option.active").wait_for()
     page.keyboard.press("Enter")
