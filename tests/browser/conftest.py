@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
-from served import application, record, serve
-from visitors import USUAL, VISITORS, Watch, settle
+
+from .served import application, record, serve
+from .visitors import USUAL, VISITORS, Watch, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import PAGES
-from visitors import drawn, settle
+
+from .pages import PAGES
+from .visitors import drawn, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

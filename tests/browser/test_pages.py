@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import MISTAKES, PAGES
-from served import NOW, application, serve
-from visitors import drawn, picture
 
 from flask_bitmapist import mark_event
+
+from .pages import MISTAKES, PAGES
+from .served import NOW, application, serve
+from .visitors import drawn, picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
