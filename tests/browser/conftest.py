@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
-from served import application, record, serve
-from visitors import USUAL, VISITORS, Watch, settle
+
+from .served import application, record, serve
+from .visitors import USUAL, VISITORS, Watch, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -83,7 +84,6 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def visit(url: str, visitor: str = "usual", refused: tuple[int, ...] = ()) -> Page:
         context = browser.new_context(**USUAL | VISITORS[visitor])
-        context.set_default_timeout(10_000)
         visits.append((context, Watch(context), [*refused]))
         page = context.new_page()
         page.goto(url)

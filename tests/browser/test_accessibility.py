@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pages import MISTAKES, PAGES
-from served import application, serve
+
+from .pages import MISTAKES, PAGES
+from .served import application, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import PAGES
-from visitors import settle
+
+from .pages import PAGES
+from .visitors import drawn, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -206,7 +207,7 @@ def test_a_chart_follows_the_window_and_keeps_its_height(site, visit):
     chart = page.locator("figure[data-chart] .uplot")
     before = chart.bounding_box()
     page.set_viewport_size({"width": 700, "height": 800})
-    page.wait_for_timeout(200)
+    drawn(page)
     after = chart.bounding_box()
     assert after["width"] < before["width"] - 300
     assert after["height"] == before["height"]
@@ -230,7 +231,7 @@ def test_a_chart_follows_the_theme(site, visit):
     }"""
     light = page.evaluate(commonest)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(200)
+    drawn(page)
     dark = page.evaluate(commonest)
     assert has(light, 0x00, 0x6C, 0x9D)
     assert has(dark, 0x5D, 0xBE, 0xE9)

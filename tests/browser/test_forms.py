@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from visitors import settle
+from .visitors import settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from served import AWKWARD, FEATURES
+from .served import AWKWARD, FEATURES
 
 NAMES = "#events tbody th"
 

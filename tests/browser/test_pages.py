@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import MISTAKES, PAGES
-from served import NOW, application, serve
-from visitors import picture
 
 from flask_bitmapist import mark_event
+
+from .pages import MISTAKES, PAGES
+from .served import NOW, application, serve
+from .visitors import drawn, picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -37,11 +38,13 @@ def look_at(page: Page, name: str) -> None:
     """See that the page fits into windows of all widths; keep pictures of what it looks like."""
     for width in (2560, 1280, 768, 360):
         page.set_viewport_size({"width": width, "height": 800})
+        drawn(page)
         assert_fits(page)
         if width in (1280, 360):
             picture(page, f"{name}-{'light' if width > 360 else 'narrow'}")
     page.set_viewport_size({"width": 1280, "height": 800})
     page.emulate_media(color_scheme="dark")
+    drawn(page)
     picture(page, f"{name}-dark")
 
 

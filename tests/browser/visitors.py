@@ -56,6 +56,11 @@ def settle(page: Page) -> None:
     page.locator(":root:not(:has(#figures[aria-busy], .htmx-request))").wait_for()
 
 
+def drawn(page: Page) -> None:
+    """Wait until the page has answered a change of the window or the theme."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def picture(page: Page, name: str) -> None:
     """Keep the page as it looks now."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
