@@ -141,7 +141,7 @@ def queries(parameters: dict[str, str]) -> st.SearchStrategy[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, *BEHIND])
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_query_is_answered(
