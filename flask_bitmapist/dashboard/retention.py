@@ -83,7 +83,8 @@ class RetentionQuestion(Question):
         first = " for the first time" if self.members == "first" else ""
         title = f"did {self.cohort}{first} {when(at, self.by)}"
         if k is not None:
-            title += f" and {self.returned} {k} {self.by}s later, {self.MODES[self.mode]}"
+            later = f"{k} {self.by}{'' if k == 1 else 's'} later"
+            title += f" and {self.returned} {later}, {self.MODES[self.mode]}"
         people = partial(
             retention_people,
             Event(self.cohort),
