@@ -65,8 +65,9 @@ class FunnelQuestion(Question):
         )
 
     def behind(self, query: Query) -> Behind:
-        number = query.number("number", 1, 1, len(self.step))
         dropped = bool(query.choice("dropped", ("", "1"), ""))
+        # Nobody is lost before the first step.
+        number = query.number("number", 1 + dropped, 1 + dropped, len(self.step))
         path = " → ".join(self.step[: number - dropped])
         people = partial(
             funnel_people,

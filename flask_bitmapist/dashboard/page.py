@@ -177,7 +177,7 @@ def view(question: type[Question]) -> Response:
     they can be mended.
     """
     query = open_query()
-    if query is None:
+    if query is None or not (query.catalogue.events or request.args):
         return empty()
     asked = question.read(query)
     query.close()

@@ -570,12 +570,9 @@ def test_with_flags_alone_every_page_answers(
 ) -> None:
     mark_unique("user:premium", [1, 2])
     answer = client.get(f"/bitmapist{address}")
-    if address in ("/", "/people"):
-        assert answer.status_code == 200
-        assert "user:premium" in answer.text
-    else:
-        assert answer.status_code == 400
-        assert "No event has been recorded yet" in answer.text
+    assert answer.status_code == 200
+    shown = "user:premium" if address in ("/", "/people") else "Nothing recorded yet"
+    assert shown in answer.text
 
 
 @pytest.mark.parametrize("address", PAGES)
