@@ -82,7 +82,10 @@ ABSURD = [
     ("/people?of=cohort&group=new", "There is no parameter 'group': use"),
     ("/people?of=funnel&number=3", "The parameter number must be a whole number from 1 to 2"),
     ("/people?of=funnel&dropped=no", "The parameter dropped must be empty or 1, not 'no'."),
-    ("/people?of=funnel&number=1&dropped=1", "The parameter number must be a whole number from 2 to 2"),
+    (
+        "/people?of=funnel&number=1&dropped=1",
+        "The parameter number must be a whole number from 2 to 2",
+    ),
     ("/people?of=lifecycle&group=lost", "The parameter group must be returning, resurrected, new"),
     ("/people?of=stickiness&k=32", "The parameter k must be a whole number from 1 to 31, not '32'"),
     ("/people?of=stickiness&k=29", "k must be a whole number from 1 to 28, not 29"),
