@@ -33,6 +33,7 @@
     const columns = [...rows[0].cells].slice(1).map((_, i) =>
       rows.map((row) => Number(row.cells[i + 1].textContent.replace(/,/g, ""))));
     const unit = days ? "" : " %";
+    const steps = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
     const last = xs.length - 1;
     const axis = {
       stroke: () => colour("faint"), font: "11px system-ui", ticks: { show: false },
@@ -61,7 +62,7 @@
         { ...axis, space: 80, size: 30, values: (u, ticks) => ticks.map((x) => (days
           ? dayAndMonth(x)
           : Number.isInteger(x) ? `+${x}` : "")) },
-        { ...axis, size: 46, values: (u, ticks) => ticks.map((y) => y.toLocaleString("en") + unit) },
+        { ...axis, ...(days && { incrs: steps }), size: 46, values: (u, ticks) => ticks.map((y) => y.toLocaleString("en") + unit) },
       ],
       cursor: { y: false },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
