@@ -254,15 +254,3 @@ def _texts(keys: Iterable[Any]) -> Iterator[str]:
 
 def _space_or_plain(kind: str) -> str | None:
     return None if kind == PLAIN else space_of(kind)
-
-
-def _shared_space(names: Iterable[str], kinds: Iterable[Any]) -> str | None:
-    """The id map of the `kinds` that `names` have, or None; nobody's kind goes with any.
-
-    :raises ValueError: if they differ.
-    """
-    held = {name: text(kind) for name, kind in zip(names, kinds, strict=True) if kind is not None}
-    if len(set(held.values())) > 1:
-        told = ", ".join(f"{name!r} has {kind} ids" for name, kind in held.items())
-        raise ValueError(f"sets of different kinds of ids do not combine: {told}")
-    return _space_or_plain(next(iter(held.values()), PLAIN))

@@ -217,8 +217,10 @@ class Bitmaps:
             yield self
             return
         for begin in range(begins, ends, _PART_WORDS):
+            end = begin + _PART_WORDS
             part = {
-                key: bitmap.part(begin, begin + _PART_WORDS) for key, bitmap in self._by_key.items()
+                key: bitmap.part(begin, end) if bitmap.first < end and bitmap.end > begin else EMPTY
+                for key, bitmap in self._by_key.items()
             }
             yield Bitmaps(part, self.first_offset + begin * WORD_BITS)
 

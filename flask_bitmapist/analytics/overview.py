@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..marking import current_tracker
 from ..periods import Period, local, unique_key
-from .bitmaps import Bitmaps, counts, tally
+from .bitmaps import counts, slices
 from .report import Report
 
 if TYPE_CHECKING:
@@ -82,12 +82,13 @@ def overview(
     counted = counts(tracker.redis, chain(dated, map(unique_key, flags)))
     years: list[int | None] = [None] * len(names)
     if complete:
-
-        def count(bitmaps: Bitmaps) -> list[int]:
-            return [len(bitmaps.union_of(year.keys(name))) for name in names]
-
-        months = chain.from_iterable(year.keys(name) for name in names)
-        years = [*tally(tracker.redis, months, count)]
+        keys = [year.keys(name) for name in names]
+        in_slices = (
+            [len(bitmaps.union_of(months)) for months in keys]
+            for bitmaps in slices(tracker.redis, chain.from_iterable(keys))
+        )
+        # No user is in two slices.
+        years = [*map(sum, zip(*in_slices, strict=True))]
     return Overview(
         moment,
         tuple(

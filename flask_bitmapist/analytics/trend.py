@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..periods import Grain
 from .bitmaps import Bitmap, Bitmaps, sliding_unions, tally
@@ -103,6 +103,16 @@ class ActiveUsers(Report):
     """DAU, WAU (7 days) and MAU (28 days), in time order."""
 
     points: list[ActivePoint]
+
+    def growth(self, window: Literal["week", "month"]) -> float | None:
+        """The window up to the last complete day, against the one before: 0.1 is a tenth more.
+
+        Today, which is not over, would make every morning a decline. None if nobody was there
+        before, or if the report does not reach so far back.
+        """
+        over = [getattr(point, window) for point in self.points if point.complete]
+        days = {"week": 7, "month": 28}[window]
+        return over[-1] / before - 1 if len(over) > days and (before := over[-1 - days]) else None
 
 
 def active_users(

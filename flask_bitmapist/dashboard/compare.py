@@ -14,7 +14,7 @@ from ..analytics.segments import Event, Flag
 from ..marking import current_tracker
 from ..periods import Grain
 from ..registry import Catalogue
-from .page import Behind, Question, last_period
+from .page import Behind, Question, first_period, span
 from .query import Query, Segment
 
 _ACTIVE = "user:logged_in"
@@ -55,7 +55,7 @@ class CompareQuestion(Question):
         return compare(
             [arm.expression or arm.text for arm in self.arm],
             Event(self.goal),
-            start=last_period(self.by, self.end).shift(1 - self.rows).start,
+            start=first_period(self.by, self.end, self.rows).start,
             end=self.end,
             by=self.by,
             where=self.where.expression,
@@ -69,14 +69,15 @@ class CompareQuestion(Question):
             compare_people,
             arm.expression or arm.text,
             Event(self.goal),
-            last_period(self.by, self.end).shift(1 - self.rows).start,
+            first_period(self.by, self.end, self.rows).start,
             self.end,
             self.by,
             self.where.expression,
             converted={"": None, "yes": True, "no": False}[converted],
         )
         what = {"": "", "yes": f" and did {self.goal}", "no": f" and did not do {self.goal}"}
-        return Behind(f"are in {arm.text}{what[converted]}", people)
+        range_ = span(self.by, self.end, self.rows)
+        return Behind(f"are in {arm.text}{what[converted]} {range_}", people)
 
     def top(self, report: Compare) -> float:
         """The rate at which the drawn scale ends."""

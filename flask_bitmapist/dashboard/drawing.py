@@ -363,6 +363,11 @@ def short(number: float) -> str:
     return f"{abs(number):,.0f}"
 
 
+def tick_percent(rate: float) -> str:
+    """The value of a tick that is a share of 1, as exactly as it is round: 0.5 %."""
+    return f"{round(100 * rate, 9):g} %"
+
+
 def percent(rate: float) -> str:
     """A share of 1 as a number of per cent: 34.3."""
     return f"{100 * rate:.1f}"

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 from ..analytics.funnel import Funnel, Order, funnel, funnel_people
 from ..analytics.segments import Event
 from ..periods import Grain
-from .page import Behind, Question, last_period
+from .page import Behind, Question, first_period, span
 from .query import Query, Segment
 
 
@@ -57,7 +57,7 @@ class FunnelQuestion(Question):
         return funnel(
             [Event(step) for step in self.step],
             self.by,
-            start=last_period(self.by, self.end).shift(1 - self.rows).start,
+            start=first_period(self.by, self.end, self.rows).start,
             end=self.end,
             within=self.within,
             order=self.order,
@@ -68,18 +68,18 @@ class FunnelQuestion(Question):
         dropped = bool(query.choice("dropped", ("", "1"), ""))
         # Nobody is lost before the first step.
         number = query.number("number", 1 + dropped, 1 + dropped, len(self.step))
-        path = " → ".join(self.step[: number - dropped])
+        path = (" and " if self.order == "any" else " → ").join(self.step[: number - dropped])
         people = partial(
             funnel_people,
             [Event(step) for step in self.step],
             number - 1,
             self.by,
-            last_period(self.by, self.end).shift(1 - self.rows).start,
+            first_period(self.by, self.end, self.rows).start,
             self.end,
             self.within,
             self.order,
             self.where.expression,
             dropped=dropped,
         )
-        stop = f", but not {self.step[number - 1]}" if dropped else ""
-        return Behind(f"took {path}{stop}", people)
+        stop = f", and did not go on to {self.step[number - 1]}," if dropped else ""
+        return Behind(f"took {path}{stop} {span(self.by, self.end, self.rows)}", people)

@@ -17,7 +17,7 @@ from ..analytics.lifecycle import (
 from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import BarPlot, bar_plot, when
-from .page import Behind, Question, last_period
+from .page import Behind, Question, first_period, last_period
 from .query import REPORTED_YEARS, Query, Segment
 
 
@@ -56,7 +56,7 @@ class LifecycleQuestion(Question):
         return lifecycle(
             Event(self.event),
             self.by,
-            start=last_period(self.by, self.end).shift(1 - self.rows).start,
+            start=first_period(self.by, self.end, self.rows).start,
             end=self.end,
             where=self.where.expression,
         )
@@ -67,7 +67,14 @@ class LifecycleQuestion(Question):
         people = partial(
             lifecycle_people, Event(self.event), group, self.by, at, self.where.expression
         )
-        return Behind(f"are {self.GROUPS[group]} in {self.event} {when(at, self.by)}", people)
+        did = f"did {self.event}"
+        title = {
+            "new": f"{did} for the first time ever",
+            "returning": f"{did}, as in the {self.by} before,",
+            "resurrected": f"{did}, not in the {self.by} before but earlier,",
+            "dormant": f"{did} in the {self.by} before but not",
+        }[group]
+        return Behind(f"{title} {when(at, self.by)}", people)
 
     def bars(self, report: Lifecycle) -> BarPlot[LifecyclePoint]:
         """Returning, resurrected and new users above the axis, dormant ones below."""

@@ -36,14 +36,14 @@ class Table:
 
     :ivar event: the event that tells who is active.
     :ivar find: a part of the names of the events to list.
-    :ivar complete: whether the second part of the page is asked for.
+    :ivar complete: ``1`` asks for the second part of the page, ``events`` for its table alone.
     """
 
     event: str
     find: str
     sort: str
     page: int
-    complete: bool
+    complete: str
 
     @classmethod
     def read(cls, query: Query) -> Table:
@@ -52,7 +52,7 @@ class Table:
             find=query.text("find"),
             sort=query.choice("sort", SORTS, "event"),
             page=query.number("page", 1, 1, 10_000),
-            complete=query.choice("complete", ("", "1"), "") == "1",
+            complete=query.choice("complete", ("", "1", "events"), ""),
         )
 
     def link(self, **changed: Any) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def view() -> Response:
     activity = None
     if table.complete:
         shown = [*overview(events=[one.event for one in shown]).events]
-        activity = Activity.of(table.event) if table.event else None
+        activity = Activity.of(table.event) if table.event and table.complete == "1" else None
     text = render(
         "overview",
         table=table,

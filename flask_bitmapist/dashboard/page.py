@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest
 
+from ..analytics.segments import Event, Flag
 from ..marking import current_tracker
 from ..periods import Grain, Period, local
 from . import drawing
@@ -65,22 +66,21 @@ def _environment() -> Environment:
         navigation=NAVIGATION,
         grains=BY,
         joints=[*JOINTS],
+        segment_of=lambda event: str(Event(event)),
+        flag_of=lambda flag: str(Flag(flag)),
         vendored=json.loads(
             (files(__package__) / "static/vendor/vendored.json").read_text("utf-8")
         ),
-        bar_plot=drawing.bar_plot,
-        calendar=drawing.calendar,
-        when=drawing.when,
         full_label=drawing.full_label,
         heat=drawing.heat,
         label=drawing.label,
-        line_plot=drawing.line_plot,
         sparkline=drawing.sparkline,
     )
     environment.filters.update(
         thousands=drawing.thousands,
         percent=drawing.percent,
         short=drawing.short,
+        tick_percent=drawing.tick_percent,
         pairs=lambda values: [(value, value) for value in values],
     )
     return environment
@@ -212,6 +212,19 @@ def attempt(question: Question, ask: Callable[[], _Report]) -> tuple[_Report | N
 def empty() -> Response:
     """Nothing has been recorded: what to paste where."""
     return Response(render("empty"), mimetype="text/html")
+
+
+def first_period(by: Grain, end: date | None, rows: int) -> Period:
+    """The first of the so many periods of a page's range."""
+    return last_period(by, end).shift(1 - rows)
+
+
+def span(by: Grain, end: date | None, rows: int) -> str:
+    """A page's range as an adverb: in the 30 days up to 23 Nov 2026."""
+    last = last_period(by, end).start
+    if rows == 1:
+        return drawing.when(last, by)
+    return f"in the {rows} {by}s up to {drawing.full_label(last, by)}"
 
 
 def last_period(by: Grain, end: date | None) -> Period:

@@ -15,10 +15,9 @@ from ..analytics.people import people
 from ..analytics.sets import People
 from ..periods import Grain
 from .compare import CompareQuestion
-from .drawing import when
 from .funnel import FunnelQuestion
 from .lifecycle import LifecycleQuestion
-from .page import Behind, Question, attempt, download, empty, last_period, open_query, render
+from .page import Behind, Question, attempt, download, empty, open_query, render, span
 from .query import Query, Segment
 from .retention import RetentionQuestion
 from .stickiness import StickinessQuestion
@@ -26,6 +25,7 @@ from .stickiness import StickinessQuestion
 logger = logging.getLogger("flask_bitmapist")
 
 _PAGE, _DOWNLOAD = 50, 1_000
+_BLANKS = "".join(map(chr, range(0x21)))
 _MOST_PAGES = 10_000_000
 
 
@@ -57,12 +57,8 @@ class PeopleQuestion(Question):
         return people(self.where.text, self.by, self.end, rolling=self.rows)
 
     def behind(self, query: Query) -> Behind:
-        last = last_period(self.by, self.end)
-        span = when(last.start, self.by)
-        if self.rows > 1:
-            span = f"in the {self.rows} {self.by}s up to {span.partition(' ')[2]}"
         found = partial(people, self.where.text, self.by, self.end, rolling=self.rows)
-        return Behind(f"are in {self.where.text} {span}", found)
+        return Behind(f"are in {self.where.text} {span(self.by, self.end, self.rows)}", found)
 
 
 #: Whose figure is asked for.
@@ -140,4 +136,6 @@ def _text(part: object) -> str:
 
 def _safe(url: str) -> str:
     """`url`, unless following it could run a script."""
-    return url if urlsplit(url).scheme in ("", "http", "https", "mailto") else ""
+    # Browsers skip leading blanks and control characters.
+    scheme = urlsplit(url.lstrip(_BLANKS)).scheme
+    return url if scheme in ("", "http", "https", "mailto") else ""

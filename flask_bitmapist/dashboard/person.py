@@ -35,13 +35,14 @@ def view() -> Response:
         raise BadRequest(str(error)) from error
     if query.form != "html":
         return download(report, "", query.form)
+    before = first - timedelta(days=1)
     text = render(
         "person",
         person=person(id_),
         report=report,
         squares=calendar(report.days, first, last),
         end=last,
-        earlier=first if first.year in YEARS else None,
+        earlier=before if before.year in YEARS else None,
         days=_DAYS,
     )
     return Response(text, mimetype="text/html")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import dropwhile
 from typing import TYPE_CHECKING, TypeVar
 
 from werkzeug.datastructures import MultiDict
@@ -85,11 +86,13 @@ class Segment:
         """What the segment is joined from, from left to right."""
         spine = _spine(self.expression)
         words = {kind: word for word, kind in JOINTS.items()}
+        # Whoever was excepted from the first condition is not who remains without it.
+        after_first = [*dropwhile(lambda joined: joined[0] is Minus, spine[1:])]
         return [
             Condition(
                 words[kind] if i else "",
                 str(term),
-                str(_joined([*spine[:i], *spine[i + 1 :]]) or ""),
+                str(_joined([*spine[:i], *spine[i + 1 :]] if i else after_first) or ""),
             )
             for i, (kind, term) in enumerate(spine)
         ]

@@ -19,7 +19,7 @@ from ..analytics.retention import (
 from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import LinePlot, line_plot, when
-from .page import Behind, Question, last_period
+from .page import Behind, Question, first_period, last_period
 from .query import REPORTED_YEARS, Query, Segment
 
 
@@ -36,8 +36,8 @@ class RetentionQuestion(Question):
         "on": "in that very period",
         "on_or_after": "in that period or later",
         "on_or_before": "by the end of that period",
-        "streak": "in that period and all before it",
-        "first_return": "in that period for the first time",
+        "streak": "in every period from their own to that one",
+        "first_return": "in that period, and in none before it since their own",
     }
 
     cohort: str
@@ -70,7 +70,7 @@ class RetentionQuestion(Question):
             Event(self.returned),
             self.by,
             periods=self.columns - 1,
-            start=last_period(self.by, self.end).shift(1 - self.rows).start,
+            start=first_period(self.by, self.end, self.rows).start,
             end=self.end,
             mode=self.mode,
             members=self.members,

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal, Self
 from ..analytics.segments import Event
 from ..analytics.stickiness import Stickiness, stickiness, stickiness_people
 from ..periods import Grain
-from .drawing import BarPlot, bar_plot
-from .page import Behind, Question
+from .drawing import BarPlot, bar_plot, full_label
+from .page import Behind, Question, last_period
 from .query import Query, Segment
 
 
@@ -56,6 +56,14 @@ class StickinessQuestion(Question):
             case _:
                 return int(self.within)
 
+    @property
+    def window_text(self) -> str:
+        """The window in words: the last 28 days, the 28 days up to 1 Mar 2026."""
+        if self.within in ("week", "month") or self.end is None:
+            return f"{self.WITHIN[self.within]} {self.by}s"
+        last = full_label(last_period(self.by, self.end).start, self.by)
+        return f"the {self.within} {self.by}s up to {last}"
+
     def report(self) -> Stickiness:
         return stickiness(
             Event(self.event),
@@ -67,7 +75,7 @@ class StickinessQuestion(Question):
 
     def behind(self, query: Query) -> Behind:
         k = query.number("k", 1, 1, 31) if query.text("k") else None
-        times = "at all" if k is None else f"in exactly {k}"
+        times = "in any of" if k is None else f"in exactly {k} of"
         people = partial(
             stickiness_people,
             Event(self.event),
@@ -77,7 +85,7 @@ class StickinessQuestion(Question):
             self.end,
             self.where.expression,
         )
-        return Behind(f"did {self.event} {times} of {self.WITHIN[self.within]} {self.by}s", people)
+        return Behind(f"did {self.event} {times} {self.window_text}", people)
 
     def bars(self, report: Stickiness) -> BarPlot[tuple[int, int]]:
         """A bar for each number of periods."""

@@ -104,7 +104,9 @@ def test_a_piece_of_a_lifecycle_bar_opens_its_people(site, visit):
     page.mouse.down()
     page.mouse.up()
     assert number_of_people(page) == gone
-    assert "are gone quiet in user:logged_in in the week of" in page.inner_text(".lede")
+    assert "did user:logged_in in the week before but not in the week of" in page.inner_text(
+        ".lede"
+    )
 
 
 def test_a_bar_of_the_overview_tells_its_story_inside_its_card(site, visit):

@@ -24,7 +24,7 @@ ABSURD = [
     ("/?event=beta", "No event 'beta' has been recorded."),
     ("/?sort=users", "The parameter sort must be event, today, week, month or year, not 'users'."),
     ("/?page=0", "The parameter page must be a whole number from 1 to 10000, not '0'."),
-    ("/?complete=yes", "The parameter complete must be empty or 1, not 'yes'."),
+    ("/?complete=yes", "The parameter complete must be empty, 1 or events, not 'yes'."),
     ("/?where=a", "There is no parameter 'where': use format, event, find, sort, page, complete."),
     ("/?format=xml", "The parameter format must be html, json or csv, not 'xml'."),
     # Retention
