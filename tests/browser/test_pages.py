@@ -115,6 +115,7 @@ def test_before_the_first_mark_a_page_says_what_to_paste(browser, visit, redis_u
         assert page.inner_text("h1") == "Nothing recorded yet"
         if visitor == "usual":
             look_at(page, "empty")
+        page.close()  # before its server ends: it asks again every two seconds
 
 
 def test_the_first_mark_appears_on_the_empty_page_by_itself(browser, visit, redis_url):
