@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 from flask import Response
 
@@ -20,7 +21,7 @@ from ..analytics.trend import ActivePoint, ActiveUsers, active_users
 from ..marking import current_tracker
 from .drawing import LinePlot, line_plot
 from .lifecycle import LifecycleQuestion
-from .page import download, empty, open_query, render
+from .page import attempt, download, empty, open_query, render
 from .query import Query, Segment
 
 _PAGE = 50
@@ -39,7 +40,10 @@ class Table:
     :ivar complete: ``1`` asks for the second part of the page, ``events`` for its table alone.
     """
 
+    endpoint: ClassVar[str] = "index"
+
     event: str
+    where: Segment
     find: str
     sort: str
     page: int
@@ -49,16 +53,29 @@ class Table:
     def read(cls, query: Query) -> Table:
         return cls(
             event=query.event("event", "user:logged_in") if query.catalogue.events else "",
+            where=query.segment(),
             find=query.text("find"),
             sort=query.choice("sort", SORTS, "event"),
             page=query.number("page", 1, 1, 10_000),
             complete=query.choice("complete", ("", "1", "events"), ""),
         )
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The query string of this table."""
+        return self.link()
+
     def link(self, **changed: Any) -> dict[str, Any]:
         """The query string of this table with some things changed."""
-        usual = {"find": "", "sort": "event", "page": 1}
-        told = {"event": self.event, "find": self.find, "sort": self.sort, "page": 1, **changed}
+        usual = {"where": "", "find": "", "sort": "event", "page": 1}
+        told = {
+            "event": self.event,
+            "where": self.where.text,
+            "find": self.find,
+            "sort": self.sort,
+            "page": 1,
+            **changed,
+        }
         return {name: value for name, value in told.items() if value != usual.get(name)}
 
 
@@ -71,11 +88,11 @@ class Activity(NamedTuple):
     question: LifecycleQuestion
 
     @classmethod
-    def of(cls, event: str) -> Activity:
-        today = current_tracker().now().date()
-        question = LifecycleQuestion(event, "week", _LIFECYCLE_WEEKS, None, Segment())
-        first = today - timedelta(days=_TREND_DAYS - 1)
-        return cls(active_users(Event(event), first), question.report(), question)
+    def of(cls, question: LifecycleQuestion) -> Activity:
+        """:raises ValueError: if the segment's ids are of another kind than the event's."""
+        first = current_tracker().now().date() - timedelta(days=_TREND_DAYS - 1)
+        active = active_users(Event(question.event), first, where=question.where.expression)
+        return cls(active, question.report(), question)
 
     def before(self, days: int) -> ActivePoint:
         """The point so many days before today's."""
@@ -84,7 +101,9 @@ class Activity(NamedTuple):
     @property
     def segment(self) -> str:
         """The text form of the segment of those who are active."""
-        return str(Event(self.question.event))
+        where = self.question.where.expression
+        active = Event(self.question.event)
+        return str(active if where is None else active & where)
 
     @property
     def line(self) -> LinePlot[ActivePoint]:
@@ -107,20 +126,23 @@ def view() -> Response:
     report = overview(events=matching, complete=table.sort == "year")
     found = _sorted(report.events, table.sort)
     shown = found[_PAGE * (table.page - 1) : _PAGE * table.page]
-    activity = None
     if table.complete:
         shown = [*overview(events=[one.event for one in shown]).events]
-        activity = Activity.of(table.event) if table.event and table.complete == "1" else None
+    activity, problem = None, ""
+    if table.event and (table.complete == "1" or table.where.error):
+        question = LifecycleQuestion(table.event, "week", _LIFECYCLE_WEEKS, None, table.where)
+        activity, problem = attempt(question, partial(Activity.of, question))
     text = render(
         "overview",
         table=table,
         query=query,
         activity=activity,
+        problem=problem,
         shown=shown,
         flags=report.flags,
         pages=-(-len(found) // _PAGE),
     )
-    return Response(text, mimetype="text/html")
+    return Response(text, 400 if problem else 200, mimetype="text/html")
 
 
 def _sorted(events: tuple[EventActivity, ...], sort: str) -> list[EventActivity]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..analytics.report import Report
     from ..analytics.sets import People
 
-_Report = TypeVar("_Report", bound="Report")
+_Answer = TypeVar("_Answer")
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -194,7 +194,7 @@ def open_query() -> Query | None:
     return query if request.args or any(query.catalogue) else None
 
 
-def attempt(question: Question, ask: Callable[[], _Report]) -> tuple[_Report | None, str]:
+def attempt(question: Question, ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
     """What `ask` reports, or None and why the question makes no sense."""
     if any(segment.error for segment in question.segments):
         return None, "The segment cannot be read: see where it is marked."

@@ -456,7 +456,29 @@ def test_another_event_may_tell_who_is_active(recorded: None, browser: Browser) 
     page = browser.open("/?complete=1&event=song:played")
     cards = [card.one("p", class_="n").text for card in page.all("section", class_="kpi")]
     assert cards[:3] == ["1", "2", "3"]
-    assert asked(page) == {"event": ["song:played"]}
+    assert asked(page)["event"] == ["song:played"]
+
+
+def test_a_segment_tells_which_of_the_active_are_counted(recorded: None, browser: Browser) -> None:
+    mark_unique("user:premium", 1)
+    page = browser.open("/?complete=1&where=flag:user:premium")
+    cards = [card.one("p", class_="n") for card in page.all("section", class_="kpi")]
+    points = active_users("user:logged_in", back(60), where="flag:user:premium").points
+    assert [card.text for card in cards[:3]] == [
+        str(figure) for figure in (points[-1].day, points[-1].week, points[-1].month)
+    ]
+    month = browser.open(cards[2].one("a").attributes["href"])
+    assert month.one("p", class_="lede").text.startswith(f"{points[-1].month} p")
+
+
+@pytest.mark.parametrize("complete", ["", "1"])
+def test_a_segment_that_is_none_is_marked_on_the_overview(
+    recorded: None, client: FlaskClient, complete: str
+) -> None:
+    answer = client.get(f"/bitmapist/?where=a+%26%26+b&complete={complete}")
+    assert answer.status_code == 400
+    assert "The segment cannot be read" in answer.text
+    assert "aria-busy" not in answer.text
 
 
 @pytest.mark.parametrize("complete", ["", "1"])
@@ -482,7 +504,7 @@ def test_the_header_of_each_column_sorts_by_it(recorded: None, browser: Browser)
         (header,) = (th for th in found.all("th") if "aria-sort" in th.attributes)
         assert header.text == link.text
         assert {row[0] for row in events_of(found)} == {"user:created", "user:logged_in"}
-        assert asked(found) == {"event": ["song:played"]}
+        assert asked(found)["event"] == ["song:played"]
 
 
 @pytest.mark.parametrize(("part", "found"), [("SONG", ["song:played"]), ("zzz", [])])

@@ -25,7 +25,7 @@ ABSURD = [
     ("/?sort=users", "The parameter sort must be event, today, week, month or year, not 'users'."),
     ("/?page=0", "The parameter page must be a whole number from 1 to 10000, not '0'."),
     ("/?complete=yes", "The parameter complete must be empty, 1 or events, not 'yes'."),
-    ("/?where=a", "There is no parameter 'where': use format, event, find, sort, page, complete."),
+    ("/?arm=a", "There is no parameter 'arm': use format, event, where, joint, term, find, sort,"),
     ("/?format=xml", "The parameter format must be html, json or csv, not 'xml'."),
     # Retention
     ("/cohort?cohort=nobody", "No event 'nobody' has been recorded."),
