@@ -7,10 +7,11 @@ box and keep the text of its axes as it is. The points of lines are SVG's ``x,y`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 from math import ceil, floor, log10
 from typing import Generic, TypeVar
 
@@ -172,13 +173,9 @@ def line_plot(
         below = [*closed[:1], *closed[-1:]]
         area = f"{_points(closed)} " + " ".join(f"{s.x * 10:.1f},{_UNITS}" for s in reversed(below))
     else:
-        upper = [
-            f"{s.x * 10:.1f},{height(t) * 10:.1f}" for s, (_, t) in zip(slots, band, strict=True)
-        ]
-        lower = [
-            f"{s.x * 10:.1f},{height(b) * 10:.1f}" for s, (b, _) in zip(slots, band, strict=True)
-        ]
-        area = " ".join([*upper, *reversed(lower)])
+        upper = [(slot.x, height(top)) for slot, (_, top) in zip(slots, band, strict=True)]
+        lower = [(slot.x, height(bottom)) for slot, (bottom, _) in zip(slots, band, strict=True)]
+        area = " ".join(f"{x * 10:.1f},{y * 10:.1f}" for x, y in [*upper, *reversed(lower)])
     return LinePlot(
         _points(closed),
         _points(slots[-2:]) if running else "",
@@ -283,15 +280,10 @@ class Calendar:
 
 def calendar(done: dict[str, list[date]], first: date, last: date) -> Calendar:
     """How many events somebody did on each day from `first` to `last`."""
-    counts: dict[date, int] = {}
-    for day in (day for days in done.values() for day in days):
-        counts[day] = counts.get(day, 0) + 1
+    counts = Counter(chain.from_iterable(done.values()))
     monday = first - timedelta(days=first.weekday())
     span = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    days = [
-        CalendarDay((day - monday).days // 7, day.weekday(), day, counts.get(day, 0))
-        for day in span
-    ]
+    days = [CalendarDay((day - monday).days // 7, day.weekday(), day, counts[day]) for day in span]
     months = [
         (next(group).column, date(*month, 1))
         for month, group in groupby(

@@ -126,7 +126,7 @@ def view() -> Response:
     report = overview(events=matching, complete=table.sort == "year")
     found = _sorted(report.events, table.sort)
     shown = found[_PAGE * (table.page - 1) : _PAGE * table.page]
-    if table.complete:
+    if table.complete and table.sort != "year":  # to sort by the year, all were counted already
         shown = [*overview(events=[one.event for one in shown]).events]
     activity, problem = None, ""
     if table.event and (table.complete == "1" or table.where.error):
