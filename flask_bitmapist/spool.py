@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -113,7 +114,7 @@ class Spool:
             with closing(
                 sqlite3.connect(self.path, timeout=_LOCK_WAIT, isolation_level=None)
             ) as db:
-                db.execute("PRAGMA journal_mode = WAL")
+                _use_wal(db)
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS spool "
@@ -122,6 +123,20 @@ class Spool:
                 yield db
         except (OSError, sqlite3.Error) as error:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    # Unlike the other statements here, this one does not wait for whoever is writing: where SQLite
+    # has to turn a read lock into an exclusive one it asks no busy handler.
+    patience = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+        time.sleep(0.005)
 
 
 def _packed(mark: SettledMark) -> list[object]:

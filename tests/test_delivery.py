@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -261,6 +262,24 @@ def test_a_mark_that_the_server_refuses_for_good_does_not_hold_up_the_others(
     assert "a mark was refused" in caplog.text
     assert mortal.ids() == [1]
     assert tracker.flush()
+
+
+def test_marks_wait_for_whoever_is_creating_the_spool(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], tmp_path: Path
+) -> None:
+    tracker = tracker_on(mortal.url, BITMAPIST_SPOOL=tmp_path / "new.sqlite3")
+    mortal.kill()
+    other = sqlite3.connect(tmp_path / "new.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    marking = threading.Thread(target=mark_event, args=("e", 1), kwargs={"now": NOON})
+    marking.start()
+    time.sleep(0.2)
+    other.execute("COMMIT")
+    other.close()
+    marking.join()
+    mortal.start()
+    eventually(tracker.flush)
+    assert mortal.ids() == [1]
 
 
 def test_a_long_spool_is_drained_in_steps(
