@@ -171,6 +171,10 @@ class Tracker:
         """
         return self._registry.space_and_first_day(self.redis, names, events, self.now)
 
+    def first_days(self, events: Iterable[str]) -> dict[str, date]:
+        """Of each of `events` a day before which nobody did it. Reads only."""
+        return self._registry.first_days(self.redis, events)
+
     def spaces(self, *, scanned: bool = False) -> dict[str, str | None]:
         """The id map of every registered event and flag by name; None for plain ids. Reads only.
 

@@ -223,6 +223,15 @@ class Registry:
         # A mark without a date registers its name, but no first day.
         return Catalogue(sorted(events), sorted((registered - events).union(scanned.flags)))
 
+    def first_days(self, client: Any, events: Iterable[str]) -> dict[str, date]:
+        """Of each of `events` a day before which nobody did it: its first one where it is known.
+
+        Of events that only others mark that is the first day of all. Reads only.
+        """
+        scores = client.zrange(FIRST_DAYS, 0, -1, withscores=True)
+        known = {text(event): date.fromordinal(int(ordinal)) for event, ordinal in scores}
+        return {event: known.get(event, _EARLIEST.start.date()) for event in events}
+
     def _scan(self, client: Any) -> Catalogue:
         begun = time.monotonic()
         if begun >= self._scan_expires:

@@ -21,7 +21,8 @@ from .retention import Average, Cell, Retention, Row, retention, retention_peopl
 from .segments import Event, Expression, Flag, SegmentError, parse
 from .sets import People
 from .stickiness import Stickiness, stickiness, stickiness_people
-from .timeline import Timeline, timeline
+from .time_limit import TimeLimitError, time_limit
+from .timeline import EventSpan, Profile, Timeline, profile, timeline
 from .trend import ActivePoint, ActiveUsers, Point, Trend, active_users, trend
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Compare",
     "Event",
     "EventActivity",
+    "EventSpan",
     "Expression",
     "Flag",
     "FlagCount",
@@ -48,12 +50,14 @@ __all__ = [
     "Overview",
     "People",
     "Point",
+    "Profile",
     "Report",
     "Retention",
     "Row",
     "SegmentError",
     "Step",
     "Stickiness",
+    "TimeLimitError",
     "Timeline",
     "Trend",
     "active_users",
@@ -74,10 +78,12 @@ __all__ = [
     "overview",
     "parse",
     "people",
+    "profile",
     "retention",
     "retention_people",
     "stickiness",
     "stickiness_people",
+    "time_limit",
     "timeline",
     "trend",
     "users",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
 from .replies import read_words
+from .time_limit import check_time
 
 try:
     import numkong
@@ -217,6 +218,7 @@ class Bitmaps:
             yield self
             return
         for begin in range(begins, ends, _PART_WORDS):
+            check_time()
             end = begin + _PART_WORDS
             part = {
                 key: bitmap.part(begin, end) if bitmap.first < end and bitmap.end > begin else EMPTY
@@ -312,6 +314,7 @@ def slices(
         width = max(_SLICE_UNIT, BUDGET // len(extents) // _SLICE_UNIT * _SLICE_UNIT) // WORD_BYTES
     nothing = dict.fromkeys(distinct, EMPTY)
     for begin in range(0, end, width):
+        check_time()
         window = Extent(begin, begin + width)
         wanted = {key: part for key, extent in extents.items() if (part := extent & window).size}
         yield Bitmaps(nothing | _read_parts(client, wanted, measured, begin), begin * WORD_BITS)

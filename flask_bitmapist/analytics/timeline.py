@@ -1,21 +1,25 @@
-"""What one user did on which days: the calendar of a person."""
+"""What one user did on which days, and when for the first and the last time: a person's page."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from ..ids import normal_form
+from ..periods import Grain, Period, unique_key
 from .report import Report, scope
+from .time_limit import check_time
 
 if TYPE_CHECKING:
     from ..marking import Tracker
 
 #: How many days are shown unless it is told: what a year's calendar holds.
 USUAL_DAYS = 365
-# Commands of one round trip: 50 MB in redis-py.
-_BATCH = 100_000
+# Commands of one round trip: 10 MB in redis-py.
+_BATCH = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,34 @@ class Timeline(Report):
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """One row an event and day."""
         return ["event", "day"], [[event, day] for event, days in self.days.items() for day in days]
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpan:
+    """When one user did an event for the first and for the last time.
+
+    :ivar first: the day; the first day of the month, where `first_by` says that the day itself is
+        not known any more (``BITMAPIST_TTL`` may let days go and keep months).
+    :ivar last: the last time, likewise.
+    """
+
+    event: str
+    first: date
+    first_by: Grain
+    last: date
+    last_by: Grain
+
+
+@dataclass(frozen=True, slots=True)
+class Profile(Timeline):
+    """The days of one user in a range, and what is known of all time.
+
+    :ivar events: the events that the user ever did, by name.
+    :ivar flags: the flags that are set for the user now, by name.
+    """
+
+    events: list[EventSpan]
+    flags: list[str]
 
 
 def timeline(
@@ -58,24 +90,123 @@ def timeline(
     :raises redis.RedisError: if the server does not answer.
     """
     asked = scope("day", start, end, now, tracker, length=USUAL_DAYS)
-    # What bitmapist wrote without us is registered nowhere, and its ids are plain.
-    plain = isinstance(normal_form(user), int)
-    spaces = asked.tracker.spaces(scanned=plain)
-    offsets = asked.tracker.offsets_of(user, {None, *spaces.values()})
-    bits = [
-        (event, period, offset)
-        for event, space in sorted(spaces.items())
-        if (offset := offsets[space]) is not None
-        for period in asked.periods
+    return _timeline(_Bits(asked.tracker, user), asked.periods)
+
+
+def profile(
+    user: object,
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    *,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Profile:
+    """The timeline of `user`, the first and the last time of each event, and the flags.
+
+    The bitmaps of months tell in which of them to look for the first and the last day. Since
+    `unmark_event` takes back a month with one of its days, the days of the range count besides.
+
+    Arguments and errors are those of `timeline`.
+    """
+    asked = scope("day", start, end, now, tracker, length=USUAL_DAYS)
+    bits = _Bits(asked.tracker, user)
+    shown = _timeline(bits, asked.periods)
+    events, flags = asked.tracker.catalogue()
+    months = bits.periods(
+        (event, month)
+        for event, day in asked.tracker.first_days(events).items()
+        for month in _from(day, "month", asked.current)
+    )
+    ends = {event: sorted({told[0], told[-1]}) for event, told in months.items()}
+    days = bits.periods(
+        (event, day)
+        for event, found in ends.items()
+        for month in found
+        for day in _from(month.start, "day", min(asked.current, _last_day(month)))
+    )
+    spans = [
+        _span(event, ends.get(event, []), days.get(event, []), shown.days.get(event, []))
+        for event in sorted(ends.keys() | shown.days.keys())
     ]
-    days: dict[str, list[date]] = {}
-    for first in range(0, len(bits), _BATCH):
-        batch = bits[first : first + _BATCH]
-        pipeline = asked.tracker.redis.pipeline(transaction=False)
-        for event, period, offset in batch:
-            pipeline.getbit(period.key(event), offset)
-        for (event, period, _), was_there in zip(batch, pipeline.execute(), strict=True):
-            if was_there:
-                days.setdefault(event, []).append(period.start.date())
-    every = [day for done in days.values() for day in done]
-    return Timeline(days, min(every, default=None), max(every, default=None))
+    return Profile(shown.days, shown.first, shown.last, spans, bits.flags(flags))
+
+
+def _timeline(bits: _Bits, days: Sequence[Period]) -> Timeline:
+    found = bits.periods((event, day) for event in bits.names for day in days)
+    dates = {event: [day.start.date() for day in done] for event, done in found.items()}
+    every = [day for done in dates.values() for day in done]
+    return Timeline(dates, min(every, default=None), max(every, default=None))
+
+
+def _from(first: date, grain: Grain, last: Period) -> Iterator[Period]:
+    """The periods from the one of the day `first` to the one in which `last` begins."""
+    begin = Period.containing(grain, datetime.combine(first, time()))
+    return begin.until(Period.containing(grain, last.start))
+
+
+def _last_day(month: Period) -> Period:
+    return Period.containing("day", month.end).shift(-1)
+
+
+def _span(
+    event: str, months: Sequence[Period], days: Sequence[Period], shown: Sequence[date]
+) -> EventSpan:
+    """The span of an event.
+
+    :param months: the first and the last month that tell of it.
+    :param days: those found in these months.
+    :param shown: those of the range.
+    """
+    known: list[tuple[date, Grain]] = [(day, "day") for day in shown]
+    known += [(day.start.date(), "day") for day in days]
+    told = {(day.year, day.month) for day, _ in known}
+    # A month that none of its days is left to tell of stands for itself.
+    known += [
+        (month.start.date(), "month")
+        for month in months
+        if (month.start.year, month.start.month) not in told
+    ]
+    return EventSpan(event, *min(known), *max(known))
+
+
+class _Bits:
+    """The bits of one user, in the bitmaps of all events and flags."""
+
+    def __init__(self, tracker: Tracker, user: object) -> None:
+        """:raises UnusableIdError: for something that identifies nobody."""
+        # What bitmapist wrote without us is registered nowhere, and its ids are plain.
+        spaces = tracker.spaces(scanned=isinstance(normal_form(user), int))
+        offsets = tracker.offsets_of(user, {None, *spaces.values()})
+        self._redis = tracker.redis
+        self._offsets = {
+            name: offset
+            for name, space in sorted(spaces.items())
+            if (offset := offsets[space]) is not None
+        }
+
+    @property
+    def names(self) -> Collection[str]:
+        """The events and flags in which the user has a bit, sorted."""
+        return self._offsets.keys()
+
+    def periods(self, asked: Iterable[tuple[str, Period]]) -> dict[str, list[Period]]:
+        """By event, those of its periods in which the user did it, in the order asked for."""
+        pairs = [(event, period) for event, period in asked if event in self._offsets]
+        found: dict[str, list[Period]] = {}
+        for event, period in compress(pairs, self._read([(e, p.key(e)) for e, p in pairs])):
+            found.setdefault(event, []).append(period)
+        return found
+
+    def flags(self, asked: Iterable[str]) -> list[str]:
+        """Those of the flags that are set."""
+        names = [name for name in asked if name in self._offsets]
+        return [*compress(names, self._read([(name, unique_key(name)) for name in names]))]
+
+    def _read(self, named_keys: Sequence[tuple[str, str]]) -> Iterator[int]:
+        """The user's bit under each key, given with the name to which it belongs."""
+        for first in range(0, len(named_keys), _BATCH):
+            check_time()
+            pipeline = self._redis.pipeline(transaction=False)
+            for name, key in named_keys[first : first + _BATCH]:
+                pipeline.getbit(key, self._offsets[name])
+            yield from pipeline.execute()

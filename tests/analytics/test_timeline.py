@@ -1,4 +1,4 @@
-"""timeline: which events one user did on which days."""
+"""timeline: which events one user did on which days; profile: since when, and until when."""
 
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.analytics.timeline import Timeline, timeline
+from flask_bitmapist.analytics.timeline import EventSpan, Timeline, profile, timeline
 from flask_bitmapist.ids import TextKey, UnusableIdError
 from flask_bitmapist.marking import Mark
 
@@ -184,3 +184,109 @@ def test_a_timeline_agrees_with_the_log(
     assert found.days == expected
     assert found.first == min((day for days in expected.values() for day in days), default=None)
     assert found.last == max((day for days in expected.values() for day in days), default=None)
+
+
+def spans(user=1, **options):
+    return {span.event: (span.first, span.last) for span in profile(user, **options).events}
+
+
+def test_a_profile_tells_the_first_and_the_last_time_of_each_event(mark):
+    mark("web", 1, date(2021, 5, 31), date(2022, 1, 1), date(2024, 2, 29), date(2024, 2, 1))
+    mark("mobile", 1, TODAY, NEW_YEARS_EVE)
+    mark("web", 2, date(2020, 1, 1), TODAY)
+    found = profile(1)
+    assert found.events == [
+        EventSpan("mobile", NEW_YEARS_EVE, "day", TODAY, "day"),
+        EventSpan("web", date(2021, 5, 31), "day", date(2024, 2, 29), "day"),
+    ]
+    assert found.days == timeline(1).days == {"mobile": [NEW_YEARS_EVE, TODAY]}
+    assert (found.first, found.last) == (NEW_YEARS_EVE, TODAY)
+    # The range is for the days alone.
+    assert profile(1, end=date(2021, 12, 31)).events == found.events
+
+
+def test_a_profile_of_somebody_who_did_nothing_is_empty(mark):
+    mark("web", 1, TODAY)
+    assert profile(2).events == profile("nobody").events == []
+    assert profile(2).flags == []
+
+
+def test_a_profile_tells_the_flags_that_are_set(mark, tracker):
+    tracker.record([Mark(flag, 1, dated=False) for flag in ("premium", "beta")])
+    tracker.record([Mark("staff", 2, dated=False), Mark("theirs", "x", dated=False)])
+    mark("premium", 1, TODAY)  # a name may be of both
+    assert profile(1).flags == ["beta", "premium"]
+    assert profile("x").flags == ["theirs"]
+
+
+def test_what_bitmapist_wrote_years_ago_is_found(redis, tracker):
+    for year in (2014, 2019):
+        bitmapist.mark_event("theirs", 123, system=redis, now=datetime(year, 3, 9))
+    assert spans(123) == {"theirs": (date(2014, 3, 9), date(2019, 3, 9))}
+
+
+def test_a_mapped_users_profile_is_told_by_the_id_marked(mark):
+    mark("web", UUID(int=3), date(2023, 1, 1))
+    mark("web", ANN, date(2024, 1, 1))
+    assert spans(ANN) == {"web": (date(2024, 1, 1), date(2024, 1, 1))}
+
+
+def test_a_month_none_of_whose_days_is_left_stands_for_itself(redis_url, tmp_path):
+    app = Flask("expiring", instance_path=str(tmp_path / "expiring"))
+    app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_TTL={"day": timedelta(days=40)})
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    now = datetime.now()
+    today, long_ago = now.date(), date(now.year - 2, 3, 9)
+    tracker.record([Mark("web", 1, when=day) for day in (long_ago, today)])
+    tracker.record([Mark("gone", 1, when=long_ago)])
+    gone = EventSpan("gone", long_ago.replace(day=1), "month", long_ago.replace(day=1), "month")
+    web = EventSpan("web", long_ago.replace(day=1), "month", today, "day")
+    assert profile(1, tracker=tracker).events == [gone, web]
+    tracker.redis.close()
+
+
+def test_a_day_left_of_a_month_that_was_unmarked_counts_while_it_is_shown(mark, redis):
+    mark("web", 1, TODAY, date(2026, 1, 1))
+    bitmapist.unmark_event("web", 1, system=redis, now=NOW)
+    assert spans() == {"web": (date(2026, 1, 1), date(2026, 1, 1))}
+
+
+def test_a_profile_tells_itself_as_dict_and_csv(mark, tracker):
+    mark("web", 1, date(2024, 2, 29), TODAY)
+    tracker.record([Mark("premium", 1, dated=False)])
+    assert profile(1).to_dict() == {
+        "days": {"web": ["2026-01-02"]},
+        "first": "2026-01-02",
+        "last": "2026-01-02",
+        "events": [
+            {
+                "event": "web",
+                "first": "2024-02-29",
+                "first_by": "day",
+                "last": "2026-01-02",
+                "last_by": "day",
+            }
+        ],
+        "flags": ["premium"],
+    }
+    assert profile(1).to_csv() == timeline(1).to_csv()
+
+
+old_marks = st.sets(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(-2_000, 0)), max_size=15
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(old_marks, st.integers(0, 3), st.integers(-2_000, 0))
+def test_a_profile_agrees_with_the_log(redis, tracker, log, user, end):
+    redis.flushdb()
+    tracker._registry.forget_known()
+    tracker.record([Mark(e, u, when=TODAY + timedelta(days=day)) for e, u, day in log])
+    done = {}
+    for event, id_, day in sorted(log):
+        if id_ == user:
+            done.setdefault(event, []).append(TODAY + timedelta(days=day))
+    last = TODAY + timedelta(days=end)
+    assert spans(user, end=last) == {event: (days[0], days[-1]) for event, days in done.items()}
+    assert profile(user, end=last).days == timeline(user, end=last).days
