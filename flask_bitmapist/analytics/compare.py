@@ -50,6 +50,14 @@ class Compare(Report):
 
     arms: list[Arm]
 
+    @property
+    def differences(self) -> list[float | None]:
+        """For each arm its rate less the first arm's; None where one of them is empty."""
+        first = self.arms[0].rate
+        return [
+            None if arm.rate is None or first is None else arm.rate - first for arm in self.arms
+        ]
+
 
 def compare(
     arms: Iterable[str | Expression],

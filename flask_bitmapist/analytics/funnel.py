@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import accumulate, chain, islice, repeat
+from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import and_
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -47,6 +47,11 @@ class Funnel(Report):
     """
 
     steps: list[Step]
+
+    @property
+    def lost(self) -> list[int]:
+        """For each step but the last, how many took it and did not go on to the next."""
+        return [here.users - after.users for here, after in pairwise(self.steps)]
 
 
 def funnel(

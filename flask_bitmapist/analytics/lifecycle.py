@@ -40,6 +40,11 @@ class LifecyclePoint:
     dormant: int
     complete: bool
 
+    @property
+    def active(self) -> int:
+        """All who were active in the period."""
+        return self.new + self.returning + self.resurrected
+
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle(Report):

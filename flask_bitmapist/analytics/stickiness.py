@@ -33,6 +33,11 @@ class Stickiness(Report):
     counts: dict[int, int]
     users: int
 
+    @property
+    def shares(self) -> dict[int, float | None]:
+        """For every k, the users as a share of all; None if there were none."""
+        return {k: n / self.users if self.users else None for k, n in self.counts.items()}
+
     def table(self) -> tuple[list[str], list[list[Any]]]:
         return ["periods", "users"], [[periods, users] for periods, users in self.counts.items()]
 

@@ -11,13 +11,10 @@ from werkzeug.exceptions import BadRequest
 
 from ..analytics.compare import Compare, compare, compare_people
 from ..analytics.segments import Event, Flag
-from ..marking import current_tracker
 from ..periods import Grain
 from ..registry import Catalogue
-from .page import Behind, Question, first_period, span
+from .page import ACTIVE, Behind, Question, first_period, of_one_kind, span
 from .query import Query, Segment
-
-_ACTIVE = "user:logged_in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +35,13 @@ class CompareQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        usual = _of_one_kind(query.catalogue)
+        usual = of_one_kind(query.catalogue)
         arms = query.segments("arm") or [*map(Segment.read, _usual_arms(usual))]
         if len(arms) > cls.MOST_ARMS:
             raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")
         return cls(
             arm=arms,
-            goal=query.event("goal", *(event for event in usual.events if event != _ACTIVE)),
+            goal=query.event("goal", *(event for event in usual.events if event != ACTIVE)),
             by=query.by("day"),
             rows=query.number("rows", 30, 1, cls.LONGEST),
             end=query.day("end"),
@@ -84,21 +81,10 @@ class CompareQuestion(Question):
         return max((arm.high or 0.0 for arm in report.arms), default=0.0) or 1.0
 
 
-def _of_one_kind(catalogue: Catalogue) -> Catalogue:
-    """Those events and flags whose ids are of the same kind as those of the active users."""
-    events, flags = catalogue
-    spaces = current_tracker().spaces(scanned=True)
-    users = spaces.get(_ACTIVE if _ACTIVE in events else (events or flags or [""])[0])
-    return Catalogue(
-        [event for event in events if spaces.get(event) == users],
-        [flag for flag in flags if spaces.get(flag) == users],
-    )
-
-
 def _usual_arms(catalogue: Catalogue) -> list[str]:
     """Two flags; or of the active users those without the one flag and those with it; or events."""
     events, flags = catalogue
     if len(flags) == 1 and events:
-        active, flag = Event(_ACTIVE if _ACTIVE in events else events[0]), Flag(flags[0])
+        active, flag = Event(ACTIVE if ACTIVE in events else events[0]), Flag(flags[0])
         return [str(active - flag), str(active & flag)]
     return [*(str(Flag(flag)) for flag in flags), *(str(Event(event)) for event in events)][:2]

@@ -305,8 +305,8 @@ def heat(rate: float, largest: float) -> str:
     return f"q{round(HEAT_STEPS * min(1.0, rate / largest)) if largest else 0}"
 
 
-def label(start: date, by: Grain) -> str:
-    """The short name of a period, without its year if that is not what it is called by."""
+def label(start: date, by: Grain, year: int | None = None) -> str:
+    """The short name of a period; that of a day or week has its year if it is not `year`."""
     match by:
         case "hour":
             return f"{start:%H:%M}"
@@ -315,7 +315,8 @@ def label(start: date, by: Grain) -> str:
         case "year":
             return f"{start:%Y}"
         case _:
-            return f"{start.day} {start:%b}"
+            other = f" {start.year}" if year not in (None, start.year) else ""
+            return f"{start.day} {start:%b}{other}"
 
 
 def full_label(start: date, by: Grain) -> str:
@@ -340,6 +341,11 @@ def when(start: date, by: Grain) -> str:
             return f"in the {full_label(start, by)}"
         case _:
             return f"in {full_label(start, by)}"
+
+
+def periods(number: int, by: Grain) -> str:
+    """How long something takes: 1 day, 30 days."""
+    return f"{number} {by}{'' if number == 1 else 's'}"
 
 
 def thousands(number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from ..analytics.lifecycle import (
     Group,
@@ -14,11 +14,12 @@ from ..analytics.lifecycle import (
     lifecycle,
     lifecycle_people,
 )
+from ..analytics.people import people
 from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import BarPlot, bar_plot, when
-from .page import Behind, Question, first_period, last_period
-from .query import REPORTED_YEARS, Query, Segment
+from .page import ACTIVE, Behind, Question, first_period, last_period
+from .query import FIRST_REPORTED_YEAR, Query, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class LifecycleQuestion(Question):
     @classmethod
     def read(cls, query: Query) -> Self:
         return cls(
-            event=query.event("event", "user:logged_in"),
+            event=query.event("event", ACTIVE),
             by=query.by("week"),
             rows=query.number("rows", 26, 1, cls.LONGEST),
             end=query.day("end"),
@@ -62,19 +63,27 @@ class LifecycleQuestion(Question):
         )
 
     def behind(self, query: Query) -> Behind:
-        at = last_period(self.by, query.day("at", REPORTED_YEARS)).start
-        group = query.choice("group", [*self.GROUPS], "new")
-        people = partial(
-            lifecycle_people, Event(self.event), group, self.by, at, self.where.expression
-        )
-        did = f"did {self.event}"
+        at = last_period(self.by, query.day("at", FIRST_REPORTED_YEAR)).start
+        did, event, where = f"did {self.event}", Event(self.event), self.where.expression
+        groups: list[Group | Literal["active"]] = [*self.GROUPS, "active"]
+        group = query.choice("group", groups, "new")
+        if group == "active":
+            active = partial(people, event, self.by, at, where=where)
+            return Behind(f"{did} {when(at, self.by)}", active)
+        found = partial(lifecycle_people, event, group, self.by, at, where)
         title = {
             "new": f"{did} for the first time ever",
             "returning": f"{did}, as in the {self.by} before,",
             "resurrected": f"{did}, not in the {self.by} before but earlier,",
             "dormant": f"{did} in the {self.by} before but not",
         }[group]
-        return Behind(f"{title} {when(at, self.by)}", people)
+        return Behind(f"{title} {when(at, self.by)}", found)
+
+    @property
+    def active(self) -> str:
+        """The text form of the segment of those who are active."""
+        event, where = Event(self.event), self.where.expression
+        return str(event if where is None else event & where)
 
     def bars(self, report: Lifecycle) -> BarPlot[LifecyclePoint]:
         """Returning, resurrected and new users above the axis, dormant ones below."""

@@ -7,26 +7,31 @@ JavaScript as the page it is led to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from flask import Response
+from werkzeug.exceptions import BadRequest
 
 from ..analytics.lifecycle import Lifecycle
 from ..analytics.overview import EventActivity, overview
+from ..analytics.report import Report
 from ..analytics.segments import Event
 from ..analytics.trend import ActivePoint, ActiveUsers, active_users
 from ..marking import current_tracker
 from .drawing import LinePlot, line_plot
 from .lifecycle import LifecycleQuestion
-from .page import attempt, download, empty, open_query, render
+from .page import ACTIVE, attempt, download, empty, in_time, open_query, render
 from .query import Query, Segment
 
 _PAGE = 50
 _TREND_DAYS = 90
 _LIFECYCLE_WEEKS = 12
+#: The page's tables, as which it is told as JSON or CSV.
+TABLES = ("events", "days")
 #: How the events table can be sorted: by name, or by a column of figures from the largest down.
 SORTS = ("event", "today", "week", "month", "year")
 
@@ -52,7 +57,7 @@ class Table:
     @classmethod
     def read(cls, query: Query) -> Table:
         return cls(
-            event=query.event("event", "user:logged_in") if query.catalogue.events else "",
+            event=query.event("event", ACTIVE) if query.catalogue.events else "",
             where=query.segment(),
             find=query.text("find"),
             sort=query.choice("sort", SORTS, "event"),
@@ -99,53 +104,64 @@ class Activity(NamedTuple):
         return self.report.points[-1 - days]
 
     @property
-    def segment(self) -> str:
-        """The text form of the segment of those who are active."""
-        where = self.question.where.expression
-        active = Event(self.question.event)
-        return str(active if where is None else active & where)
-
-    @property
     def line(self) -> LinePlot[ActivePoint]:
         points = self.report.points
         return line_plot(points, [point.day for point in points], running=True)
 
 
 def view() -> Response:
-    """The overview, or as JSON or CSV every event's figures."""
+    """The overview; or as JSON or CSV every event's figures, or those of the active users."""
     query = open_query()
     if query is None:
         return empty()
     table = Table.read(query)
+    told = query.choice("table", TABLES, "events")
     query.close()
     if query.form != "html":
-        return download(overview(), "", query.form)
+        report, problem = in_time(overview) if told == "events" else _active(table)
+        return download(report, problem, query.form)
     if not any(query.catalogue):
         return empty()
     matching = [name for name in query.catalogue.events if table.find.lower() in name.lower()]
-    report = overview(events=matching, complete=table.sort == "year")
-    found = _sorted(report.events, table.sort)
-    shown = found[_PAGE * (table.page - 1) : _PAGE * table.page]
-    if table.complete and table.sort != "year":  # to sort by the year, all were counted already
-        shown = [*overview(events=[one.event for one in shown]).events]
-    activity, problem = None, ""
+    quick = overview(events=matching, complete=False)
+    shown, problem = in_time(partial(_page, table, quick.events))
+    activity = None
     if table.event and (table.complete == "1" or table.where.error):
-        question = LifecycleQuestion(table.event, "week", _LIFECYCLE_WEEKS, None, table.where)
-        activity, problem = attempt(question, partial(Activity.of, question))
+        activity, no_activity = _activity(table)
+        problem = no_activity or problem
     text = render(
         "overview",
         table=table,
         query=query,
         activity=activity,
         problem=problem,
-        shown=shown,
-        flags=report.flags,
-        pages=-(-len(found) // _PAGE),
+        shown=_page(replace(table, complete=""), quick.events) if shown is None else shown,
+        flags=quick.flags,
+        pages=-(-len(matching) // _PAGE),
     )
     return Response(text, 400 if problem else 200, mimetype="text/html")
 
 
-def _sorted(events: tuple[EventActivity, ...], sort: str) -> list[EventActivity]:
-    if sort == "event":
-        return [*events]
-    return sorted(events, key=lambda one: (-getattr(one, sort), one.event))
+def _activity(table: Table) -> tuple[Activity | None, str]:
+    question = LifecycleQuestion(table.event, "week", _LIFECYCLE_WEEKS, None, table.where)
+    return attempt(question, partial(Activity.of, question))
+
+
+def _active(table: Table) -> tuple[Report | None, str]:
+    if not table.event:
+        raise BadRequest("No event has been recorded yet that would tell who is active.")
+    activity, problem = _activity(table)
+    return activity and activity.report, problem
+
+
+def _page(table: Table, events: Sequence[EventActivity]) -> Sequence[EventActivity]:
+    """Those of `events` that the table shows; with their years and days, if it is complete."""
+    if table.complete and table.sort == "year":
+        events = overview(events=[one.event for one in events]).events
+    # Until the years are counted, the month is the nearest that is known.
+    by = "month" if table.sort == "year" and not table.complete else table.sort
+    listed = events if by == "event" else sorted(events, key=lambda one: -getattr(one, by))
+    shown = listed[_PAGE * (table.page - 1) : _PAGE * table.page]
+    if table.complete and table.sort != "year":
+        shown = overview(events=[one.event for one in shown]).events
+    return shown

@@ -23,8 +23,10 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest
 
 from ..analytics.segments import Event, Flag
+from ..analytics.time_limit import time_limit
 from ..marking import current_tracker
 from ..periods import Grain, Period, local
+from ..registry import Catalogue
 from . import drawing
 from .query import BY, JOINTS, Query, Segment
 
@@ -36,10 +38,14 @@ _Answer = TypeVar("_Answer")
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Of more, a report would keep the server and a worker busy for longer than anybody waits.
+#: Seconds for which anybody waits for a page, and for which one keeps the server busy.
+_LONGEST_WAIT = 5
+#: More are not even asked for.
 _MOST_BITMAPS = 50_000
 #: The periods of a question that does not say how many: a calendar month's days.
 _LONGEST_WINDOW = 31
+#: The event that tells who is active, if it is recorded.
+ACTIVE = "user:logged_in"
 #: The pages in the order of the navigation: endpoint, name.
 NAVIGATION = (
     ("index", "Overview"),
@@ -74,6 +80,7 @@ def _environment() -> Environment:
         full_label=drawing.full_label,
         heat=drawing.heat,
         label=drawing.label,
+        periods=drawing.periods,
         sparkline=drawing.sparkline,
     )
     environment.filters.update(
@@ -188,9 +195,15 @@ def view(question: type[Question]) -> Response:
     return Response(page, 400 if problem else 200, mimetype="text/html")
 
 
+def query_of_request() -> Query:
+    """What the request asks for."""
+    tracker = current_tracker()
+    return Query(request.args, tracker.catalogue(), tracker.now().date())
+
+
 def open_query() -> Query | None:
-    """The request's query; None if it asks nothing in particular, and there is nothing to show."""
-    query = Query(request.args, current_tracker().catalogue())
+    """The same; None if it asks nothing in particular, and there is nothing to show."""
+    query = query_of_request()
     return query if request.args or any(query.catalogue) else None
 
 
@@ -203,10 +216,27 @@ def attempt(question: Question, ask: Callable[[], _Answer]) -> tuple[_Answer | N
             f"The segments would be put together from {question.bitmaps:,} bitmaps, more than "
             f"{_MOST_BITMAPS:,}: take fewer periods, or fewer names."
         )
+    return in_time(ask)
+
+
+def in_time(ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
+    """What `ask` reports, or None and why it cannot be answered, or not in time."""
     try:
-        return ask(), ""
+        with time_limit(_LONGEST_WAIT):
+            return ask(), ""
     except ValueError as error:
         return None, str(error)
+
+
+def of_one_kind(catalogue: Catalogue) -> Catalogue:
+    """Those events and flags whose ids are of the same kind as those of the active users."""
+    events, flags = catalogue
+    spaces = current_tracker().spaces(scanned=True)
+    users = spaces.get(ACTIVE if ACTIVE in events else (events or flags or [""])[0])
+    return Catalogue(
+        [event for event in events if spaces.get(event) == users],
+        [flag for flag in flags if spaces.get(flag) == users],
+    )
 
 
 def empty() -> Response:
@@ -224,7 +254,7 @@ def span(by: Grain, end: date | None, rows: int) -> str:
     last = last_period(by, end).start
     if rows == 1:
         return drawing.when(last, by)
-    return f"in the {rows} {by}s up to {drawing.full_label(last, by)}"
+    return f"in the {drawing.periods(rows, by)} up to {drawing.full_label(last, by)}"
 
 
 def last_period(by: Grain, end: date | None) -> Period:

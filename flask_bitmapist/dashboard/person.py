@@ -1,48 +1,46 @@
-"""One user: a calendar of activity, and the first and last day of each event."""
+"""One user: a calendar of activity, and the first and the last time of each event."""
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
+from functools import partial
 
-from flask import Response, request
+from flask import Response
 from werkzeug.exceptions import BadRequest
 
-from ..analytics.timeline import timeline
+from ..analytics.timeline import profile
 from ..ids import normal_form
 from ..marking import current_tracker
 from .drawing import calendar
-from .page import download, render
+from .page import download, in_time, query_of_request, render
 from .people import person
-from .query import YEARS, Query
+from .query import FIRST_YEAR
 
 _DAYS = 365
 
 
 def view() -> Response:
-    """What a user did on which days."""
-    tracker = current_tracker()
-    query = Query(request.args, tracker.catalogue())
-    asked = query.text("id")
-    last = query.day("end") or tracker.now().date()
+    """What a user did on which days of a year, and since when."""
+    query = query_of_request()
+    asked, today = query.text("id"), current_tracker().now().date()
+    last = query.day("end") or today
     query.close()
     if not asked:
         raise BadRequest("The parameter id is missing: whose page is it to be?")
-    first: date = last - timedelta(days=_DAYS - 1)
-    try:
-        id_ = normal_form(asked)
-        report = timeline(id_, first, last)
-    except ValueError as error:
-        raise BadRequest(str(error)) from error
-    if query.form != "html":
-        return download(report, "", query.form)
-    before = first - timedelta(days=1)
+    first = last - timedelta(days=_DAYS - 1)
+    report, problem = in_time(partial(profile, asked, first, last))
+    if query.form != "html" or report is None:
+        return download(report, problem, query.form)
+    id_ = normal_form(asked)
+    before, after = first - timedelta(days=1), min(last + timedelta(days=_DAYS), today)
     text = render(
         "person",
         person=person(id_),
         report=report,
         squares=calendar(report.days, first, last),
         end=last,
-        earlier=before if before.year in YEARS else None,
+        earlier=before if before.year >= FIRST_YEAR else None,
+        later=after if after > last else None,
         days=_DAYS,
     )
     return Response(text, mimetype="text/html")

@@ -28,10 +28,10 @@ _Choice = TypeVar("_Choice", bound=str)
 BY: tuple[Grain, ...] = ("day", "week", "month", "year")
 #: What a page is answered as.
 FORMATS = ("html", "json", "csv")
-#: Days outside these years are no user's.
-YEARS = range(2000, 2101)
-#: The periods of a report that ends in one of these years begin in one of those.
-REPORTED_YEARS = range(1800, 2101)
+#: Days before this year are no user's.
+FIRST_YEAR = 2000
+#: A report that ends in that year or later has no period before this one.
+FIRST_REPORTED_YEAR = 1800
 _LONGEST_SEGMENT = 2_000
 #: How a condition joins those before it, in the words of the segment builder.
 JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
@@ -121,9 +121,10 @@ def _joined(spine: _Spine) -> Expression | None:
 class Query:
     """One request's query string. What is read is checked; `close` refuses what nobody has read."""
 
-    def __init__(self, args: MultiDict[str, str], catalogue: Catalogue) -> None:
+    def __init__(self, args: MultiDict[str, str], catalogue: Catalogue, today: date) -> None:
         self._args = args
         self._read: dict[str, None] = {}
+        self._today = today
         #: The names that it may use.
         self.catalogue = catalogue
         #: What the page is answered as.
@@ -162,19 +163,22 @@ class Query:
             f"The parameter {name} must be a whole number from {least} to {most}, not {text!r}."
         )
 
-    def day(self, name: str, years: range = YEARS) -> date | None:
-        """A day of one of `years`, such as 2026-11-23; None if it is missing."""
+    def day(self, name: str, first_year: int = FIRST_YEAR) -> date | None:
+        """A day such as 2026-11-23, from `first_year` on up to today; None if it is missing."""
         text = self.text(name)
         if not text:
             return None
-        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and int(text[:4]) in years:
+        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             try:
-                return date.fromisoformat(text)
+                day = date.fromisoformat(text)
             except ValueError:
                 pass
+            else:
+                if date(first_year, 1, 1) <= day <= self._today:
+                    return day
         raise BadRequest(
-            f"The parameter {name} must be a day such as 2026-11-23, from the year {years[0]} "
-            f"to {years[-1]}, not {text!r}."
+            f"The parameter {name} must be a day such as 2026-11-23, from the year {first_year} on "
+            f"and up to today, {self._today}, not {text!r}."
         )
 
     def event(self, name: str, *usual: str) -> str:

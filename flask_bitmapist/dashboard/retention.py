@@ -18,9 +18,9 @@ from ..analytics.retention import (
 )
 from ..analytics.segments import Event
 from ..periods import Grain
-from .drawing import LinePlot, line_plot, when
-from .page import Behind, Question, first_period, last_period
-from .query import REPORTED_YEARS, Query, Segment
+from .drawing import LinePlot, line_plot, periods, when
+from .page import ACTIVE, Behind, Question, first_period, last_period
+from .query import FIRST_REPORTED_YEAR, Query, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class RetentionQuestion(Question):
     def read(cls, query: Query) -> Self:
         return cls(
             cohort=query.event("cohort", "user:created"),
-            returned=query.event("returned", "user:logged_in"),
+            returned=query.event("returned", ACTIVE),
             by=query.by("week"),
             rows=query.number("rows", 12, 1, cls.LONGEST),
             columns=query.number("columns", 12, 1, cls.LONGEST),
@@ -78,13 +78,12 @@ class RetentionQuestion(Question):
         )
 
     def behind(self, query: Query) -> Behind:
-        at = last_period(self.by, query.day("at", REPORTED_YEARS)).start
+        at = last_period(self.by, query.day("at", FIRST_REPORTED_YEAR)).start
         k = query.number("k", 0, 0, self.LONGEST) if query.text("k") else None
         first = " for the first time" if self.members == "first" else ""
         title = f"did {self.cohort}{first} {when(at, self.by)}"
         if k is not None:
-            later = f"{k} {self.by}{'' if k == 1 else 's'} later"
-            title += f" and {self.returned} {later}, {self.MODES[self.mode]}"
+            title += f" and {self.returned} {periods(k, self.by)} later, {self.MODES[self.mode]}"
         people = partial(
             retention_people,
             Event(self.cohort),

@@ -11,7 +11,7 @@ from ..analytics.segments import Event
 from ..analytics.stickiness import Stickiness, stickiness, stickiness_people
 from ..periods import Grain
 from .drawing import BarPlot, bar_plot, full_label
-from .page import Behind, Question, last_period
+from .page import ACTIVE, Behind, Question, last_period
 from .query import Query, Segment
 
 
@@ -40,7 +40,7 @@ class StickinessQuestion(Question):
     @classmethod
     def read(cls, query: Query) -> Self:
         return cls(
-            event=query.event("event", "user:logged_in"),
+            event=query.event("event", ACTIVE),
             by=query.choice("by", cls.BY, "day"),
             within=query.choice("within", [*cls.WITHIN], "28"),
             end=query.day("end"),

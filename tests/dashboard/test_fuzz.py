@@ -67,8 +67,9 @@ SORTS = {
     "members": ["first", "every"],
     "within": ["7", "12", "28", "week", "month"],
     "joint": ["and", "or", "except"],
-    "group": ["returning", "resurrected", "new", "dormant"],
+    "group": ["returning", "resurrected", "new", "dormant", "active"],
     "switch": ["", "1"],
+    "table": ["events", "days"],
     "converted": ["", "yes", "no"],
     "format": ["html", "json", "csv"],
     "sort": ["event", "today", "week", "month", "year"],
@@ -83,6 +84,7 @@ PAGES = {
         "sort": "sort",
         "page": "number",
         "complete": "switch",
+        "table": "table",
     },
     "/cohort": {
         "cohort": "event",

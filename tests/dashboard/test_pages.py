@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -61,7 +62,9 @@ REPORTS: dict[str, Callable[[], Any]] = {
         members="every",
         where=Flag("beta"),
     ),
-    "/funnel": lambda: analytics.funnel(["user:created", "user:logged_in"], "day", back(29)),
+    "/funnel": lambda: analytics.funnel(
+        ["user:created", "user:logged_in", "song:played"], "day", back(29)
+    ),
     "/funnel?step=user:created&step=song:played&by=week&rows=6&within=2&order=strict"
     "&end=2026-11-15&where=flag:beta": lambda: analytics.funnel(
         ["user:created", "song:played"],
@@ -99,8 +102,8 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "/people?of=lifecycle&rows=3&at=2026-11-16&group=dormant": lambda: analytics.lifecycle_people(
         "user:logged_in", "dormant", "week", back(7), limit=1000
     ),
-    "/person?id=1": lambda: analytics.timeline(1, back(364), TODAY),
-    "/person?id=1&end=2026-10-20": lambda: analytics.timeline(1, back(364 + 34), back(34)),
+    "/person?id=1": lambda: analytics.profile(1, back(364), TODAY),
+    "/person?id=1&end=2026-10-20": lambda: analytics.profile(1, back(364 + 34), back(34)),
 }
 
 
@@ -304,16 +307,29 @@ def test_a_page_of_people_leads_back_to_the_report(recorded: None, browser: Brow
     assert asked(browser.open(link)) == asked(browser.open("/funnel?rows=40&where=flag:beta"))
 
 
-def test_a_person_page_shows_each_event_with_its_first_and_last_day(
+def test_a_person_page_shows_each_event_with_its_first_and_last_time(
     recorded: None, browser: Browser
 ) -> None:
+    mark_event("song:played", 7, now=datetime(2021, 5, 31))
+    mark_event("post:read", 7, now=datetime(2022, 1, 1))
     page = browser.open("/person?id=7")
     assert page.one("h1").text == "7"
     assert table_of(page, "The events of 7") == [
-        ["song:played", "16 Nov 2026", "16 Nov 2026", "1"],
+        ["post:read", "1 Jan 2022", "1 Jan 2022", "0"],
+        ["song:played", "31 May 2021", "16 Nov 2026", "1"],
         ["user:created", "9 Nov 2026", "9 Nov 2026", "1"],
         ["user:logged_in", "9 Nov 2026", "17 Nov 2026", "4"],
     ]
+    assert [one.text for one in page.one("ul", class_="conditions").all("li")] == ["user:premium"]
+
+
+def test_a_person_page_names_the_month_where_the_day_is_not_known_any_more(
+    at_now: None, browser: Browser, redis: redis_py.Redis
+) -> None:
+    mark_event("song:played", 7, now=datetime(2021, 5, 31))
+    redis.delete("trackist_song:played_2021-5-31")  # as its TTL would
+    page = browser.open("/person?id=7")
+    assert table_of(page, "The events of 7") == [["song:played", "May 2021", "May 2021", "0"]]
 
 
 def test_the_calendar_of_a_person_has_a_square_a_day(recorded: None, browser: Browser) -> None:
@@ -334,7 +350,10 @@ def test_a_person_page_leads_to_the_years_before(at_now: None, browser: Browser)
     page = browser.open("/person?id=7")
     assert "Nothing is recorded" in page.all("p", class_="lede")[0].text
     page = browser.open(page.one("a", rel="prev").attributes["href"])
-    assert table_of(page, "The events of 7")[0][0] == "song:played"
+    assert table_of(page, "The events of 7")[0][3] == "1"
+    page = browser.open(page.one("a", rel="next").attributes["href"])
+    assert not page.all("a", rel="next")
+    assert "up to 23 Nov 2026" in page.all("p", class_="lede")[0].text
 
 
 def test_every_year_that_a_person_page_leads_to_can_be_shown(
@@ -433,14 +452,14 @@ def test_the_overview_tells_the_change_against_the_window_before(
     points = active_users("user:logged_in", back(60)).points
     page = browser.open("/?complete=1")
     notes = [card.one("p", class_="d").text for card in page.all("section", class_="kpi")]
-    assert notes[0] == "so far; 3 on this day a week ago"
+    assert notes[0] == "so far; 3 in all a week ago"
     # Today is not over: both windows end with a whole day.
     weekly = points[-2].week / points[-9].week - 1
     monthly = points[-2].month / points[-30].month - 1
     assert (weekly, monthly) == (0, 1)
     assert notes[1:3] == [
-        "so far; to yesterday = 0.0 % on the 7 days before",
-        "so far; to yesterday ▲ 100.0 % on the 28 days before",
+        "= 0.0 % on the 7 days before, up to yesterday",
+        "▲ 100.0 % on the 28 days before, up to yesterday",
     ]
 
 
@@ -450,6 +469,35 @@ def test_the_overview_has_every_day_of_the_trend(recorded: None, browser: Browse
     points = active_users("user:logged_in", back(89)).points
     assert [row[1] for row in rows] == [str(point.day) for point in points]
     assert rows[-1] == ["23 Nov 2026 so far", "3"]
+
+
+@pytest.mark.parametrize("query", ["", "&event=song:played&where=flag:beta"])
+def test_the_figures_of_the_active_users_are_told_as_json_and_csv(
+    recorded: None, browser: Browser, client: FlaskClient, query: str
+) -> None:
+    event, where = ("song:played", Flag("beta")) if query else ("user:logged_in", None)
+    report = active_users(event, back(89), where=where)
+    page = browser.open(f"/?complete=1{query}")
+    card = next(one for one in page.all("section") if one.all("h2", id="trend-title"))
+    links = [link.attributes["href"] for link in card.one("span", class_="formats").all("a")]
+    as_csv, as_json = (client.get(link) for link in links)
+    assert as_csv.text == report.to_csv()
+    assert as_json.json == json.loads(json.dumps(report.to_dict()))
+
+
+def test_the_overview_has_the_lifecycle_as_a_table(recorded: None, browser: Browser) -> None:
+    page = browser.open("/?complete=1")
+    ours = table_of(page, "People by where they come from")
+    assert ours == table_of(browser.open("/lifecycle?rows=12"), "People by where they come from")
+
+
+def test_a_period_of_another_year_is_named_with_it(recorded: None, browser: Browser) -> None:
+    rows = table_of(browser.open("/lifecycle?rows=60"), "People by where they come from")
+    named = [row[0] for row in rows]
+    assert named[0] == "23 Nov *"
+    assert named[46:48] == ["5 Jan", "29 Dec 2025"]
+    rows = table_of(browser.open("/cohort?rows=48"), "Per cent of each week")
+    assert [row[0] for row in rows[1:3]] == ["29 Dec 2025", "5 Jan"]
 
 
 def test_another_event_may_tell_who_is_active(recorded: None, browser: Browser) -> None:
@@ -489,7 +537,9 @@ def test_the_events_are_sorted_by_a_column_from_the_largest_down(
     mark_event("a:rare", 1)
     mark_event("b:early", list(range(30)), now=datetime(2026, 3, 1))
     page = browser.open("/", sort=column, complete=complete)
-    expected = sorted(overview().events, key=lambda one: (-getattr(one, column), one.event))
+    # The first part does not know the year yet: it goes by the month.
+    by = column if complete or column != "year" else "month"
+    expected = sorted(overview().events, key=lambda one: (-getattr(one, by), one.event))
     assert [row[0] for row in events_of(page)] == [one.event for one in expected]
     (header,) = (th for th in page.all("th") if "aria-sort" in th.attributes)
     assert header.attributes["aria-sort"] == "descending"
@@ -647,7 +697,7 @@ def test_the_usual_event_is_that_of_2016_if_there_is_one(
     usual = {
         "/": {"event": ["user:logged_in"]},
         "/cohort": {"cohort": ["user:created"], "returned": ["user:logged_in"]},
-        "/funnel": {"step": ["user:created", "user:logged_in", ""]},
+        "/funnel": {"step": ["user:created", "user:logged_in", "a:first", ""]},
     }[address]
     sent = asked(browser.open(address))
     assert {name: sent[name] for name in usual} == usual

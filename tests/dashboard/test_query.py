@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from flask_bitmapist import mark_event, mark_unique
 from flask_bitmapist.analytics import Event, Flag, parse
 
-from .conftest import PAGES, Browser
+from .conftest import NOW, PAGES, Browser
 from .reading import Element, asked, error_of
 
-DAY = "must be a day such as 2026-11-23, from the year 2000 to 2100, not"
+DAY = "must be a day such as 2026-11-23, from the year 2000 on and up to today, 2026-11-23, not"
 BY = "The parameter by must be day, week, month or year, not"
 #: An absurd query of a page, and what is said of it.
 ABSURD = [
@@ -24,6 +24,7 @@ ABSURD = [
     ("/?event=beta", "No event 'beta' has been recorded."),
     ("/?sort=users", "The parameter sort must be event, today, week, month or year, not 'users'."),
     ("/?page=0", "The parameter page must be a whole number from 1 to 10000, not '0'."),
+    ("/?table=flags&format=json", "The parameter table must be events or days, not 'flags'."),
     ("/?complete=yes", "The parameter complete must be empty, 1 or events, not 'yes'."),
     ("/?arm=a", "There is no parameter 'arm': use format, event, where, joint, term, find, sort,"),
     ("/?format=xml", "The parameter format must be html, json or csv, not 'xml'."),
@@ -46,6 +47,7 @@ ABSURD = [
     ("/cohort?end=0000-00-00", f"The parameter end {DAY} '0000-00-00'."),
     ("/cohort?end=2026-02-30", f"The parameter end {DAY} '2026-02-30'."),
     ("/cohort?end=1999-12-31", f"The parameter end {DAY} '1999-12-31'."),
+    ("/cohort?end=2026-11-24", f"The parameter end {DAY} '2026-11-24'."),
     ("/cohort?end=2101-01-01", f"The parameter end {DAY} '2101-01-01'."),
     ("/cohort?end=9999-12-31", f"The parameter end {DAY} '9999-12-31'."),
     ("/cohort?end=20261123", f"The parameter end {DAY} '20261123'."),
@@ -79,12 +81,14 @@ ABSURD = [
     ("/people?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
     ("/people?of=cohort&k=61", "The parameter k must be a whole number from 0 to 60, not '61'."),
     ("/people?of=cohort&at=x", "The parameter at must be a day such as 2026-11-23, from the year"),
+    ("/people?of=cohort&at=1799-12-31", "from the year 1800 on and up to today"),
+    ("/people?of=lifecycle&at=2026-11-24", "up to today, 2026-11-23, not '2026-11-24'."),
     ("/people?of=cohort&group=new", "There is no parameter 'group': use"),
-    ("/people?of=funnel&number=3", "The parameter number must be a whole number from 1 to 2"),
+    ("/people?of=funnel&number=4", "The parameter number must be a whole number from 1 to 3"),
     ("/people?of=funnel&dropped=no", "The parameter dropped must be empty or 1, not 'no'."),
     (
         "/people?of=funnel&number=1&dropped=1",
-        "The parameter number must be a whole number from 2 to 2",
+        "The parameter number must be a whole number from 2 to 3",
     ),
     ("/people?of=lifecycle&group=lost", "The parameter group must be returning, resurrected, new"),
     ("/people?of=stickiness&k=32", "The parameter k must be a whole number from 1 to 31, not '32'"),
@@ -101,6 +105,7 @@ ABSURD = [
     ("/person?id=None", "'None' identifies nobody: pass the id of a stored row"),
     ("/person?id=" + "x" * 513, "has 513 characters; 512 are allowed"),
     ("/person?id=" + "9" * 5000, "has 5000 characters; 512 are allowed"),
+    ("/person?id=1&end=2026-11-24", f"The parameter end {DAY} '2026-11-24'."),
     ("/person?id=1&end=later", f"The parameter end {DAY} 'later'."),
     ("/person?id=1&where=a", "There is no parameter 'where': use format, id, end."),
     # Every page that has segments
@@ -195,7 +200,7 @@ def test_an_unknown_event_is_refused_even_before_the_first_mark(client: FlaskCli
         "/person?id=1&end={}",
     ],
 )
-@pytest.mark.parametrize("end", ["2000-01-01", "2100-12-31"])
+@pytest.mark.parametrize("end", ["2000-01-01", "2026-11-23"])
 def test_the_longest_report_of_the_first_and_of_the_last_year_is_answered(
     recorded: None, browser: Browser, address: str, end: str
 ) -> None:
@@ -391,6 +396,47 @@ def test_long_segments_of_several_arms_are_counted_together(
     arms = [" | ".join(f"arm{k}.{i}" for i in range(100)) for k in range(6)]
     browser.open("/compare", rows=8, arm=arms)
     assert "54,000 bitmaps" in error_of(browser.open("/compare", 400, rows=90, arm=arms))[0]
+
+
+STEPS = "rows=366&within=365&" + "&".join(["step=far"] * 8)
+SLOW = [
+    f"/funnel?{STEPS}",
+    f"/people?of=funnel&number=8&{STEPS}",
+    "/cohort?cohort=far&returned=far&by=day&members=every&rows=60&columns=60",
+    "/?complete=1&event=far",
+    "/person?id=7",
+]
+
+
+@pytest.mark.parametrize("form", ["html", "json"])
+@pytest.mark.parametrize("address", SLOW)
+def test_a_question_that_takes_too_long_ends_with_a_sentence(
+    recorded: None,
+    client: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    form: str,
+) -> None:
+    """One id near the limit makes its bitmaps 130 times as long as a million users do."""
+    monkeypatch.setattr("flask_bitmapist.dashboard.page._LONGEST_WAIT", 0)
+    mark_event("far", 2**27 - 1, now=NOW)
+    answer = client.get(f"/bitmapist{address}&format={form}")
+    assert answer.status_code == 400
+    assert "To answer this takes more than 0 seconds: ask for fewer periods" in answer.text
+
+
+def test_of_events_that_take_too_long_to_count_the_quick_figures_are_shown(
+    recorded: None, browser: Browser, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.dashboard.page._LONGEST_WAIT", 0)
+    mark_event("far", 2**27 - 1, now=NOW)
+    for sort in ("event", "year"):
+        page = browser.open("/", 400, complete=1, sort=sort)
+        assert "takes more than 0 seconds" in error_of(page)[0]
+        rows = page.one("div", id="events").one("table").rows[1:]
+        assert [cells[2:] for cells in rows if cells[0] == "far"] == [["1", "1", "1", "…"]]
+    figures = client.get("/bitmapist/?format=json")
+    assert (figures.status_code, [*figures.json]) == (400, ["error"])
 
 
 def test_one_condition_too_many_is_an_error_too(recorded: None, browser: Browser) -> None:
