@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -120,8 +121,9 @@ def _system_name(value: object, option: str) -> str:
 
 
 def _url_prefix(value: object, option: str) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or value.endswith("/"):
-        _refuse(option, value, "a path that begins with '/' and does not end with it")
+    # Each part as it stands in an address, and no variable part.
+    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~!$&'()*+,;=:@-]+)+", value):
+        _refuse(option, value, "a path such as '/stats', which begins with '/' and does not end so")
     return value
 
 

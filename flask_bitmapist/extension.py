@@ -53,7 +53,8 @@ class FlaskBitmapist:
         :param config: options that override those of ``app.config``.
         :param redis_client: a client to use instead of ``BITMAPIST_REDIS_URL``: Redis,
             RedisCluster, a Sentinel master, or anything else with redis-py's interface.
-        :raises ValueError: naming the option that is wrong, with its value and what is allowed.
+        :raises ValueError: naming the option that is wrong, with its value and what is allowed; if
+            the app has another blueprint called ``bitmapist``.
         """
         if config is not None and not isinstance(config, Mapping):
             raise ValueError(f"config must be a mapping of options or None, not {config!r}")
@@ -71,10 +72,8 @@ class FlaskBitmapist:
 
             track(app)
         app.cli.add_command(commands)
-        if not settings.disable_blueprint and "bitmapist" not in app.blueprints:
-            from .dashboard import blueprint
-
-            app.register_blueprint(blueprint(), url_prefix=settings.url_prefix)
+        if not settings.disable_blueprint:
+            _add_dashboard(app, settings.url_prefix)
 
     def tracker_of(self, app: Flask) -> Tracker:
         """The tracker of `app`, whatever the current context is."""
@@ -91,8 +90,9 @@ class FlaskBitmapist:
     def dashboard_access(self, check: _Check) -> _Check:
         """Register who may see the dashboard: a callable without arguments -> bool.
 
-        It is called in each of the dashboard's requests. Without one only ``app.debug`` or
-        ``app.testing`` opens the dashboard; everybody else gets a 403. As a decorator::
+        It is called in each of the dashboard's requests, and only ``True`` opens. Without one only
+        ``app.debug`` or ``app.testing`` opens the dashboard; everybody else gets a 403. As a
+        decorator::
 
             @bitmapist.dashboard_access
             def only_staff():
@@ -130,6 +130,20 @@ class FlaskBitmapist:
     def TRACK_HOURLY(self) -> bool:  # noqa: N802
         """``BITMAPIST_TRACK_HOURLY`` of the current app, as in 0.1.2."""
         return self.tracker.settings.track_hourly
+
+
+def _add_dashboard(app: Flask, url_prefix: str) -> None:
+    from .dashboard import blueprint
+
+    ours = blueprint()
+    there = app.blueprints.get(ours.name)
+    if there is None:
+        app.register_blueprint(ours, url_prefix=url_prefix)
+    elif there.import_name != ours.import_name:
+        raise ValueError(
+            f"the app has a blueprint of its own called {ours.name!r}, as the dashboard's is: give "
+            "it another name, or set DISABLE_BLUEPRINT to do without the dashboard"
+        )
 
 
 def _clients(settings: Settings, instance_path: str, given: Any) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ from .config import Settings
 from .delivery import Delivery
 from .ids import IdMap, normal_form
 from .periods import local
-from .registry import PLAIN, Catalogue, Registry, mapped_kind
+from .registry import PLAIN, Catalogue, Known, Registry, mapped_kind
 from .spool import Spool
 from .writer import SettledMark, Writer, mismatch
 
@@ -144,12 +144,22 @@ class Tracker:
         return self._registry.names(self.redis)
 
     def catalogue(self) -> Catalogue:
-        """The names of all events, and those of all flags, bitmapist's own included.
+        """The names of all events, and those of all flags, bitmapist's own included, sorted."""
+        events, flags = self.known()
+        return Catalogue(sorted(events), sorted(flags))
+
+    def known(self, *, scanned: bool = True) -> Known:
+        """All events and flags, bitmapist's own included, with the kinds of their ids. Reads only.
 
         Of its own, which may be any text, only those that a report takes.
+
+        :param scanned: False leaves bitmapist's own out, whose ids are plain.
         """
-        events, flags = self._registry.catalogue(self.redis)
-        return Catalogue([*filter(_is_name, events)], [*filter(_is_name, flags)])
+        events, flags = self._registry.known(self.redis, scanned=scanned)
+        return Known(
+            {name: since for name, since in events.items() if _is_name(name)},
+            {name: space for name, space in flags.items() if _is_name(name)},
+        )
 
     def space(self, names: Iterable[str]) -> str | None:
         """The id map that the events and flags `names` share; None if their ids are plain.
@@ -170,17 +180,6 @@ class Tracker:
         :raises ValueError: if the ids of `names` are of different kinds.
         """
         return self._registry.space_and_first_day(self.redis, names, events, self.now)
-
-    def first_days(self, events: Iterable[str]) -> dict[str, date]:
-        """Of each of `events` a day before which nobody did it. Reads only."""
-        return self._registry.first_days(self.redis, events)
-
-    def spaces(self, *, scanned: bool = False) -> dict[str, str | None]:
-        """The id map of every registered event and flag by name; None for plain ids. Reads only.
-
-        :param scanned: those that a SCAN finds besides are plain.
-        """
-        return self._registry.spaces(self.redis, scanned=scanned)
 
     def offset_of(self, identifier: object, space: str | None) -> int | None:
         """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
-from itertools import chain
 from typing import Any, NamedTuple
 
 from .periods import KEY_PREFIX, Period, unique_key
@@ -37,6 +36,22 @@ class Catalogue(NamedTuple):
     events: list[str]
     #: Names with an undated one (bitmapist's ``UniqueEvents``).
     flags: list[str]
+
+
+class Since(NamedTuple):
+    """An event: the id map of its ids, None for plain ones; a day before which nobody did it."""
+
+    space: str | None
+    first_day: date
+
+
+class Known(NamedTuple):
+    """What has been marked, by name; a name may be in both."""
+
+    #: Those of a `Catalogue`.
+    events: dict[str, Since]
+    #: Likewise, each with the id map of its ids.
+    flags: dict[str, str | None]
 
 
 def mapped_kind(space: str) -> str:
@@ -197,45 +212,36 @@ class Registry:
         known = None if held or not names else self.known_kind(names[0])
         return _space_or_plain(known or next(iter(kinds.values()), PLAIN))
 
-    def spaces(self, client: Any, *, scanned: bool = False) -> dict[str, str | None]:
-        """The id map of every registered event and flag by name; None for plain ids. Reads only.
-
-        :param scanned: those that a SCAN finds besides are plain.
-        """
-        others = dict.fromkeys(chain(*self._scan(client))) if scanned else {}
-        held = client.hgetall(KINDS).items()
-        return others | {text(name): _space_or_plain(text(kind)) for name, kind in held}
-
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
         scanned = self._scan(client)
         registered = {text(name) for name in client.hkeys(KINDS)}
         return sorted(registered.union(*scanned))
 
-    def catalogue(self, client: Any) -> Catalogue:
-        """The names of all events and of all flags: the registered ones and those a SCAN finds."""
-        scanned = self._scan(client)
-        pipe = client.pipeline(transaction=False)
-        pipe.hkeys(KINDS)
-        pipe.zrange(FIRST_DAYS, 0, -1)
-        registered, dated = ({*map(text, names)} for names in pipe.execute())
-        events = dated.union(scanned.events)
-        # A mark without a date registers its name, but no first day.
-        return Catalogue(sorted(events), sorted((registered - events).union(scanned.flags)))
+    def known(self, client: Any, *, scanned: bool) -> Known:
+        """What has been marked: what is registered, in one round trip, and what a SCAN finds.
 
-    def first_days(self, client: Any, events: Iterable[str]) -> dict[str, date]:
-        """Of each of `events` a day before which nobody did it: its first one where it is known.
-
-        Of events that only others mark that is the first day of all. Reads only.
+        :param scanned: False: what is registered alone.
         """
-        scores = client.zrange(FIRST_DAYS, 0, -1, withscores=True)
-        known = {text(event): date.fromordinal(int(ordinal)) for event, ordinal in scores}
-        return {event: known.get(event, _EARLIEST.start.date()) for event in events}
+        others = self._scan(client) if scanned else Catalogue([], [])
+        pipe = client.pipeline(transaction=False)
+        pipe.hgetall(KINDS)
+        pipe.zrange(FIRST_DAYS, 0, -1, withscores=True)
+        kinds, days = pipe.execute()
+        spaces = {text(name): _space_or_plain(text(kind)) for name, kind in kinds.items()}
+        first_days = dict.fromkeys(others.events, _EARLIEST.start.date())
+        first_days |= {text(name): date.fromordinal(int(ordinal)) for name, ordinal in days}
+        # A mark without a date registers its name, but no first day.
+        flags = {name: spaces.get(name) for name in others.flags}
+        flags |= {name: space for name, space in spaces.items() if name not in first_days}
+        events = {name: Since(spaces.get(name), day) for name, day in first_days.items()}
+        return Known(events, flags)
 
     def _scan(self, client: Any) -> Catalogue:
         begun = time.monotonic()
         if begun >= self._scan_expires:
-            keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000)
+            # A client made with decode_responses=True would fail at a key that is no UTF-8.
+            keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000, NEVER_DECODE=True)
             parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
             named = {(name, period == "u") for name, _, period in parts if name}
             named = {pair for pair in named if not pair[0].startswith("bitop_")}

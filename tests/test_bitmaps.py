@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.bitmaps import EMPTY, Bitmap, counts, slices, union
+from flask_bitmapist.analytics.bitmaps import EMPTY, Bitmap, counts, parts, slices, union
 
 offset_sets = st.frozensets(st.integers(0, 300))
 
@@ -253,3 +253,32 @@ def test_of_long_bitmaps_only_what_is_needed_is_read(redis, monkeypatch, budget)
             found[key] |= set((part[key].ids() + part.first_offset).tolist())
     assert seen == [[(2, 4), (0, 10), (2, 3), (0, 0), (0, 0)]]
     assert found == {"a": {130, 200}, "b": {131, 199}, "unneeded": set(), "missing": set()}
+
+
+def test_between_two_users_far_apart_there_are_no_parts(redis):
+    for user in (3, 2**27 - 1):
+        redis.setbit("x", user, 1)
+    redis.setbit("y", 4, 1)
+    found = [(part.first_offset, part["x"].ids().tolist()) for part in parts(redis, ["x", "y"])]
+    assert [[first + n for n in ids] for first, ids in found] == [[3], [2**27 - 1]]
+
+
+@pytest.mark.parametrize("stored", [None, b"", b"\0" * 300_000])
+def test_of_bitmaps_without_anybody_there_is_one_part(redis, stored):
+    if stored is not None:
+        redis.set("x", stored)
+    (part,) = parts(redis, ["x"])
+    assert len(part["x"]) == 0
+
+
+def test_another_reading_does_not_disturb_one_that_is_under_way(redis, monkeypatch):
+    monkeypatch.setattr(bitmaps, "_MANY_BYTES", 0)
+    monkeypatch.setattr(bitmaps, "BUDGET", 8)
+    monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
+    monkeypatch.setattr(bitmaps, "_MOST_MEASURED", 0)
+    for user in (3, 70):
+        redis.setbit("x", user, 1)
+    reading = slices(redis, ["x"])
+    assert len(next(reading)["x"]) == 1
+    assert len([*slices(redis, ["y"])]) == 1  # forgets how long "x" is
+    assert len(next(reading)["x"]) == 1

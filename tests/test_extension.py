@@ -11,7 +11,7 @@ from typing import Any
 import bitmapist
 import pytest
 import redis as redis_py
-from flask import Flask
+from flask import Blueprint, Flask
 
 from flask_bitmapist import DayEvents, FlaskBitmapist, MonthEvents, YearEvents, mark, mark_event
 from flask_bitmapist.marking import Tracker
@@ -112,6 +112,14 @@ def test_a_second_extension_on_the_same_app_takes_over(app: Flask, server: Any) 
     with redis_py.Redis.from_url(elsewhere) as client:
         assert client.getbit("trackist_e_2026-3-14", 2)
     assert app.extensions["bitmapist"] is extension
+
+
+def test_a_blueprint_of_the_apps_own_that_takes_the_name_is_an_error() -> None:
+    app = Flask("theirs")
+    app.register_blueprint(Blueprint("bitmapist", "theirs"))
+    with pytest.raises(ValueError, match="a blueprint of its own called 'bitmapist'"):
+        FlaskBitmapist(app)
+    FlaskBitmapist(app, {"DISABLE_BLUEPRINT": True})
 
 
 def test_apps_are_collected_when_they_are_dropped(server: Any) -> None:

@@ -197,6 +197,10 @@ class Bitmaps:
     def __getitem__(self, key: str) -> Bitmap:
         return self._by_key[key]
 
+    def __bool__(self) -> bool:
+        """Whether anybody is in any of them."""
+        return any(self._by_key.values())
+
     def union_of(self, keys: tuple[str, ...]) -> Bitmap:
         """The offsets under any of `keys`, computed once."""
         if len(keys) == 1:
@@ -305,10 +309,12 @@ def slices(
         measured |= {key: bitmap.words.nbytes for key, bitmap in found.items()}
         yield Bitmaps(found)
         return
-    extents = _extents(client, distinct, measured, located=narrowing is not None)
-    if narrowing is not None:
-        extents = narrowing(Extents(extents))
-    extents = {key: extent for key, extent in extents.items() if extent.size}
+    lengths, located = _extents(client, distinct, located=narrowing is not None)
+    if len(measured) > _MOST_MEASURED:
+        measured.clear()
+    measured |= lengths
+    needed = located if narrowing is None else narrowing(Extents(located))
+    extents = {key: extent for key, extent in needed.items() if extent.size}
     width = end = max((extent.end for extent in extents.values()), default=1)
     if sum(extent.size for extent in extents.values()) * WORD_BYTES > BUDGET:
         width = max(_SLICE_UNIT, BUDGET // len(extents) // _SLICE_UNIT * _SLICE_UNIT) // WORD_BYTES
@@ -317,11 +323,11 @@ def slices(
         check_time()
         window = Extent(begin, begin + width)
         wanted = {key: part for key, extent in extents.items() if (part := extent & window).size}
-        yield Bitmaps(nothing | _read_parts(client, wanted, measured, begin), begin * WORD_BITS)
+        yield Bitmaps(nothing | _read_parts(client, wanted, lengths, begin), begin * WORD_BITS)
 
 
-#: Client -> the bytes of each key, as measured last. Only a hint: where it is wrong, one reading
-#: takes more memory.
+#: Client -> the bytes of each key, as measured last by any thread. Only a hint: where it is wrong,
+#: one reading takes more memory.
 _MEASURED: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 
 
@@ -335,25 +341,23 @@ def _short(client: Any, keys: Sequence[str]) -> dict[str, Bitmap]:
 
 
 def _extents(
-    client: Any, keys: Sequence[str], measured: dict[str, int], *, located: bool
-) -> Mapping[str, Extent]:
-    """The extents of the bitmaps under `keys`, and their lengths in bytes into `measured`.
+    client: Any, keys: Sequence[str], *, located: bool
+) -> tuple[dict[str, int], dict[str, Extent]]:
+    """The lengths in bytes of the bitmaps under `keys`, and their extents.
 
     :param located: ask for the first offset of each too.
     """
-    if len(measured) > _MOST_MEASURED:
-        measured.clear()
     commands: list[tuple[Any, ...]] = [("STRLEN", key) for key in keys]
     if located:
         commands += [("BITPOS", key, 1) for key in keys]
     replies = _read(client, commands)
     lengths, offsets = replies[: len(keys)], replies[len(keys) :] or [0] * len(keys)
-    measured |= zip(keys, lengths, strict=True)
-    return {
+    extents = {
         # BITPOS says -1 where no bit is set.
         key: Extent(offset // WORD_BITS, _words(length)) if offset >= 0 else NOWHERE
         for key, length, offset in zip(keys, lengths, offsets, strict=True)
     }
+    return dict(zip(keys, lengths, strict=True)), extents
 
 
 def _read_parts(
@@ -381,19 +385,38 @@ def _words(length: int) -> int:
     return -(-length // WORD_BYTES)
 
 
+def parts(
+    client: Any, keys: Iterable[str], narrowing: Narrowing | None = None
+) -> Iterator[Bitmaps]:
+    """The `slices` of the bitmaps under `keys`, part by part, but for those parts without anybody.
+
+    One user whose offset is far above the others' makes all that lies between them such parts. At
+    least one part is given, as a report is made of some.
+    """
+    nobody = None
+    somebody = False
+    for part in chain.from_iterable(one.parts() for one in slices(client, keys, narrowing)):
+        if part:
+            somebody = True
+            yield part
+        else:
+            nobody = part
+    if nobody is not None and not somebody:
+        yield nobody
+
+
 def tally(
     client: Any,
     keys: Iterable[str],
     count: Callable[[Bitmaps], Sequence[int]],
     narrowing: Narrowing | None = None,
 ) -> list[int]:
-    """What `count` counts in the bitmaps under `keys`, summed over their `slices` and `parts`.
+    """What `count` counts in the bitmaps under `keys`, summed over their `parts`.
 
     :param count: gives the same number of counts for each part.
     """
     totals: list[int] = []
-    found = slices(client, keys, narrowing)
-    for part in chain.from_iterable(bitmaps.parts() for bitmaps in found):
+    for part in parts(client, keys, narrowing):
         counted = count(part)
         totals = [a + b for a, b in zip(totals, counted, strict=True)] if totals else list(counted)
     return totals

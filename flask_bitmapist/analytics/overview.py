@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..marking import current_tracker
 from ..periods import Period, local, unique_key
-from .bitmaps import counts, slices
+from .bitmaps import counts, tally
 from .report import Report
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Overview(Report):
 def overview(
     *,
     events: Sequence[str] | None = None,
+    flags: Sequence[str] | None = None,
     complete: bool = True,
     now: datetime | None = None,
     tracker: Tracker | None = None,
@@ -63,6 +64,7 @@ def overview(
     """Unique users of every event in the current day, week, month and year, and on 30 days.
 
     :param events: the names of those to report on; None is all of them.
+    :param flags: likewise.
     :param complete: False leaves out the year and the 30 days, so that the server counts all there
         is to count, three bitmaps an event.
     :param now: the moment as of which to report; None is now.
@@ -75,20 +77,20 @@ def overview(
     days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
     week, month = Period.containing("week", moment), Period.containing("month", moment)
     year = Period.containing("year", moment)
-    names, flags = tracker.catalogue()
-    if events is not None:
-        names = [*events]
-    dated = (period.key(name) for name in names for period in (today, week, month, *days))
+    if events is None or flags is None:
+        catalogue = tracker.catalogue()
+        events = catalogue.events if events is None else events
+        flags = catalogue.flags if flags is None else flags
+    dated = (period.key(name) for name in events for period in (today, week, month, *days))
     counted = counts(tracker.redis, chain(dated, map(unique_key, flags)))
-    years: list[int | None] = [None] * len(names)
+    years: list[int | None] = [None] * len(events)
     if complete:
-        keys = [year.keys(name) for name in names]
-        in_slices = (
-            [len(bitmaps.union_of(months)) for months in keys]
-            for bitmaps in slices(tracker.redis, chain.from_iterable(keys))
+        keys = [year.keys(name) for name in events]
+        years[:] = tally(
+            tracker.redis,
+            chain.from_iterable(keys),
+            lambda part: [len(part.union_of(months)) for months in keys],
         )
-        # No user is in two slices.
-        years = [*map(sum, zip(*in_slices, strict=True))]
     return Overview(
         moment,
         tuple(
@@ -100,7 +102,7 @@ def overview(
                 in_year,
                 tuple(counted[day.key(name)] for day in days),
             )
-            for name, in_year in zip(names, years, strict=True)
+            for name, in_year in zip(events, years, strict=True)
         ),
         tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags),
     )

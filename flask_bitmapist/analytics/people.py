@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
-from .bitmaps import around, slices, tally
+from .bitmaps import around, parts, tally
 from .report import Users, check_length, scope
 from .segments import Expression
 from .sets import Page, People, ids_at, only
@@ -43,10 +43,9 @@ def users(
     """
     group, period, tracker, space = _asked(expression, by, at, strict, now, tracker)
     found = []
-    for bitmaps in slices(tracker.redis, group.keys([period])):
-        for part in bitmaps.parts():
-            found.append(group.in_period(part, period).ids())
-            found[-1] += part.first_offset
+    for part in parts(tracker.redis, group.keys([period])):
+        found.append(group.in_period(part, period).ids())
+        found[-1] += part.first_offset
     offsets = found[0] if len(found) == 1 else np.concatenate(found)
     return offsets if space is None else ids_at(tracker, offsets, space)
 

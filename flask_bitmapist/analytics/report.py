@@ -312,7 +312,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(header)
+    writer.writerow(map(_cell, header))
     writer.writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
@@ -321,6 +321,10 @@ def flat_table(rows: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
     """The header and rows of a list of dataclasses of one kind."""
     header = [field.name for field in dataclasses.fields(rows[0])] if rows else []
     return header, [[getattr(row, name) for name in header] for row in rows]
+
+
+#: How a text begins that a spreadsheet runs (OWASP, CSV injection); full-width signs too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
 
 
 def _plain(value: Any) -> Any:
@@ -338,6 +342,6 @@ def _plain(value: Any) -> Any:
 def _cell(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return "" if value is None else value

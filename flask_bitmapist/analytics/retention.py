@@ -275,7 +275,7 @@ def _averages(counted: list[list[int]], complete: int) -> list[Average]:
     :param complete: how many periods are over, from the first row's own on.
     """
     sizes, *columns = zip(*counted, strict=True)
-    rows = [0, *accumulate(size > 0 for size in sizes)]
+    rows = [0, *accumulate(int(size > 0) for size in sizes)]
     pooled = [0, *accumulate(sizes)]
     averages = []
     for k, users in enumerate(columns):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ..ids import normal_form
-from .bitmaps import Bitmap, Bitmaps, slices, tally
+from .bitmaps import Bitmap, Bitmaps, parts, tally
 from .report import Report, check_length
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ class Sets:
         :param space: the id map of the users; None if their ids are plain.
         """
         users, offsets = 0, list[int]()
-        read = slices(self.tracker.redis, self.keys)
-        for part in chain.from_iterable(bitmaps.parts() for bitmaps in read):
+        for part in parts(self.tracker.redis, self.keys):
             here = pick(self.make(part))
             begin, end = page.first - users, page.first + page.limit - users
             found = len(here)

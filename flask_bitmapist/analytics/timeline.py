@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from itertools import compress
@@ -111,11 +111,10 @@ def profile(
     asked = scope("day", start, end, now, tracker, length=USUAL_DAYS)
     bits = _Bits(asked.tracker, user)
     shown = _timeline(bits, asked.periods)
-    events, flags = asked.tracker.catalogue()
     months = bits.periods(
         (event, month)
-        for event, day in asked.tracker.first_days(events).items()
-        for month in _from(day, "month", asked.current)
+        for event, first_day in bits.first_days.items()
+        for month in _from(first_day, "month", asked.current)
     )
     ends = {event: sorted({told[0], told[-1]}) for event, told in months.items()}
     days = bits.periods(
@@ -128,11 +127,11 @@ def profile(
         _span(event, ends.get(event, []), days.get(event, []), shown.days.get(event, []))
         for event in sorted(ends.keys() | shown.days.keys())
     ]
-    return Profile(shown.days, shown.first, shown.last, spans, bits.flags(flags))
+    return Profile(shown.days, shown.first, shown.last, spans, bits.flags())
 
 
 def _timeline(bits: _Bits, days: Sequence[Period]) -> Timeline:
-    found = bits.periods((event, day) for event in bits.names for day in days)
+    found = bits.periods((event, day) for event in bits.first_days for day in days)
     dates = {event: [day.start.date() for day in done] for event, done in found.items()}
     every = [day for done in dates.values() for day in done]
     return Timeline(dates, min(every, default=None), max(every, default=None))
@@ -175,38 +174,42 @@ class _Bits:
     def __init__(self, tracker: Tracker, user: object) -> None:
         """:raises UnusableIdError: for something that identifies nobody."""
         # What bitmapist wrote without us is registered nowhere, and its ids are plain.
-        spaces = tracker.spaces(scanned=isinstance(normal_form(user), int))
+        events, flags = tracker.known(scanned=isinstance(normal_form(user), int))
+        spaces = flags | {name: event.space for name, event in events.items()}
         offsets = tracker.offsets_of(user, {None, *spaces.values()})
         self._redis = tracker.redis
         self._offsets = {
-            name: offset
-            for name, space in sorted(spaces.items())
-            if (offset := offsets[space]) is not None
+            name: offset for name, space in spaces.items() if (offset := offsets[space]) is not None
         }
-
-    @property
-    def names(self) -> Collection[str]:
-        """The events and flags in which the user has a bit, sorted."""
-        return self._offsets.keys()
+        self._flags = sorted(self._offsets.keys() & flags.keys())
+        #: The events in which the user has a bit, and a day before which nobody did each of them.
+        self.first_days = {
+            name: events[name].first_day for name in sorted(self._offsets.keys() & events.keys())
+        }
 
     def periods(self, asked: Iterable[tuple[str, Period]]) -> dict[str, list[Period]]:
         """By event, those of its periods in which the user did it, in the order asked for."""
-        pairs = [(event, period) for event, period in asked if event in self._offsets]
+        pairs = [*asked]
         found: dict[str, list[Period]] = {}
         for event, period in compress(pairs, self._read([(e, p.key(e)) for e, p in pairs])):
             found.setdefault(event, []).append(period)
         return found
 
-    def flags(self, asked: Iterable[str]) -> list[str]:
-        """Those of the flags that are set."""
-        names = [name for name in asked if name in self._offsets]
-        return [*compress(names, self._read([(name, unique_key(name)) for name in names]))]
+    def flags(self) -> list[str]:
+        """The flags that are set."""
+        keys = [(name, unique_key(name)) for name in self._flags]
+        return [*compress(self._flags, self._read(keys))]
 
-    def _read(self, named_keys: Sequence[tuple[str, str]]) -> Iterator[int]:
+    def _read(self, named_keys: Sequence[tuple[str, str]]) -> Iterator[bool]:
         """The user's bit under each key, given with the name to which it belongs."""
         for first in range(0, len(named_keys), _BATCH):
             check_time()
+            batch = [
+                (key, *divmod(self._offsets[name], 8)) for name, key in named_keys[first:][:_BATCH]
+            ]
             pipeline = self._redis.pipeline(transaction=False)
-            for name, key in named_keys[first : first + _BATCH]:
-                pipeline.getbit(key, self._offsets[name])
-            yield from pipeline.execute()
+            for key, byte, _ in batch:
+                # Of GETBIT a server refuses offsets that it would not take from SETBIT.
+                pipeline.execute_command("GETRANGE", key, byte, byte, NEVER_DECODE=True)
+            for (_, _, bit), value in zip(batch, pipeline.execute(), strict=True):
+                yield bool(value and value[0] & (0x80 >> bit))

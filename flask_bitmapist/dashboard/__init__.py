@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from flask import Blueprint, Response, request
 from redis.exceptions import RedisError
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest
 
 from .access import refuse_strangers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 #: Pages are self-contained: styles, scripts and figures from this blueprint, nothing inline,
 #: nothing from elsewhere, in no one's frame.
@@ -16,6 +21,12 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+    "Referrer-Policy": "same-origin",
+}
 #: Endpoint -> address; the first two are those of 2016.
 ADDRESSES = {
     "index": "/",
@@ -33,7 +44,7 @@ def blueprint() -> Blueprint:
     """A fresh blueprint named ``bitmapist``; the extension registers it under the URL prefix."""
     pages = Blueprint("bitmapist", __name__, static_folder="static")
     pages.before_request(refuse_strangers)
-    pages.after_request(_add_headers)
+    pages.after_request(_seal)
     for endpoint, address in ADDRESSES.items():
         pages.add_url_rule(address, endpoint, _page(endpoint))
     pages.register_error_handler(BadRequest, _bad_request)
@@ -65,11 +76,16 @@ def _no_answer(error: RedisError) -> Response:
     return no_answer(error)
 
 
-def _add_headers(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["X-Robots-Tag"] = "noindex"
-    response.headers["Referrer-Policy"] = "same-origin"
-    if request.endpoint != "bitmapist.static":
-        response.headers["Cache-Control"] = "no-store"
-    return response
+class _Sealed(Response):
+    """An answer whose headers the application's own ``after_request`` cannot weaken."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        headers.update(HEADERS)
+        if request.endpoint != "bitmapist.static" or self.status_code >= 400:
+            headers["Cache-Control"] = "no-store"
+        return headers
+
+
+def _seal(response: Response) -> Response:
+    return cast(Response, _Sealed.force_type(response))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from inspect import iscoroutine
+from typing import Any
 
 from flask import Response, current_app, request
 
@@ -23,19 +24,25 @@ def is_open() -> bool:
     if check is None:
         return current_app.debug or current_app.testing
     try:
-        # An async check has to be awaited: its coroutine is true whatever it would return.
-        return bool(current_app.ensure_sync(check)())
+        verdict = current_app.ensure_sync(check)()
+        if verdict is not True and verdict:
+            # Such as the refusal that login_required returns, or a coroutine: true, both of them.
+            if iscoroutine(verdict):
+                verdict.close()
+            raise TypeError(f"it returned {verdict!r} rather than True or False")
     except Exception:
         logger.exception("the check of dashboard_access failed, so the dashboard stays closed")
         return False
+    return verdict is True
 
 
 def refuse_strangers() -> Any:
     """Before any view, static file or report runs: 403, or a redirect to the app's log-in page."""
     if is_open():
         return None
-    if _may_log_in():
-        return current_app.login_manager.unauthorized()  # type: ignore[attr-defined]
+    log_in = _log_in()
+    if log_in is not None:
+        return log_in
     closed = Response(CLOSED, status=403, mimetype="text/plain")
     if "HX-Request" in request.headers:
         # A session has ended while a page was open: load it as a whole, which may ask to log in.
@@ -43,22 +50,22 @@ def refuse_strangers() -> Any:
     return closed
 
 
-def _may_log_in() -> bool:
-    """Whether a page is asked for by somebody whom the app's check would know after logging in."""
+def _log_in() -> Any:
+    """The way to the log-in page, for whoever asks for a page and may enter after logging in."""
     manager = getattr(current_app, "login_manager", None)
     if (
         manager is None
-        or not manager.login_view
+        or not (manager.login_view or manager.blueprint_login_views.get(request.blueprint))
         or current_app.extensions["bitmapist"].access_check is None
         or request.endpoint == "bitmapist.static"
         or request.args.get("format", "html") != "html"
         or "HX-Request" in request.headers
     ):
-        return False
+        return None
     from flask_login import current_user
 
     try:
-        return not cast(bool, current_user.is_authenticated)
+        return None if current_user.is_authenticated else manager.unauthorized()
     except Exception:
-        logger.exception("Flask-Login failed to load the user, so the dashboard stays closed")
-        return False
+        logger.exception("Flask-Login failed, so the dashboard stays closed")
+        return None

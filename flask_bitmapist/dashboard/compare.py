@@ -35,7 +35,7 @@ class CompareQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        usual = of_one_kind(query.catalogue)
+        usual = of_one_kind()
         arms = query.segments("arm") or [*map(Segment.read, _usual_arms(usual))]
         if len(arms) > cls.MOST_ARMS:
             raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")
@@ -74,7 +74,7 @@ class CompareQuestion(Question):
         )
         what = {"": "", "yes": f" and did {self.goal}", "no": f" and did not do {self.goal}"}
         range_ = span(self.by, self.end, self.rows)
-        return Behind(f"are in {arm.text}{what[converted]} {range_}", people)
+        return Behind(f"match {arm.text}{what[converted]} {range_}", people)
 
     def top(self, report: Compare) -> float:
         """The rate at which the drawn scale ends."""

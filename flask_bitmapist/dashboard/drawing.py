@@ -7,11 +7,10 @@ box and keep the text of its axes as it is. The points of lines are SVG's ``x,y`
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, groupby
 from math import ceil, floor, log10
 from typing import Generic, TypeVar
 
@@ -26,6 +25,8 @@ _UNITS = 1000
 _LABELS = 5
 #: The share of its slot that a bar takes.
 _BAR = 0.76
+#: How dark the square of a day with few events is at least, of 1.
+_FAINTEST = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _slots(
             i * width - shift + width / 2,
             height,
             point,
-            i % step == (step - 1) // 2,
+            i % step == (count - 1) % step,
         )
         for i, (point, height) in enumerate(zip(points, heights, strict=True))
     ]
@@ -265,7 +266,12 @@ class CalendarDay:
     column: int
     row: int
     day: date
-    events: int
+    #: The events that were done on it.
+    done: list[str]
+
+    @property
+    def events(self) -> int:
+        return len(self.done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,13 +283,28 @@ class Calendar:
     weeks: int
     most: int
 
+    def shade(self, events: int) -> str:
+        """The class of a day's square: a single event stands out from none."""
+        return heat(_FAINTEST + (1 - _FAINTEST) * events / self.most, 1) if events else "none"
+
+    @property
+    def scale(self) -> list[int]:
+        """Numbers of events that show the shades."""
+        return sorted({0, min(1, self.most), -(-self.most // 2), self.most})
+
 
 def calendar(done: dict[str, list[date]], first: date, last: date) -> Calendar:
     """How many events somebody did on each day from `first` to `last`."""
-    counts = Counter(chain.from_iterable(done.values()))
+    by_day: dict[date, list[str]] = {}
+    for event, on in done.items():
+        for day in on:
+            by_day.setdefault(day, []).append(event)
     monday = first - timedelta(days=first.weekday())
     span = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    days = [CalendarDay((day - monday).days // 7, day.weekday(), day, counts[day]) for day in span]
+    days = [
+        CalendarDay((day - monday).days // 7, day.weekday(), day, by_day.get(day, []))
+        for day in span
+    ]
     months = [
         (next(group).column, date(*month, 1))
         for month, group in groupby(
@@ -297,7 +318,7 @@ def calendar(done: dict[str, list[date]], first: date, last: date) -> Calendar:
         for month, after in zip(months, [*months[1:], (days[-1].column + 1, last)], strict=True)
         if after[0] - month[0] > 1
     ]
-    return Calendar(days, months, days[-1].column + 1, max(counts.values(), default=0))
+    return Calendar(days, months, days[-1].column + 1, max(map(len, by_day.values()), default=0))
 
 
 def heat(rate: float, largest: float) -> str:

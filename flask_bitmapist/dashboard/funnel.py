@@ -12,7 +12,6 @@ from werkzeug.exceptions import BadRequest
 from ..analytics.funnel import Funnel, Order, funnel, funnel_people
 from ..analytics.segments import Event
 from ..periods import Grain
-from ..registry import Catalogue
 from .page import ACTIVE, Behind, Question, first_period, of_one_kind, span
 from .query import Query, Segment
 
@@ -41,7 +40,7 @@ class FunnelQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        steps = query.events("step", *_usual_steps(query.catalogue)) or [query.event("step")]
+        steps = query.events("step", *_usual_steps()) or [query.event("step")]
         if len(steps) > cls.MOST_STEPS:
             raise BadRequest(f"A funnel has at most {cls.MOST_STEPS} steps.")
         return cls(
@@ -86,8 +85,8 @@ class FunnelQuestion(Question):
         return Behind(f"took {path}{stop} {span(self.by, self.end, self.rows)}", people)
 
 
-def _usual_steps(catalogue: Catalogue) -> list[str]:
+def _usual_steps() -> list[str]:
     """From signing up by logging in to the first thing that users do with something else."""
-    events = of_one_kind(catalogue).events
+    events = of_one_kind().events
     other = [event for event in events if not event.startswith("user:")]
     return ["user:created", ACTIVE, *other[:1]]

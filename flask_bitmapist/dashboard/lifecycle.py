@@ -19,7 +19,7 @@ from ..analytics.segments import Event
 from ..periods import Grain
 from .drawing import BarPlot, bar_plot, when
 from .page import ACTIVE, Behind, Question, first_period, last_period
-from .query import FIRST_REPORTED_YEAR, Query, Segment
+from .query import FIRST_REPORTED_YEAR, LONGEST_SEGMENT, Query, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,15 @@ class LifecycleQuestion(Question):
 
     @property
     def active(self) -> str:
-        """The text form of the segment of those who are active."""
+        """The text form of the segment of those who are active.
+
+        :raises ValueError: if with the event the segment is too long to be one.
+        """
         event, where = Event(self.event), self.where.expression
-        return str(event if where is None else event & where)
+        text = str(event if where is None else event & where)
+        if len(text) > LONGEST_SEGMENT or Segment.read(text).error is not None:
+            raise ValueError("The segment is too long to be joined with the event.")
+        return text
 
     def bars(self, report: Lifecycle) -> BarPlot[LifecyclePoint]:
         """Returning, resurrected and new users above the axis, dormant ones below."""

@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-from flask import Response
+from flask import Response, request, url_for
 from werkzeug.exceptions import BadRequest
 
 from ..analytics.lifecycle import Lifecycle
@@ -89,15 +89,17 @@ class Activity(NamedTuple):
 
     report: ActiveUsers
     lifecycle: Lifecycle
+    #: The text form of the segment of those who are active.
+    segment: str
     #: What the lifecycle page would ask for the same bars.
     question: LifecycleQuestion
 
     @classmethod
     def of(cls, question: LifecycleQuestion) -> Activity:
-        """:raises ValueError: if the segment's ids are of another kind than the event's."""
+        """:raises ValueError: if the segment does not go with the event."""
         first = current_tracker().now().date() - timedelta(days=_TREND_DAYS - 1)
         active = active_users(Event(question.event), first, where=question.where.expression)
-        return cls(active, question.report(), question)
+        return cls(active, question.report(), question.active, question)
 
     def before(self, days: int) -> ActivePoint:
         """The point so many days before today's."""
@@ -117,16 +119,23 @@ def view() -> Response:
     table = Table.read(query)
     told = query.choice("table", TABLES, "events")
     query.close()
+    if table.where.error is not None:
+        # Nothing else is to follow.
+        table = replace(table, complete="1")
     if query.form != "html":
         report, problem = in_time(overview) if told == "events" else _active(table)
         return download(report, problem, query.form)
     if not any(query.catalogue):
         return empty()
-    matching = [name for name in query.catalogue.events if table.find.lower() in name.lower()]
-    quick = overview(events=matching, complete=False)
-    shown, problem = in_time(partial(_page, table, quick.events))
+    matching = [
+        [name for name in names if table.find.lower() in name.lower()] for names in query.catalogue
+    ]
+    events, flags = matching
+    shown, problem = in_time(partial(_page, table, events))
+    if shown is None:
+        shown = _page(replace(table, complete=""), events)
     activity = None
-    if table.event and (table.complete == "1" or table.where.error):
+    if table.event and table.complete == "1":
         activity, no_activity = _activity(table)
         problem = no_activity or problem
     text = render(
@@ -135,11 +144,19 @@ def view() -> Response:
         query=query,
         activity=activity,
         problem=problem,
-        shown=_page(replace(table, complete=""), quick.events) if shown is None else shown,
-        flags=quick.flags,
-        pages=-(-len(matching) // _PAGE),
+        shown=shown,
+        found=len(events),
+        pages=-(-len(events) // _PAGE),
+        flags=overview(events=(), flags=flags[:_PAGE], complete=False).flags,
+        more_flags=len(flags[_PAGE:]),
     )
-    return Response(text, 400 if problem else 200, mimetype="text/html")
+    answer = Response(text, 400 if problem else 200, mimetype="text/html")
+    if table.complete == "events":
+        # The address that a browser shows is that of the whole page.
+        told = "Replace" if request.headers.get("HX-Trigger") == "find" else "Push"
+        address = url_for("bitmapist.index", **table.link(page=table.page))
+        answer.headers[f"HX-{told}-Url"] = address
+    return answer
 
 
 def _activity(table: Table) -> tuple[Activity | None, str]:
@@ -154,14 +171,20 @@ def _active(table: Table) -> tuple[Report | None, str]:
     return activity and activity.report, problem
 
 
-def _page(table: Table, events: Sequence[EventActivity]) -> Sequence[EventActivity]:
+def _page(table: Table, events: Sequence[str]) -> Sequence[EventActivity]:
     """Those of `events` that the table shows; with their years and days, if it is complete."""
-    if table.complete and table.sort == "year":
-        events = overview(events=[one.event for one in events]).events
+    counted = partial(overview, flags=())
+    page = slice(_PAGE * (table.page - 1), _PAGE * table.page)
+    complete = table.complete != ""
+    if table.sort == "event":
+        return counted(events=events[page], complete=complete).events
+    if table.sort == "year" and complete:
+        known = counted(events=events).events
+    else:
+        known = counted(events=events, complete=False).events
     # Until the years are counted, the month is the nearest that is known.
-    by = "month" if table.sort == "year" and not table.complete else table.sort
-    listed = events if by == "event" else sorted(events, key=lambda one: -getattr(one, by))
-    shown = listed[_PAGE * (table.page - 1) : _PAGE * table.page]
-    if table.complete and table.sort != "year":
-        shown = overview(events=[one.event for one in shown]).events
+    by = "month" if table.sort == "year" and not complete else table.sort
+    shown = sorted(known, key=lambda one: -getattr(one, by))[page]
+    if complete and table.sort != "year":
+        return counted(events=[one.event for one in shown]).events
     return shown

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
-from flask import Response, request, url_for
+from flask import Response, current_app, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest
@@ -42,6 +42,8 @@ logger = logging.getLogger("flask_bitmapist")
 _LONGEST_WAIT = 5
 #: More are not even asked for.
 _MOST_BITMAPS = 50_000
+#: The names that a picker lists; several pickers of more would be megabytes.
+_MOST_OPTIONS = 500
 #: The periods of a question that does not say how many: a calendar month's days.
 _LONGEST_WINDOW = 31
 #: The event that tells who is active, if it is recorded.
@@ -72,6 +74,7 @@ def _environment() -> Environment:
         navigation=NAVIGATION,
         grains=BY,
         joints=[*JOINTS],
+        most_options=_MOST_OPTIONS,
         segment_of=lambda event: str(Event(event)),
         flag_of=lambda flag: str(Flag(flag)),
         vendored=json.loads(
@@ -137,18 +140,26 @@ class Question(ABC):
         return {name: text for name, text in told.items() if text not in (None, "", [])}
 
     @property
-    def segments(self) -> list[Segment]:
-        """Every segment in it."""
-        values = self._fields().values()
-        listed = (value if isinstance(value, list) else [value] for value in values)
-        return [value for values in listed for value in values if isinstance(value, Segment)]
+    def segments(self) -> dict[str, Segment]:
+        """Every segment in it, by what the page calls it."""
+        found = {}
+        for name, value in self._fields().items():
+            if isinstance(value, Segment):
+                found["The segment"] = value
+            elif isinstance(value, list):
+                found |= {
+                    f"{name.capitalize()} {number}": one
+                    for number, one in enumerate(value, start=1)
+                    if isinstance(one, Segment)
+                }
+        return found
 
     @property
     def bitmaps(self) -> int:
         """Of how many bitmaps its segments are put together, over all periods, at most."""
         asked = self.arguments
         period = last_period(asked["by"], None)
-        expressions = (segment.expression for segment in self.segments)
+        expressions = (segment.expression for segment in self.segments.values())
         names = sum(len([*one.keys(period)]) for one in expressions if one is not None)
         return names * int(asked.get("rows", _LONGEST_WINDOW))
 
@@ -198,7 +209,9 @@ def view(question: type[Question]) -> Response:
 def query_of_request() -> Query:
     """What the request asks for."""
     tracker = current_tracker()
-    return Query(request.args, tracker.catalogue(), tracker.now().date())
+    foreign: dict[str, Any] = {}
+    current_app.inject_url_defaults(str(request.endpoint), foreign)
+    return Query(request.args, tracker.catalogue(), tracker.now().date(), foreign)
 
 
 def open_query() -> Query | None:
@@ -209,8 +222,9 @@ def open_query() -> Query | None:
 
 def attempt(question: Question, ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
     """What `ask` reports, or None and why the question makes no sense."""
-    if any(segment.error for segment in question.segments):
-        return None, "The segment cannot be read: see where it is marked."
+    for name, segment in question.segments.items():
+        if segment.error:
+            return None, f"{name} cannot be read: see where it is marked."
     if question.bitmaps > _MOST_BITMAPS:
         return None, (
             f"The segments would be put together from {question.bitmaps:,} bitmaps, more than "
@@ -228,19 +242,25 @@ def in_time(ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
         return None, str(error)
 
 
-def of_one_kind(catalogue: Catalogue) -> Catalogue:
+def of_one_kind() -> Catalogue:
     """Those events and flags whose ids are of the same kind as those of the active users."""
-    events, flags = catalogue
-    spaces = current_tracker().spaces(scanned=True)
-    users = spaces.get(ACTIVE if ACTIVE in events else (events or flags or [""])[0])
+    events, flags = current_tracker().known()
+    spaces = flags | {name: event.space for name, event in events.items()}
+    users = spaces.get(ACTIVE if ACTIVE in events else next(iter(sorted(events or flags)), ""))
     return Catalogue(
-        [event for event in events if spaces.get(event) == users],
-        [flag for flag in flags if spaces.get(flag) == users],
+        sorted(name for name, event in events.items() if event.space == users),
+        sorted(name for name, space in flags.items() if space == users),
     )
 
 
 def empty() -> Response:
-    """Nothing has been recorded: what to paste where."""
+    """Nothing has been recorded: what to paste where.
+
+    The page asks again by itself, and stays as it is while there is nothing new: what somebody has
+    selected, to copy it, stays selected.
+    """
+    if request.headers.get("HX-Trigger") == "main":
+        return Response(status=204)
     return Response(render("empty"), mimetype="text/html")
 
 
@@ -278,20 +298,31 @@ def download(report: Report | None, problem: str, form: str) -> Response:
 
 def bad_request(error: BadRequest) -> Response:
     """A query that cannot be answered, with the sentence that says why."""
-    return _message("That cannot be shown", str(error.description), 400)
+    return _message("That cannot be shown", str(error.description), 400, "Ask anew", {})
 
 
 def no_answer(error: RedisError) -> Response:
     """Redis did not answer: the reason goes to the log, not to the page."""
     logger.error("the dashboard cannot read from Redis: %s", error)
     sentence = "Redis did not answer, so there are no figures now. The application's log says why."
-    return _message("No figures at the moment", sentence, 503)
+    asked = request.args.to_dict(flat=False)
+    return _message("No figures at the moment", sentence, 503, "Try again", asked)
 
 
-def _message(title: str, sentence: str, status: int) -> Response:
-    """A sentence, in the form that was asked for; as text for what is no page."""
+def _message(
+    title: str, sentence: str, status: int, link: str, query: dict[str, list[str]]
+) -> Response:
+    """A sentence, in the form that was asked for; as text for what is no page.
+
+    :param link: what the page's link to itself says, with the query string `query`.
+    """
     if request.args.get("format") == "json":
         return Response(json.dumps({"error": sentence}), status, mimetype="application/json")
     if request.args.get("format") == "csv":
         return Response(sentence, status, mimetype="text/plain")
-    return Response(render("message", title=title, text=sentence), status, mimetype="text/html")
+    endpoint = str(request.endpoint).rpartition(".")[2]
+    if endpoint == "person" and not query:
+        endpoint = "people"
+    url = url_for(f"bitmapist.{endpoint}", **query)  # type: ignore[arg-type]
+    page = render("message", title=title, text=sentence, endpoint=endpoint, link=link, url=url)
+    return Response(page, status, mimetype="text/html")

@@ -26,7 +26,7 @@ logger = logging.getLogger("flask_bitmapist")
 
 _PAGE, _DOWNLOAD = 50, 1_000
 _BLANKS = "".join(map(chr, range(0x21)))
-_MOST_PAGES = 10_000_000
+_MOST_PAGES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class PeopleQuestion(Question):
 
     def behind(self, query: Query) -> Behind:
         found = partial(people, self.where.text, self.by, self.end, rolling=self.rows)
-        return Behind(f"are in {self.where.text} {span(self.by, self.end, self.rows)}", found)
+        return Behind(f"match {self.where.text} {span(self.by, self.end, self.rows)}", found)
 
 
 #: Whose figure is asked for.

@@ -7,7 +7,7 @@ report, so that what a request may cost is bounded here.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import dropwhile
@@ -32,7 +32,8 @@ FORMATS = ("html", "json", "csv")
 FIRST_YEAR = 2000
 #: A report that ends in that year or later has no period before this one.
 FIRST_REPORTED_YEAR = 1800
-_LONGEST_SEGMENT = 2_000
+#: Characters of a segment in a query string.
+LONGEST_SEGMENT = 2_000
 #: How a condition joins those before it, in the words of the segment builder.
 JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
 
@@ -121,8 +122,16 @@ def _joined(spine: _Spine) -> Expression | None:
 class Query:
     """One request's query string. What is read is checked; `close` refuses what nobody has read."""
 
-    def __init__(self, args: MultiDict[str, str], catalogue: Catalogue, today: date) -> None:
+    def __init__(
+        self,
+        args: MultiDict[str, str],
+        catalogue: Catalogue,
+        today: date,
+        foreign: Collection[str] = (),
+    ) -> None:
+        """:param foreign: names of parameters that the application adds to every address."""
         self._args = args
+        self._foreign = foreign
         self._read: dict[str, None] = {}
         self._today = today
         #: The names that it may use.
@@ -215,9 +224,11 @@ class Query:
 
     @staticmethod
     def _segment(text: str) -> Segment:
-        if len(text) > _LONGEST_SEGMENT:
-            raise BadRequest(f"A segment has at most {_LONGEST_SEGMENT} characters.")
-        return Segment.read(text)
+        segment = Segment.read(text[: LONGEST_SEGMENT + 1])
+        # Spelt with spaces it may be longer, and it is spelt so in every link.
+        if len(segment.text) > LONGEST_SEGMENT:
+            raise BadRequest(f"A segment has at most {LONGEST_SEGMENT} characters.")
+        return segment
 
     @property
     def terms(self) -> list[str]:
@@ -228,5 +239,5 @@ class Query:
     def close(self) -> None:
         """:raises BadRequest: for a parameter that the page does not have."""
         for name in self._args:
-            if name not in self._read:
+            if name not in self._read and name not in self._foreign:
                 raise BadRequest(f"There is no parameter {name!r}: use {', '.join(self._read)}.")

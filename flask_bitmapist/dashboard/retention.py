@@ -33,11 +33,11 @@ class RetentionQuestion(Question):
     LONGEST: ClassVar[int] = 60
     #: How the page speaks of the modes.
     MODES: ClassVar[dict[Mode, str]] = {
-        "on": "in that very period",
+        "on": "in just that period",
         "on_or_after": "in that period or later",
-        "on_or_before": "by the end of that period",
-        "streak": "in every period from their own to that one",
-        "first_return": "in that period, and in none before it since their own",
+        "on_or_before": "in that period or before",
+        "streak": "in every period until then",
+        "first_return": "for the first time since",
     }
 
     cohort: str
@@ -83,7 +83,7 @@ class RetentionQuestion(Question):
         first = " for the first time" if self.members == "first" else ""
         title = f"did {self.cohort}{first} {when(at, self.by)}"
         if k is not None:
-            title += f" and {self.returned} {periods(k, self.by)} later, {self.MODES[self.mode]}"
+            title += f" and {self.returned} {periods(k, self.by)} later, {self.when}"
         people = partial(
             retention_people,
             Event(self.cohort),
@@ -96,6 +96,11 @@ class RetentionQuestion(Question):
             where=self.where.expression,
         )
         return Behind(title, people)
+
+    @property
+    def when(self) -> str:
+        """When those who are counted returned, in words."""
+        return self.MODES[self.mode].replace("period", self.by)
 
     def curve(self, report: Retention) -> LinePlot[tuple[int, Average]]:
         """The averages, as far as there are any."""

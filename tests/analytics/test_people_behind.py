@@ -319,9 +319,9 @@ def test_nobody_has_come_back_in_the_future_yet(tracker: Tracker) -> None:
 
 @at_that_time
 def test_a_page_tells_itself_as_dict_and_csv(tracker: Tracker) -> None:
-    tracker.record([Mark("web", "=1+1"), Mark("web", "x")])
-    assert people("web").to_dict() == {"users": 2, "first": 0, "ids": ["=1+1", "x"]}
-    assert people("web").to_csv() == "id\r\n'=1+1\r\nx\r\n"
+    tracker.record([Mark("web", "=1+1"), Mark("web", "x"), Mark("web", "\uff1d1")])
+    assert people("web").to_dict() == {"users": 3, "first": 0, "ids": ["=1+1", "x", "\uff1d1"]}
+    assert people("web").to_csv() == "id\r\n'=1+1\r\nx\r\n'\uff1d1\r\n"
     assert people("nothing").to_csv() == "id\r\n"
 
 

@@ -184,6 +184,11 @@ def test_a_cohort_in_the_future_has_only_future_cells():
     assert report.average == [Average(None, None, None, 0)] * 2
 
 
+def test_the_rows_of_an_average_are_a_number(visits):
+    report = retention("signup", "visit", **last_days(5))
+    assert {type(average.rows) for average in report.average} == {int}
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_lies_after_now_does_not_count(mode):
     mark_days("signup", {2: {1}})

@@ -28,6 +28,7 @@ def assert_seen(page: Page, detail: Locator) -> None:
     assert box["x"] + box["width"] <= window["width"]
     assert box["y"] + box["height"] <= window["height"]
     assert detail.evaluate("""(detail) => {
+      detail.style.pointerEvents = "auto"; // or it would not be found where it is
       const box = detail.getBoundingClientRect();
       const corners = [[box.left + 3, box.top + 3], [box.right - 3, box.bottom - 3]];
       return corners.every(([x, y]) => detail.contains(document.elementFromPoint(x, y)));
@@ -90,6 +91,26 @@ def test_without_javascript_every_cell_is_a_link(site, visit):
     people = int(cell.locator("small").inner_text())
     page.keyboard.press("Enter")
     assert number_of_people(page) == people
+
+
+def test_what_is_said_of_a_cell_stands_beside_it_until_escape(site, visit):
+    page = visit(f"{site}/cohort")
+    cell = page.locator(".heat tbody tr:nth-child(3) td:nth-child(5) a")
+    cell.hover()
+    said = cell.locator(".tip")
+    box, beside = cell.bounding_box(), said.bounding_box()
+    assert abs(beside["y"] - box["y"] - box["height"]) < 12
+    assert abs(beside["x"] - box["x"]) < 12
+    page.keyboard.press("Escape")
+    assert said.evaluate("(said) => getComputedStyle(said).visibility") == "hidden"
+    page.keyboard.press("Shift")
+    assert said.evaluate("(said) => getComputedStyle(said).visibility") == "visible"
+
+
+def test_a_screen_reader_hears_of_a_cell_once(site, visit):
+    page = visit(f"{site}/cohort")
+    cell = page.locator(".heat tbody tr:nth-child(3) td:nth-child(5) a")
+    assert page.get_by_role("link", name=cell.locator(".tip").text_content(), exact=True).count()
 
 
 # The people behind a number

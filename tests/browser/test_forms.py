@@ -129,9 +129,55 @@ def test_a_broken_segment_is_marked_under_the_character(site, visit):
     page.get_by_label("as text").fill("post:read & | sold")
     page.keyboard.press("Enter")
     page.locator("#segment-error").wait_for()
-    _, text, caret = page.inner_text("#segment-error").splitlines()
+    _, text, caret, _ = page.inner_text("#segment-error").splitlines()
     assert text[caret.index("^")] == "|"
     assert page.get_by_label("as text").get_attribute("aria-invalid") == "true"
     assert page.get_by_label("as text").input_value() == "post:read & | sold"
     assert page.get_by_label("as text").is_visible()
     assert page.locator(".problem").count() == 1
+
+
+def test_after_an_answer_one_is_where_one_was_and_hears_what_it_says(site, visit):
+    from playwright.sync_api import expect
+
+    page = visit(f"{site}/funnel", refused=(400,))
+    said = page.locator("#said")
+    expect(said).to_have_text("")
+    page.get_by_label("Periods", exact=True).fill("7")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**rows=7**")
+    settle(page)
+    assert page.evaluate("document.activeElement.id") == "show"
+    expect(said).to_contain_text("Of the people who did user:created in 7 days")
+    page.get_by_text("of everyone").click()
+    page.get_by_label("as text").fill("(")
+    page.keyboard.press("Enter")
+    page.locator(".problem").wait_for()
+    expect(said).to_have_text(page.inner_text(".problem"))
+
+
+def test_a_table_that_was_opened_stays_open(site, visit):
+    page = visit(f"{site}/lifecycle")
+    page.get_by_text("As a table").click()
+    page.get_by_text("month", exact=True).click()
+    show(page)
+    page.locator("th:text-is('Nov 2026 *')").wait_for()
+
+
+def test_a_screen_reader_finds_one_combobox_a_picker_and_hears_its_choice(site, visit):
+    page = visit(f"{site}/cohort")
+    picker = page.get_by_role("combobox", name="The event by which they return")
+    assert picker.count() == 1
+    assert picker.get_attribute("aria-description") == "user:logged_in"
+    pick(page, "The event by which they return", "post:re")
+    assert picker.get_attribute("aria-description") == "post:read"
+
+
+def test_a_day_that_is_not_chosen_is_today(site, visit):
+    page = visit(f"{site}/cohort")
+    assert page.locator(".until span").is_visible()
+    page.locator("input[name=end]").fill("2026-10-31")
+    assert page.locator(".until span").is_hidden()
+    show(page)
+    assert dict(asked(page))["end"] == "2026-10-31"
+    assert page.locator(".until span").is_hidden()

@@ -63,6 +63,27 @@ def test_the_table_is_sorted_by_a_column_s_heading(site, visit):
     assert page.locator("[aria-sort=descending]").inner_text().startswith("This month")
 
 
+def test_sorting_and_paging_change_the_table_alone(site, visit):
+    page = visit(f"{site}/")
+    page.evaluate("window.same = true; scrollTo(0, 500)")
+    page.get_by_role("link", name="This week").click()
+    page.locator("[aria-sort=descending]").wait_for()
+    assert page.url == f"{site}/?event=user:logged_in&sort=week"
+    assert page.evaluate("document.activeElement.id") == "by-week"
+    assert page.text_content("#said") == "50 of 67 events, sorted by week"
+    page.get_by_label("Find an event").fill("feature:")
+    page.wait_for_url("**find=feature**")
+    assert page.locator("[aria-sort=descending]").inner_text().startswith("This week")
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_url("**page=2**")
+    assert page.locator(NAMES).count() == len(FEATURES) - 50
+    assert "…" not in page.inner_text("#events")
+    assert page.evaluate("window.same && scrollY >= 400")
+    page.reload()
+    page.locator(".kpi .n a").first.wait_for()
+    assert page.locator(NAMES).count() == len(FEATURES) - 50
+
+
 def test_the_pager_leads_to_the_other_events_and_back(site, visit):
     page = visit(f"{site}/")
     first = page.locator(NAMES).all_inner_texts()

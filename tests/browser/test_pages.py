@@ -89,6 +89,9 @@ def test_a_mistake_is_a_page_that_says_what_is_wrong(site, visit, name, visitor)
     assert page.locator(".problem, h1:text('That cannot be shown')").count() == 1
     if visitor == "usual":
         look_at(page, name)
+    if name != "broken-segment":
+        page.get_by_text("Ask anew").click()
+        page.wait_for_url(f"{site}{address.partition('?')[0]}")
 
 
 def test_without_a_server_a_page_says_so(browser, visit, tmp_path):
@@ -115,6 +118,17 @@ def test_before_the_first_mark_a_page_says_what_to_paste(browser, visit, redis_u
         assert page.inner_text("h1") == "Nothing recorded yet"
         if visitor == "usual":
             look_at(page, "empty")
+        page.close()  # before its server ends: it asks again every two seconds
+
+
+def test_what_is_selected_on_the_empty_page_stays_selected(browser, visit, redis_url):
+    with serve(application(redis_url)) as url:
+        page = visit(f"{url}/bitmapist/")
+        page.locator("pre").first.evaluate("(code) => getSelection().selectAllChildren(code)")
+        with page.expect_response(lambda response: response.status == 204):
+            pass
+        drawn(page)
+        assert "mark_event" in page.evaluate("getSelection().toString()")
         page.close()  # before its server ends: it asks again every two seconds
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from flask import Flask, session
+from flask import Flask, Response, session
 from flask.testing import FlaskClient
-from flask_login import LoginManager, UserMixin, current_user, login_user
+from flask_login import LoginManager, UserMixin, current_user, login_required, login_user
 
 from .conftest import PAGES
 
@@ -111,6 +111,45 @@ def test_a_check_that_fails_closes_the_dashboard_and_is_logged(
     assert "ZeroDivisionError" in errors.text
 
 
+class AsynchronousCheck:
+    async def __call__(self) -> bool:
+        return False
+
+
+async def no() -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: Response("no", 403),
+        lambda: ("no", 403),
+        lambda: "yes",
+        lambda: 1,
+        lambda: iter([False]),
+        lambda: no(),
+        AsynchronousCheck(),
+    ],
+    ids=["response", "tuple", "text", "number", "generator", "coroutine", "asynchronous object"],
+)
+def test_what_is_true_but_not_the_truth_opens_nothing_and_is_logged(
+    app: Flask, client: FlaskClient, errors: pytest.LogCaptureFixture, check: Callable[[], object]
+) -> None:
+    admit(app, check)
+    assert statuses(client, ADDRESSES) == {403}
+    assert "rather than True or False" in errors.text
+
+
+@pytest.mark.parametrize("check", [lambda: None, lambda: 0, lambda: ""])
+def test_what_is_false_closes_the_dashboard_without_a_word(
+    app: Flask, client: FlaskClient, errors: pytest.LogCaptureFixture, check: Callable[[], object]
+) -> None:
+    admit(app, check)
+    assert statuses(client, ADDRESSES) == {403}
+    assert not errors.text
+
+
 @pytest.mark.parametrize(("verdict", "status"), [(True, 200), (False, 403)])
 def test_a_check_may_be_a_coroutine(
     app: Flask, client: FlaskClient, verdict: bool, status: int
@@ -181,6 +220,35 @@ def test_a_part_of_a_page_is_refused_and_the_page_is_loaded_anew(
         answer = stranger.get(address, headers={"HX-Request": "true"})
         assert answer.status_code == 403
         assert answer.headers["HX-Refresh"] == "true"
+
+
+def test_a_check_below_login_required_admits_nobody_who_is_not_logged_in(
+    closed_app: Flask, stranger: FlaskClient, manager: LoginManager
+) -> None:
+    admit(closed_app, login_required(lambda: current_user.id == "staff"))
+    assert stranger.get("/bitmapist/").status_code == 302
+    assert statuses(stranger, FORMATS) == {403}
+    stranger.get("/enter/staff")
+    assert stranger.get("/bitmapist/").status_code == 200
+
+
+def test_a_log_in_page_of_the_blueprint_s_own_is_led_to(
+    stranger: FlaskClient, manager: LoginManager, only_staff: None
+) -> None:
+    manager.login_view = None
+    manager.blueprint_login_views = {"bitmapist": "log_in"}
+    assert urlsplit(stranger.get("/bitmapist/").location).path == "/log-in"
+
+
+def test_a_log_in_page_that_does_not_exist_leaves_the_dashboard_closed(
+    stranger: FlaskClient,
+    manager: LoginManager,
+    only_staff: None,
+    errors: pytest.LogCaptureFixture,
+) -> None:
+    manager.login_view = "nowhere"
+    assert statuses(stranger, ADDRESSES) == {403}
+    assert "nowhere" in errors.text
 
 
 def test_a_user_whom_the_check_refuses_is_not_asked_to_log_in(

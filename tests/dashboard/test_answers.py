@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
 from flask.testing import FlaskClient
 from markupsafe import escape
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -19,7 +19,7 @@ from werkzeug.test import Client
 from flask_bitmapist import FlaskBitmapist, mark_event
 
 from .conftest import NOW, PAGES, Browser, mark_log
-from .reading import addresses, read
+from .reading import addresses, error_of, read
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -74,6 +74,55 @@ def test_the_applications_own_pages_keep_their_headers(app: Flask, client: Flask
     headers = client.get("/mine").headers
     assert "Content-Security-Policy" not in headers
     assert "Cache-Control" not in headers
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_the_application_adds_to_every_answer_does_not_weaken_the_headers(
+    app: Flask, recorded: None, client: FlaskClient, closed: bool
+) -> None:
+    @app.after_request
+    def weaken(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = "default-src * 'unsafe-inline'"
+        response.headers["Cache-Control"] = "public"
+        response.headers["X-Their-Own"] = "1"
+        return response
+
+    if closed:
+        app.extensions["bitmapist"].dashboard_access(lambda: False)
+    check_headers(client, {403} if closed else {200, 400, 404})
+    assert client.get("/bitmapist/").headers["X-Their-Own"] == "1"
+
+
+def test_what_the_application_adds_to_every_address_is_let_pass(
+    app: Flask, recorded: None, browser: Browser
+) -> None:
+    @app.url_defaults
+    def add_language(endpoint: str, values: dict[str, object]) -> None:
+        values.setdefault("lang", "en")
+
+    for page in (*PAGES, "/?complete=1", "/person?id=1"):
+        shown = browser.open(page)
+        for address in addresses(shown):
+            assert "lang=en" in address
+            if "format=" not in address and "/static/" not in address:
+                browser.open(address)
+    assert "There is no parameter 'colour'" in error_of(browser.open("/?lang=en&colour=1", 400))[0]
+
+
+def test_a_page_that_says_what_is_wrong_leads_back(
+    recorded: None, unreachable_app: Flask, browser: Browser
+) -> None:
+    for address, back in [
+        ("/cohort?rows=nonsense", "/bitmapist/cohort"),
+        ("/?sort=colour", "/bitmapist/"),
+        ("/person?id=None", "/bitmapist/people"),
+    ]:
+        shown = browser.open(address, 400)
+        assert shown.one("a", class_="back").attributes["href"] == back
+    assert browser.open("/cohort?x=1", 400).one("a", **{"aria-current": "page"}).text == "Retention"
+    answer = unreachable_app.test_client().get("/bitmapist/compare?arm=a&arm=b&rows=3")
+    again = read(answer.text).one("a", class_="back").attributes["href"]
+    assert again == "/bitmapist/compare?arm=a&arm=b&rows=3"
 
 
 def test_files_may_be_kept_by_a_browser(client: FlaskClient) -> None:

@@ -17,6 +17,7 @@ from flask_bitmapist.analytics.overview import overview
 from flask_bitmapist.analytics.people import people
 from flask_bitmapist.analytics.segments import Event, Flag, parse
 from flask_bitmapist.analytics.trend import active_users
+from flask_bitmapist.marking import Mark, Tracker
 
 from .conftest import FLAGS, NOW, PAGES, Browser, mark_log
 from .reading import Element, asked
@@ -252,28 +253,36 @@ def test_the_compare_page_shows_the_arms(recorded: None, browser: Browser) -> No
     report = analytics.compare(["flag:beta", "flag:user:premium"], "song:played", back(35))
     first, second = report.arms
     points = 100 * (second.rate - first.rate)
+    low, high = percent(first.low), percent(first.high)
     assert table_of(page, "The arms") == [
-        ["flag:beta", "4", str(first.converted), percent(first.rate), "", "", ""],
+        [
+            "flag:beta",
+            "4",
+            str(first.converted),
+            percent(first.rate),
+            "",
+            f"{low}\N{EN DASH}{high}",
+            "",
+            "",
+        ],
         [
             "flag:user:premium",
             "4",
             str(second.converted),
             percent(second.rate),
             "",
+            f"{percent(second.low)}\N{EN DASH}{percent(second.high)}",
             f"{points:+.1f}" if points else "0.0",
             f"{second.p:.3f}",
         ],
     ]
-    intervals = [one.attributes["aria-label"] for one in page.all("svg", class_="interval")]
-    assert intervals == [
-        f"from {percent(arm.low)} % to {percent(arm.high)} %" for arm in report.arms
-    ]
+    assert len(page.all("svg", class_="interval")) == 2
 
 
 def test_the_people_page_lists_who_is_in_a_segment(recorded: None, browser: Browser) -> None:
     page = browser.open("/people", where="user:logged_in & flag:user:premium", rows=8)
     assert page.all("p", class_="lede")[0].text == (
-        "4 people: those who are in user:logged_in & flag:user:premium "
+        "4 people: those who match user:logged_in & flag:user:premium "
         "in the 8 days up to 23 Nov 2026."
     )
     listed = page.one("ul", class_="people").all("li")
@@ -337,12 +346,16 @@ def test_the_calendar_of_a_person_has_a_square_a_day(recorded: None, browser: Br
     squares = {one.one("title").raw: one.classes for one in calendar.all("rect")}
     assert len(squares) == 365
     assert [title for title, classes in squares.items() if classes != {"none"}] == [
-        "9 Nov 2026: 2 kinds of event",
-        "15 Nov 2026: 1 kind of event",
-        "16 Nov 2026: 2 kinds of event",
-        "17 Nov 2026: 1 kind of event",
+        "9 Nov 2026: user:created, user:logged_in",
+        "15 Nov 2026: user:logged_in",
+        "16 Nov 2026: song:played, user:logged_in",
+        "17 Nov 2026: user:logged_in",
     ]
     assert calendar.attributes["aria-label"] == "Active on 4 of 365 days"
+    days = table_of(browser.open("/person?id=7"), "What 7 did on which day")
+    assert days[0] == ["17 Nov 2026", "user:logged_in"]
+    assert days[-1] == ["9 Nov 2026", "user:created, user:logged_in"]
+    assert len(days) == 4
 
 
 def test_a_person_page_leads_to_the_years_before(at_now: None, browser: Browser) -> None:
@@ -596,6 +609,53 @@ def test_a_flag_is_listed_apart_from_the_events(recorded: None, browser: Browser
     assert not {row[0] for row in events_of(page)} & {*FLAGS}
 
 
+def test_of_very_many_flags_the_first_are_listed_and_others_are_found(
+    at_now: None, browser: Browser, tracker: Tracker
+) -> None:
+    tracker.record([Mark(f"flag{n:03}", 1, dated=False) for n in range(120)])
+    mark_event("a", 1)
+    shown = browser.open("/?complete=1")
+    assert len(table_of(shown, "For how many people")) == 50
+    assert "And 70 more" in shown.raw
+    found = browser.open("/?complete=1&find=flag11")
+    assert [row[0] for row in table_of(found, "For how many")] == [f"flag11{n}" for n in range(10)]
+
+
+@pytest.mark.parametrize("page", PAGES[1:])
+def test_of_very_many_names_a_field_completes_what_is_typed(
+    at_now: None, browser: Browser, tracker: Tracker, client: FlaskClient, page: str
+) -> None:
+    tracker.record([(f"event:{n:04}", 1) for n in range(600)])
+    shown = browser.open(page)
+    fields = [one for one in shown.one("form").all("input") if "list" in one.attributes]
+    assert fields
+    listed = {one.attributes["id"]: one.all("option") for one in shown.all("datalist")}
+    assert all(len(listed[field.attributes["list"]]) == 600 for field in fields)
+    assert not [one for one in shown.all("select") if len(one.all("option")) > 20]
+    assert asked(browser.open(page, **asked(shown))) == asked(shown)
+    assert len(client.get(f"/bitmapist{page}").data) < 200_000
+
+
+def test_the_figures_of_events_that_are_not_shown_are_not_counted(
+    at_now: None, browser: Browser, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    tracker.record([(f"event:{n:04}", 1) for n in range(600)])
+    for address in ("/", "/?complete=events&find=event:01&page=2"):
+        redis.config_resetstat()
+        browser.open(address)
+        assert redis.info("commandstats")["cmdstat_bitcount"]["calls"] <= 50 * 33
+
+
+def test_an_id_that_the_server_would_refuse_to_mark_has_an_empty_page(
+    recorded: None, browser: Browser, redis: redis_py.Redis
+) -> None:
+    redis.config_set("proto-max-bulk-len", 2**20)
+    try:
+        assert "Nothing is recorded" in browser.open("/person?id=99999999").raw
+    finally:
+        redis.config_set("proto-max-bulk-len", 2**29)
+
+
 def test_a_name_that_is_both_an_event_and_a_flag_is_listed_as_both(
     recorded: None, browser: Browser
 ) -> None:
@@ -613,7 +673,7 @@ def test_the_first_part_of_the_overview_has_the_server_count(
     client.get("/bitmapist/?find=o&page=1&sort=month")
     stats = redis.info("commandstats")
     used = {name.removeprefix("cmdstat_").partition("|")[0] for name in stats}
-    assert used - {"config", "info"} <= {"bitcount", "exists", "hkeys", "zrange", "scan"}
+    assert used - {"config", "info"} <= {"bitcount", "exists", "hgetall", "zrange", "scan"}
     found = ["song:played", "user:logged_in"]
     assert stats["cmdstat_bitcount"]["calls"] == 3 * len(found) + len(FLAGS)
 
@@ -636,6 +696,9 @@ def test_the_empty_page_shows_the_first_event_as_it_arrives(
 ) -> None:
     main = browser.open("/").one("main").attributes
     assert (main["hx-get"], main["hx-trigger"]) == ("", "every 2s")
+    # What somebody has selected on it stays selected.
+    asks_again = {"HX-Request": "true", "HX-Trigger": "main"}
+    assert browser.client.get("/bitmapist/", headers=asks_again).status_code == 204
     mark_event("song:played", 1)
     assert browser.open("/").one("h1").text == "Who was here"
 
@@ -781,7 +844,7 @@ def test_days_are_those_of_the_time_zone(redis_url: str) -> None:
         mark_event("song:played", 3, now=datetime(2026, 11, 23, 23))
         page = Browser(app.test_client()).open("/people")
     assert page.one("span", class_="as-of").text == "Pacific/Auckland · as of 01:00"
-    assert "2 people: those who are in song:played on 24 Nov 2026." in page.raw
+    assert "2 people: those who match song:played on 24 Nov 2026." in page.raw
 
 
 def test_large_figures_have_separators(at_now: None, browser: Browser) -> None:

@@ -77,7 +77,7 @@ ABSURD = [
     ("/compare?arm=" + "a" * 2001, "A segment has at most 2000 characters."),
     # People
     ("/people?of=index", "The parameter of must be people, cohort, funnel, lifecycle, stickiness"),
-    ("/people?page=0", "The parameter page must be a whole number from 1 to 10000000, not '0'."),
+    ("/people?page=0", "The parameter page must be a whole number from 1 to 4000000, not '0'."),
     ("/people?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
     ("/people?of=cohort&k=61", "The parameter k must be a whole number from 0 to 60, not '61'."),
     ("/people?of=cohort&at=x", "The parameter at must be a day such as 2026-11-23, from the year"),
@@ -98,7 +98,6 @@ ABSURD = [
         "/people?of=compare&converted=1",
         "The parameter converted must be empty, yes or no, not '1'.",
     ),
-    ("/people?format=json&page=10000000", "first must be a whole number from 0 to 4294967296"),
     # A person
     ("/person", "The parameter id is missing: whose page is it to be?"),
     ("/person?id=", "The parameter id is missing: whose page is it to be?"),
@@ -315,8 +314,9 @@ def test_an_error_in_a_segment_is_marked_under_the_character(
         assert field.attributes["value"] == text
         assert field.attributes["aria-invalid"] == "true"
         told = shown.one("pre", id=field.attributes["aria-describedby"])
-        _, line, caret = told.raw.splitlines()
+        _, line, caret, said = told.raw.splitlines()
         assert line.strip() == text
+        assert said == f"at character {position + 1}"
         assert caret.index("^") - line.index(text) == position
         assert not shown.all("table")
 
@@ -437,6 +437,27 @@ def test_of_events_that_take_too_long_to_count_the_quick_figures_are_shown(
         assert [cells[2:] for cells in rows if cells[0] == "far"] == [["1", "1", "1", "…"]]
     figures = client.get("/bitmapist/?format=json")
     assert (figures.status_code, [*figures.json]) == (400, ["error"])
+
+
+NAMES = [f"event:number:{n:05}" for n in range(100)]
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+def test_a_segment_that_is_too_long_as_it_is_spelt_in_links_is_refused(
+    recorded: None, browser: Browser, page: str
+) -> None:
+    compact = "|".join(NAMES)
+    assert len(compact) < 2_000 < len(" | ".join(NAMES))
+    assert "at most 2000 characters" in error_of(browser.open(page, 400, where=compact))[0]
+
+
+def test_a_segment_that_is_too_long_with_the_event_is_refused_on_the_overview(
+    recorded: None, browser: Browser
+) -> None:
+    for names in (NAMES[:95], "a" * 100):
+        shown = browser.open("/", 400, complete=1, where=" | ".join(names))
+        assert "too long to be joined with the event" in error_of(shown)[0]
+    browser.open("/", complete=1, where=" | ".join(NAMES[:80]))
 
 
 def test_one_condition_too_many_is_an_error_too(recorded: None, browser: Browser) -> None:

@@ -12,6 +12,11 @@
         allowEmptyOption: select.value !== "", // to choose nothing again; before that it is the placeholder
         refreshThrottle: 0, // Enter takes what has been typed, however fast
       });
+      // One combobox for a screen reader, which tells what is chosen.
+      const tell = () => select.tomselect.control_input.setAttribute("aria-description", select.selectedOptions[0]?.text ?? "");
+      select.setAttribute("aria-hidden", "true");
+      select.addEventListener("change", tell);
+      tell();
     }
   }
 
@@ -36,7 +41,7 @@
     const steps = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
     const last = xs.length - 1;
     const axis = {
-      stroke: () => colour("faint"), font: "11px system-ui", ticks: { show: false },
+      stroke: () => colour("faint"), font: `${getComputedStyle(drawn.querySelector("text")).fontSize} system-ui`, ticks: { show: false },
       grid: { stroke: () => colour("line"), width: 1 },
     };
     const main = { stroke: () => colour("data"), width: 2, points: { show: false } };
@@ -69,7 +74,8 @@
       hooks: {
         setCursor: [(u) => {
           const cells = u.cursor.idx == null ? [] : [...rows[u.cursor.idx].cells].map((cell) => cell.textContent.trim());
-          readout.textContent = cells.length === 0 ? "" : days
+          const zoomed = u.scales.x.min > xs[0] || u.scales.x.max < xs[last];
+          readout.textContent = cells.length === 0 ? (zoomed ? "Double-click to see all" : "") : days
             ? `${cells[0]}: ${cells[1]}`
             : `${cells[0]}: ${cells[1]} % (95 % ${cells[2]}–${cells[3]})`;
         }],
@@ -92,6 +98,9 @@
   // One stop of the Tab key for a table of cells; the arrow keys move inside.
   function walk(table) {
     table.querySelectorAll("td a").forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
+    // What is said of a cell may cover another one: Escape hushes it.
+    document.addEventListener("keydown", (event) => { table.classList.toggle("hushed", event.key === "Escape"); });
+    table.addEventListener("mouseover", () => { table.classList.remove("hushed"); });
     table.addEventListener("keydown", (event) => {
       const cell = event.target.closest("td");
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
@@ -122,6 +131,24 @@
       given.forEach((value) => form.append(name, value));
     }
   });
-  document.addEventListener("htmx:afterSettle", (event) => enhance(event.detail.elt.isConnected ? event.detail.elt : document));
+
+  // What the answer of a form replaces keeps its open tables, and is told where one has been.
+  let open = [];
+  document.addEventListener("htmx:beforeSwap", () => {
+    open = [...document.querySelectorAll("section details[open]")].map((one) => one.parentElement.getAttribute("aria-labelledby"));
+  });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    enhance(event.detail.elt.isConnected ? event.detail.elt : document);
+    const swapped = document.getElementById(event.detail.target.id);
+    if (!swapped) return;
+    open.forEach((name) => {
+      const details = swapped.querySelector(`section[aria-labelledby="${name}"] details`);
+      if (details) details.open = true;
+    });
+    if (swapped.id === "figures") return;
+    if (document.activeElement === document.body) document.getElementById("show")?.focus({ preventScroll: true });
+    const news = swapped.querySelector(".problem") ?? swapped.querySelector("[data-say], .lede");
+    document.getElementById("said").textContent = news?.textContent.trim() ?? "";
+  });
   enhance(document);
 })();
