@@ -30,6 +30,8 @@ from .query import Query, Segment
 _PAGE = 50
 _TREND_DAYS = 90
 _LIFECYCLE_WEEKS = 12
+#: By which htmx's polling ends (https://htmx.org/docs/#polling).
+_STOP_POLLING = 286
 #: The page's tables, as which it is told as JSON or CSV.
 TABLES = ("events", "days")
 #: How the events table can be sorted: by name, or by a column of figures from the largest down.
@@ -150,7 +152,10 @@ def view() -> Response:
         flags=overview(events=(), flags=flags[:_PAGE], complete=False).flags,
         more_flags=len(flags[_PAGE:]),
     )
-    answer = Response(text, 400 if problem else 200, mimetype="text/html")
+    status = 400 if problem else 200
+    if request.headers.get("HX-Trigger") == "live" and not query.is_new:
+        status = _STOP_POLLING
+    answer = Response(text, status, mimetype="text/html")
     if table.complete == "events":
         # The address that a browser shows is that of the whole page.
         told = "Replace" if request.headers.get("HX-Trigger") == "find" else "Push"

@@ -211,7 +211,7 @@ def query_of_request() -> Query:
     tracker = current_tracker()
     foreign: dict[str, Any] = {}
     current_app.inject_url_defaults(str(request.endpoint), foreign)
-    return Query(request.args, tracker.catalogue(), tracker.now().date(), foreign)
+    return Query(request.args, tracker.known(), tracker.now().date(), foreign)
 
 
 def open_query() -> Query | None:

@@ -17,7 +17,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
 from ..analytics.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
-from ..registry import Catalogue
+from ..registry import Catalogue, Known
 
 if TYPE_CHECKING:
     from ..periods import Grain
@@ -125,7 +125,7 @@ class Query:
     def __init__(
         self,
         args: MultiDict[str, str],
-        catalogue: Catalogue,
+        known: Known,
         today: date,
         foreign: Collection[str] = (),
     ) -> None:
@@ -134,8 +134,10 @@ class Query:
         self._foreign = foreign
         self._read: dict[str, None] = {}
         self._today = today
+        #: Whether all events have begun today: somebody is trying it out.
+        self.is_new = all(event.first_day == today for event in known.events.values())
         #: The names that it may use.
-        self.catalogue = catalogue
+        self.catalogue = Catalogue(sorted(known.events), sorted(known.flags))
         #: What the page is answered as.
         self.form = self.choice("format", FORMATS, "html")
 

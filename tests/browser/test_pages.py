@@ -133,6 +133,8 @@ def test_what_is_selected_on_the_empty_page_stays_selected(browser, visit, redis
 
 
 def test_the_first_mark_appears_on_the_empty_page_by_itself(browser, visit, redis_url):
+    from playwright.sync_api import expect
+
     app = application(redis_url)
     with serve(app) as url:
         page = visit(f"{url}/bitmapist/")
@@ -140,6 +142,14 @@ def test_the_first_mark_appears_on_the_empty_page_by_itself(browser, visit, redi
             mark_event("song:played", [1, 2, 3], now=NOW)
         page.locator(".kpi .n a").first.wait_for()
         assert page.inner_text(".kpi:first-child .n") == "3"
+        # So do those after it, while everything is new.
+        with app.app_context():
+            mark_event("song:played", 4, now=NOW)
+            mark_event("song:liked", 4, now=NOW)
+        page.locator("#events tbody tr").nth(1).wait_for()
+        assert page.locator("#events tbody td:nth-child(3)").all_inner_texts() == ["1", "4"]
+        expect(page.locator(".kpi:first-child .n")).to_have_text("4")
+        page.close()  # before its server ends
 
 
 def test_an_application_with_other_ideas_changes_nothing(marked_app, site, visit, tmp_path):

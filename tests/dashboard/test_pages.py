@@ -609,6 +609,19 @@ def test_a_flag_is_listed_apart_from_the_events(recorded: None, browser: Browser
     assert not {row[0] for row in events_of(page)} & {*FLAGS}
 
 
+def test_the_overview_asks_again_on_the_first_day_alone(
+    at_now: None, browser: Browser, tracker: Tracker
+) -> None:
+    mark_event("song:played", 1)
+    assert browser.open("/?complete=1").all("div", id="live")
+    asking = {"HX-Request": "true", "HX-Trigger": "live"}
+    assert browser.client.get("/bitmapist/?complete=1", headers=asking).status_code == 200
+    with tracker.at(NOW + timedelta(days=1)):
+        assert not browser.open("/?complete=1").all("div", id="live")
+        # By which htmx stops.
+        assert browser.client.get("/bitmapist/?complete=1", headers=asking).status_code == 286
+
+
 def test_of_very_many_flags_the_first_are_listed_and_others_are_found(
     at_now: None, browser: Browser, tracker: Tracker
 ) -> None:

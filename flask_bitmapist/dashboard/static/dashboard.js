@@ -148,7 +148,8 @@
     if (swapped.id === "figures") return;
     if (document.activeElement === document.body) document.getElementById("show")?.focus({ preventScroll: true });
     const news = swapped.querySelector(".problem") ?? swapped.querySelector("[data-say], .lede");
-    document.getElementById("said").textContent = news?.textContent.trim() ?? "";
+    const said = document.getElementById("said"), text = news?.textContent.trim() ?? "";
+    if (said.textContent !== text) said.textContent = text;
   });
   enhance(document);
 })();
