@@ -35,7 +35,7 @@ class CompareQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        usual = of_one_kind()
+        usual = of_one_kind(query.known)
         arms = query.segments("arm") or [*map(Segment.read, _usual_arms(usual))]
         if len(arms) > cls.MOST_ARMS:
             raise BadRequest(f"At most {cls.MOST_ARMS} arms can be compared.")

@@ -12,6 +12,7 @@ from werkzeug.exceptions import BadRequest
 from ..analytics.funnel import Funnel, Order, funnel, funnel_people
 from ..analytics.segments import Event
 from ..periods import Grain
+from ..registry import Known
 from .page import ACTIVE, Behind, Question, first_period, of_one_kind, span
 from .query import Query, Segment
 
@@ -40,7 +41,7 @@ class FunnelQuestion(Question):
 
     @classmethod
     def read(cls, query: Query) -> Self:
-        steps = query.events("step", *_usual_steps()) or [query.event("step")]
+        steps = query.events("step", *_usual_steps(query.known)) or [query.event("step")]
         if len(steps) > cls.MOST_STEPS:
             raise BadRequest(f"A funnel has at most {cls.MOST_STEPS} steps.")
         return cls(
@@ -85,8 +86,8 @@ class FunnelQuestion(Question):
         return Behind(f"took {path}{stop} {span(self.by, self.end, self.rows)}", people)
 
 
-def _usual_steps() -> list[str]:
+def _usual_steps(known: Known) -> list[str]:
     """From signing up by logging in to the first thing that users do with something else."""
-    events = of_one_kind().events
+    events = of_one_kind(known).events
     other = [event for event in events if not event.startswith("user:")]
     return ["user:created", ACTIVE, *other[:1]]

@@ -129,10 +129,9 @@ def view() -> Response:
         return download(report, problem, query.form)
     if not any(query.catalogue):
         return empty()
-    matching = [
+    events, flags = (
         [name for name in names if table.find.lower() in name.lower()] for names in query.catalogue
-    ]
-    events, flags = matching
+    )
     shown, problem = in_time(partial(_page, table, events))
     if shown is None:
         shown = _page(replace(table, complete=""), events)
@@ -158,9 +157,9 @@ def view() -> Response:
     answer = Response(text, status, mimetype="text/html")
     if table.complete == "events":
         # The address that a browser shows is that of the whole page.
-        told = "Replace" if request.headers.get("HX-Trigger") == "find" else "Push"
+        change = "Replace" if request.headers.get("HX-Trigger") == "find" else "Push"
         address = url_for("bitmapist.index", **table.link(page=table.page))
-        answer.headers[f"HX-{told}-Url"] = address
+        answer.headers[f"HX-{change}-Url"] = address
     return answer
 
 
@@ -183,13 +182,11 @@ def _page(table: Table, events: Sequence[str]) -> Sequence[EventActivity]:
     complete = table.complete != ""
     if table.sort == "event":
         return counted(events=events[page], complete=complete).events
-    if table.sort == "year" and complete:
-        known = counted(events=events).events
-    else:
-        known = counted(events=events, complete=False).events
+    by_year = complete and table.sort == "year"
     # Until the years are counted, the month is the nearest that is known.
     by = "month" if table.sort == "year" and not complete else table.sort
+    known = counted(events=events, complete=by_year).events
     shown = sorted(known, key=lambda one: -getattr(one, by))[page]
-    if complete and table.sort != "year":
+    if complete and not by_year:
         return counted(events=[one.event for one in shown]).events
     return shown

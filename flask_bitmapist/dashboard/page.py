@@ -16,17 +16,19 @@ from datetime import date
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
 from flask import Response, current_app, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest
+from werkzeug.urls import iri_to_uri
 
 from ..analytics.segments import Event, Flag
 from ..analytics.time_limit import time_limit
 from ..marking import current_tracker
 from ..periods import Grain, Period, local
-from ..registry import Catalogue
+from ..registry import Catalogue, Known
 from . import drawing
 from .query import BY, JOINTS, Query, Segment
 
@@ -242,9 +244,9 @@ def in_time(ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
         return None, str(error)
 
 
-def of_one_kind() -> Catalogue:
+def of_one_kind(known: Known) -> Catalogue:
     """Those events and flags whose ids are of the same kind as those of the active users."""
-    events, flags = current_tracker().known()
+    events, flags = known
     spaces = flags | {name: event.space for name, event in events.items()}
     users = spaces.get(ACTIVE if ACTIVE in events else next(iter(sorted(events or flags)), ""))
     return Catalogue(
@@ -298,31 +300,31 @@ def download(report: Report | None, problem: str, form: str) -> Response:
 
 def bad_request(error: BadRequest) -> Response:
     """A query that cannot be answered, with the sentence that says why."""
-    return _message("That cannot be shown", str(error.description), 400, "Ask anew", {})
+    page = str(request.endpoint)
+    # Without an id it cannot be shown either.
+    url = url_for("bitmapist.people" if page == "bitmapist.person" else page)
+    return _message("That cannot be shown", str(error.description), 400, url, "Ask anew")
 
 
 def no_answer(error: RedisError) -> Response:
     """Redis did not answer: the reason goes to the log, not to the page."""
     logger.error("the dashboard cannot read from Redis: %s", error)
     sentence = "Redis did not answer, so there are no figures now. The application's log says why."
-    asked = request.args.to_dict(flat=False)
-    return _message("No figures at the moment", sentence, 503, "Try again", asked)
+    asked = urlsplit(iri_to_uri(request.url))
+    again = f"{asked.path}?{asked.query}"
+    return _message("No figures at the moment", sentence, 503, again, "Try again")
 
 
-def _message(
-    title: str, sentence: str, status: int, link: str, query: dict[str, list[str]]
-) -> Response:
+def _message(title: str, sentence: str, status: int, url: str, link: str) -> Response:
     """A sentence, in the form that was asked for; as text for what is no page.
 
-    :param link: what the page's link to itself says, with the query string `query`.
+    :param url: where the page leads on.
+    :param link: what the link to it says.
     """
     if request.args.get("format") == "json":
         return Response(json.dumps({"error": sentence}), status, mimetype="application/json")
     if request.args.get("format") == "csv":
         return Response(sentence, status, mimetype="text/plain")
     endpoint = str(request.endpoint).rpartition(".")[2]
-    if endpoint == "person" and not query:
-        endpoint = "people"
-    url = url_for(f"bitmapist.{endpoint}", **query)  # type: ignore[arg-type]
     page = render("message", title=title, text=sentence, endpoint=endpoint, link=link, url=url)
     return Response(page, status, mimetype="text/html")

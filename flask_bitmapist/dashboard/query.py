@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import dropwhile
@@ -134,9 +135,11 @@ class Query:
         self._foreign = foreign
         self._read: dict[str, None] = {}
         self._today = today
+        #: What has been marked.
+        self.known = known
         #: Whether all events have begun today: somebody is trying it out.
         self.is_new = all(event.first_day == today for event in known.events.values())
-        #: The names that it may use.
+        #: The names of it.
         self.catalogue = Catalogue(sorted(known.events), sorted(known.flags))
         #: What the page is answered as.
         self.form = self.choice("format", FORMATS, "html")
@@ -179,14 +182,10 @@ class Query:
         text = self.text(name)
         if not text:
             return None
-        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-            try:
-                day = date.fromisoformat(text)
-            except ValueError:
-                pass
-            else:
-                if date(first_year, 1, 1) <= day <= self._today:
-                    return day
+        with suppress(ValueError):
+            spelt = re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text)
+            if spelt and date(first_year, 1, 1) <= date.fromisoformat(text) <= self._today:
+                return date.fromisoformat(text)
         raise BadRequest(
             f"The parameter {name} must be a day such as 2026-11-23, from the year {first_year} on "
             f"and up to today, {self._today}, not {text!r}."
@@ -196,14 +195,14 @@ class Query:
         """The name of a recorded event; if it is missing, the first of `usual` that there is."""
         events = self.catalogue.events
         preferred = [event for event in usual if event in events] or events or [""]
-        return self._known(self.text(name) or preferred[0])
+        return self._recorded(self.text(name) or preferred[0])
 
     def events(self, name: str, *usual: str) -> list[str]:
         """The names of recorded events; if they are missing, those of `usual` that there are."""
         names = self.texts(name) or [event for event in usual if event in self.catalogue.events]
-        return [self._known(event) for event in names]
+        return [self._recorded(event) for event in names]
 
-    def _known(self, event: str) -> str:
+    def _recorded(self, event: str) -> str:
         if not self.catalogue.events:
             raise BadRequest("No event has been recorded yet, which this page would need.")
         if event not in self.catalogue.events:
