@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from math import erfc, sqrt
 from typing import TYPE_CHECKING
@@ -46,9 +46,14 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Compare(Report):
-    """The arms in the order in which they were asked for; the first is the one compared with."""
+    """The arms in the order in which they were asked for; the first is the one compared with.
+
+    :ivar shared: for each arm how many of its users are in the first one too. The test of its
+        difference takes arms for disjoint: where others share users, it tells little.
+    """
 
     arms: list[Arm]
+    shared: list[int] = field(default_factory=list, compare=False)
 
     @property
     def differences(self) -> list[float | None]:
@@ -74,7 +79,7 @@ def compare(
     """How many of each arm's users did `goal` from `start` to `end`, against the first arm.
 
     An arm is n(A & S), converted is n(A & S & G); each of these sets is the union over the periods.
-    The test takes the arms for disjoint: who is in two of them counts in both.
+    Who is in two arms counts in both; the test takes them for disjoint, and `shared` tells.
 
     :param arms: segments, such as ``[Flag("button:blue"), Flag("button:green")]``.
     :param goal: the event that is to be reached, or a segment.
@@ -94,7 +99,7 @@ def compare(
         (goal, None), *((arm, where) for arm in listed), tracker=asked.tracker, strict=strict
     )
     counted = _sets(asked, reaching, groups).counts()
-    sizes, converted = counted[::2], counted[1::2]
+    sizes, converted, shared = counted[::3], counted[1::3], counted[2::3]
     return Compare(
         [
             Arm(
@@ -105,7 +110,8 @@ def compare(
                 *(_difference(n, size, converted[0], sizes[0]) if i else (None, None)),
             )
             for i, (arm, size, n) in enumerate(zip(listed, sizes, converted, strict=True))
-        ]
+        ],
+        shared,
     )
 
 
@@ -139,7 +145,7 @@ def compare_people(
     )
 
     def pick(sets: Iterable[Bitmap]) -> Bitmap:
-        members, reached = sets
+        members, reached, _ = sets
         if converted is None:
             return members
         return reached if converted else members - reached
@@ -148,16 +154,17 @@ def compare_people(
 
 
 def _sets(asked: Scope, reaching: Users, groups: Iterable[Users]) -> Sets:
-    """Of each arm, all and those who reached the goal."""
+    """Of each arm: all, those who reached the goal, those who are in the first one too."""
 
     def over_all(users: Users, bitmaps: Bitmaps) -> Bitmap:
         return union(users.in_period(bitmaps, period) for period in asked.periods)
 
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
-        reached = over_all(reaching, bitmaps)
+        reached, first = over_all(reaching, bitmaps), None
         for group in groups:
             members = over_all(group, bitmaps)
-            yield from (members, members & reached)
+            first = members if first is None else first
+            yield from (members, members & reached, members & first)
 
     keys = [key for users in (reaching, *groups) for key in users.keys(asked.periods)]
     return Sets(asked.tracker, keys, make)

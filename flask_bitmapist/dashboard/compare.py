@@ -82,9 +82,9 @@ class CompareQuestion(Question):
 
 
 def _usual_arms(catalogue: Catalogue) -> list[str]:
-    """Two flags; or of the active users those without the one flag and those with it; or events."""
+    """Of the active users those without a flag and those with it; or else two events, or flags."""
     events, flags = catalogue
-    if len(flags) == 1 and events:
+    if flags and events:
         active, flag = Event(ACTIVE if ACTIVE in events else events[0]), Flag(flags[0])
         return [str(active - flag), str(active & flag)]
     return [*(str(Flag(flag)) for flag in flags), *(str(Event(event)) for event in events)][:2]

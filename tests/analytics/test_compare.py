@@ -58,6 +58,25 @@ def test_arms_are_compared_with_the_first(mark, flag):
     assert (green.low, green.high) == pytest.approx((0.5020, 0.6906), abs=1e-4)
 
 
+def test_arms_that_share_users_are_told(mark, flag):
+    flag("blue", [1, 2, 3, 70])
+    flag("green", [3, 4, 70])
+    flag("red", [5])
+    flag("nobody", [])
+    arms = [BLUE, GREEN, Flag("red"), Flag("nobody")]
+    assert compare(arms, "bought").shared == [4, 2, 0, 0]
+    assert compare([*arms[2:], *arms[:2]], "bought").shared == [1, 0, 0, 0]
+    assert compare([GREEN, BLUE], "bought", where=Flag("red")).shared == [0, 0]
+
+
+def test_users_are_shared_in_whichever_part_of_the_offsets(mark, flag, monkeypatch):
+    monkeypatch.setattr(bitmaps, "_PART_WORDS", 1)
+    flag("blue", [1])
+    flag("green", [1, 100])
+    flag("red", [100])
+    assert compare([BLUE, GREEN, Flag("red")], "bought").shared == [1, 1, 0]
+
+
 def test_the_test_is_two_sided(mark, flag):
     flag("blue", range(100))
     flag("green", range(100, 200))

@@ -85,7 +85,7 @@ REPORTS: dict[str, Callable[[], Any]] = {
         lambda: analytics.stickiness("song:played", "week", 7, back(1), Flag("beta"))
     ),
     "/compare": lambda: analytics.compare(
-        [Flag("beta"), Flag("user:premium")], "song:played", back(29)
+        ["user:logged_in - flag:beta", "user:logged_in & flag:beta"], "song:played", back(29)
     ),
     "/compare?arm=user:created&arm=flag:beta&goal=user:logged_in&by=week&rows=7"
     "&end=2026-11-22&where=flag:user:premium": lambda: analytics.compare(
@@ -248,35 +248,41 @@ def test_the_stickiness_page_shows_everybody_by_their_number_of_days(
     assert report.counts[4] == 2
 
 
-def test_the_compare_page_shows_the_arms(recorded: None, browser: Browser) -> None:
-    page = browser.open("/compare?rows=36&arm=flag:beta&arm=flag:user:premium&goal=song:played")
-    report = analytics.compare(["flag:beta", "flag:user:premium"], "song:played", back(35))
-    first, second = report.arms
-    points = 100 * (second.rate - first.rate)
-    low, high = percent(first.low), percent(first.high)
-    assert table_of(page, "The arms") == [
+def rows_of(report: analytics.Compare) -> list[list[str]]:
+    return [
         [
-            "flag:beta",
-            "4",
-            str(first.converted),
-            percent(first.rate),
+            arm.segment,
+            str(arm.size),
+            str(arm.converted),
+            percent(arm.rate),
             "",
-            f"{low}\N{EN DASH}{high}",
-            "",
-            "",
-        ],
-        [
-            "flag:user:premium",
-            "4",
-            str(second.converted),
-            percent(second.rate),
-            "",
-            f"{percent(second.low)}\N{EN DASH}{percent(second.high)}",
-            f"{points:+.1f}" if points else "0.0",
-            f"{second.p:.3f}",
-        ],
+            f"{percent(arm.low)}\N{EN DASH}{percent(arm.high)}",
+            "" if i == 0 else f"{100 * (difference or 0):+.1f}".replace("-", "\N{MINUS SIGN}"),
+            "" if arm.p is None or report.shared[i] else f"{arm.p:.3f}",
+        ]
+        for i, (arm, difference) in enumerate(zip(report.arms, report.differences, strict=True))
     ]
+
+
+def test_the_compare_page_shows_the_arms(recorded: None, browser: Browser) -> None:
+    arms = ["user:created & flag:beta", "user:created - flag:beta"]
+    page = browser.open("/compare", rows=36, arm=arms, goal="song:played")
+    report = analytics.compare(arms, "song:played", back(35))
+    assert report.arms[1].p is not None
+    assert table_of(page, "The arms") == rows_of(report)
     assert len(page.all("svg", class_="interval")) == 2
+    assert "share people" not in page.raw
+
+
+def test_of_arms_that_share_people_no_p_is_told(recorded: None, browser: Browser) -> None:
+    arms = ["user:created", "flag:user:premium", "flag:nobody"]
+    page = browser.open("/compare", rows=36, arm=arms, goal="song:played")
+    report = analytics.compare(arms, "song:played", back(35))
+    assert report.shared == [11, 4, 0]
+    rows = table_of(page, "The arms")
+    assert rows[:2] == rows_of(report)[:2]
+    assert rows[1][-1] == rows[2][-1] == ""
+    assert "Arms share people with the first one (4, 0)" in page.raw
 
 
 def test_the_people_page_lists_who_is_in_a_segment(recorded: None, browser: Browser) -> None:
@@ -785,11 +791,13 @@ def test_other_events_are_taken_when_nobody_was_created(at_now: None, browser: B
     assert (sent["cohort"], sent["returned"]) == (["song:played"], ["song:played"])
 
 
-def test_the_usual_arms_of_one_flag_are_those_without_it_and_those_with_it(
-    at_now: None, browser: Browser
+@pytest.mark.parametrize("flags", [["user:premium"], ["user:premium", "vip"]])
+def test_the_usual_arms_are_the_active_without_a_flag_and_those_with_it(
+    at_now: None, browser: Browser, flags: list[str]
 ) -> None:
     mark_event("user:logged_in", [1, 2])
-    mark_unique("user:premium", 1)
+    for flag in flags:
+        mark_unique(flag, 1)
     assert asked(browser.open("/compare"))["arm"] == [
         "user:logged_in - flag:user:premium",
         "user:logged_in & flag:user:premium",
