@@ -43,7 +43,8 @@ def fill(tracker: Tracker, events: int, users: int) -> None:
     random = np.random.default_rng(1)
     today = Period.containing("day", tracker.now())
     names = ["user:logged_in", *(f"event:{number}" for number in range(1, events))]
-    tracker.record([(name, 1) for name in names])
+    a_year_ago = today.start - timedelta(days=364)
+    tracker.record([(name, 1, True, True, a_year_ago) for name in names])
     for number, name in enumerate(names):
         days = [today.shift(-back) for back in range(120 if number == 0 else 30)]
         weeks = [
@@ -60,7 +61,6 @@ def fill(tracker: Tracker, events: int, users: int) -> None:
                 bits &= random.integers(0, 256, users // 8, np.uint8)
             pipe.set(period.key(name), bits.tobytes())
         pipe.execute()
-    tracker.record([("user:logged_in", 1, True, True, today.start - timedelta(days=119))])
 
 
 def main() -> None:
