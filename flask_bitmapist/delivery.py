@@ -25,11 +25,9 @@ logger = logging.getLogger("flask_bitmapist")
 
 #: Seconds without an attempt after a fault; doubled by each further one, up to the longest.
 _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
-#: Trips of the spool that one delivery makes beside its own: a request does not wait for more.
+#: Trips of the spool that one delivery makes: a request does not wait for more.
 _SPOOL_TRIPS = 5
-#: Seconds between two looks into a spool that was empty.
-_SPOOL_LOOK = 1.0
-#: Marks that wait for the background thread before further ones go to the spool.
+#: Marks that wait for the background thread before whoever makes more has to help.
 _QUEUE_LIMIT = 100_000
 _QUEUE_BATCH = 5_000
 _QUEUE_PAUSE = 0.1  # seconds between two looks into the queue
@@ -43,7 +41,8 @@ class Delivery:
         self._writer = writer
         self._spool = spool
         self._breaker = _Breaker()
-        self._next_look = 0.0
+        #: Marks lost since the spool cannot be used; None while it can.
+        self._lost: int | None = None
         self._queue = _Queue(self._deliver) if background else None
 
     def submit(self, marks: Sequence[SettledMark]) -> None:
@@ -51,7 +50,8 @@ class Delivery:
         if self._queue is None:
             self._deliver(marks)
         elif overflow := self._queue.put(marks):
-            self._keep(overflow)
+            self._queue.drain()  # they were made earlier
+            self._deliver(overflow)
 
     def flush(self) -> bool:
         """Deliver what is queued and spooled, whatever happened before.
@@ -60,49 +60,64 @@ class Delivery:
         """
         if self._queue is not None:
             self._queue.drain()
+        if self._spool is None:
+            return True
         try:
-            while self._spool is not None and self._spool.holds_marks():
-                if not self._spool.drain(self._writer.write, _SPOOL_TRIPS):
+            while self._spool.holds_marks():
+                if not self._spool.drain(self._write, _SPOOL_TRIPS):
                     return False
                 self._mended()
-        except (redis.RedisError, SpoolError) as error:
+        except redis.RedisError as error:
             self._broke(error)
-        return not self._breaker.is_open
+            return False
+        except SpoolError as error:
+            self._lose(0, error)
+            return False
+        return True
 
     def _deliver(self, marks: Sequence[SettledMark]) -> None:
         if not self._breaker.lets_pass():
             self._keep(marks)
             return
+        # Nothing overtakes what waits: the last of a mark and an unmark of one bit decides.
+        behind = self._something_waits() and self._keep(marks)
         try:
-            if self._spool is not None and self._looks_into_spool(marks):
-                self._deliver_behind(self._spool, marks)
+            if self._spool is not None and behind:
+                self._spool.drain(self._write, _SPOOL_TRIPS)
             else:
-                self._writer.write(marks)
+                self._write(marks)
             self._mended()
         except redis.RedisError as error:
             self._broke(error)
-            self._keep(marks)
+            if not behind:
+                self._keep(marks)
+        except SpoolError as error:
+            self._lose(0, error)
         except Exception:
             logger.exception("could not deliver %d marks", len(marks))
 
-    def _looks_into_spool(self, marks: Sequence[SettledMark]) -> bool:
-        """Whether something waits in the spool, asked now and then and before any unmark.
+    def _write(self, marks: Sequence[SettledMark]) -> None:
+        """Write `marks`; of those that cannot be sent together all that can be sent alone.
 
-        What this process spooled it knows; what another one did can wait for a second.
+        :raises redis.RedisError: as `Writer.write`.
         """
-        now = time.monotonic()
-        if now < self._next_look and all(mark.value for mark in marks):
-            return False
-        waits = self._spool is not None and self._spool.holds_marks()
-        self._next_look = 0.0 if waits else now + _SPOOL_LOOK
-        return waits
-
-    def _deliver_behind(self, spool: Spool, marks: Sequence[SettledMark]) -> None:
-        if all(mark.value for mark in marks):
+        try:
             self._writer.write(marks)
-        else:  # an unmark must not overtake the mark that it takes back
-            self._keep(marks)
-        spool.drain(self._writer.write, _SPOOL_TRIPS)
+        except redis.RedisError:
+            raise
+        except Exception:
+            if len(marks) == 1:
+                logger.exception("a mark cannot be delivered: %r", marks[0])
+                return
+            self._write(marks[: len(marks) // 2])
+            self._write(marks[len(marks) // 2 :])
+
+    def _something_waits(self) -> bool:
+        try:
+            return self._spool is not None and self._spool.holds_marks()
+        except SpoolError as error:
+            self._lose(0, error)
+            return False
 
     def _broke(self, error: Exception) -> None:
         self._writer.forget_known()
@@ -118,14 +133,25 @@ class Delivery:
         if self._breaker.reset():
             logger.warning("Redis takes marks again")
 
-    def _keep(self, marks: Sequence[SettledMark]) -> None:
+    def _keep(self, marks: Sequence[SettledMark]) -> bool:
+        """Whether `marks` are spooled now."""
         if self._spool is None or not marks:
-            return
+            return False
         try:
-            self._next_look = 0.0
             self._spool.append(marks)
         except SpoolError as error:
-            logger.error("%d marks are lost: %s", len(marks), error)
+            self._lose(len(marks), error)
+            return False
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            logger.warning("the spool works again; %d marks were lost meanwhile", lost)
+        return True
+
+    def _lose(self, count: int, error: SpoolError) -> None:
+        """The spool cannot be used: say so once, and when it is over how many marks that cost."""
+        if self._lost is None:
+            logger.error("marks of an outage are lost: %s", error)
+        self._lost = (self._lost or 0) + count
 
 
 class _Breaker:
@@ -172,21 +198,22 @@ class _Queue:
 
     def __init__(self, deliver: Callable[[Sequence[SettledMark]], None]) -> None:
         self._deliver = deliver
+        self._ends = False
         self._after_fork()
-        atexit.register(self.drain)
+        atexit.register(self._end)
         reference = weakref.ref(self)
         os.register_at_fork(after_in_child=functools.partial(_forked, reference))
 
     def _after_fork(self) -> None:
         # What the parent queued is the parent's to deliver; its locks may be held for ever here.
         self._marks: deque[SettledMark] = deque()
-        self._draining = threading.Lock()
+        self._draining = threading.RLock()  # a signal's handler may come while its thread drains
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def put(self, marks: Sequence[SettledMark]) -> Sequence[SettledMark]:
-        """Queue `marks`; returns those for which there was no room."""
-        room = max(0, _QUEUE_LIMIT - len(self._marks))
+        """Queue `marks`; returns those for which there was no room, or no time any more."""
+        room = 0 if self._ends else max(0, _QUEUE_LIMIT - len(self._marks))
         self._marks.extend(marks[:room])
         if self._thread is None:
             self._start()
@@ -201,11 +228,22 @@ class _Queue:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="flask-bitmapist-delivery", daemon=True
-                )
-                self._thread.start()
+            if self._thread is not None:
+                return
+            thread = threading.Thread(
+                target=self._run, name="flask-bitmapist-delivery", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many threads: whoever marks delivers
+                self.drain()
+            else:
+                self._thread = thread
+
+    def _end(self) -> None:
+        """The process ends: deliver what is queued, and let nothing be queued any more."""
+        self._ends = True
+        self.drain()
 
     def _run(self) -> None:
         idle = 0

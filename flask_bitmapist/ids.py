@@ -64,6 +64,11 @@ def normal_form(identifier: object) -> int | str:
 def _text(text: str) -> str:
     if text in ("", "None"):
         raise UnusableIdError(f"{text!r} identifies nobody: pass the id of a stored row")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate, such as JSON may spell
+            raise UnusableIdError(f"the id {text[:32]!r} is no text that can be stored") from None
     if len(text) > LONGEST_TEXT:
         raise UnusableIdError(
             f"the id {text[:32]!r}... has {len(text)} characters; {LONGEST_TEXT} are allowed"
@@ -214,7 +219,7 @@ class IdMap:
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
-        self._known.clear()
+        self._known = {}
 
 
 def _batches(items: Sequence[_T]) -> Iterable[Sequence[_T]]:

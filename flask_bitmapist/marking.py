@@ -24,7 +24,7 @@ from .delivery import Delivery
 from .ids import IdMap, normal_form
 from .periods import local
 from .registry import PLAIN, Catalogue, Known, Registry, mapped_kind
-from .spool import Spool
+from .spool import Spool, server_of
 from .writer import SettledMark, Writer, mismatch
 
 logger = logging.getLogger("flask_bitmapist")
@@ -81,14 +81,15 @@ class Tracker:
             patient,
             registry=self._registry,
             id_map=self._id_map,
-            clock=self.now,
+            # What stands on the server may be later than the moment that `at` gives.
+            clock=lambda: max(self.now(), local(None, settings.timezone)),
             zone=settings.timezone,
             max_id=settings.max_id,
             ttl=settings.ttl,
         )
         self._delivery = Delivery(
             writer,
-            Spool(settings.spool) if settings.spool else None,
+            Spool(settings.spool, server_of(quick)) if settings.spool else None,
             background=settings.delivery == "background",
         )
 

@@ -92,14 +92,16 @@ class Registry:
         The first registration settles an event's kind for every process, unless bitmaps written
         before us stand under its name: then it is plain, as bitmapist knows no other.
         """
-        strangers = [event for event in wanted if event not in self._kinds]
+        # Another thread may forget all that is known meanwhile.
+        kinds = self._kinds
+        strangers = [event for event in wanted if event not in kinds]
         if strangers:
             found = dict(zip(strangers, client.hmget(KINDS, strangers), strict=True))
             new = [event for event, kind in found.items() if kind is None]
             if new:
                 found |= self._register(client, {event: wanted[event] for event in new}, clock())
-            self._kinds |= {event: text(kind) for event, kind in found.items()}
-        return {event: self._kinds[event] for event in wanted}
+            kinds |= {event: text(kind) for event, kind in found.items()}
+        return {event: kinds[event] for event in wanted}
 
     def _register(self, client: Any, wanted: Mapping[str, str], today: datetime) -> dict[str, Any]:
         older = self._first_months(client, wanted, today)
@@ -146,9 +148,15 @@ class Registry:
 
     def note_days(self, pipe: Any, days: Mapping[str, date]) -> None:
         """Queue on `pipe` the first days in `days` (event -> day) that are earlier than known."""
+        known = self._first_days
         for event, day in days.items():
-            if event not in self._first_days or day < self._first_days[event]:
+            if event not in known or day < known[event]:
                 pipe.zadd(FIRST_DAYS, {event: day.toordinal()}, lt=True)
+
+    @staticmethod
+    def ask_whether_it_is_there(pipe: Any) -> None:
+        """Queue on `pipe` the question whether anything is registered."""
+        pipe.exists(KINDS)
 
     def remember_days(self, days: Mapping[str, date]) -> None:
         """The server has taken `days`: do not send them again."""
@@ -255,8 +263,8 @@ class Registry:
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
-        self._kinds.clear()
-        self._first_days.clear()
+        self._kinds = {}
+        self._first_days = {}
         self._scan_expires = 0.0
 
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from .writer import SettledMark
+from .writer import BULK, SettledMark
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Rows that go to Redis under one lock of the file.
+#: Rows looked at for one trip; as many go to Redis at a time as one reply can be waited for.
 _ROWS_PER_TRIP = 200
-_MARKS_PER_ROW = 1_000
 _LOCK_WAIT = 5.0  # seconds
 
 
@@ -29,27 +30,37 @@ class SpoolError(OSError):
     """The spool's file cannot be read or written."""
 
 
-class Spool:
-    """A queue of marks in a file."""
+def server_of(client: Any) -> str:
+    """Which server and database `client` writes to, without its credentials.
 
-    def __init__(self, path: Path) -> None:
+    Clusters are not told apart, as their nodes come and go; of Sentinel's masters it is the name.
+    """
+    pool = getattr(client, "connection_pool", None)
+    options = getattr(pool, "connection_kwargs", {})
+    address = [options.get(name) for name in ("host", "port", "path", "db")]
+    return json.dumps([getattr(pool, "service_name", None), *address], default=str)
+
+
+class Spool:
+    """A queue of marks in a file, which may hold those for other servers too."""
+
+    def __init__(self, path: Path, server: str) -> None:
+        """:param server: as `server_of` tells it."""
         self.path = path
+        self._server = server
         self._seen_empty: tuple[object, ...] | None = None
 
     def holds_marks(self) -> bool:
         """Whether anything waits. Costs two stat() while nobody has written to the file.
 
-        A file that cannot be read holds nothing that could be delivered: logged, and False.
+        :raises SpoolError: if the file cannot be read.
         """
         state = self._state()
         if state is None or state == self._seen_empty:
             return False
-        try:
-            with self._open() as db:
-                waits = bool(db.execute("SELECT EXISTS (SELECT 1 FROM spool)").fetchone()[0])
-        except SpoolError as error:
-            logger.error("%s", error)
-            return False
+        with self._open() as db:
+            query = "SELECT EXISTS (SELECT 1 FROM spooled WHERE server = ?)"
+            waits = bool(db.execute(query, (self._server,)).fetchone()[0])
         # Trusted only if nobody wrote while we looked (closing may do, by a checkpoint).
         self._seen_empty = state if not waits and state == self._state() else None
         return waits
@@ -57,7 +68,7 @@ class Spool:
     def _state(self) -> tuple[object, ...] | None:
         """What changes when somebody writes; None while there is no file."""
         states: list[tuple[int, int, int] | None] = []
-        for file in (self.path, self.path.with_name(self.path.name + "-wal")):
+        for file in (self.path, self._beside("-wal")):
             try:
                 status = file.stat()
                 states.append((status.st_ino, status.st_size, status.st_mtime_ns))
@@ -65,64 +76,114 @@ class Spool:
                 states.append(None)
         return tuple(states) if states[0] else None
 
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(self.path.name + ending)
+
     def append(self, marks: Sequence[SettledMark]) -> None:
         """Keep `marks` behind those that wait already.
 
         :raises SpoolError: if the file cannot be written; nothing of `marks` is kept then.
         """
         rows = [
-            (json.dumps([_packed(mark) for mark in marks[first : first + _MARKS_PER_ROW]]),)
-            for first in range(0, len(marks), _MARKS_PER_ROW)
+            (self._server, json.dumps([_packed(mark) for mark in marks[first : first + BULK]]))
+            for first in range(0, len(marks), BULK)
         ]
         with self._open() as db, db:
             db.execute("BEGIN IMMEDIATE")
-            db.executemany("INSERT INTO spool (marks) VALUES (?)", rows)
+            db.executemany("INSERT INTO spooled (server, marks) VALUES (?, ?)", rows)
 
     def drain(self, write: Callable[[Sequence[SettledMark]], None], trips: int) -> bool:
         """Hand what waits to `write`, oldest first, at most `trips` times.
 
         Rows leave the file after `write` returned: a crash between the two replays them, which is
-        harmless as long as unmarks queue behind.
+        harmless as long as all others queue behind.
 
-        :returns: False, having done nothing, while another process drains.
+        :returns: False, having done nothing, while another process drains: it will find what has
+            been appended meanwhile.
         :raises SpoolError: if the file cannot be read or written.
         """
-        with self._open() as db:
-            db.execute("PRAGMA busy_timeout = 0")
-            for _ in range(trips):
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError:
+        while trips > 0:
+            with self._open() as db, self._alone() as alone:
+                if not alone:
                     return False
-                rows = db.execute(
-                    "SELECT id, marks FROM spool ORDER BY id LIMIT ?", (_ROWS_PER_TRIP,)
-                ).fetchall()
-                write([_unpacked(packed) for _, row in rows for packed in json.loads(row)])
-                db.executemany("DELETE FROM spool WHERE id = ?", [row[:1] for row in rows])
-                db.execute("COMMIT")
-                if len(rows) < _ROWS_PER_TRIP:
-                    break
+                while trips > 0 and self._drain_one_trip(db, write):
+                    trips -= 1
+            # Whoever appended and found us draining relies on this look.
+            if not self.holds_marks():
+                break
         return True
+
+    def _drain_one_trip(
+        self, db: sqlite3.Connection, write: Callable[[Sequence[SettledMark]], None]
+    ) -> bool:
+        """Whether there was anything."""
+        query = "SELECT id, marks FROM spooled WHERE server = ? ORDER BY id LIMIT ?"
+        marks: list[SettledMark] = []
+        taken: list[tuple[int]] = []
+        for id_, row in db.execute(query, (self._server, _ROWS_PER_TRIP)).fetchall():
+            try:
+                found = [_unpacked(packed) for packed in json.loads(row)]
+            except (TypeError, ValueError) as error:  # of another version, or damaged
+                logger.error("marks in the spool %s cannot be read: %s", self.path, error)
+                found = []
+            if marks and len(marks) + len(found) > BULK:
+                break
+            marks += found
+            taken.append((id_,))
+        # Nobody who appends has to wait for Redis: the file is not locked meanwhile.
+        write(marks)
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("DELETE FROM spooled WHERE id = ?", taken)
+        return bool(taken)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process drains; none begins to inside. Ends with the process, too.
+
+        A second file is locked, as SQLite has locks wherever Python runs.
+        """
+        lock = self._beside("-drain")
+        self._create(lock)
+        with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise
+                yield False
+            else:
+                yield True
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         # Opened for each use: a connection must not cross a fork, nor threads.
         try:
-            if not self.path.exists():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.touch(mode=0o600)
+            self._create(self.path)
             with closing(
                 sqlite3.connect(self.path, timeout=_LOCK_WAIT, isolation_level=None)
             ) as db:
                 _use_wal(db)
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.execute(
-                    "CREATE TABLE IF NOT EXISTS spool "
-                    "(id INTEGER PRIMARY KEY AUTOINCREMENT, marks TEXT NOT NULL)"
+                    "CREATE TABLE IF NOT EXISTS spooled "
+                    "(id INTEGER PRIMARY KEY AUTOINCREMENT, server TEXT NOT NULL, "
+                    "marks TEXT NOT NULL)"
                 )
                 yield db
         except (OSError, sqlite3.Error) as error:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
+
+    @staticmethod
+    def _create(file: Path) -> None:
+        if file.exists():
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            # What a root shell creates is to be the workers' own, as the folder is.
+            folder = file.parent.stat()
+            os.chown(file, folder.st_uid, folder.st_gid)
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

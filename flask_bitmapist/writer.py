@@ -9,8 +9,6 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-import redis
-
 from .ids import IdMap
 from .periods import Grain, Period, marked_periods, unique_key
 from .registry import Registry, space_of
@@ -22,19 +20,10 @@ _BITS_PER_COMMAND = 1_000
 #: Bits of one round trip: about 50 ms of the server's time.
 _BITS_PER_TRIP = 20_000
 #: A batch with more marks than this may take longer than a request can wait for one reply.
-_BULK = 1_000
-
-#: Errors that say 'not now' rather than 'never': the mark is taken once the server is well.
-_PASSING = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.TryAgainError,
-)
-_PASSING_CODES = ("MISCONF", "OOM", "BUSY", "NOREPLICAS")
+BULK = 1_000
+#: What a server says of a mark that it will never take. All else says 'not now': it is busy, full,
+#: failing over, lacks a right, or there is a proxy before it.
+_NEVER = ("WRONGTYPE", "bit offset", "string exceeds", "value is not", "invalid expire")
 
 
 class SettledMark(NamedTuple):
@@ -100,24 +89,64 @@ class Writer:
         """
         if not marks:
             return
-        client = self._quick if len(marks) <= _BULK else self._patient
+        client = self._quick
+        if len(marks) > BULK:
+            client.ping()  # a server that is silent is not waited for with the patience for bulk
+            client = self._patient
+        bitmaps = self._write(client, marks)
+        if bitmaps is not None:
+            # The server has been emptied, as a test may do: what this process knows of it is no
+            # more, and offsets of ids are other ones now.
+            self._unset(client, bitmaps)
+            self.forget_known()
+            self._write(client, marks)
+
+    def _write(self, client: Any, marks: Sequence[SettledMark]) -> _Bitmaps | None:
+        """What was written, if the server turns out to know nothing of what this process knows."""
         admitted = self._admitted(client, marks)
         days = _days(admitted)
+        bitmaps = self._bitmaps(client, admitted)
         trip = client.pipeline(transaction=False)
         queued = 0
-        for key, bits in self._bitmaps(client, admitted).items():
+        for key, bits in bitmaps.items():
             for slice_ in _slices(bits.items()):
                 _queue_bits(trip, key.name, slice_)
                 queued += len(slice_)
                 if queued >= _BITS_PER_TRIP:
                     self._execute(trip)
                     queued = 0
-            if key.period is not None and key.period.grain in self._ttl:
-                end = key.period.end.replace(tzinfo=self._zone)
-                trip.expireat(key.name, end + self._ttl[key.period.grain])
+            expires = self._expiry(key)
+            if expires is not None:
+                trip.expireat(key.name, expires)
         self._registry.note_days(trip, days)
-        self._execute(trip)
+        self._registry.ask_whether_it_is_there(trip)
+        if not self._execute(trip)[-1]:
+            return bitmaps
         self._registry.remember_days(days)
+        return None
+
+    def _unset(self, client: Any, bitmaps: _Bitmaps) -> None:
+        """Take `bitmaps` back: what is empty then would pass for somebody's older data."""
+        trip = client.pipeline(transaction=False)
+        for key, bits in bitmaps.items():
+            for slice_ in _slices((offset, False) for offset in bits):
+                _queue_bits(trip, key.name, slice_)
+        self._execute(trip)
+        for key in bitmaps:
+            trip.bitcount(key.name)
+        for key, count in zip(bitmaps, self._execute(trip), strict=True):
+            if count == 0:
+                trip.delete(key.name)
+        self._execute(trip)
+
+    def _expiry(self, key: _Key) -> datetime | None:
+        """When the bitmap is to go; None: never, or in no year that there is."""
+        if key.period is None or key.period.grain not in self._ttl:
+            return None
+        try:
+            return key.period.end.replace(tzinfo=self._zone) + self._ttl[key.period.grain]
+        except OverflowError:
+            return None
 
     def forget_known(self) -> None:
         """The server may have come back with other data: ask it anew."""
@@ -137,10 +166,10 @@ class Writer:
                 self._refuse(mismatch(mark.event, mark.kind, kinds[mark.event]))
         return admitted
 
-    def _bitmaps(self, client: Any, marks: Sequence[SettledMark]) -> dict[_Key, dict[int, bool]]:
-        """The bits to write: key -> {offset: value}."""
+    def _bitmaps(self, client: Any, marks: Sequence[SettledMark]) -> _Bitmaps:
+        """The bits to write."""
         mapped = self._offsets(client, marks)
-        bitmaps: dict[_Key, dict[int, bool]] = {}
+        bitmaps: _Bitmaps = {}
         for mark in marks:
             offset = mark.id if isinstance(mark.id, int) else mapped[mark.kind, mark.id]
             if offset > self._max_id:
@@ -161,14 +190,14 @@ class Writer:
             for id_, offset in self._id_map.offsets(client, space_of(kind), ids).items()
         }
 
-    def _execute(self, trip: Any) -> None:
-        for reply in trip.execute(raise_on_error=False):
-            if isinstance(reply, _PASSING) or (
-                isinstance(reply, Exception) and str(reply).startswith(_PASSING_CODES)
-            ):
-                raise reply
+    def _execute(self, trip: Any) -> list[Any]:
+        replies: list[Any] = trip.execute(raise_on_error=False)
+        for reply in replies:
             if isinstance(reply, Exception):
+                if not any(reason in str(reply) for reason in _NEVER):
+                    raise reply
                 self._refuse(str(reply))
+        return replies
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
@@ -180,6 +209,10 @@ class Writer:
 class _Key(NamedTuple):
     name: str
     period: Period | None  # None: undated
+
+
+#: The bits to write: key -> {offset: value}.
+_Bitmaps = dict[_Key, dict[int, bool]]
 
 
 @lru_cache(maxsize=4096)

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ class MortalServer:
 
     def ids(self, key: str = DAY) -> list[int]:
         with redis_py.Redis.from_url(self.url) as client:
-            return [offset for offset in range(2_000) if client.getbit(key, offset)]
+            return [offset for offset in range(5_000) if client.getbit(key, offset)]
 
 
 def answers(client: redis_py.Redis) -> bool:
@@ -209,7 +210,8 @@ def test_a_spool_that_cannot_be_written_is_said_and_breaks_nothing(
     tracker_on(mortal.url, BITMAPIST_SPOOL="/proc/none/spool")
     mortal.kill()
     mark_event("e", 1, now=NOON)
-    assert "1 marks are lost: the spool /proc/none/spool cannot be used" in caplog.text
+    mark_event("e", 2, now=NOON)
+    assert caplog.text.count("the spool /proc/none/spool cannot be used") == 1
 
 
 def test_a_spool_that_is_no_database_breaks_nothing(
@@ -264,6 +266,254 @@ def test_a_mark_that_the_server_refuses_for_good_does_not_hold_up_the_others(
     assert tracker.flush()
 
 
+def test_an_id_that_cannot_be_sent_is_refused_at_the_call(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = tracker_on(mortal.url)
+    with pytest.raises(ValueError, match="no text that can be stored"):
+        mark_event("q", "\ud800")
+    tracker.publish([("e", "\ud800", True, True, NOON), ("e", "x", True, True, NOON)])
+    assert "no text that can be stored" in caplog.text
+    assert mortal.ids() == [0]
+
+
+def test_a_mark_that_cannot_be_sent_does_not_hold_up_the_others(
+    mortal: MortalServer,
+    tracker_on: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As an earlier version may have spooled one, whose ids were less strictly checked."""
+    monkeypatch.setattr("flask_bitmapist.ids._text", str)
+    tracker = tracker_on(mortal.url)
+    mortal.kill()
+    mark_event("q", "\ud800", now=NOON)
+    mark_event("e", [*range(20)], now=NOON)
+    mortal.start()
+    assert tracker.flush()
+    assert mortal.ids() == [*range(20)]
+    tracker.record([("q", id_, True, True, NOON) for id_ in ("a", "\ud800", "b")])
+    assert [*mortal.ids("trackist_q_2026-3-14")] == [0, 1]
+    assert caplog.text.count("a mark cannot be delivered") == 2
+
+
+def test_a_row_of_the_spool_that_cannot_be_read_does_not_hold_up_the_others(
+    mortal: MortalServer,
+    tracker_on: Callable[..., Tracker],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = tracker_on(mortal.url)
+    mortal.kill()
+    mark_event("e", 1, now=NOON)
+    mark_event("e", 2, now=NOON)
+    with sqlite3.connect(tmp_path / "instance" / "bitmapist-spool.sqlite3") as db:
+        db.execute("UPDATE spooled SET marks = '[[\"of another version\"]]' WHERE id = 1")
+    db.close()
+    mortal.start()
+    assert tracker.flush()
+    assert mortal.ids() == [2]
+    assert "cannot be read" in caplog.text
+
+
+def test_a_day_at_the_end_of_time_is_marked_whatever_the_time_to_live(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url, BITMAPIST_TTL={"day": timedelta(days=3)})
+    last = datetime(9999, 12, 31)
+    tracker.record([("e", 1, True, True, NOON + timedelta(days=9999)), ("e", 2, True, True, last)])
+    assert mortal.ids("trackist_e_9999-12-31") == [2]
+
+
+def test_apps_that_share_a_folder_spool_for_their_own_servers(
+    tmp_path_factory: pytest.TempPathFactory, tracker_on: Callable[..., Tracker]
+) -> None:
+    servers = [MortalServer(tmp_path_factory.mktemp("server")) for _ in range(2)]
+    trackers = [tracker_on(server.url) for server in servers]
+    for number, tracker in enumerate(trackers):
+        tracker.record([("e", number, True, True, NOON)])  # nobody is there
+    for server in reversed(servers):
+        server.start()
+    assert all(tracker.flush() for tracker in reversed(trackers))
+    assert [server.ids() for server in servers] == [[0], [1]]
+    for server in servers:
+        server.kill()
+
+
+@pytest.mark.parametrize("in_between", [0.0, 0.1])
+def test_a_mark_does_not_overtake_a_spooled_unmark(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], in_between: float
+) -> None:
+    tracker, other = tracker_on(mortal.url), tracker_on(mortal.url)
+    tracker.record([("e", 7, True, True, NOON)])
+    other.record([("e", 8, True, True, NOON)])
+    mortal.kill()
+    tracker.record([("e", 7, False, True, NOON)])
+    mortal.start()
+    time.sleep(in_between)
+    other.record([("e", 7, True, True, NOON)])  # as another process would
+    assert tracker.flush()
+    assert other.flush()
+    assert mortal.ids() == [7, 8]
+
+
+def test_marks_are_spooled_while_another_process_drains(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, other = tracker_on(mortal.url), tracker_on(mortal.url)
+    mortal.kill()
+    tracker.record([("e", 1, True, True, NOON)])
+    mortal.start()
+    spool = tracker._delivery._spool
+    assert spool is not None
+
+    def slow(marks: Sequence[Any]) -> None:
+        began = time.monotonic()
+        other.record([("e", 2, True, True, NOON)])
+        assert time.monotonic() - began < 1  # it waits neither for us nor for Redis
+        tracker._delivery._write(marks)
+        monkeypatch.undo()
+
+    assert spool.drain(slow, trips=1)
+    assert tracker.flush()
+    assert mortal.ids() == [1, 2]
+
+
+def test_what_is_appended_while_one_drains_is_drained_too(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker, other = tracker_on(mortal.url), tracker_on(mortal.url)
+    mortal.kill()
+    tracker.record([("e", 1, True, True, NOON)])
+    mortal.start()
+    spool = tracker._delivery._spool
+    assert spool is not None
+    late = [("e", 2, True, True, NOON)]
+
+    def write(marks: Sequence[Any]) -> None:
+        tracker._delivery._write(marks)
+        if not marks and late:  # the last look has found nothing
+            other.record([late.pop()])
+
+    assert spool.drain(write, trips=5)
+    assert mortal.ids() == [1, 2]
+
+
+def test_marks_in_bulk_do_not_wait_for_a_silent_server(
+    tmp_path: Path, tracker_on: Callable[..., Tracker]
+) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{tmp_path}/silent.sock")
+        silent.listen(8)
+        tracker_on(f"unix://{tmp_path}/silent.sock", BITMAPIST_TIMEOUT=0.2)
+        began = time.monotonic()
+        mark_event("e", range(5_000))
+        assert time.monotonic() - began < 3.0
+
+
+def test_many_spooled_marks_go_in_trips_for_which_a_request_can_wait(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    mortal.kill()
+    mark_event("e", range(3_500), now=NOON)
+    mark_event("e", 4_000, now=NOON)
+    spool = tracker._delivery._spool
+    assert spool is not None
+    seen: list[int] = []
+    while spool.holds_marks():
+        spool.drain(lambda marks: seen.append(len(marks)), trips=1)
+    assert [size for size in seen if size] == [1_000, 1_000, 1_000, 501]
+
+
+@pytest.mark.parametrize(
+    "reply", ["CLUSTERDOWN Hash slot not served", "NOPERM no right", "upstream failure"]
+)
+def test_what_a_server_cannot_take_now_waits(
+    mortal: MortalServer,
+    tracker_on: Callable[..., Tracker],
+    caplog: pytest.LogCaptureFixture,
+    reply: str,
+) -> None:
+    tracker = tracker_on(mortal.url)
+    with redis_py.Redis.from_url(mortal.url) as admin:
+        mark_event("e", 1, now=NOON)
+        if reply.startswith("NOPERM"):
+            admin.execute_command("ACL", "SETUSER", "default", "-setbit", "-bitfield")
+            mark_event("e", 2, now=NOON)
+            assert not tracker.flush()
+            admin.execute_command("ACL", "SETUSER", "default", "+setbit", "+bitfield")
+        else:
+            replies = [redis_py.ResponseError(reply), 1]
+            trip = SimpleNamespace(execute=lambda raise_on_error: replies)
+            with pytest.raises(redis_py.ResponseError):
+                tracker._delivery._writer._execute(trip)
+            mark_event("e", 2, now=NOON)
+    assert tracker.flush()
+    assert mortal.ids() == [1, 2]
+    assert "refused" not in caplog.text
+
+
+def test_a_server_that_was_emptied_is_known_anew(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    mark_event("e", ["a", "b", "c"], now=NOON)
+    mark_event("plain", 5, now=NOON)
+    with redis_py.Redis.from_url(mortal.url) as admin:
+        admin.flushall()
+        mark_event("e", "c", now=NOON)
+        mark_event("e", "d", now=NOON)
+        mark_event("plain", 7, now=NOON)
+        assert mortal.ids() == [0, 1]
+        assert tracker.ids_at([0, 1], "") == ["c", "d"]
+        assert admin.hgetall("flask_bitmapist:events") == {b"e": b"mapped", b"plain": b"plain"}
+        assert admin.zscore("flask_bitmapist:first_days", "plain") == NOON.date().toordinal()
+
+
+def test_threads_that_forget_what_is_known_lose_no_mark(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = tracker_on(mortal.url)
+    ends = threading.Event()
+
+    def forget() -> None:
+        while not ends.is_set():
+            tracker._delivery._writer.forget_known()
+
+    forgetting = threading.Thread(target=forget)
+    forgetting.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for id_ in range(500):
+            mark_event("e", id_, now=NOON)
+    finally:
+        sys.setswitchinterval(interval)
+        ends.set()
+        forgetting.join()
+    assert mortal.ids() == [*range(500)]
+    assert not caplog.records
+
+
+def test_a_spool_that_works_again_tells_what_was_lost(
+    mortal: MortalServer,
+    tracker_on: Callable[..., Tracker],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = tmp_path / "folder"
+    folder.write_text("a file, where a folder is to be")
+    tracker_on(mortal.url, BITMAPIST_SPOOL=folder / "spool")
+    mortal.kill()
+    for id_ in (1, 2):
+        mark_event("e", id_, now=NOON)
+    folder.unlink()
+    mark_event("e", 3, now=NOON)
+    assert caplog.text.count("cannot be used") == 1
+    assert "2 marks were lost meanwhile" in caplog.text
+
+
 def test_marks_wait_for_whoever_is_creating_the_spool(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], tmp_path: Path
 ) -> None:
@@ -293,7 +543,7 @@ def test_a_long_spool_is_drained_in_steps(
     mortal.start()
     time.sleep(0.1)
     mark_event("e", 1_999, now=NOON)
-    assert mortal.ids() == [*range(50), 1_999]
+    assert mortal.ids() == [*range(50)]
     assert tracker.flush()
     assert mortal.ids() == [*range(120), 1_999]
 
@@ -355,6 +605,57 @@ class TestBackground:
         mark_event("e", range(100), now=NOON)
         assert tracker.flush()
         assert mortal.ids() == list(range(100))
+
+    def test_a_full_queue_without_a_spool_loses_nothing(
+        self,
+        mortal: MortalServer,
+        tracker_on: Callable[..., Tracker],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_LIMIT", 10)
+        monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_PAUSE", 60.0)
+        tracker_on(mortal.url, BITMAPIST_DELIVERY="background", BITMAPIST_SPOOL=False)
+        for first in range(0, 100, 4):
+            mark_event("e", range(first, first + 4), now=NOON)
+        mark_event("e", range(100, 150), now=NOON)
+        unmark_event("e", range(100, 150), now=NOON)
+        assert mortal.ids() == list(range(100))
+
+    def test_where_no_thread_can_start_whoever_marks_delivers(
+        self,
+        mortal: MortalServer,
+        tracker_on: Callable[..., Tracker],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+
+        def fail(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", fail)
+            mark_event("e", 1, now=NOON)
+            assert mortal.ids() == [1]
+        mark_event("e", 2, now=NOON)
+        eventually(lambda: mortal.ids() == [1, 2])
+
+    def test_what_is_marked_while_the_process_ends_is_delivered(self, mortal: MortalServer) -> None:
+        script = """
+import atexit, sys
+from datetime import datetime
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist, mark_event
+atexit.register(lambda: mark_event("e", 2, now=datetime(2026, 3, 14)))
+FlaskBitmapist(
+    Flask("app", instance_path=sys.argv[2]),
+    {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": "background"},
+)
+mark_event("e", 1, now=datetime(2026, 3, 14))
+"""
+        subprocess.run(
+            [sys.executable, "-c", script, mortal.url, str(mortal.folder)], check=True, timeout=30
+        )
+        assert mortal.ids() == [1, 2]
 
     def test_the_queue_is_delivered_when_the_process_ends(self, mortal: MortalServer) -> None:
         script = """

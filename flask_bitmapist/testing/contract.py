@@ -17,7 +17,7 @@ from flask import Flask
 from ..extension import FlaskBitmapist
 from ..ids import normal_form
 from ..marking import Mark, Tracker
-from ..spool import Spool
+from ..spool import Spool, server_of
 from .recorded import RecordedMarks, record_marks
 
 _Test = TypeVar("_Test", bound=Callable[..., None])
@@ -804,13 +804,16 @@ class AdapterContract:
         """Redis is down during the commit: the rows stay, the marks wait in the spool"""
         spool = tmp_path / "spool"
         server = f"unix://{tmp_path}/stopped.sock"
-        FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": server, "BITMAPIST_SPOOL": str(spool)})
+        extension = FlaskBitmapist(
+            app, {"BITMAPIST_REDIS_URL": server, "BITMAPIST_SPOOL": str(spool)}
+        )
         account = orm.model("Account")
         with orm.transaction():
             row = orm.create(account)
         assert orm.count(account) == 1
         waiting = RecordedMarks()
-        Spool(spool).drain(waiting.take, trips=10)
+        stopped = server_of(extension.tracker_of(app).redis)
+        Spool(spool, stopped).drain(waiting.take, trips=10)
         assert waiting == [("account:created", _id(orm, row))]
 
     def test_rows_are_marked_inside_an_app_context(
