@@ -25,6 +25,8 @@ logger = logging.getLogger("flask_bitmapist")
 
 #: Seconds without an attempt after a fault; doubled by each further one, up to the longest.
 _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
+#: What is raised before anything is sent, now and always, because of a mark itself.
+_UNSENDABLE = (redis.DataError, TypeError, ValueError)
 #: Trips of the spool that one delivery makes: a request does not wait for more.
 _SPOOL_TRIPS = 5
 #: Marks that wait for the background thread before whoever makes more has to help.
@@ -67,11 +69,11 @@ class Delivery:
                 if not self._spool.drain(self._write, _SPOOL_TRIPS):
                     return False
                 self._mended()
-        except redis.RedisError as error:
-            self._broke(error)
-            return False
         except SpoolError as error:
             self._lose(0, error)
+            return False
+        except Exception as error:
+            self._broke(error)
             return False
         return True
 
@@ -87,25 +89,21 @@ class Delivery:
             else:
                 self._write(marks)
             self._mended()
-        except redis.RedisError as error:
+        except SpoolError as error:
+            self._lose(0, error)
+        except Exception as error:
             self._broke(error)
             if not behind:
                 self._keep(marks)
-        except SpoolError as error:
-            self._lose(0, error)
-        except Exception:
-            logger.exception("could not deliver %d marks", len(marks))
 
     def _write(self, marks: Sequence[SettledMark]) -> None:
         """Write `marks`; of those that cannot be sent together all that can be sent alone.
 
-        :raises redis.RedisError: as `Writer.write`.
+        :raises redis.RedisError: as `Writer.write`; whatever else goes wrong is raised too.
         """
         try:
             self._writer.write(marks)
-        except redis.RedisError:
-            raise
-        except Exception:
+        except _UNSENDABLE:
             if len(marks) == 1:
                 logger.exception("a mark cannot be delivered: %r", marks[0])
                 return
@@ -127,6 +125,7 @@ class Delivery:
                 "Redis does not take marks (%s); until it does they are %s",
                 error or type(error).__name__,
                 fate,
+                exc_info=None if isinstance(error, redis.RedisError) else error,
             )
 
     def _mended(self) -> None:
