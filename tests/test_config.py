@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from datetime import timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -124,6 +124,55 @@ def test_the_prefixed_name_of_disable_blueprint_wins() -> None:
 @pytest.mark.parametrize("zone", ["Europe/Berlin", ZoneInfo("Europe/Berlin")])
 def test_a_timezone_is_a_name_or_a_tzinfo(zone: str | tzinfo) -> None:
     assert settings(BITMAPIST_TIMEZONE=zone).timezone == ZoneInfo("Europe/Berlin")
+
+
+class LocalMeanTime(tzinfo):
+    """As pytz's zones are: until it is localised, a datetime has the offset of the 19th century."""
+
+    def __init__(self, zone: str | None) -> None:
+        self.zone = zone
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(minutes=53)
+
+    def dst(self, moment: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, moment: datetime | None) -> str:
+        return "LMT"
+
+    def fromutc(self, moment: datetime) -> datetime:
+        return (moment + timedelta(hours=1)).replace(tzinfo=self)
+
+
+class Unhashable(LocalMeanTime):
+    """As dateutil's zones are."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unhashable)
+
+
+def test_the_zones_of_pytz_are_taken_by_their_name() -> None:
+    assert settings(BITMAPIST_TIMEZONE=LocalMeanTime("Europe/Berlin")).timezone == ZoneInfo(
+        "Europe/Berlin"
+    )
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [LocalMeanTime("Atlantis"), LocalMeanTime(None), Unhashable(None), tzinfo()],
+    ids=["unknown name", "no name", "unhashable", "abstract"],
+)
+def test_a_zone_that_the_calendar_cannot_step_through_is_an_error(zone: tzinfo) -> None:
+    with pytest.raises(ValueError, match="BITMAPIST_TIMEZONE must be .*ZoneInfo.*, not <"):
+        settings(BITMAPIST_TIMEZONE=zone)
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-3, minutes=-30))])
+def test_a_fixed_offset_is_a_calendar(zone: timezone) -> None:
+    assert settings(BITMAPIST_TIMEZONE=zone).timezone is zone
 
 
 def test_the_spool_can_be_moved_or_switched_off() -> None:
