@@ -133,8 +133,13 @@ class Period:
 
 @lru_cache(maxsize=16384)
 def _exists(hour: datetime, zone: tzinfo) -> bool:
-    """Whether the clocks of `zone` ever show the naive `hour`."""
-    return hour.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == hour
+    """Whether the clocks of `zone` ever show a moment of the naive `hour`."""
+    # On Lord Howe Island summer time skips half an hour, so both ends must be looked at.
+    ends = (hour, hour.replace(minute=59))
+    return any(
+        moment.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == moment
+        for moment in ends
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -99,6 +99,13 @@ def test_hours_that_the_clock_skips_are_stepped_over() -> None:
     assert autumn.shift(1).start == datetime(2026, 10, 25, 3)
 
 
+def test_an_hour_of_which_the_clock_skips_a_part_exists() -> None:
+    lord_howe = ZoneInfo("Australia/Lord_Howe")
+    hour = Period.containing("hour", datetime(2025, 10, 5, 1), lord_howe)  # 2:00 is 2:30 there
+    assert hour.shift(1).start == datetime(2025, 10, 5, 2)
+    assert hour.shift(2).shift(-1).start == datetime(2025, 10, 5, 2)
+
+
 def test_an_unknown_period_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'fortnight'.*hour, day, week, month, year"):
         Period.containing("fortnight", datetime(2026, 1, 1))  # type: ignore[arg-type]
