@@ -241,6 +241,13 @@ class Tracker:
                     f"set it to 'auto' to give such ids ({mapped_kind(space)}) offsets of their own"
                 )
             return id_
+        return self.checked_offset(id_)
+
+    def checked_offset(self, id_: int) -> int:
+        """`id_`, if it may be the offset of a bit.
+
+        :raises ValueError: naming ``BITMAPIST_MAX_ID``.
+        """
         if id_ > self.settings.max_id:
             raise ValueError(
                 f"the id {id_} is above BITMAPIST_MAX_ID ({self.settings.max_id}): one bit there "
@@ -409,13 +416,22 @@ def _mark(
         return
     if not tracker.settings.enabled:
         return
-    for mark in marks:
-        when = local(mark.when, tracker.settings.timezone) if mark.when else tracker.now()
-        offset = normal_form(mark.id)
-        if not isinstance(offset, int):
-            raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
-        dating = (when, mark.hourly, mark.unique, *original_options) if mark.dated else ()
-        original(checked_name(mark.event), offset, system, *dating)
+    # All are checked before the first is sent: a wrong one of many marks none.
+    for arguments in [_arguments_of_bitmapist(tracker, mark, system) for mark in marks]:
+        original(*arguments, *original_options)
+
+
+def _arguments_of_bitmapist(tracker: Tracker, mark: Mark, system: Any) -> tuple[Any, ...]:
+    """What bitmapist's own function takes for `mark`. No I/O."""
+    event, offset = checked_name(mark.event), normal_form(mark.id)
+    if not isinstance(offset, int):
+        raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
+    offset = tracker.checked_offset(offset)
+    if not mark.dated:
+        return event, offset, system
+    zone = tracker.settings.timezone
+    when = tracker.now() if mark.when is None else local(_checked_moment(mark.when), zone)
+    return event, offset, system, when, mark.hourly, mark.unique
 
 
 def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -> list[str]:

@@ -277,6 +277,24 @@ def test_another_system_raises(context: None) -> None:
             mark_event("e", "seven", system=nowhere)
 
 
+@pytest.mark.parametrize(
+    ("ids", "options", "complaint"),
+    [
+        ([1, 2**32 - 1], {}, "the id 4294967295 is above BITMAPIST_MAX_ID"),
+        ([1, "seven"], {}, "plain ids alone"),
+        ([1, -1], {}, "negative"),
+        ([1], {"now": "2026-01-01"}, "now= takes a date or datetime"),
+    ],
+)
+def test_a_wrong_mark_in_another_system_is_an_error_before_any_io(
+    ids: list[object], options: dict[str, Any], complaint: str, context: None, redis: redis_py.Redis
+) -> None:
+    for function in (mark_event, unmark_event):
+        with pytest.raises((TypeError, ValueError), match=complaint):
+            function("e", ids, system=redis, **options)
+    assert redis.keys("*") == []
+
+
 @pytest.mark.parametrize("system", ["default", "stats"])
 def test_the_apps_own_system_may_be_named(system: str, redis_url: str) -> None:
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_REDIS_SYSTEM": "stats"}
