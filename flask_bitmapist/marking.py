@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import bitmapist
 from flask import current_app, has_app_context
+from werkzeug.local import LocalProxy
 
 from .config import Settings
 from .delivery import Delivery
-from .ids import IdMap, normal_form
+from .ids import IdMap, behind, normal_form
 from .periods import local
 from .registry import PLAIN, Catalogue, Known, Registry, mapped_kind
 from .spool import Spool
@@ -410,11 +411,11 @@ def _mark(
 ) -> None:
     """Mark or unmark each of `uuid`; `options` are the rest of a `Mark`."""
     tracker = current_tracker()
-    marks = [Mark(event, id_, *options) for id_ in _each(uuid)]
+    if not tracker.settings.enabled:
+        return
+    marks = [Mark(event, id_, *options) for id_ in _each(behind(uuid))]
     if names_own_system(tracker, system):
         tracker.record(marks)
-        return
-    if not tracker.settings.enabled:
         return
     # All are checked before the first is sent: a wrong one of many marks none.
     for arguments in [_arguments_of_bitmapist(tracker, mark, system) for mark in marks]:
@@ -483,9 +484,10 @@ def mark(
 
     :param uuid: who did it. Absent: whoever is logged in (Flask-Login) when the function is
         called, and nothing is marked when nobody is. A callable is called once the function has
-        returned, with those of its arguments that it takes; None is nobody. Anything else is the
-        id itself: ``@mark("x", current_user.id)`` reads it when the module is imported, when
-        there is no user, so write ``@mark("x")``.
+        returned, with those of its arguments that it takes; None is nobody. A ``LocalProxy`` is
+        what it stands for when the function is called. Anything else is the id itself:
+        ``@mark("x", current_user.id)`` reads it when the module is imported, when there is no
+        user, so write ``@mark("x")``.
     :raises ValueError: for an event name that is not allowed, when decorating.
     :raises RuntimeError: without `uuid` where the app has no Flask-Login, when called.
 
@@ -527,6 +529,10 @@ def mark(
 
 def _who(uuid: Any) -> Any:
     """Whom a decorated function will mark, as known when it is called."""
+    if isinstance(uuid, LocalProxy):
+        with contained_faults("find whom to mark"):
+            return behind(uuid) if current_tracker().settings.enabled else None
+        return None
     if uuid is not None or not current_tracker().settings.enabled:
         return uuid
     try:
