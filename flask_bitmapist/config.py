@@ -93,25 +93,34 @@ def _one_of(*allowed: str) -> Callable[[object, str], str]:
     return read
 
 
+_ESCAPES = "in a user or password, '/', '?', '@' and '#' are written %2F, %3F, %40 and %23"
+
+
 def _redis_url(value: object, option: str) -> str:
     """Check the form of a server's URL; a message never repeats it, as it may hold a password."""
     forms = "a URL such as redis://, rediss://, unix:///socket, embedded:// or embedded:///folder"
     if not isinstance(value, str) or not value:
         _refuse(option, type(value).__name__ if value else value, forms)
+    if "#" in value:
+        raise ValueError(f"{option}: a '#' would end the address: write %23 in a user or password")
     try:
         parts = urlsplit(value)
         _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"{option} must be {forms}: {error}") from None
+    except ValueError:
+        # Of a password that is not escaped urllib may cite a part.
+        raise ValueError(f"{option} must be {forms}; {_ESCAPES}") from None
     if parts.scheme not in ("redis", "rediss", "unix", "embedded"):
         _refuse(option, f"{parts.scheme}://...", forms)
     if parts.scheme == "embedded" and (parts.netloc or parts.query):
         raise ValueError(f"{option}: an embedded server's folder is absolute: embedded:///folder")
     if parts.scheme == "unix" and not parts.path:
         raise ValueError(f"{option}: unix:// needs the path of a socket: unix:///run/valkey.sock")
-    database = parts.path.strip("/")
-    if parts.scheme in ("redis", "rediss") and database and not database.isdecimal():
-        raise ValueError(f"{option}: the database must be a number, not {database!r}")
+    if parts.scheme in ("redis", "rediss"):
+        database = parts.path.strip("/")
+        if database and not database.isdecimal():
+            raise ValueError(f"{option}: the database must be a number; {_ESCAPES}")
+        if "@" in parts.query and "@" not in parts.netloc:
+            raise ValueError(f"{option}: the host is missing; {_ESCAPES}")
     return value
 
 
