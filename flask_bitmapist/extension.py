@@ -52,7 +52,8 @@ class FlaskBitmapist:
 
         :param config: options that override those of ``app.config``.
         :param redis_client: a client to use instead of ``BITMAPIST_REDIS_URL``: Redis,
-            RedisCluster, a Sentinel master, or anything else with redis-py's interface.
+            RedisCluster, a Sentinel master, or anything else with redis-py's interface. It should
+            have a ``socket_timeout``: without one a silent server hangs the request that marks.
         :raises ValueError: naming the option that is wrong, with its value and what is allowed; if
             the app has another blueprint called ``bitmapist``.
         """
