@@ -56,6 +56,10 @@ __all__ = [
     "UniqueEvents",
     "WeekEvents",
     "YearEvents",
+    "analytics",
+    "chain_events",
+    "get_cohort",
+    "get_event_data",
     "get_event_names",
     "mark",
     "mark_event",
@@ -65,7 +69,7 @@ __all__ = [
 ]
 
 # Loaded when first asked for: an application that only marks imports no ORM and no NumPy.
-# Not in __all__, as `import *` would ask for all of them.
+# The mixins are not in __all__: `import *` would ask for all of them, and so for every ORM.
 _LAZY = {
     "Bitmapistable": (".adapters.sqlalchemy", "SQLAlchemyBitmapistable"),
     "SQLAlchemyBitmapistable": (".adapters.sqlalchemy", "SQLAlchemyBitmapistable"),

@@ -1,14 +1,19 @@
 """``flask bitmapist ...``: the reports as aligned tables, JSON or CSV. Reads only.
 
-Exit codes: 0; 1 if the server does not answer; 2 for a question that cannot be answered as asked.
+Exit codes: 0; 1 if the server does not answer or the output takes nothing; 2 for a question that
+cannot be answered as asked.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +24,9 @@ from .periods import GRAINS
 
 commands = AppGroup("bitmapist", help="Who was active, who came back, who did what.")
 
-_SPARKS = "▁▂▃▄▅▆▇█"
+# What to draw with, and what instead where the output's encoding does not have it.
+_SPARKS = ("▁▂▃▄▅▆▇█", "_.:-=+*#")
+_BAR = ("█", "#")
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
@@ -48,14 +55,15 @@ def _command(*options: str) -> Callable[[Callable[..., Answer]], click.Command]:
                 raise click.ClickException(f"Redis does not answer: {error}") from error
             except ValueError as error:
                 raise click.UsageError(str(error)) from error
-            if as_json:
-                click.echo(json.dumps(told, indent=2))
-            elif as_csv:
-                from .analytics.report import csv_text
+            with _unwritten_told():
+                if as_json:
+                    click.echo(json.dumps(told, indent=2))
+                elif as_csv:
+                    from .analytics.report import csv_text
 
-                click.echo(csv_text(header, rows), nl=False)
-            else:
-                _print_table(header, rows)
+                    click.echo(csv_text(header, rows), nl=False)
+                else:
+                    _print_table(header, rows)
 
         run = click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")(run)
         run = click.option("--json", "as_json", is_flag=True, help="JSON, for pipes.")(run)
@@ -102,7 +110,8 @@ def show(event: str, **arguments: Any) -> Answer:
     report = trend(event, strict=True, **arguments)
     header, rows = report.table()
     most = max((point.users for point in report.points), default=0)
-    bars = ["█" * round(40 * point.users / most) if most else "" for point in report.points]
+    bar = _drawable(*_BAR)
+    bars = [bar * round(40 * point.users / most) if most else "" for point in report.points]
     return (
         report.to_dict(),
         [*header, ""],
@@ -221,10 +230,41 @@ def timeline(user: str, **arguments: Any) -> Answer:
     return _report(report_of(user, **arguments))
 
 
+@contextmanager
+def _unwritten_told() -> Iterator[None]:
+    """Say in a sentence why the output cannot be written."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise click.ClickException(
+            f"the output's encoding, {error.encoding}, does not have "
+            f"{error.object[error.start]!a}: set PYTHONIOENCODING=utf-8"
+        ) from error
+    except BrokenPipeError:
+        raise  # nobody reads on, as in `| head`: click ends quietly
+    except OSError as error:
+        # Python would try again to write what is left, and complain, when the process ends.
+        with suppress(OSError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise click.ClickException(f"the output was not written: {error.strerror}") from error
+
+
+def _drawable(usual: str, plain: str) -> str:
+    """`usual`, unless the output's encoding does not have all of it."""
+    return usual if _shown(usual) == usual else plain
+
+
+def _shown(text: str) -> str:
+    """`text` as the output's encoding can tell it: what it does not have as ``\\u6b4c``."""
+    # Where the output was closed (`>&-`) sys.stdout is None; a StringIO has an encoding of None.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _spark(values: Sequence[int]) -> str:
-    most = max(values, default=0)
-    top = len(_SPARKS) - 1
-    return "".join(_SPARKS[round(top * value / most) if most else 0] for value in values)
+    most, sparks = max(values, default=0), _drawable(*_SPARKS)
+    top = len(sparks) - 1
+    return "".join(sparks[round(top * value / most) if most else 0] for value in values)
 
 
 def _per_cent(rate: float | None, is_open: bool = False) -> str:
@@ -233,7 +273,7 @@ def _per_cent(rate: float | None, is_open: bool = False) -> str:
 
 def _print_table(header: Sequence[str], rows: Rows) -> None:
     """Aligned columns, numbers to the right; styles reach a terminal only."""
-    texts = [[_text(value) for value in row] for row in rows]
+    texts = [[_shown(_text(value)) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *texts, strict=True)]
     right = [all(_is_number(text) for text in column) for column in zip(*texts, strict=True)]
 

@@ -7,8 +7,9 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 from urllib.parse import urlsplit
@@ -92,25 +93,34 @@ def _one_of(*allowed: str) -> Callable[[object, str], str]:
     return read
 
 
+_ESCAPES = "in a user or password, '/', '?', '@' and '#' are written %2F, %3F, %40 and %23"
+
+
 def _redis_url(value: object, option: str) -> str:
     """Check the form of a server's URL; a message never repeats it, as it may hold a password."""
     forms = "a URL such as redis://, rediss://, unix:///socket, embedded:// or embedded:///folder"
     if not isinstance(value, str) or not value:
         _refuse(option, type(value).__name__ if value else value, forms)
+    if "#" in value:
+        raise ValueError(f"{option}: a '#' would end the address: write %23 in a user or password")
     try:
         parts = urlsplit(value)
         _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"{option} must be {forms}: {error}") from None
+    except ValueError:
+        # Of a password that is not escaped urllib may cite a part.
+        raise ValueError(f"{option} must be {forms}; {_ESCAPES}") from None
     if parts.scheme not in ("redis", "rediss", "unix", "embedded"):
         _refuse(option, f"{parts.scheme}://...", forms)
     if parts.scheme == "embedded" and (parts.netloc or parts.query):
         raise ValueError(f"{option}: an embedded server's folder is absolute: embedded:///folder")
     if parts.scheme == "unix" and not parts.path:
         raise ValueError(f"{option}: unix:// needs the path of a socket: unix:///run/valkey.sock")
-    database = parts.path.strip("/")
-    if parts.scheme in ("redis", "rediss") and database and not database.isdecimal():
-        raise ValueError(f"{option}: the database must be a number, not {database!r}")
+    if parts.scheme in ("redis", "rediss"):
+        database = parts.path.strip("/")
+        if database and not database.isdecimal():
+            raise ValueError(f"{option}: the database must be a number; {_ESCAPES}")
+        if "@" in parts.query and "@" not in parts.netloc:
+            raise ValueError(f"{option}: the host is missing; {_ESCAPES}")
     return value
 
 
@@ -128,12 +138,37 @@ def _url_prefix(value: object, option: str) -> str:
 
 
 def _timezone(value: object, option: str) -> tzinfo:
-    if isinstance(value, tzinfo):
+    # pytz's zones cannot be attached to a datetime as others can, but they know their name.
+    name = value if isinstance(value, str) else _zone_name(value)
+    with suppress(ValueError, OSError, ZoneInfoNotFoundError):
+        if name is not None:
+            return ZoneInfo(name)
+    if isinstance(value, tzinfo) and _keeps_wall_clocks(value):
         return value
+    _refuse(option, value, "a name such as 'Europe/Berlin', a ZoneInfo or a datetime.timezone")
+
+
+def _zone_name(zone: object) -> str | None:
+    """The name by which a zone of zoneinfo (`key`) or of pytz (`zone`) goes, if it has one."""
+    if not isinstance(zone, tzinfo):
+        return None
+    name = getattr(zone, "key", None) or getattr(zone, "zone", None)
+    return name if isinstance(name, str) else None
+
+
+def _keeps_wall_clocks(zone: tzinfo) -> bool:
+    """Whether a time of `zone` survives the way to UTC and back, and `zone` can be a cache's key.
+
+    dateutil's zones cannot. Those of pytz come back as another time, so that a report would step
+    from hour to hour for ever.
+    """
+    noon = datetime(2026, 1, 15, 12)
     try:
-        return ZoneInfo(cast(str, value))
-    except (TypeError, ValueError, OSError, ZoneInfoNotFoundError):
-        _refuse(option, value, "a tzinfo or a name such as 'Europe/Berlin'")
+        hash(zone)
+        there = noon.replace(tzinfo=zone).astimezone(UTC)
+        return there.astimezone(zone).replace(tzinfo=None) == noon
+    except (NotImplementedError, TypeError, ValueError):
+        return False
 
 
 def _seconds(value: object, option: str) -> float:

@@ -52,7 +52,8 @@ class FlaskBitmapist:
 
         :param config: options that override those of ``app.config``.
         :param redis_client: a client to use instead of ``BITMAPIST_REDIS_URL``: Redis,
-            RedisCluster, a Sentinel master, or anything else with redis-py's interface.
+            RedisCluster, a Sentinel master, or anything else with redis-py's interface. It should
+            have a ``socket_timeout``: without one a silent server hangs the request that marks.
         :raises ValueError: naming the option that is wrong, with its value and what is allowed; if
             the app has another blueprint called ``bitmapist``.
         """
@@ -159,13 +160,24 @@ def _clients(settings: Settings, instance_path: str, given: Any) -> tuple[Any, A
             connect(folder, socket_timeout=settings.timeout),
             connect(folder, socket_timeout=_PATIENCE),
         )
-    quick, patient = (
-        redis.Redis.from_url(
-            settings.redis_url, socket_timeout=seconds, socket_connect_timeout=settings.timeout
-        )
-        for seconds in (settings.timeout, _PATIENCE)
+    return (
+        _client(settings.redis_url, settings.timeout, settings.timeout),
+        _client(settings.redis_url, _PATIENCE, settings.timeout),
     )
-    return quick, patient
+
+
+def _client(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
+    try:
+        client = redis.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=connect_timeout
+        )
+        # Makes no connection, but takes the URL's options as the first mark will. Not by the pool's
+        # make_connection(), which counts it as one of the pool's.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (AttributeError, TypeError, ValueError, redis.RedisError) as error:
+        raise ValueError(f"BITMAPIST_REDIS_URL has a wrong option: {error}") from None
+    return client
 
 
 def _lead_bitmapist_to_current_app(system: str) -> None:

@@ -12,6 +12,8 @@ from operator import index
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+from werkzeug.local import LocalProxy
+
 _T = TypeVar("_T")
 
 #: Longest identifier that is mapped, in characters.
@@ -36,11 +38,20 @@ class TextKey(str):
     __slots__ = ()
 
 
+def behind(identifier: object) -> object:
+    """What a proxy, such as ``LocalProxy(lambda: g.user_id)``, stands for now; else `identifier`.
+
+    A proxy has every special method, so that each looks like a collection and like a callable.
+    """
+    return identifier._get_current_object() if isinstance(identifier, LocalProxy) else identifier
+
+
 def normal_form(identifier: object) -> int | str:
     """The int (plain) or str (mapped) that stands for `identifier`.
 
     A canonical decimal ASCII string is the int it spells, as Flask-Login's ids and form fields
-    are; a tuple (a composite key) joins its parts; a UUID or ObjectId becomes its standard text.
+    are; a tuple (a composite key) joins its parts; a UUID or ObjectId becomes its standard text; a
+    proxy is what it stands for.
 
     :raises UnusableIdError: for bool, float, None, bytes and collections, for negative numbers, '',
         'None' and texts over 512 characters.
@@ -48,6 +59,7 @@ def normal_form(identifier: object) -> int | str:
     >>> normal_form("7"), normal_form("007"), normal_form((7, "de"))
     (7, '007', '7:de')
     """
+    identifier = behind(identifier)
     if isinstance(identifier, TextKey):
         return _text(str(identifier))
     if isinstance(identifier, str):

@@ -51,13 +51,19 @@ def user_id(user: Any) -> object:
     It is the one that the model's own adapter marks, else its `id`: `get_id()` comes last, as it
     may be a token that changes.
     """
-    if user is None or getattr(user, "is_anonymous", False):
+    if user is None or _is_anonymous(user):
         return None
     identity = getattr(user, "__bitmapist_identity__", None)
     if identity is not None:
         return identity()
     id_ = getattr(user, "id", None)
     return user.get_id() if id_ is None else id_
+
+
+def _is_anonymous(user: Any) -> bool:
+    told = getattr(user, "is_anonymous", False)
+    # A method in classes written for Flask-Login before 0.3, and a bound method is always true.
+    return bool(told() if callable(told) else told)
 
 
 def current_user_id() -> object:

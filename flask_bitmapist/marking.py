@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import bitmapist
 from flask import current_app, has_app_context
+from werkzeug.local import LocalProxy
 
 from .config import Settings
 from .delivery import Delivery
-from .ids import IdMap, normal_form
+from .ids import IdMap, behind, normal_form
 from .periods import local
 from .registry import PLAIN, Catalogue, Known, Registry, mapped_kind
 from .spool import Spool, server_of
@@ -242,6 +243,13 @@ class Tracker:
                     f"set it to 'auto' to give such ids ({mapped_kind(space)}) offsets of their own"
                 )
             return id_
+        return self.checked_offset(id_)
+
+    def checked_offset(self, id_: int) -> int:
+        """`id_`, if it may be the offset of a bit.
+
+        :raises ValueError: naming ``BITMAPIST_MAX_ID``.
+        """
         if id_ > self.settings.max_id:
             raise ValueError(
                 f"the id {id_} is above BITMAPIST_MAX_ID ({self.settings.max_id}): one bit there "
@@ -404,19 +412,28 @@ def _mark(
 ) -> None:
     """Mark or unmark each of `uuid`; `options` are the rest of a `Mark`."""
     tracker = current_tracker()
-    marks = [Mark(event, id_, *options) for id_ in _each(uuid)]
+    if not tracker.settings.enabled:
+        return
+    marks = [Mark(event, id_, *options) for id_ in _each(behind(uuid))]
     if names_own_system(tracker, system):
         tracker.record(marks)
         return
-    if not tracker.settings.enabled:
-        return
-    for mark in marks:
-        when = local(mark.when, tracker.settings.timezone) if mark.when else tracker.now()
-        offset = normal_form(mark.id)
-        if not isinstance(offset, int):
-            raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
-        dating = (when, mark.hourly, mark.unique, *original_options) if mark.dated else ()
-        original(checked_name(mark.event), offset, system, *dating)
+    # All are checked before the first is sent: a wrong one of many marks none.
+    for arguments in [_arguments_of_bitmapist(tracker, mark, system) for mark in marks]:
+        original(*arguments, *original_options)
+
+
+def _arguments_of_bitmapist(tracker: Tracker, mark: Mark, system: Any) -> tuple[Any, ...]:
+    """What bitmapist's own function takes for `mark`. No I/O."""
+    event, offset = checked_name(mark.event), normal_form(mark.id)
+    if not isinstance(offset, int):
+        raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
+    offset = tracker.checked_offset(offset)
+    if not mark.dated:
+        return event, offset, system
+    zone = tracker.settings.timezone
+    when = tracker.now() if mark.when is None else local(_checked_moment(mark.when), zone)
+    return event, offset, system, when, mark.hourly, mark.unique
 
 
 def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -> list[str]:
@@ -468,9 +485,10 @@ def mark(
 
     :param uuid: who did it. Absent: whoever is logged in (Flask-Login) when the function is
         called, and nothing is marked when nobody is. A callable is called once the function has
-        returned, with those of its arguments that it takes; None is nobody. Anything else is the
-        id itself: ``@mark("x", current_user.id)`` reads it when the module is imported, when
-        there is no user, so write ``@mark("x")``.
+        returned, with those of its arguments that it takes; None is nobody. A ``LocalProxy`` is
+        what it stands for when the function is called. Anything else is the id itself:
+        ``@mark("x", current_user.id)`` reads it when the module is imported, when there is no
+        user, so write ``@mark("x")``.
     :raises ValueError: for an event name that is not allowed, when decorating.
     :raises RuntimeError: without `uuid` where the app has no Flask-Login, when called.
 
@@ -512,6 +530,10 @@ def mark(
 
 def _who(uuid: Any) -> Any:
     """Whom a decorated function will mark, as known when it is called."""
+    if isinstance(uuid, LocalProxy):
+        with contained_faults("find whom to mark"):
+            return behind(uuid) if current_tracker().settings.enabled else None
+        return None
     if uuid is not None or not current_tracker().settings.enabled:
         return uuid
     try:

@@ -23,6 +23,8 @@ def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
 
     Aware datetimes are converted, naive ones are taken to be in `zone` already, a date is its
     midnight, None is now.
+
+    :raises ValueError: if the calendar of `zone` does not have it.
     """
     if moment is None:
         return datetime.now(zone).replace(tzinfo=None)
@@ -30,7 +32,12 @@ def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
         return datetime.combine(moment, time())
     if moment.tzinfo is None:
         return moment
-    return moment.astimezone(zone).replace(tzinfo=None)
+    try:
+        return moment.astimezone(zone).replace(tzinfo=None)
+    except OverflowError:
+        raise ValueError(
+            f"{moment} is in {zone} outside of the calendar, which has the years 1 to 9999"
+        ) from None
 
 
 def unique_key(event: str) -> str:
@@ -71,19 +78,32 @@ class Period:
         raise ValueError(f"unknown period {grain!r}: use one of {', '.join(GRAINS)}")
 
     def shift(self, count: int) -> Self:
-        """The period `count` periods later (earlier when negative)."""
+        """The period `count` periods later (earlier when negative).
+
+        :raises ValueError: if it is not in the calendar any more.
+        """
+        try:
+            return type(self)(self.grain, self._start_after(count), self.zone)
+        except (OverflowError, ValueError):
+            raise ValueError(
+                f"{count} {self.grain}s after {self.start.date()} lie outside of the calendar, "
+                "which has the years 1 to 9999"
+            ) from None
+
+    def _start_after(self, count: int) -> datetime:
+        start = self.start
         match self.grain:
             case "hour":
-                return type(self)(self.grain, self._hours_later(count), self.zone)
+                return self._hours_later(count)
             case "day":
-                return type(self)(self.grain, self.start + timedelta(days=count))
+                return start + timedelta(days=count)
             case "week":
-                return type(self)(self.grain, self.start + timedelta(weeks=count))
+                return start + timedelta(weeks=count)
             case "month":
-                year, month = divmod(self.start.year * 12 + self.start.month - 1 + count, 12)
-                return type(self)(self.grain, self.start.replace(year=year, month=month + 1))
+                year, month = divmod(start.year * 12 + start.month - 1 + count, 12)
+                return start.replace(year=year, month=month + 1)
             case "year":
-                return type(self)(self.grain, self.start.replace(year=self.start.year + count))
+                return start.replace(year=start.year + count)
 
     def _hours_later(self, count: int) -> datetime:
         if self.zone is None:
@@ -133,8 +153,13 @@ class Period:
 
 @lru_cache(maxsize=16384)
 def _exists(hour: datetime, zone: tzinfo) -> bool:
-    """Whether the clocks of `zone` ever show the naive `hour`."""
-    return hour.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == hour
+    """Whether the clocks of `zone` ever show a moment of the naive `hour`."""
+    # On Lord Howe Island summer time skips half an hour, so both ends must be looked at.
+    ends = (hour, hour.replace(minute=59))
+    return any(
+        moment.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == moment
+        for moment in ends
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shlex
+import subprocess
+import sys
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -102,6 +107,11 @@ def test_lifecycle_stickiness_funnel_and_timeline_answer(runner: FlaskCliRunner)
         (("show", "user:created", "--by", "fortnight"), "fortnight"),
         (("show", "user:created", "--start", "yesterday"), "yesterday"),
         (("show", "user:created", "--start", "1990-01-01"), "more than 1000 days"),
+        (("show", "user:created", "--end", "9999-12-31"), "end must be in the years 1001 to 8998"),
+        (("show", "user:created", "--end", "9999-12-31", "--by", "hour"), "end must be"),
+        (("stickiness", "user:created", "--end", "0001-01-03"), "end must be in the years"),
+        (("users", "user:created", "--at", "9999-12-31"), "must be in the years"),
+        (("timeline", "2", "--start", "0001-01-03"), "start must be in the years"),
         (("stickiness", "user:created", "--within", "year"), "within"),
         (("timeline", "None"), "identifies nobody"),
         (("funnel",), "Missing argument"),
@@ -128,6 +138,78 @@ def test_colour_reaches_a_terminal_only(app: Flask, runner: FlaskCliRunner) -> N
     assert "\x1b[" not in output(runner, "events")
     done = runner.invoke(args=["bitmapist", "events"], color=True)
     assert "\x1b[1m" in done.output
+
+
+def shell(app: Flask, command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `command` for the data of `app`, in a process of its own."""
+    program = f"""
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+app = Flask("told")
+FlaskBitmapist(app, {{"BITMAPIST_REDIS_URL": {app.config["BITMAPIST_REDIS_URL"]!r}}})
+"""
+    folder = Path(app.instance_path)
+    folder.mkdir(exist_ok=True)
+    (folder / "told.py").write_text(program)
+    flask = f"{shlex.quote(sys.executable)} -m flask --app told"
+    return subprocess.run(
+        ["sh", "-c", command.replace("flask", flask, 1)],
+        capture_output=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+SHOW = "flask bitmapist show {event} --by week --start 2026-03-09 --end 2026-03-22"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bar"), [("utf-8", "█"), ("cp437", "█"), ("latin-1", "#"), ("ascii", "#")]
+)
+def test_bars_are_drawn_with_what_the_outputs_encoding_has(
+    encoding: str, bar: str, app: Flask, runner: FlaskCliRunner
+) -> None:
+    done = shell(app, SHOW.format(event="user:logged_in"), PYTHONIOENCODING=encoding)
+    assert words(done.stdout.decode(encoding))[1][-1] == bar * 40
+    assert not done.stderr
+
+
+def test_a_table_tells_names_that_its_encoding_does_not_have(
+    app: Flask, runner: FlaskCliRunner
+) -> None:
+    mark_event("\u6b4c", 1)
+    done = shell(app, "flask bitmapist events", PYTHONIOENCODING="latin-1")
+    lines = {line[0]: line[1:] for line in words(done.stdout.decode("latin-1"))}
+    assert lines["\\u6b4c"] == ["_" * 29 + "#", "1", "1", "1", "1"]
+
+
+def test_csv_in_an_encoding_that_does_not_have_a_name_is_refused_with_a_sentence(
+    app: Flask, runner: FlaskCliRunner
+) -> None:
+    mark_event("\u6b4c", 1)
+    done = shell(app, "flask bitmapist events --csv", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"PYTHONIOENCODING=utf-8" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["", "--json", "--csv"])
+def test_an_output_that_takes_nothing_is_a_sentence(
+    form: str, app: Flask, runner: FlaskCliRunner
+) -> None:
+    done = shell(app, f"flask bitmapist events {form} > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "Error: the output was not written: No space left on device"
+    ]
+
+
+@pytest.mark.parametrize("closed", ["| true", ">&-"])
+def test_an_output_that_is_closed_prints_no_traceback(
+    closed: str, app: Flask, runner: FlaskCliRunner
+) -> None:
+    assert not shell(app, f"flask bitmapist events {closed}").stderr
 
 
 @pytest.mark.parametrize("name", sorted(commands.commands))

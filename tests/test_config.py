@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
-from datetime import timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,6 +41,13 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ("BITMAPIST_REDIS_URL", "redis://localhost:port"),
         ("BITMAPIST_REDIS_URL", "redis://localhost/one"),
         ("BITMAPIST_REDIS_URL", "embedded://folder"),
+        ("BITMAPIST_REDIS_URL", "embedded:///a#b"),
+        ("BITMAPIST_REDIS_URL", "redis://localhost/0#1"),
+        ("BITMAPIST_REDIS_URL", "redis://localhost?foo=bar"),
+        ("BITMAPIST_REDIS_URL", "redis://localhost?socket_timeout=abc"),
+        ("BITMAPIST_REDIS_URL", "redis://localhost?retry=3"),
+        ("BITMAPIST_REDIS_URL", "redis://localhost?protocol=5"),
+        ("BITMAPIST_REDIS_URL", "unix:///socket?db=one"),
         ("BITMAPIST_REDIS_URL", "unix://"),
         ("BITMAPIST_REDIS_URL", ""),
         ("BITMAPIST_REDIS_URL", None),
@@ -102,13 +110,31 @@ def test_an_unknown_option_is_a_warning_with_the_nearest_known_name(
         FlaskBitmapist(Flask(__name__), {option: 1})
 
 
-def test_the_passwords_of_urls_are_never_shown() -> None:
+def test_the_password_of_a_url_is_not_in_the_settings() -> None:
     url = "redis://user:secret@localhost:6379/1"
     assert "secret" not in repr(settings(BITMAPIST_REDIS_URL=url))
-    for wrong in ("redis://user:secret@localhost:port", "http://user:secret@localhost"):
-        with pytest.raises(ValueError, match="BITMAPIST_REDIS_URL") as caught:
-            settings(BITMAPIST_REDIS_URL=wrong)
-        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:secret@localhost:port",
+        "http://user:secret@localhost",
+        "redis://:secret#1@localhost",
+        "redis://:secret/1@localhost",
+        "redis://:1/secret@localhost",
+        "redis://:1?secret@localhost",
+        "redis://:secret\u2100@localhost",
+        "redis://:secret@localhost?foo=bar",
+        "redis://:secret@localhost?socket_timeout=abc",
+        "rediss://:secret@localhost?ssl_cert_reqs=abc",
+    ],
+)
+def test_an_error_of_a_url_never_tells_its_password(url: str, tmp_path: Path) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path))
+    with pytest.raises(ValueError, match="BITMAPIST_REDIS_URL") as caught:
+        FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": url})
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("option", ["DISABLE_BLUEPRINT", "BITMAPIST_DISABLE_BLUEPRINT"])
@@ -124,6 +150,55 @@ def test_the_prefixed_name_of_disable_blueprint_wins() -> None:
 @pytest.mark.parametrize("zone", ["Europe/Berlin", ZoneInfo("Europe/Berlin")])
 def test_a_timezone_is_a_name_or_a_tzinfo(zone: str | tzinfo) -> None:
     assert settings(BITMAPIST_TIMEZONE=zone).timezone == ZoneInfo("Europe/Berlin")
+
+
+class LocalMeanTime(tzinfo):
+    """As pytz's zones are: until it is localised, a datetime has the offset of the 19th century."""
+
+    def __init__(self, zone: str | None) -> None:
+        self.zone = zone
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(minutes=53)
+
+    def dst(self, moment: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, moment: datetime | None) -> str:
+        return "LMT"
+
+    def fromutc(self, moment: datetime) -> datetime:
+        return (moment + timedelta(hours=1)).replace(tzinfo=self)
+
+
+class Unhashable(LocalMeanTime):
+    """As dateutil's zones are."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unhashable)
+
+
+def test_the_zones_of_pytz_are_taken_by_their_name() -> None:
+    assert settings(BITMAPIST_TIMEZONE=LocalMeanTime("Europe/Berlin")).timezone == ZoneInfo(
+        "Europe/Berlin"
+    )
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [LocalMeanTime("Atlantis"), LocalMeanTime(None), Unhashable(None), tzinfo()],
+    ids=["unknown name", "no name", "unhashable", "abstract"],
+)
+def test_a_zone_that_the_calendar_cannot_step_through_is_an_error(zone: tzinfo) -> None:
+    with pytest.raises(ValueError, match="BITMAPIST_TIMEZONE must be .*ZoneInfo.*, not <"):
+        settings(BITMAPIST_TIMEZONE=zone)
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-3, minutes=-30))])
+def test_a_fixed_offset_is_a_calendar(zone: timezone) -> None:
+    assert settings(BITMAPIST_TIMEZONE=zone).timezone is zone
 
 
 def test_the_spool_can_be_moved_or_switched_off() -> None:

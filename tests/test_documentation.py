@@ -49,6 +49,19 @@ def test_the_table_of_adapters_has_every_test_of_the_contract() -> None:
         assert f"| {(inspect.getdoc(test) or '').splitlines()[0]} |" in table
 
 
-def test_the_install_line_names_the_extra() -> None:
-    for page in ("README.md", "docs/quickstart.md"):
-        assert 'pip install "flask-bitmapist[sqlalchemy]"' in (ROOT / page).read_text()
+#: What stands in an example, and what its page must tell to install for it.
+NEEDED = {
+    "embedded://": "embedded",
+    "Bitmapistable": "sqlalchemy",
+    "flask_sqlalchemy": "flask-sqlalchemy",
+    "flask_login": "login",
+}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_what_the_first_pages_install_is_enough_for_their_examples(page: str) -> None:
+    text = (ROOT / page).read_text()
+    (line,) = re.findall(r'^\$ pip install "flask-bitmapist\[(.*)$', text, re.MULTILINE)
+    installed = set(re.split(r"[^\w-]+", line))
+    examples = "".join(EXAMPLE.findall(text))
+    assert {what for word, what in NEEDED.items() if word in examples} <= installed

@@ -149,6 +149,15 @@ def test_a_client_that_decodes_replies_can_be_given(redis_url: str) -> None:
         assert client.bitcount("trackist_e_2026-3-14") == 1
 
 
+def test_a_pool_of_one_connection_still_has_it_after_init_app(redis_url: str) -> None:
+    tracker = FlaskBitmapist(
+        Flask(__name__), {"BITMAPIST_REDIS_URL": f"{redis_url}&max_connections=1"}
+    ).tracker
+    mark_event("e", 1, now=NOON)
+    assert tracker.redis.ping()
+    assert list(DayEvents("e", 2026, 3, 14)) == [1]
+
+
 def test_init_app_connects_to_nothing() -> None:
     FlaskBitmapist(Flask(__name__), {"BITMAPIST_REDIS_URL": "redis://192.0.2.1:6379"})
 

@@ -14,6 +14,7 @@ import redis as redis_py
 from flask import Flask
 from hypothesis import example, given
 from hypothesis import strategies as st
+from werkzeug.local import LocalProxy
 
 from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event
 from flask_bitmapist.ids import IdMap, TextKey, UnusableIdError, normal_form
@@ -48,6 +49,8 @@ class Number(enum.IntEnum):
         ((UUID(int=1), 2), f"{UUID(int=1)}:2"),
         (2**80, 2**80),
         (str(2**80), 2**80),
+        (LocalProxy(lambda: "seven"), "seven"),
+        ((LocalProxy(lambda: 7), "de"), "7:de"),
     ],
     ids=repr,
 )

@@ -41,6 +41,16 @@ print(len(DayEvents("e", 2026, 3, 14)))
     assert run(script) == "3000"
 
 
+def test_an_import_of_all_gives_what_0_1_2_gave_and_needs_no_orm() -> None:
+    script = """
+hidden = ["sqlalchemy", "peewee", "mongoengine", "flask_login"]
+import sys; sys.modules.update(dict.fromkeys(hidden))
+from flask_bitmapist import *
+print(get_cohort.__name__, chain_events.__name__, get_event_data.__name__, analytics.__name__)
+"""
+    assert run(script) == "get_cohort chain_events get_event_data flask_bitmapist.analytics"
+
+
 def test_models_need_no_greenlet() -> None:
     script = f"""
 hidden = ["greenlet", "sqlalchemy.ext.asyncio"]

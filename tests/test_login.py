@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_bitmapist import Bitmapistable, DayEvents, FlaskBitmapist, mark
+from flask_bitmapist.login import user_id
 from flask_bitmapist.marking import Tracker
 
 
@@ -75,6 +76,35 @@ def test_an_anonymous_logout_marks_nothing(
 ) -> None:
     client.get("/logout")
     assert redis.keys("*") == []
+
+
+class OfOldFlaskLogin(User):
+    """Until 0.3 these were methods, and classes of an application's own still have them so."""
+
+    def is_authenticated(self) -> bool:
+        return True
+
+    def is_active(self) -> bool:
+        return True
+
+    def is_anonymous(self) -> bool:
+        return self.id is None
+
+
+def test_a_user_whose_is_anonymous_is_a_method_is_marked(
+    request_context: None, tracker: Tracker
+) -> None:
+    login_user(OfOldFlaskLogin(7))
+    mark("index:visited")(lambda: None)()
+    assert marked("user:logged_in", tracker) == marked("index:visited", tracker) == [7]
+
+
+def test_nobody_is_marked_whose_is_anonymous_is_a_method_that_says_so() -> None:
+    class Nobody(OfOldFlaskLogin):
+        def get_id(self) -> str:
+            return "nobody"
+
+    assert user_id(Nobody(None)) is None
 
 
 def test_an_inactive_user_is_not_marked(request_context: None, redis: redis_py.Redis) -> None:

@@ -18,6 +18,7 @@ from flask import Flask, abort, g
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.local import LocalProxy
 
 from flask_bitmapist import (
     BitOpAnd,
@@ -246,6 +247,17 @@ def test_uuids_and_composite_keys_are_mapped_to_dense_offsets(context: None) -> 
     assert list(DayEvents("e", 2026, 3, 15)) == [1]
 
 
+@pytest.mark.parametrize(
+    ("behind", "offsets"),
+    [(7, [7]), ("7", [7]), (UUID(int=5), [0]), (("de", 7), [0]), ([4, 5], [4, 5])],
+)
+def test_a_proxy_is_the_id_behind_it(behind: object, offsets: list[int], context: None) -> None:
+    mark_event("e", LocalProxy(lambda: behind), now=NOON)
+    mark_event("several", [LocalProxy(lambda: 3), LocalProxy(lambda: "4")], now=NOON)
+    assert list(DayEvents("e", 2026, 3, 14)) == offsets
+    assert list(DayEvents("several", 2026, 3, 14)) == [3, 4]
+
+
 def test_another_system_is_bitmapists_own_call(context: None, server: Any) -> None:
     with redis_py.Redis.from_url(server.fresh_database()) as other:
         bitmapist.SYSTEMS["other"] = other
@@ -277,6 +289,24 @@ def test_another_system_raises(context: None) -> None:
             mark_event("e", "seven", system=nowhere)
 
 
+@pytest.mark.parametrize(
+    ("ids", "options", "complaint"),
+    [
+        ([1, 2**32 - 1], {}, "the id 4294967295 is above BITMAPIST_MAX_ID"),
+        ([1, "seven"], {}, "plain ids alone"),
+        ([1, -1], {}, "negative"),
+        ([1], {"now": "2026-01-01"}, "now= takes a date or datetime"),
+    ],
+)
+def test_a_wrong_mark_in_another_system_is_an_error_before_any_io(
+    ids: list[object], options: dict[str, Any], complaint: str, context: None, redis: redis_py.Redis
+) -> None:
+    for function in (mark_event, unmark_event):
+        with pytest.raises((TypeError, ValueError), match=complaint):
+            function("e", ids, system=redis, **options)
+    assert redis.keys("*") == []
+
+
 @pytest.mark.parametrize("system", ["default", "stats"])
 def test_the_apps_own_system_may_be_named(system: str, redis_url: str) -> None:
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_REDIS_SYSTEM": "stats"}
@@ -297,6 +327,7 @@ def test_disabled_every_call_is_a_no_op(redis_url: str, redis: redis_py.Redis) -
     with app.app_context():
         mark_event("e", 1)
         mark_event("e", 1, system=redis)
+        mark_event("e", LocalProxy(lambda: g.absent))
         mark_unique("e", 1)
         unmark_event("e", 1)
         assert view() == "done"
@@ -362,6 +393,42 @@ class TestDecorator:
         share(None)
         share([4, 5])
         assert list(DayEvents("e", 2026, 3, 14)) == [4, 5]
+
+    @pytest.mark.parametrize("id_", [7, "7"])
+    def test_a_proxy_is_the_id_behind_it_when_the_view_is_called(
+        self, id_: object, app: Flask, client: FlaskClient
+    ) -> None:
+        @app.before_request
+        def find_user() -> None:
+            g.user_id = id_
+
+        @app.route("/leave")
+        @mark("account:left", LocalProxy(lambda: g.user_id), now=NOON)
+        def leave() -> str:
+            del g.user_id
+            return ""
+
+        client.get("/leave")
+        assert list(DayEvents("account:left", 2026, 3, 14)) == [7]
+
+    def test_a_proxy_of_nobody_marks_nothing(self, context: None, redis: redis_py.Redis) -> None:
+        @mark("e", LocalProxy(lambda: None))
+        def view() -> str:
+            return "done"
+
+        assert view() == "done"
+        assert redis.keys("*") == []
+
+    def test_a_proxy_of_nothing_does_not_break_the_view(
+        self, context: None, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @mark("e", LocalProxy(lambda: g.absent))
+        def view() -> str:
+            return "done"
+
+        assert view() == "done"
+        assert "could not find whom to mark" in caplog.text
+        assert redis.keys("*") == []
 
     def test_a_callable_that_fails_does_not_break_the_view(
         self, context: None, caplog: pytest.LogCaptureFixture

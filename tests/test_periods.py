@@ -99,6 +99,29 @@ def test_hours_that_the_clock_skips_are_stepped_over() -> None:
     assert autumn.shift(1).start == datetime(2026, 10, 25, 3)
 
 
+def test_an_hour_of_which_the_clock_skips_a_part_exists() -> None:
+    lord_howe = ZoneInfo("Australia/Lord_Howe")
+    hour = Period.containing("hour", datetime(2025, 10, 5, 1), lord_howe)  # 2:00 is 2:30 there
+    assert hour.shift(1).start == datetime(2025, 10, 5, 2)
+    assert hour.shift(2).shift(-1).start == datetime(2025, 10, 5, 2)
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+@pytest.mark.parametrize(("end", "count"), [(datetime.max, 1), (datetime.min, -1)])
+def test_a_step_out_of_the_calendar_is_a_sentence(grain: Grain, end: datetime, count: int) -> None:
+    with pytest.raises(ValueError, match=f"{grain}s .*the calendar, which has the years 1 to 9999"):
+        Period.containing(grain, end, ZoneInfo("UTC")).shift(count)
+
+
+@pytest.mark.parametrize("moment", [datetime.max, datetime.min])
+def test_a_moment_that_the_calendar_of_its_zone_does_not_have_is_a_sentence(
+    moment: datetime,
+) -> None:
+    far_away = timezone(timedelta(hours=12 if moment.year == 1 else -12))
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        local(moment.replace(tzinfo=far_away), ZoneInfo("UTC"))
+
+
 def test_an_unknown_period_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'fortnight'.*hour, day, week, month, year"):
         Period.containing("fortnight", datetime(2026, 1, 1))  # type: ignore[arg-type]

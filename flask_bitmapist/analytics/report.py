@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The most rows, and the most columns, that a report may have.
 LONGEST = 1_000
+#: The years of which reports are made: `LONGEST` years before and after them there is a calendar.
+YEARS = range(1 + LONGEST, 9999 - LONGEST)
 #: How many periods a report shows unless it is told, by grain.
 USUAL_LENGTH: dict[Grain, int] = {"hour": 24, "day": 30, "week": 12, "month": 12, "year": 5}
 
@@ -57,7 +59,8 @@ def scope(
     :param now: the moment as of which to report; None is now.
     :param tracker: None is the current app's.
     :param length: the number of periods where `start` is None.
-    :raises ValueError: for an unknown grain, `end` before `start`, more than 1000 periods.
+    :raises ValueError: for an unknown grain, `end` before `start`, more than 1000 periods, a moment
+        that is none or in none of `YEARS`.
     """
     tracker = tracker or current_tracker()
     if by not in GRAINS:
@@ -84,6 +87,8 @@ def _moment(name: str, moment: object, tracker: Tracker) -> datetime:
         return tracker.now()
     if not isinstance(moment, date):
         raise ValueError(f"{name} must be a date or datetime, not {moment!r}")
+    if moment.year not in YEARS:
+        raise ValueError(f"{name} must be in the years {YEARS[0]} to {YEARS[-1]}, not {moment}")
     return local(moment, tracker.settings.timezone)
 
 

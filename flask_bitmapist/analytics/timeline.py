@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..ids import normal_form
 from ..periods import Grain, Period, unique_key
-from .report import Report, scope
+from .report import Report, Scope, scope
 from .time_limit import check_time
 
 if TYPE_CHECKING:
@@ -116,18 +116,20 @@ def profile(
         for event, first_day in bits.first_days.items()
         for month in _from(first_day, "month", asked.current)
     )
-    ends = {event: sorted({told[0], told[-1]}) for event, told in months.items()}
+    # The last month may be the present one, told by a later day alone: then it is the one before.
+    ends = {event: sorted({told[0], *told[-2:]}) for event, told in months.items()}
     days = bits.periods(
         (event, day)
         for event, found in ends.items()
         for month in found
-        for day in _from(month.start, "day", min(asked.current, _last_day(month)))
+        for day in _from(month.start, "day", _last_day(month))
     )
-    spans = [
-        _span(event, ends.get(event, []), days.get(event, []), shown.days.get(event, []))
+    spans = (
+        _span(event, ends.get(event, []), days.get(event, []), shown.days.get(event, []), asked)
         for event in sorted(ends.keys() | shown.days.keys())
-    ]
-    return Profile(shown.days, shown.first, shown.last, spans, bits.flags())
+    )
+    events = [span for span in spans if span is not None]
+    return Profile(shown.days, shown.first, shown.last, events, bits.flags())
 
 
 def _timeline(bits: _Bits, days: Sequence[Period]) -> Timeline:
@@ -148,24 +150,28 @@ def _last_day(month: Period) -> Period:
 
 
 def _span(
-    event: str, months: Sequence[Period], days: Sequence[Period], shown: Sequence[date]
-) -> EventSpan:
-    """The span of an event.
+    event: str,
+    months: Sequence[Period],
+    days: Sequence[Period],
+    shown: Sequence[date],
+    asked: Scope,
+) -> EventSpan | None:
+    """The span of an event; None if it had not happened yet.
 
-    :param months: the first and the last month that tell of it.
-    :param days: those found in these months.
+    :param months: the first and the last months that tell of it.
+    :param days: those found in these months, later ones than now included.
     :param shown: those of the range.
     """
+    told = {(day.year, day.month) for day in (*shown, *(day.start for day in days))}
     known: list[tuple[date, Grain]] = [(day, "day") for day in shown]
-    known += [(day.start.date(), "day") for day in days]
-    told = {(day.year, day.month) for day, _ in known}
+    known += [(day.start.date(), "day") for day in days if day <= asked.current]
     # A month that none of its days is left to tell of stands for itself.
     known += [
         (month.start.date(), "month")
         for month in months
         if (month.start.year, month.start.month) not in told
     ]
-    return EventSpan(event, *min(known), *max(known))
+    return EventSpan(event, *min(known), *max(known)) if known else None
 
 
 class _Bits:

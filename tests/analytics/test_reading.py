@@ -1,6 +1,6 @@
 """Reports only read, in few round trips, in bounded slices, and never what does not combine."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import pytest
@@ -46,6 +46,13 @@ REPORTS = {
     "timeline": lambda user, **at: timeline(user, **at),
     "users": lambda user, **at: users("a & b", "month", **at),
 }
+
+
+@pytest.mark.parametrize("now", [date.max, date.min, datetime.min.replace(tzinfo=UTC)])
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_at_the_end_of_the_calendar_is_refused_with_a_sentence(tracker, report, now):
+    with pytest.raises(ValueError, match="now must be in the years 1001 to 8998"):
+        REPORTS[report](1, now=now, tracker=tracker)
 
 
 @pytest.mark.parametrize("ids", [[1, 70, 900], [UUID(int=n << 64) for n in range(3)]], ids=type)

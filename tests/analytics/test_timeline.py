@@ -205,6 +205,17 @@ def test_a_profile_tells_the_first_and_the_last_time_of_each_event(mark):
     assert profile(1, end=date(2021, 12, 31)).events == found.events
 
 
+def test_a_profile_as_of_then_knows_nothing_of_what_the_month_brought_later(mark):
+    mark("web", 1, date(2025, 10, 25))
+    mark("mobile", 1, date(2024, 3, 9), date(2024, 8, 3), date(2025, 10, 25))
+    mark("tv", 1, date(2025, 10, 3), date(2025, 10, 25))
+    found = profile(1, start=date(2025, 10, 1), now=date(2025, 10, 14))
+    assert found.events == [
+        EventSpan("mobile", date(2024, 3, 9), "day", date(2024, 8, 3), "day"),
+        EventSpan("tv", date(2025, 10, 3), "day", date(2025, 10, 3), "day"),
+    ]
+
+
 def test_a_profile_of_somebody_who_did_nothing_is_empty(mark):
     mark("web", 1, TODAY)
     assert profile(2).events == profile("nobody").events == []
@@ -278,15 +289,16 @@ old_marks = st.sets(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(old_marks, st.integers(0, 3), st.integers(-2_000, 0))
-def test_a_profile_agrees_with_the_log(redis, tracker, log, user, end):
+@given(old_marks, st.integers(0, 3), st.integers(-2_000, 0), st.integers(-2_000, 0))
+def test_a_profile_agrees_with_the_log(redis, tracker, log, user, end, as_of):
     redis.flushdb()
     tracker._registry.forget_known()
     tracker.record([Mark(e, u, when=TODAY + timedelta(days=day)) for e, u, day in log])
-    done = {}
+    done, then = {}, TODAY + timedelta(days=as_of)
     for event, id_, day in sorted(log):
-        if id_ == user:
+        if id_ == user and day <= as_of:
             done.setdefault(event, []).append(TODAY + timedelta(days=day))
-    last = TODAY + timedelta(days=end)
-    assert spans(user, end=last) == {event: (days[0], days[-1]) for event, days in done.items()}
-    assert profile(user, end=last).days == timeline(user, end=last).days
+    last = then + timedelta(days=end)
+    options = {"end": last, "now": then}
+    assert spans(user, **options) == {event: (days[0], days[-1]) for event, days in done.items()}
+    assert profile(user, **options).days == timeline(user, **options).days
