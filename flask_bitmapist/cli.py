@@ -1,4 +1,4 @@
-"""``flask bitmapist ...``: the reports as aligned tables, JSON or CSV. Reads only.
+"""``flask bitmapist ...``: the reports as aligned tables, JSON or CSV. `reindex` alone writes.
 
 Exit codes: 0; 1 if the server does not answer or the output takes nothing; 2 for a question that
 cannot be answered as asked.
@@ -20,6 +20,7 @@ import click
 from flask.cli import AppGroup
 from redis import RedisError
 
+from .marking import current_tracker
 from .periods import GRAINS
 
 commands = AppGroup("bitmapist", help="Who was active, who came back, who did what.")
@@ -228,6 +229,17 @@ def timeline(user: str, **arguments: Any) -> Answer:
     from .analytics import timeline as report_of
 
     return _report(report_of(user, **arguments))
+
+
+@_command()
+def reindex() -> Answer:
+    """Register what bitmapist, or flask-bitmapist 0.1.2, has marked.
+
+    \b
+    flask bitmapist reindex
+    """
+    names = current_tracker().reindex()
+    return {"registered": names}, ["registered"], [[name] for name in names]
 
 
 @contextmanager

@@ -163,6 +163,17 @@ class Tracker:
             {name: space for name, space in flags.items() if _is_name(name)},
         )
 
+    def reindex(self) -> list[str]:
+        """Register the events and flags that others, such as bitmapist itself, have marked.
+
+        Their names need no SCAN afterwards, and reports know since when there are marks, also if
+        earlier ones have come in meanwhile.
+
+        :returns: the names that were not registered before, sorted.
+        :raises redis.RedisError: if the server does not answer.
+        """
+        return self._registry.reindex(self.redis, local(None, self.settings.timezone))
+
     def space(self, names: Iterable[str]) -> str | None:
         """The id map that the events and flags `names` share; None if their ids are plain.
 

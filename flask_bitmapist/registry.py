@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 from .periods import KEY_PREFIX, Period, unique_key
@@ -244,6 +245,29 @@ class Registry:
         flags |= {name: space for name, space in spaces.items() if name not in first_days}
         events = {name: Since(spaces.get(name), day) for name, day in first_days.items()}
         return Known(events, flags)
+
+    def reindex(self, client: Any, now: datetime) -> list[str]:
+        """Register what others have marked, with the first months of their events.
+
+        :returns: the names that were not registered before, sorted.
+        """
+        self._scan_expires = 0.0
+        found = dict.fromkeys(chain(*self._scan(client)))
+        events, flags = self.known(client, scanned=False)
+        # Under a name whose ids are mapped, their plain ones are not to be read.
+        mapped = {name for name, event in events.items() if event.space is not None}
+        mapped |= {name for name, space in flags.items() if space is not None}
+        names = sorted(found.keys() - mapped)
+        older = self._first_months(client, names, now)
+        pipe = client.pipeline(transaction=False)
+        for name in names:
+            pipe.hsetnx(KINDS, name, PLAIN)
+            month = older.get(name)
+            if month and (name not in events or month < events[name].first_day.replace(day=1)):
+                pipe.zadd(FIRST_DAYS, {name: month.toordinal()}, lt=True)
+        pipe.execute()
+        self.forget_known()
+        return [name for name in names if name not in events and name not in flags]
 
     def _scan(self, client: Any) -> Catalogue:
         begun = time.monotonic()

@@ -145,7 +145,7 @@ class Writer:
             return None
         try:
             return key.period.end.replace(tzinfo=self._zone) + self._ttl[key.period.grain]
-        except OverflowError:
+        except (OverflowError, ValueError):
             return None
 
     def forget_known(self) -> None:

@@ -9,10 +9,12 @@ import os
 import shlex
 import subprocess
 import sys
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
+import bitmapist
 import pytest
+import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
@@ -215,3 +217,22 @@ def test_an_output_that_is_closed_prints_no_traceback(
 @pytest.mark.parametrize("name", sorted(commands.commands))
 def test_every_help_has_an_example(name: str, runner: FlaskCliRunner) -> None:
     assert f"flask bitmapist {name}" in output(runner, name, "--help")
+
+
+def test_reindex_registers_what_bitmapist_wrote(
+    runner: FlaskCliRunner, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    for day in (datetime(2025, 3, 9), datetime(2024, 7, 1)):
+        bitmapist.mark_event("theirs", 1, system=redis, now=day)
+    bitmapist.mark_unique("their:flag", 1, system=redis)
+    bitmapist.mark_event("user:created", 9, system=redis, now=datetime(2023, 2, 3))
+    mark_event("mapped", "x", now=MONDAY)
+    bitmapist.mark_event("mapped", 5, system=redis, now=datetime(2020, 1, 1))
+    assert output(runner, "reindex").split() == ["registered", "their:flag", "theirs"]
+    events, flags = tracker.known(scanned=False)
+    assert events["theirs"] == (None, date(2024, 7, 1))
+    assert events["user:created"] == (None, date(2023, 2, 1))
+    assert events["user:logged_in"] == (None, MONDAY.date())  # as it was
+    assert events["mapped"] == ("", MONDAY.date())
+    assert flags["their:flag"] is None
+    assert json.loads(output(runner, "reindex", "--json")) == {"registered": []}
