@@ -121,8 +121,30 @@ def _whole_number(identifier: object) -> int:
 
 # One call a batch. The list is the counter: its length is the next offset, and nothing is ever
 # popped, so an offset is never given twice. Slices of 4000: Lua's unpack() stops near 8000 values.
+# A server that evicts may have lost the list or the hash: each can be made from the other.
 _ASSIGN = """
 local known, order, assigned = KEYS[1], KEYS[2], {}
+local length, held_ids = redis.call('LLEN', order), redis.call('HLEN', known)
+if length == 0 and held_ids > 0 then
+  local all, ids = redis.call('HGETALL', known), {}
+  for i = 1, #all, 2 do ids[tonumber(all[i + 1]) + 1] = all[i] end
+  for first = 1, #ids, 4000 do
+    redis.call('RPUSH', order, unpack(ids, first, math.min(first + 3999, #ids)))
+  end
+elseif held_ids == 0 then
+  for first = 0, length - 1, 2000 do
+    local pairs_ = {}
+    for i, id in ipairs(redis.call('LRANGE', order, first, first + 1999)) do
+      pairs_[#pairs_ + 1] = id
+      pairs_[#pairs_ + 1] = first + i - 1
+    end
+    redis.call('HSET', known, unpack(pairs_))
+  end
+end
+if redis.call('LLEN', order) ~= redis.call('HLEN', known) then
+  return redis.error_reply('ERR the id map is damaged: ' .. known .. ' and ' .. order ..
+    ' differ in length, so that new ids would get the bits of others; restore both')
+end
 for first = 1, #ARGV, 4000 do
   local last = math.min(first + 3999, #ARGV)
   local found = redis.call('HMGET', known, unpack(ARGV, first, last))

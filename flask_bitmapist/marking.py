@@ -121,7 +121,13 @@ class Tracker:
         """
         if self.settings.enabled:
             hour = _hour_of(self.now())
-            self._submit([self._settle(Mark(*mark), hour) for mark in marks])
+            settled = [self._settle(Mark(*mark), hour) for mark in marks]
+            kinds: dict[str, str] = {}
+            for mark in settled:
+                kind = kinds.setdefault(mark.event, mark.kind)
+                if mark.kind != kind:
+                    raise ValueError(mismatch(mark.event, mark.kind, kind))
+            self._submit(settled)
 
     def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
         """Deliver marks that come from data: one that is not allowed is logged and left out."""

@@ -80,6 +80,7 @@ class Registry:
         self._first_days: dict[str, date] = {}
         self._scanned = Catalogue([], [])
         self._scan_expires = 0.0
+        self._warned = False
 
     def known_kind(self, event: str) -> str | None:
         """The kind of `event`, as far as this process knows. No I/O."""
@@ -116,7 +117,8 @@ class Registry:
         pipe.get(CALENDAR)
         pipe.hmget(KINDS, list(wanted))
         *_, calendar, kinds = pipe.execute()
-        if text(calendar) != self._calendar:
+        if text(calendar) != self._calendar and not self._warned:
+            self._warned = True
             logger.warning(
                 "BITMAPIST_TIMEZONE is %s, but this server's days were recorded in %s: "
                 "periods at the seam will disagree",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -251,6 +252,39 @@ class TestModes:
         mark_event("e", ["a", "b", "c"])
         assert "above BITMAPIST_MAX_ID" in caplog.text
         assert list(DayEvents.from_date("e", tracker.now())) == [0, 1]
+
+
+@pytest.fixture
+def evicting(redis_url: str, tmp_path: Path) -> Tracker:
+    app = Flask("evicting", instance_path=str(tmp_path))
+    return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url}).tracker_of(app)
+
+
+@pytest.mark.parametrize("lost", IdMap.keys(""))
+def test_a_list_or_hash_that_was_evicted_is_made_from_the_other(
+    evicting: Tracker, redis: redis_py.Redis, lost: str
+) -> None:
+    ids = [f"user {n}" for n in range(9_000)]
+    evicting.record([("e", id_) for id_ in ids])
+    redis.delete(lost)
+    evicting._id_map.forget_known()
+    evicting.record([("e", "new"), ("e", ids[70])])
+    assert evicting.ids_at(range(9_001), "") == [*ids, "new"]
+    assert evicting.offset_of(ids[70], "") == 70
+    assert evicting.offset_of("new", "") == 9_000
+
+
+def test_a_damaged_map_gives_no_offset_of_somebody_else(
+    evicting: Tracker, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    evicting.record([("e", "a"), ("e", "b")])
+    _, order = IdMap.keys("")
+    redis.rpop(order)
+    evicting.record([("e", "c")])
+    assert "the id map is damaged" in caplog.text
+    redis.rpush(order, "b")
+    assert evicting.flush()
+    assert evicting.ids_at([0, 1, 2], "") == ["a", "b", "c"]
 
 
 def test_a_class_that_is_only_called_object_id_is_none() -> None:

@@ -527,6 +527,16 @@ class TestRegistry:
         with pytest.raises(ValueError, match="BITMAPIST_ID_MAP"):
             mark_event("mapped", 1)
 
+    def test_one_call_s_ids_are_of_one_kind(
+        self, context: None, tracker: Tracker, redis: redis_py.Redis
+    ) -> None:
+        for ids in ([1, "a"], ["a", 1]):
+            with pytest.raises(ValueError, match="BITMAPIST_ID_MAP"):
+                mark_event("new", ids)
+        assert redis.keys("*") == []
+        tracker.record([("plain", 1), ("mapped", "a")])
+        assert tracker.event_names() == ["mapped", "plain"]
+
     def test_another_processes_kind_is_respected(
         self, app: Flask, redis_url: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -556,7 +566,8 @@ class TestRegistry:
         options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Asia/Tokyo"}
         FlaskBitmapist(Flask("other"), options)
         mark_event("f", 1)
-        assert "BITMAPIST_TIMEZONE is Asia/Tokyo" in caplog.text
+        mark_event("g", 1)
+        assert caplog.text.count("BITMAPIST_TIMEZONE is Asia/Tokyo") == 1
 
 
 def test_bitmaps_expire_when_their_period_has_been_over_for_the_ttl(
