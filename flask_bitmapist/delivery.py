@@ -149,7 +149,7 @@ class Delivery:
     def _lose(self, count: int, error: SpoolError) -> None:
         """The spool cannot be used: say so once, and when it is over how many marks that cost."""
         if self._lost is None:
-            logger.error("marks of an outage are lost: %s", error)
+            logger.error("%s; until it can, marks of an outage are lost", error)
         self._lost = (self._lost or 0) + count
 
 
@@ -160,10 +160,6 @@ class _Breaker:
         self._lock = threading.Lock()
         self._break = 0.0  # seconds; 0 while all is well
         self._until = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        return self._break > 0
 
     def lets_pass(self) -> bool:
         if not self._break:
@@ -214,7 +210,7 @@ class _Queue:
         """Queue `marks`; returns those for which there was no room, or no time any more."""
         room = 0 if self._ends else max(0, _QUEUE_LIMIT - len(self._marks))
         self._marks.extend(marks[:room])
-        if self._thread is None:
+        if self._marks and self._thread is None:
             self._start()
         return marks[room:]
 

@@ -153,8 +153,7 @@ class Tracker:
 
     def catalogue(self) -> Catalogue:
         """The names of all events, and those of all flags, bitmapist's own included, sorted."""
-        events, flags = self.known()
-        return Catalogue(sorted(events), sorted(flags))
+        return self.known().catalogue
 
     def known(self, *, scanned: bool = True) -> Known:
         """All events and flags, bitmapist's own included, with the kinds of their ids. Reads only.

@@ -54,6 +54,16 @@ class Known(NamedTuple):
     #: Likewise, each with the id map of its ids.
     flags: dict[str, str | None]
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """The names."""
+        return Catalogue(sorted(self.events), sorted(self.flags))
+
+    @property
+    def spaces(self) -> dict[str, str | None]:
+        """The id map of every event and flag by name; None for plain ids."""
+        return self.flags | {name: event.space for name, event in self.events.items()}
+
 
 def mapped_kind(space: str) -> str:
     """The kind of an event whose ids are mapped in `space` ('' is the users' own)."""
@@ -225,9 +235,7 @@ class Registry:
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
-        scanned = self._scan(client)
-        registered = {text(name) for name in client.hkeys(KINDS)}
-        return sorted(registered.union(*scanned))
+        return sorted(self.known(client, scanned=True).spaces)
 
     def known(self, client: Any, *, scanned: bool) -> Known:
         """What has been marked: what is registered, in one round trip, and what a SCAN finds.
@@ -255,11 +263,10 @@ class Registry:
         """
         self._scan_expires = 0.0
         found = dict.fromkeys(chain(*self._scan(client)))
-        events, flags = self.known(client, scanned=False)
+        known = self.known(client, scanned=False)
+        events, spaces = known.events, known.spaces
         # Under a name whose ids are mapped, their plain ones are not to be read.
-        mapped = {name for name, event in events.items() if event.space is not None}
-        mapped |= {name for name, space in flags.items() if space is not None}
-        names = sorted(found.keys() - mapped)
+        names = sorted(name for name in found if spaces.get(name) is None)
         older = self._first_months(client, names, now)
         pipe = client.pipeline(transaction=False)
         for name in names:
@@ -269,7 +276,7 @@ class Registry:
                 pipe.zadd(FIRST_DAYS, {name: month.toordinal()}, lt=True)
         pipe.execute()
         self.forget_known()
-        return [name for name in names if name not in events and name not in flags]
+        return [name for name in names if name not in spaces]
 
     def _scan(self, client: Any) -> Catalogue:
         begun = time.monotonic()

@@ -47,6 +47,7 @@ class Spool:
     def __init__(self, path: Path, server: str) -> None:
         """:param server: as `server_of` tells it."""
         self.path = path
+        self._wal = self._beside("-wal")
         self._server = server
         self._seen_empty: tuple[object, ...] | None = None
 
@@ -67,14 +68,8 @@ class Spool:
 
     def _state(self) -> tuple[object, ...] | None:
         """What changes when somebody writes; None while there is no file."""
-        states: list[tuple[int, int, int] | None] = []
-        for file in (self.path, self._beside("-wal")):
-            try:
-                status = file.stat()
-                states.append((status.st_ino, status.st_size, status.st_mtime_ns))
-            except OSError:
-                states.append(None)
-        return tuple(states) if states[0] else None
+        file = _stamp(self.path)
+        return None if file is None else (file, _stamp(self._wal))
 
     def _beside(self, ending: str) -> Path:
         return self.path.with_name(self.path.name + ending)
@@ -132,10 +127,12 @@ class Spool:
             taken.append((id_,))
         # Nobody who appends has to wait for Redis: the file is not locked meanwhile.
         write(marks)
+        if not taken:
+            return False
         with db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("DELETE FROM spooled WHERE id = ?", taken)
-        return bool(taken)
+        return True
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -184,6 +181,14 @@ class Spool:
             # What a root shell creates is to be the workers' own, as the folder is.
             folder = file.parent.stat()
             os.chown(file, folder.st_uid, folder.st_gid)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

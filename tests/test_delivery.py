@@ -23,6 +23,7 @@ from flask import Flask
 from flask_bitmapist import FlaskBitmapist, mark_event, unmark_event
 from flask_bitmapist.embedded import find_binary
 from flask_bitmapist.marking import Tracker
+from flask_bitmapist.spool import Spool
 
 NOON = datetime(2026, 3, 14, 12, 30)
 DAY = "trackist_e_2026-3-14"
@@ -66,6 +67,12 @@ def answers(client: redis_py.Redis) -> bool:
         return bool(client.ping())
     except redis_py.RedisError:
         return False
+
+
+def spool_of(tracker: Tracker) -> Spool:
+    spool = tracker._delivery._spool
+    assert spool is not None
+    return spool
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -364,8 +371,7 @@ def test_marks_are_spooled_while_another_process_drains(
     mortal.kill()
     tracker.record([("e", 1, True, True, NOON)])
     mortal.start()
-    spool = tracker._delivery._spool
-    assert spool is not None
+    spool = spool_of(tracker)
 
     def slow(marks: Sequence[Any]) -> None:
         began = time.monotonic()
@@ -386,8 +392,7 @@ def test_what_is_appended_while_one_drains_is_drained_too(
     mortal.kill()
     tracker.record([("e", 1, True, True, NOON)])
     mortal.start()
-    spool = tracker._delivery._spool
-    assert spool is not None
+    spool = spool_of(tracker)
     late = [("e", 2, True, True, NOON)]
 
     def write(marks: Sequence[Any]) -> None:
@@ -418,8 +423,7 @@ def test_many_spooled_marks_go_in_trips_for_which_a_request_can_wait(
     mortal.kill()
     mark_event("e", range(3_500), now=NOON)
     mark_event("e", 4_000, now=NOON)
-    spool = tracker._delivery._spool
-    assert spool is not None
+    spool = spool_of(tracker)
     seen: list[int] = []
     while spool.holds_marks():
         spool.drain(lambda marks: seen.append(len(marks)), trips=1)

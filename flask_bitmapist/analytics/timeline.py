@@ -180,17 +180,18 @@ class _Bits:
     def __init__(self, tracker: Tracker, user: object) -> None:
         """:raises UnusableIdError: for something that identifies nobody."""
         # What bitmapist wrote without us is registered nowhere, and its ids are plain.
-        events, flags = tracker.known(scanned=isinstance(normal_form(user), int))
-        spaces = flags | {name: event.space for name, event in events.items()}
+        known = tracker.known(scanned=isinstance(normal_form(user), int))
+        spaces = known.spaces
         offsets = tracker.offsets_of(user, {None, *spaces.values()})
         self._redis = tracker.redis
         self._offsets = {
             name: offset for name, space in spaces.items() if (offset := offsets[space]) is not None
         }
-        self._flags = sorted(self._offsets.keys() & flags.keys())
+        self._flags = sorted(self._offsets.keys() & known.flags.keys())
         #: The events in which the user has a bit, and a day before which nobody did each of them.
         self.first_days = {
-            name: events[name].first_day for name in sorted(self._offsets.keys() & events.keys())
+            name: known.events[name].first_day
+            for name in sorted(self._offsets.keys() & known.events.keys())
         }
 
     def periods(self, asked: Iterable[tuple[str, Period]]) -> dict[str, list[Period]]:
@@ -211,7 +212,8 @@ class _Bits:
         for first in range(0, len(named_keys), _BATCH):
             check_time()
             batch = [
-                (key, *divmod(self._offsets[name], 8)) for name, key in named_keys[first:][:_BATCH]
+                (key, *divmod(self._offsets[name], 8))
+                for name, key in named_keys[first : first + _BATCH]
             ]
             pipeline = self._redis.pipeline(transaction=False)
             for key, byte, _ in batch:

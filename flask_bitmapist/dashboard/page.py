@@ -246,12 +246,11 @@ def in_time(ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
 
 def of_one_kind(known: Known) -> Catalogue:
     """Those events and flags whose ids are of the same kind as those of the active users."""
-    events, flags = known
-    spaces = flags | {name: event.space for name, event in events.items()}
-    users = spaces.get(ACTIVE if ACTIVE in events else next(iter(sorted(events or flags)), ""))
+    (events, flags), spaces = known.catalogue, known.spaces
+    users = spaces.get(ACTIVE if ACTIVE in events else (events or flags or [""])[0])
     return Catalogue(
-        sorted(name for name, event in events.items() if event.space == users),
-        sorted(name for name, space in flags.items() if space == users),
+        [event for event in events if spaces[event] == users],
+        [flag for flag in flags if spaces[flag] == users],
     )
 
 

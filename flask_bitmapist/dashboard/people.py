@@ -17,7 +17,7 @@ from ..periods import Grain
 from .compare import CompareQuestion
 from .funnel import FunnelQuestion
 from .lifecycle import LifecycleQuestion
-from .page import Behind, Question, attempt, download, empty, open_query, render, span
+from .page import ACTIVE, Behind, Question, attempt, download, empty, open_query, render, span
 from .query import Query, Segment
 from .retention import RetentionQuestion
 from .stickiness import StickinessQuestion
@@ -45,7 +45,7 @@ class PeopleQuestion(Question):
     @classmethod
     def read(cls, query: Query) -> Self:
         terms = query.terms
-        usual = next((term for term in ("user:logged_in", *terms) if term in terms), "")
+        usual = next((term for term in (ACTIVE, *terms) if term in terms), "")
         return cls(
             where=query.segment(usual=usual),
             by=query.by("day"),

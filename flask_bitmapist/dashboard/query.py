@@ -18,7 +18,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
 from ..analytics.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
-from ..registry import Catalogue, Known
+from ..registry import Known
 
 if TYPE_CHECKING:
     from ..periods import Grain
@@ -140,7 +140,7 @@ class Query:
         #: Whether all events have begun today: somebody is trying it out.
         self.is_new = all(event.first_day == today for event in known.events.values())
         #: The names of it.
-        self.catalogue = Catalogue(sorted(known.events), sorted(known.flags))
+        self.catalogue = known.catalogue
         #: What the page is answered as.
         self.form = self.choice("format", FORMATS, "html")
 

@@ -98,8 +98,6 @@
   // One stop of the Tab key for a table of cells; the arrow keys move inside.
   function walk(table) {
     table.querySelectorAll("td a").forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
-    // What is said of a cell may cover another one: Escape hushes it.
-    document.addEventListener("keydown", (event) => { table.classList.toggle("hushed", event.key === "Escape"); });
     table.addEventListener("mouseover", () => { table.classList.remove("hushed"); });
     table.addEventListener("keydown", (event) => {
       const cell = event.target.closest("td");
@@ -115,6 +113,11 @@
       stop.focus();
     });
   }
+
+  // What is said of a cell may cover another one: Escape hushes it.
+  document.addEventListener("keydown", (event) => {
+    document.querySelectorAll("table[data-grid]").forEach((table) => { table.classList.toggle("hushed", event.key === "Escape"); });
+  });
 
   function enhance(root) {
     root.querySelectorAll("select[data-pick]").forEach(pick);
