@@ -21,8 +21,8 @@ import numpy as np
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.marking import Tracker
 from flask_bitmapist.periods import Period
+from flask_bitmapist.tracker import Tracker
 
 ROUNDS = 5
 PAGES = {

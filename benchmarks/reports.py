@@ -30,7 +30,7 @@ import numpy as np
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist, analytics
-from flask_bitmapist.analytics import bitmaps
+from flask_bitmapist.reading import bitmaps
 
 ROUNDS = 9
 LEAST_SECONDS = 0.02

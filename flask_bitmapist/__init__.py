@@ -21,25 +21,18 @@ from bitmapist import (
     YearEvents,
 )
 
+from .api import get_event_names, mark, mark_event, mark_unique, unmark_event, unmark_unique
 from .extension import FlaskBitmapist
-from .marking import (
-    Mark,
-    get_event_names,
-    mark,
-    mark_event,
-    mark_unique,
-    unmark_event,
-    unmark_unique,
-)
+from .marks import Mark
 
 if TYPE_CHECKING:
     from . import analytics as analytics
     from .adapters.mongoengine import MongoEngineBitmapistable as MongoEngineBitmapistable
     from .adapters.peewee import PeeweeBitmapistable as PeeweeBitmapistable
     from .adapters.sqlalchemy import SQLAlchemyBitmapistable as SQLAlchemyBitmapistable
-    from .analytics.cohort import chain_events as chain_events
-    from .analytics.cohort import get_cohort as get_cohort
-    from .analytics.cohort import get_event_data as get_event_data
+    from .legacy import chain_events as chain_events
+    from .legacy import get_cohort as get_cohort
+    from .legacy import get_event_data as get_event_data
 
     Bitmapistable = SQLAlchemyBitmapistable
 
@@ -75,9 +68,9 @@ _LAZY = {
     "SQLAlchemyBitmapistable": (".adapters.sqlalchemy", "SQLAlchemyBitmapistable"),
     "PeeweeBitmapistable": (".adapters.peewee", "PeeweeBitmapistable"),
     "MongoEngineBitmapistable": (".adapters.mongoengine", "MongoEngineBitmapistable"),
-    "chain_events": (".analytics.cohort", "chain_events"),
-    "get_cohort": (".analytics.cohort", "get_cohort"),
-    "get_event_data": (".analytics.cohort", "get_event_data"),
+    "chain_events": (".legacy", "chain_events"),
+    "get_cohort": (".legacy", "get_cohort"),
+    "get_event_data": (".legacy", "get_event_data"),
 }
 
 

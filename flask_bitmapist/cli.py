@@ -20,7 +20,7 @@ import click
 from flask.cli import AppGroup
 from redis import RedisError
 
-from .marking import current_tracker
+from .current import current_tracker
 from .periods import GRAINS
 
 commands = AppGroup("bitmapist", help="Who was active, who came back, who did what.")
@@ -60,7 +60,7 @@ def _command(*options: str) -> Callable[[Callable[..., Answer]], click.Command]:
                 if as_json:
                     click.echo(json.dumps(told, indent=2))
                 elif as_csv:
-                    from .analytics.report import csv_text
+                    from .analytics._report import csv_text
 
                     click.echo(csv_text(header, rows), nl=False)
                 else:

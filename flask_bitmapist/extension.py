@@ -15,7 +15,8 @@ from werkzeug.local import LocalProxy
 
 from .cli import commands
 from .config import Settings
-from .marking import TRACKER, Tracker, current_tracker, set_latest_tracker
+from .current import TRACKER, current_tracker, set_latest_tracker
+from .tracker import Tracker
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
 _Link = TypeVar("_Link", bound=Callable[[Any], object])

@@ -17,7 +17,7 @@ except ImportError as error:
         'Flask-Login is missing: pip install "flask-bitmapist[login]"', name=error.name
     ) from error
 
-from .marking import contained_faults
+from .faults import contained_faults
 
 
 def track(app: Flask) -> None:

@@ -75,6 +75,15 @@ def space_of(kind: str) -> str:
     return kind.partition(":")[2]
 
 
+def mismatch(event: str, given: str, registered: str) -> str:
+    """Why a mark with ids of kind `given` cannot go to an event of kind `registered`."""
+    return (
+        f"the event {event!r} has {registered} ids, and this one is {given}: two ids would share "
+        "a bit. Give the events separate names, or set BITMAPIST_ID_MAP='always' before the first "
+        "mark if ints and texts are to be mixed"
+    )
+
+
 def text(value: Any) -> str:
     """A reply as text, whether the client decodes replies or not."""
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from redis.connection import AbstractConnection
 
 from flask_bitmapist import FlaskBitmapist, embedded
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 DATABASES = 16  # the server's default
 
@@ -99,4 +99,4 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def _no_app_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what `init_app` leaves in the process: bitmapist's systems and the latest tracker."""
     monkeypatch.setattr(bitmapist, "SYSTEMS", dict(bitmapist.SYSTEMS))
-    monkeypatch.setattr("flask_bitmapist.marking._Latest.tracker", None)
+    monkeypatch.setattr("flask_bitmapist.current._Latest.tracker", None)

@@ -7,8 +7,8 @@ import redis as redis_py
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.bitmaps import EMPTY, Bitmap, counts, parts, slices, union
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.bitmaps import EMPTY, Bitmap, counts, parts, slices, union
 
 offset_sets = st.frozensets(st.integers(0, 300))
 

@@ -20,7 +20,7 @@ from flask.testing import FlaskCliRunner
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
 from flask_bitmapist.cli import commands
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 MONDAY = datetime(2026, 3, 9)
 
@@ -229,7 +229,7 @@ def test_reindex_registers_what_bitmapist_wrote(
     mark_event("mapped", "x", now=MONDAY)
     bitmapist.mark_event("mapped", 5, system=redis, now=datetime(2020, 1, 1))
     assert output(runner, "reindex").split() == ["registered", "their:flag", "theirs"]
-    events, flags = tracker.known(scanned=False)
+    events, flags = tracker.reader.known(scanned=False)
     assert events["theirs"] == (None, date(2024, 7, 1))
     assert events["user:created"] == (None, date(2023, 2, 1))
     assert events["user:logged_in"] == (None, MONDAY.date())  # as it was

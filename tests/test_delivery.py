@@ -21,9 +21,9 @@ import redis as redis_py
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist, mark_event, unmark_event
+from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.embedded import find_binary
-from flask_bitmapist.marking import Tracker
-from flask_bitmapist.spool import Spool
+from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
 DAY = "trackist_e_2026-3-14"
@@ -70,7 +70,7 @@ def answers(client: redis_py.Redis) -> bool:
 
 
 def spool_of(tracker: Tracker) -> Spool:
-    spool = tracker._delivery._spool
+    spool = tracker._deliverer()._spool
     assert spool is not None
     return spool
 
@@ -93,8 +93,8 @@ def mortal(tmp_path: Path) -> Iterator[MortalServer]:
 @pytest.fixture
 def tracker_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tracker]:
     # Tests probe the server sooner than a production system would.
-    monkeypatch.setattr("flask_bitmapist.delivery._SHORTEST_BREAK", 0.05)
-    monkeypatch.setattr("flask_bitmapist.delivery._LONGEST_BREAK", 0.05)
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker._SHORTEST_BREAK", 0.05)
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker._LONGEST_BREAK", 0.05)
 
     def make(url: str, **options: Any) -> Tracker:
         app = Flask(__name__, instance_path=str(tmp_path / "instance"))
@@ -235,8 +235,8 @@ def test_a_spool_that_is_no_database_breaks_nothing(
 def test_a_silent_server_costs_a_timeout_once_not_with_every_mark(
     tmp_path: Path, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_bitmapist.delivery._SHORTEST_BREAK", 5.0)
-    monkeypatch.setattr("flask_bitmapist.delivery._LONGEST_BREAK", 5.0)
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker._SHORTEST_BREAK", 5.0)
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker._LONGEST_BREAK", 5.0)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{tmp_path}/silent.sock")
         silent.listen(8)
@@ -377,7 +377,7 @@ def test_marks_are_spooled_while_another_process_drains(
         began = time.monotonic()
         other.record([("e", 2, True, True, NOON)])
         assert time.monotonic() - began < 1  # it waits neither for us nor for Redis
-        tracker._delivery._write(marks)
+        tracker._deliverer()._write(marks)
         monkeypatch.undo()
 
     assert spool.drain(slow, trips=1)
@@ -396,7 +396,7 @@ def test_what_is_appended_while_one_drains_is_drained_too(
     late = [("e", 2, True, True, NOON)]
 
     def write(marks: Sequence[Any]) -> None:
-        tracker._delivery._write(marks)
+        tracker._deliverer()._write(marks)
         if not marks and late:  # the last look has found nothing
             other.record([late.pop()])
 
@@ -451,7 +451,7 @@ def test_what_a_server_cannot_take_now_waits(
             replies = [redis_py.ResponseError(reply), 1]
             trip = SimpleNamespace(execute=lambda raise_on_error: replies)
             with pytest.raises(redis_py.ResponseError):
-                tracker._delivery._writer._execute(trip)
+                tracker._deliverer()._writer._execute(trip)
             mark_event("e", 2, now=NOON)
     assert tracker.flush()
     assert mortal.ids() == [1, 2]
@@ -470,7 +470,7 @@ def test_a_server_that_was_emptied_is_known_anew(
         mark_event("e", "d", now=NOON)
         mark_event("plain", 7, now=NOON)
         assert mortal.ids() == [0, 1]
-        assert tracker.ids_at([0, 1], "") == ["c", "d"]
+        assert tracker.reader.ids_at([0, 1], "") == ["c", "d"]
         assert admin.hgetall("flask_bitmapist:events") == {b"e": b"mapped", b"plain": b"plain"}
         assert admin.zscore("flask_bitmapist:first_days", "plain") == NOON.date().toordinal()
 
@@ -483,7 +483,7 @@ def test_threads_that_forget_what_is_known_lose_no_mark(
 
     def forget() -> None:
         while not ends.is_set():
-            tracker._delivery._writer.forget_known()
+            tracker._deliverer()._writer.forget_known()
 
     forgetting = threading.Thread(target=forget)
     forgetting.start()
@@ -539,7 +539,7 @@ def test_marks_wait_for_whoever_is_creating_the_spool(
 def test_a_long_spool_is_drained_in_steps(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_bitmapist.spool._ROWS_PER_TRIP", 10)
+    monkeypatch.setattr("flask_bitmapist.delivery.spool._ROWS_PER_TRIP", 10)
     tracker = tracker_on(mortal.url)
     mortal.kill()
     for id_ in range(120):
@@ -603,8 +603,8 @@ class TestBackground:
         tracker_on: Callable[..., Tracker],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_LIMIT", 10)
-        monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_PAUSE", 60.0)
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 60.0)
         tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
         mark_event("e", range(100), now=NOON)
         assert tracker.flush()
@@ -616,8 +616,8 @@ class TestBackground:
         tracker_on: Callable[..., Tracker],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_LIMIT", 10)
-        monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_PAUSE", 60.0)
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 60.0)
         tracker_on(mortal.url, BITMAPIST_DELIVERY="background", BITMAPIST_SPOOL=False)
         for first in range(0, 100, 4):
             mark_event("e", range(first, first + 4), now=NOON)
@@ -684,8 +684,9 @@ mark_event("e", range(1_000), now=__import__("datetime").datetime(2026, 3, 14))
 import os, sys
 from datetime import datetime
 from flask import Flask
-from flask_bitmapist import FlaskBitmapist, delivery, mark_event
-delivery._QUEUE_PAUSE = 60.0
+from flask_bitmapist import FlaskBitmapist, mark_event
+from flask_bitmapist.delivery import queue
+queue._PAUSE = 60.0
 tracker = FlaskBitmapist(
     Flask("app", instance_path=sys.argv[2]),
     {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": "background"},
@@ -710,7 +711,7 @@ assert [tracker.redis.getbit("trackist_e_2026-3-14", id_) for id_ in (1, 2)] == 
         tracker_on: Callable[..., Tracker],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery._QUEUE_PAUSE", 0.01)
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 0.01)
         tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
         others = delivery_threads()
         for id_ in (1, 2):

@@ -14,7 +14,7 @@ import redis as redis_py
 from flask import Blueprint, Flask
 
 from flask_bitmapist import DayEvents, FlaskBitmapist, MonthEvents, YearEvents, mark, mark_event
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
 
@@ -145,7 +145,7 @@ def test_a_client_that_decodes_replies_can_be_given(redis_url: str) -> None:
             tracker.record([("e", "a", True, True, NOON), ("f", 1, True, True, NOON)])
             tracker._registry.forget_known()
             tracker._id_map.forget_known()
-        assert tracker.event_names() == ["e", "f"]
+        assert tracker.reader.event_names() == ["e", "f"]
         assert client.bitcount("trackist_e_2026-3-14") == 1
 
 

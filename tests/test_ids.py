@@ -19,7 +19,7 @@ from werkzeug.local import LocalProxy
 
 from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event
 from flask_bitmapist.ids import IdMap, TextKey, UnusableIdError, normal_form
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 
 class Number(enum.IntEnum):
@@ -269,9 +269,9 @@ def test_a_list_or_hash_that_was_evicted_is_made_from_the_other(
     redis.delete(lost)
     evicting._id_map.forget_known()
     evicting.record([("e", "new"), ("e", ids[70])])
-    assert evicting.ids_at(range(9_001), "") == [*ids, "new"]
-    assert evicting.offset_of(ids[70], "") == 70
-    assert evicting.offset_of("new", "") == 9_000
+    assert evicting.reader.ids_at(range(9_001), "") == [*ids, "new"]
+    assert evicting.reader.offset_of(ids[70], "") == 70
+    assert evicting.reader.offset_of("new", "") == 9_000
 
 
 def test_a_damaged_map_gives_no_offset_of_somebody_else(
@@ -284,7 +284,7 @@ def test_a_damaged_map_gives_no_offset_of_somebody_else(
     assert "the id map is damaged" in caplog.text
     redis.rpush(order, "b")
     assert evicting.flush()
-    assert evicting.ids_at([0, 1, 2], "") == ["a", "b", "c"]
+    assert evicting.reader.ids_at([0, 1, 2], "") == ["a", "b", "c"]
 
 
 def test_a_class_that_is_only_called_object_id_is_none() -> None:

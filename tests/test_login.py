@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_bitmapist import Bitmapistable, DayEvents, FlaskBitmapist, mark
 from flask_bitmapist.login import user_id
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 
 class User(UserMixin):

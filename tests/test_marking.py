@@ -37,7 +37,7 @@ from flask_bitmapist import (
     unmark_event,
     unmark_unique,
 )
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
 
@@ -501,7 +501,7 @@ class TestRegistry:
         assert "has plain ids" in caplog.text
         mark_event("user:created", 4, now=NOON)
         assert list(DayEvents("user:created", 2026, 3, 14)) == [4]
-        assert tracker.space_and_first_day([], ["user:created"])[1] == date(2019, 5, 1)
+        assert tracker.reader.space_and_first_day([], ["user:created"])[1] == date(2019, 5, 1)
 
     def test_a_flag_with_older_data_is_plain(
         self, context: None, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
@@ -517,7 +517,7 @@ class TestRegistry:
         for day in (14, 20, 3, 9):
             mark_event("e", 1, now=date(2026, 3, day))
         unmark_event("e", 1, now=date(2026, 1, 1))
-        assert tracker.space_and_first_day([], ["e"])[1] == date(2026, 3, 3)
+        assert tracker.reader.space_and_first_day([], ["e"])[1] == date(2026, 3, 3)
 
     def test_an_event_is_plain_or_mapped_never_both(self, context: None) -> None:
         mark_event("plain", 1)
@@ -535,7 +535,7 @@ class TestRegistry:
                 mark_event("new", ids)
         assert redis.keys("*") == []
         tracker.record([("plain", 1), ("mapped", "a")])
-        assert tracker.event_names() == ["mapped", "plain"]
+        assert tracker.reader.event_names() == ["mapped", "plain"]
 
     def test_another_processes_kind_is_respected(
         self, app: Flask, redis_url: str, caplog: pytest.LogCaptureFixture

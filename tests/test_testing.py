@@ -23,8 +23,8 @@ from flask_bitmapist import (
     unmark_event,
     unmark_unique,
 )
-from flask_bitmapist.marking import Tracker
 from flask_bitmapist.testing import AdapterContract, Capability, RecordedMarks, record_marks
+from flask_bitmapist.tracker import Tracker
 
 ROOT = Path(__file__).parent.parent
 FILE = re.compile(r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```$", re.M | re.S)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from ..ids import normal_form
-from ..marking import Mark, checked_name
+from ..marks import Mark, checked_name
 
 Action = Literal["created", "updated", "deleted"]
 ACTIONS: tuple[Action, ...] = get_args(Action)

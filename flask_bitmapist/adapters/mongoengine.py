@@ -33,8 +33,10 @@ except ImportError as error:
         'MongoEngine is missing: pip install "flask-bitmapist[mongoengine]"', name=error.name
     ) from error
 
+from ..current import publish
+from ..faults import contained_faults
 from ..ids import TextKey
-from ..marking import Mark, contained_faults, publish
+from ..marks import Mark
 from .base import Action, BitmapistableModel, Changes, checked_marks
 
 # The ContextVar that ClientSession.bind() of PyMongo >= 4.17 sets: nothing public tells it.

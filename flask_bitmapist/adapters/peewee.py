@@ -22,8 +22,9 @@ except ImportError as error:
         'peewee is missing: pip install "flask-bitmapist[peewee]"', name=error.name
     ) from error
 
+from ..faults import contained_faults
 from ..ids import TextKey
-from ..marking import Mark, contained_faults
+from ..marks import Mark
 from .base import Action, BitmapistableModel, Changes, checked_marks
 from .peewee_transactions import changes_of, follow
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from peewee import ModelSelect, Node, SqliteDatabase, Value
 
-from ..marking import contained_faults
+from ..faults import contained_faults
 from .base import Action
 from .peewee import (
     Key,

@@ -20,7 +20,7 @@ from typing import Any
 
 from peewee import Database, MySQLDatabase, Proxy, SqliteDatabase
 
-from ..marking import publish
+from ..current import publish
 from .base import Changes
 
 # libpq's PQTRANS_INTRANS and PQTRANS_INERROR.

@@ -36,8 +36,10 @@ except ImportError as error:
         'SQLAlchemy 2 is missing: pip install "flask-bitmapist[sqlalchemy]"', name=error.name
     ) from error
 
+from ..current import publish
+from ..faults import contained_faults
 from ..ids import TextKey
-from ..marking import Mark, contained_faults, publish
+from ..marks import Mark
 from .base import Action, BitmapistableModel, Changes, checked_marks
 
 if TYPE_CHECKING:  # needs greenlet, which an application without asyncio does not have

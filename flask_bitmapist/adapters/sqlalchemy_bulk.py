@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import Delete, Insert, Result, TextClause, Update, event, select, tuple_
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
-from ..marking import contained_faults
+from ..faults import contained_faults
 from .base import Action
 from .sqlalchemy import (
     SQLAlchemyBitmapistable,

@@ -6,24 +6,23 @@ frozen dataclass with `to_dict`, `to_csv` and `to_dataframe`.
 
 from __future__ import annotations
 
-from .adoption import Adoption, AdoptionPoint, adoption
-from .bitmaps import Bitmap
-from .churned import Churned, ChurnedPoint, churned
-from .cohort import chain_events, get_cohort, get_event_data
-from .compare import Arm, Compare, compare, compare_people
-from .funnel import Funnel, Step, funnel, funnel_people
-from .lifecycle import Lifecycle, LifecyclePoint, lifecycle, lifecycle_people
-from .overlap import Overlap, overlap
-from .overview import EventActivity, FlagCount, Overview, overview
-from .people import contains, count, people, users
-from .report import Report
-from .retention import Average, Cell, Retention, Row, retention, retention_people
-from .segments import Event, Expression, Flag, SegmentError, parse
-from .sets import People
-from .stickiness import Stickiness, stickiness, stickiness_people
-from .time_limit import TimeLimitError, time_limit
-from .timeline import EventSpan, Profile, Timeline, profile, timeline
-from .trend import ActivePoint, ActiveUsers, Point, Trend, active_users, trend
+from ..reading.bitmaps import Bitmap
+from ..reading.segments import Event, Expression, Flag, SegmentError, parse
+from ..reading.time_limit import TimeLimitError, time_limit
+from ._adoption import Adoption, AdoptionPoint, adoption
+from ._churned import Churned, ChurnedPoint, churned
+from ._compare import Arm, Compare, compare, compare_people
+from ._funnel import Funnel, Step, funnel, funnel_people
+from ._lifecycle import Lifecycle, LifecyclePoint, lifecycle, lifecycle_people
+from ._overlap import Overlap, overlap
+from ._overview import EventActivity, FlagCount, Overview, overview
+from ._people import contains, count, people, users
+from ._report import Report
+from ._retention import Average, Cell, Retention, Row, retention, retention_people
+from ._sets import People
+from ._stickiness import Stickiness, stickiness, stickiness_people
+from ._timeline import EventSpan, Profile, Timeline, profile, timeline
+from ._trend import ActivePoint, ActiveUsers, Point, Trend, active_users, trend
 
 __all__ = [
     "ActivePoint",
@@ -62,7 +61,6 @@ __all__ = [
     "Trend",
     "active_users",
     "adoption",
-    "chain_events",
     "churned",
     "compare",
     "compare_people",
@@ -70,8 +68,6 @@ __all__ = [
     "count",
     "funnel",
     "funnel_people",
-    "get_cohort",
-    "get_event_data",
     "lifecycle",
     "lifecycle_people",
     "overlap",

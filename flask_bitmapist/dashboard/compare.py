@@ -9,9 +9,9 @@ from typing import ClassVar, Self
 
 from werkzeug.exceptions import BadRequest
 
-from ..analytics.compare import Compare, compare, compare_people
-from ..analytics.segments import Event, Flag
+from ..analytics._compare import Compare, compare, compare_people
 from ..periods import Grain
+from ..reading.segments import Event, Flag
 from ..registry import Catalogue
 from .page import ACTIVE, Behind, Question, first_period, of_one_kind, span
 from .query import Query, Segment

@@ -9,9 +9,9 @@ from typing import ClassVar, Self, get_args
 
 from werkzeug.exceptions import BadRequest
 
-from ..analytics.funnel import Funnel, Order, funnel, funnel_people
-from ..analytics.segments import Event
+from ..analytics._funnel import Funnel, Order, funnel, funnel_people
 from ..periods import Grain
+from ..reading.segments import Event
 from ..registry import Known
 from .page import ACTIVE, Behind, Question, first_period, of_one_kind, span
 from .query import Query, Segment

@@ -7,16 +7,16 @@ from datetime import date
 from functools import partial
 from typing import ClassVar, Literal, Self
 
-from ..analytics.lifecycle import (
+from ..analytics._lifecycle import (
     Group,
     Lifecycle,
     LifecyclePoint,
     lifecycle,
     lifecycle_people,
 )
-from ..analytics.people import people
-from ..analytics.segments import Event
+from ..analytics._people import people
 from ..periods import Grain
+from ..reading.segments import Event
 from .drawing import BarPlot, bar_plot, when
 from .page import ACTIVE, Behind, Question, first_period, last_period
 from .query import FIRST_REPORTED_YEAR, LONGEST_SEGMENT, Query, Segment

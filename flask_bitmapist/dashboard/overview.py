@@ -16,12 +16,12 @@ from typing import Any, ClassVar, NamedTuple
 from flask import Response, request, url_for
 from werkzeug.exceptions import BadRequest
 
-from ..analytics.lifecycle import Lifecycle
-from ..analytics.overview import EventActivity, overview
-from ..analytics.report import Report
-from ..analytics.segments import Event
-from ..analytics.trend import ActivePoint, ActiveUsers, active_users
-from ..marking import current_tracker
+from ..analytics._lifecycle import Lifecycle
+from ..analytics._overview import EventActivity, overview
+from ..analytics._report import Report
+from ..analytics._trend import ActivePoint, ActiveUsers, active_users
+from ..current import current_tracker
+from ..reading.segments import Event
 from .drawing import LinePlot, line_plot
 from .lifecycle import LifecycleQuestion
 from .page import ACTIVE, attempt, download, empty, in_time, open_query, render

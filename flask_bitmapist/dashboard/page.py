@@ -24,17 +24,17 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest
 from werkzeug.urls import iri_to_uri
 
-from ..analytics.segments import Event, Flag
-from ..analytics.time_limit import time_limit
-from ..marking import current_tracker
+from ..current import current_tracker
 from ..periods import Grain, Period, local
+from ..reading.segments import Event, Flag
+from ..reading.time_limit import time_limit
 from ..registry import Catalogue, Known
 from . import drawing
 from .query import BY, JOINTS, Query, Segment
 
 if TYPE_CHECKING:
-    from ..analytics.report import Report
-    from ..analytics.sets import People
+    from ..analytics._report import Report
+    from ..analytics._sets import People
 
 _Answer = TypeVar("_Answer")
 
@@ -213,7 +213,7 @@ def query_of_request() -> Query:
     tracker = current_tracker()
     foreign: dict[str, Any] = {}
     current_app.inject_url_defaults(str(request.endpoint), foreign)
-    return Query(request.args, tracker.known(), tracker.now().date(), foreign)
+    return Query(request.args, tracker.reader.known(), tracker.now().date(), foreign)
 
 
 def open_query() -> Query | None:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from flask import Response, current_app, request
 
-from ..analytics.people import people
-from ..analytics.sets import People
+from ..analytics._people import people
+from ..analytics._sets import People
 from ..periods import Grain
 from .compare import CompareQuestion
 from .funnel import FunnelQuestion

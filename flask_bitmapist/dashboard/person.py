@@ -8,9 +8,9 @@ from functools import partial
 from flask import Response
 from werkzeug.exceptions import BadRequest
 
-from ..analytics.timeline import profile
+from ..analytics._timeline import profile
+from ..current import current_tracker
 from ..ids import normal_form
-from ..marking import current_tracker
 from .drawing import calendar
 from .page import download, in_time, query_of_request, render
 from .people import person

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
-from ..analytics.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
+from ..reading.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
 from ..registry import Known
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import takewhile
 from typing import ClassVar, Self, get_args
 
-from ..analytics.retention import (
+from ..analytics._retention import (
     Average,
     Members,
     Mode,
@@ -16,8 +16,8 @@ from ..analytics.retention import (
     retention,
     retention_people,
 )
-from ..analytics.segments import Event
 from ..periods import Grain
+from ..reading.segments import Event
 from .drawing import LinePlot, line_plot, periods, when
 from .page import ACTIVE, Behind, Question, first_period, last_period
 from .query import FIRST_REPORTED_YEAR, Query, Segment

@@ -7,9 +7,9 @@ from datetime import date
 from functools import partial
 from typing import ClassVar, Literal, Self
 
-from ..analytics.segments import Event
-from ..analytics.stickiness import Stickiness, stickiness, stickiness_people
+from ..analytics._stickiness import Stickiness, stickiness, stickiness_people
 from ..periods import Grain
+from ..reading.segments import Event
 from .drawing import BarPlot, bar_plot, full_label
 from .page import ACTIVE, Behind, Question, last_period
 from .query import Query, Segment

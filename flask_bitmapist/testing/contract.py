@@ -14,10 +14,11 @@ from uuid import UUID, uuid4
 import pytest
 from flask import Flask
 
+from ..delivery.spool import Spool, server_of
 from ..extension import FlaskBitmapist
 from ..ids import normal_form
-from ..marking import Mark, Tracker
-from ..spool import Spool, server_of
+from ..marks import Mark
+from ..tracker import Tracker
 from .recorded import RecordedMarks, record_marks
 
 _Test = TypeVar("_Test", bound=Callable[..., None])

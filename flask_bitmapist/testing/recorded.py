@@ -12,8 +12,7 @@ import pytest
 
 from ..delivery import Delivery
 from ..ids import normal_form
-from ..marking import Mark
-from ..writer import SettledMark
+from ..marks import Mark, SettledMark
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)

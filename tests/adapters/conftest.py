@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 Ids = list[int]
 
@@ -28,7 +28,7 @@ class Marks:
     def __call__(self) -> dict[str, Ids]:
         """Event -> the offsets marked today; day, week and month agree."""
         found = {}
-        for name in self._tracker.event_names():
+        for name in self._tracker.reader.event_names():
             day = list(DayEvents.from_date(name))
             assert day == list(WeekEvents.from_date(name)) == list(MonthEvents.from_date(name))
             if day:
@@ -37,7 +37,7 @@ class Marks:
 
     def flags(self) -> dict[str, Ids]:
         """Flag -> the offsets that have it."""
-        names = self._tracker.event_names()
+        names = self._tracker.reader.event_names()
         return {name: list(UniqueEvents(name)) for name in names if len(UniqueEvents(name))}
 
     def offset(self, id_: str, space: str = "") -> int:
@@ -46,7 +46,7 @@ class Marks:
 
     def forget_days(self) -> None:
         """Start afresh but for the flags."""
-        undated = [UniqueEvents(name).redis_key for name in self._tracker.event_names()]
+        undated = [UniqueEvents(name).redis_key for name in self._tracker.reader.event_names()]
         bitmaps = {key.decode() for key in self._tracker.redis.keys("trackist_*")}
         if dated := bitmaps - set(undated):
             self._tracker.redis.delete(*dated)

@@ -24,7 +24,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from flask_bitmapist.adapters.mongoengine import MongoEngineBitmapistable, record
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.testing import Capability, ContractOrm
 
 pytest_plugins = ["mongodb"]

@@ -26,7 +26,7 @@ from peewee import (
 )
 
 from flask_bitmapist.adapters.peewee import PeeweeBitmapistable, record
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.testing import ContractOrm
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, MappedColumn, Session, mapped_column
 
 from flask_bitmapist import SQLAlchemyBitmapistable
 from flask_bitmapist.adapters.sqlalchemy import record
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.testing import ContractOrm
 
 

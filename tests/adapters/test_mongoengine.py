@@ -45,7 +45,7 @@ from pymongo.database import Database
 from flask_bitmapist.adapters.base import ACTIONS
 from flask_bitmapist.adapters.mongoengine import MongoEngineBitmapistable, record
 from flask_bitmapist.login import user_id
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 pytest_plugins = ["mongodb"]
 
@@ -780,7 +780,7 @@ class TestSurroundings:
     def test_without_an_extension_documents_are_saved_all_the_same(
         self, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.marking._Latest.tracker", None)
+        monkeypatch.setattr("flask_bitmapist.current._Latest.tracker", None)
         with caplog.at_level(logging.ERROR):
             Numbered(id=5).save()
         assert Numbered.objects.count() == 1

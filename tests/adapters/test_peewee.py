@@ -48,8 +48,8 @@ from flask_bitmapist.adapters import peewee_transactions
 from flask_bitmapist.adapters.peewee import PeeweeBitmapistable as Bitmapistable
 from flask_bitmapist.adapters.peewee import record
 from flask_bitmapist.login import user_id
-from flask_bitmapist.marking import Tracker
 from flask_bitmapist.testing import abandoned
+from flask_bitmapist.tracker import Tracker
 
 VERSION = tuple(int(part) for part in peewee.__version__.split(".")[:2])
 SERVERS = {"postgresql": "TEST_POSTGRESQL_URL", "mysql": "TEST_MYSQL_URL"}

@@ -29,8 +29,8 @@ from peewee import (
 from test_contract_peewee import server_database
 
 from flask_bitmapist.adapters.peewee import PeeweeBitmapistable, record
-from flask_bitmapist.marking import Tracker
 from flask_bitmapist.testing import RecordedMarks, record_marks
+from flask_bitmapist.tracker import Tracker
 
 # What peewee < 4 passes to PyMySQL.
 pytestmark = pytest.mark.filterwarnings("ignore:'db' is deprecated:DeprecationWarning")

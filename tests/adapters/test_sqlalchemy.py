@@ -55,7 +55,8 @@ from sqlalchemy.types import UserDefinedType
 
 from flask_bitmapist import Bitmapistable, FlaskBitmapist
 from flask_bitmapist.adapters.sqlalchemy import record
-from flask_bitmapist.marking import Mark, Tracker
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.tracker import Tracker
 
 
 class Base(DeclarativeBase):

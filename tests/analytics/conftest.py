@@ -11,7 +11,7 @@ from flask import Flask
 from redis.connection import AbstractConnection
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from datetime import date, timedelta
 
 from flask_bitmapist import mark_event
-from flask_bitmapist.marking import Mark, current_tracker
+from flask_bitmapist.current import current_tracker
+from flask_bitmapist.marks import Mark
 
 #: Day 0, a Monday; the year ends on day 3.
 FIRST = date(2026, 12, 28)

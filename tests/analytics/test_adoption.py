@@ -9,10 +9,10 @@ from histories import FIRST, log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.adoption import Adoption, AdoptionPoint, adoption
-from flask_bitmapist.analytics.segments import Event, Flag
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.analytics._adoption import Adoption, AdoptionPoint, adoption
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.segments import Event, Flag
 
 NOW = datetime(2027, 1, 2, 14, 32)  # a Saturday
 

@@ -8,9 +8,9 @@ from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.churned import Churned, ChurnedPoint, churned
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.analytics._churned import Churned, ChurnedPoint, churned
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps
 
 NOW = datetime(2027, 1, 6, 14, 32)  # a Wednesday
 

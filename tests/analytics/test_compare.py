@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.compare import compare
-from flask_bitmapist.analytics.segments import Flag
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.analytics._compare import compare
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.segments import Flag
 
 NOW = datetime(2027, 1, 2, 14, 32)
 TODAY = NOW.date()

@@ -23,9 +23,10 @@ from flask import Flask
 from reference import NOBODY, Entry, Users, World
 
 from flask_bitmapist import FlaskBitmapist, analytics
-from flask_bitmapist.analytics import bitmaps as bitmaps_module
-from flask_bitmapist.analytics.segments import Flag
-from flask_bitmapist.marking import Mark, Tracker
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps as bitmaps_module
+from flask_bitmapist.reading.segments import Flag
+from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 11, 11, 12)
 DAYS = [datetime(2026, 11, 11) - timedelta(days=back) for back in reversed(range(10))]

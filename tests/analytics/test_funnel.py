@@ -8,10 +8,10 @@ from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.funnel import Funnel, Step, funnel
-from flask_bitmapist.analytics.segments import Event, Flag
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.analytics._funnel import Funnel, Step, funnel
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.segments import Event, Flag
 
 NOW = datetime(2027, 1, 10, 14, 32)
 

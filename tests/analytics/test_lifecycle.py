@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics.lifecycle import LifecyclePoint, lifecycle
-from flask_bitmapist.analytics.trend import trend
+from flask_bitmapist.analytics._lifecycle import LifecyclePoint, lifecycle
+from flask_bitmapist.analytics._trend import trend
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
@@ -168,8 +168,8 @@ def test_a_lifecycle_is_what_sets_say_and_adds_up(
     monkeypatch, tracker, sliced, drawn, by, in_segment
 ):
     if sliced:
-        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps.BUDGET", 64)
-        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._SLICE_UNIT", 8)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmaps.BUDGET", 64)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmaps._SLICE_UNIT", 8)
     # Spread over some ten periods, whatever their length.
     scale = {"day": 90, "week": 13, "month": 3, "year": 1}[by]
     marks = {(event, user, days_ago(days // scale)) for event, user, days in drawn}

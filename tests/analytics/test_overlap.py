@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.overlap import Overlap, overlap
-from flask_bitmapist.analytics.segments import Event, Flag
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.analytics._overlap import Overlap, overlap
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.segments import Event, Flag
 
 NOW = datetime(2026, 12, 31, 14, 32)  # a Thursday
 TODAY = NOW.date()

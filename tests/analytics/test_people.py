@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.people import contains, count, users
-from flask_bitmapist.analytics.segments import Event, Flag
+from flask_bitmapist.analytics._people import contains, count, users
 from flask_bitmapist.ids import TextKey, UnusableIdError
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.segments import Event, Flag
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()

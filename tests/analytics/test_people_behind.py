@@ -29,10 +29,11 @@ from flask_bitmapist.analytics import (
     retention_people,
     stickiness_people,
 )
-from flask_bitmapist.marking import Mark, Tracker
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.tracker import Tracker
 
 truth_server = test_truth.truth_server
-bitmaps_module = import_module("flask_bitmapist.analytics.bitmaps")
+bitmaps_module = import_module("flask_bitmapist.reading.bitmaps")
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
@@ -295,13 +296,13 @@ def test_only_the_ids_of_the_page_are_looked_up(
 ) -> None:
     tracker.record([Mark("web", f"user-{n}") for n in range(300)])
     looked_up: list[int] = []
-    original = type(tracker).ids_at
+    original = type(tracker.reader).ids_at
 
     def ids_at(self: Tracker, offsets: Any, space: str) -> list[str | None]:
         looked_up.extend(offsets)
         return original(self, offsets, space)
 
-    monkeypatch.setattr(type(tracker), "ids_at", ids_at)
+    monkeypatch.setattr(type(tracker.reader), "ids_at", ids_at)
     assert people("web", first=100, limit=3).ids == ["user-100", "user-101", "user-102"]
     assert looked_up == [100, 101, 102]
 

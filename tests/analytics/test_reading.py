@@ -5,21 +5,21 @@ from uuid import UUID
 
 import pytest
 
-from flask_bitmapist.analytics import bitmaps
-from flask_bitmapist.analytics.adoption import adoption
-from flask_bitmapist.analytics.bitmaps import Bitmap, around, sliding_unions, tally, union
-from flask_bitmapist.analytics.churned import churned
-from flask_bitmapist.analytics.compare import compare
-from flask_bitmapist.analytics.funnel import funnel
-from flask_bitmapist.analytics.lifecycle import lifecycle
-from flask_bitmapist.analytics.overlap import overlap
-from flask_bitmapist.analytics.people import contains, count, users
-from flask_bitmapist.analytics.report import Users
-from flask_bitmapist.analytics.retention import retention
-from flask_bitmapist.analytics.stickiness import stickiness
-from flask_bitmapist.analytics.timeline import timeline
-from flask_bitmapist.analytics.trend import active_users, trend
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.analytics._adoption import adoption
+from flask_bitmapist.analytics._churned import churned
+from flask_bitmapist.analytics._compare import compare
+from flask_bitmapist.analytics._funnel import funnel
+from flask_bitmapist.analytics._lifecycle import lifecycle
+from flask_bitmapist.analytics._overlap import overlap
+from flask_bitmapist.analytics._people import contains, count, users
+from flask_bitmapist.analytics._report import Users
+from flask_bitmapist.analytics._retention import retention
+from flask_bitmapist.analytics._stickiness import stickiness
+from flask_bitmapist.analytics._timeline import timeline
+from flask_bitmapist.analytics._trend import active_users, trend
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.bitmaps import Bitmap, around, sliding_unions, tally, union
 
 NOW = datetime(2026, 11, 23, 14, 32)
 READING = {
@@ -128,7 +128,7 @@ def test_the_maps_of_all_events_are_told_at_once(tracker, round_trips):
     tracker.record([Mark("a", 1), Mark("b", "x"), Mark("c", "x", space="rows")])
     tracker.redis.ping()
     round_trips.clear()
-    events, _ = tracker.known(scanned=False)
+    events, _ = tracker.reader.known(scanned=False)
     assert {name: since.space for name, since in events.items()} == {
         "a": None,
         "b": "",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import redis as redis_py
 
-from flask_bitmapist.analytics.bitmaps import slices
-from flask_bitmapist.analytics.replies import read_words
+from flask_bitmapist.reading.bitmaps import slices
+from flask_bitmapist.reading.replies import read_words
 
 LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
 

@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 from datetime import UTC, date, datetime, timedelta
-from importlib import import_module
 
 import bitmapist
 import bitmapist.cohort
@@ -16,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics.lifecycle import lifecycle
-from flask_bitmapist.analytics.retention import Average, Cell, retention
-from flask_bitmapist.analytics.segments import Event, Flag
-from flask_bitmapist.analytics.statistics import rate
-from flask_bitmapist.analytics.stickiness import stickiness
+from flask_bitmapist.analytics._lifecycle import lifecycle
+from flask_bitmapist.analytics._retention import Average, Cell, retention
+from flask_bitmapist.analytics._statistics import rate
+from flask_bitmapist.analytics._stickiness import stickiness
+from flask_bitmapist.reading.segments import Event, Flag
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
@@ -391,11 +390,11 @@ def test_retention_is_what_sets_say(
     monkeypatch, tracker, reading, drawn, by, rows, columns, mode, members
 ):
     if reading == "long":
-        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._MANY_BYTES", 0)
-        monkeypatch.setattr(import_module("flask_bitmapist.analytics.retention"), "PAIRED_WORDS", 0)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmaps._MANY_BYTES", 0)
+        monkeypatch.setattr("flask_bitmapist.analytics._retention.PAIRED_WORDS", 0)
     elif reading == "sliced":
-        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps.BUDGET", 64)
-        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._SLICE_UNIT", 8)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmaps.BUDGET", 64)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmaps._SLICE_UNIT", 8)
     # Spread over some ten periods, whatever their length.
     scale = {"day": 90, "week": 13, "month": 3, "year": 1}[by]
     marks = {(event, user, days_ago(days // scale)) for event, user, days in drawn}
@@ -476,7 +475,7 @@ def test_bitmaps_beyond_the_budget_are_counted_in_slices(monkeypatch):
     mark_days("signup", {2: set(users)})
     mark_days("visit", {1: {2, 700_000, 1_500_000}, 0: {1, 2, 1_500_000}})
     whole = [retention("signup", "visit", **last_days(3, mode=mode)) for mode in MODES]
-    monkeypatch.setattr("flask_bitmapist.analytics.bitmaps.BUDGET", 2**16)
+    monkeypatch.setattr("flask_bitmapist.reading.bitmaps.BUDGET", 2**16)
     sliced = [retention("signup", "visit", **last_days(3, mode=mode)) for mode in MODES]
     assert sliced == whole
     assert users_of(whole[0])[0] == [0, 3, 3]

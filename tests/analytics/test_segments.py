@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics.bitmaps import Bitmap, Bitmaps, union
-from flask_bitmapist.analytics.segments import (
+from flask_bitmapist.periods import Period
+from flask_bitmapist.reading.bitmaps import Bitmap, Bitmaps, union
+from flask_bitmapist.reading.segments import (
     And,
     Event,
     Expression,
@@ -18,7 +19,6 @@ from flask_bitmapist.analytics.segments import (
     SegmentError,
     parse,
 )
-from flask_bitmapist.periods import Period
 
 a, b, c = Event("a"), Event("b"), Event("c")
 

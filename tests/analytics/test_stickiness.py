@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics.stickiness import Stickiness, stickiness
+from flask_bitmapist.analytics._stickiness import Stickiness, stickiness
 
 NOW = datetime(2026, 11, 25, 14, 32)  # a Wednesday
 TODAY = NOW.date()
@@ -182,8 +182,8 @@ numbers = itertools.count()
 )
 def test_stickiness_is_what_sets_say(monkeypatch, tracker, sliced, marks, within, in_segment):
     if sliced:
-        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps.BUDGET", 64)
-        monkeypatch.setattr("flask_bitmapist.analytics.bitmaps._SLICE_UNIT", 8)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmaps.BUDGET", 64)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmaps._SLICE_UNIT", 8)
     example = next(numbers)
     tracker.record(
         (f"{event}{example}", user, True, True, days_ago(back)) for event, user, back in marks

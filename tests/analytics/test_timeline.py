@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.analytics.timeline import EventSpan, Timeline, profile, timeline
+from flask_bitmapist.analytics._timeline import EventSpan, Timeline, profile, timeline
 from flask_bitmapist.ids import TextKey, UnusableIdError
-from flask_bitmapist.marking import Mark
+from flask_bitmapist.marks import Mark
 
 NOW = datetime(2026, 1, 2, 14, 32)
 TODAY = NOW.date()

@@ -30,11 +30,12 @@ from hypothesis import strategies as st
 from reference import Entry, Expr, World
 
 from flask_bitmapist import FlaskBitmapist, analytics, get_cohort, mark_event, mark_unique
-from flask_bitmapist.analytics.segments import Event, Expression, Flag
-from flask_bitmapist.marking import Mark, Tracker
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.reading.segments import Event, Expression, Flag
+from flask_bitmapist.tracker import Tracker
 
-bitmaps_module = import_module("flask_bitmapist.analytics.bitmaps")
-retention_module = import_module("flask_bitmapist.analytics.retention")
+bitmaps_module = import_module("flask_bitmapist.reading.bitmaps")
+retention_module = import_module("flask_bitmapist.analytics._retention")
 
 EXAMPLES = int(os.environ.get("BITMAPIST_TRUTH_EXAMPLES", "10"))
 

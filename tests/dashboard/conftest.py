@@ -15,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 from .reading import Element, error_of, read
 

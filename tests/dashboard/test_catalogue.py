@@ -11,7 +11,7 @@ import redis as redis_py
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.marking import Tracker
+from flask_bitmapist.tracker import Tracker
 
 
 @pytest.fixture
@@ -29,31 +29,31 @@ def test_events_and_flags_are_told_apart_and_sorted(at_now: None, tracker: Track
     mark_event("a", 1)
     mark_unique("d", 1)
     mark_unique("c", 1)
-    assert tracker.catalogue() == (["a", "b"], ["c", "d"])
+    assert tracker.reader.catalogue() == (["a", "b"], ["c", "d"])
 
 
 def test_nothing_marked_is_nothing_listed(at_now: None, tracker: Tracker) -> None:
-    assert tracker.catalogue() == ([], [])
+    assert tracker.reader.catalogue() == ([], [])
 
 
 def test_a_name_with_and_without_dates_is_both(at_now: None, tracker: Tracker) -> None:
     mark_event("a", 1, track_unique=True)
-    assert tracker.catalogue() == (["a"], ["a"])
+    assert tracker.reader.catalogue() == (["a"], ["a"])
 
 
 def test_a_flag_that_becomes_an_event_is_both(at_now: None, tracker: Tracker) -> None:
     mark_unique("a", 1)
     mark_event("a", 1)
-    assert tracker.catalogue() == (["a"], ["a"])
+    assert tracker.reader.catalogue() == (["a"], ["a"])
 
 
 def test_what_another_process_marks_is_listed_at_once(
     at_now: None, tracker: Tracker, stranger: Tracker
 ) -> None:
-    assert stranger.catalogue() == ([], [])
+    assert stranger.reader.catalogue() == ([], [])
     mark_event("a", 1)
     mark_unique("b", 1)
-    assert stranger.catalogue() == (["a"], ["b"])
+    assert stranger.reader.catalogue() == (["a"], ["b"])
 
 
 def test_what_bitmapist_wrote_is_listed_with_ours(
@@ -62,7 +62,7 @@ def test_what_bitmapist_wrote_is_listed_with_ours(
     mark_event("ours", 1)
     bitmapist.mark_event("its:own_name", 1, system=redis, track_hourly=True)
     bitmapist.mark_unique("its:flag", 1, system=redis)
-    assert tracker.catalogue() == (["its:own_name", "ours"], ["its:flag"])
+    assert tracker.reader.catalogue() == (["its:own_name", "ours"], ["its:flag"])
 
 
 def test_what_bitmapist_combined_is_not_listed(
@@ -72,7 +72,7 @@ def test_what_bitmapist_combined_is_not_listed(
     month = bitmapist.MonthEvents.from_date("a")
     assert len(bitmapist.BitOpAnd(month, month)) == 1
     assert any(b"bitop_" in key for key in redis.keys("trackist_*"))
-    assert tracker.catalogue() == (["a"], [])
+    assert tracker.reader.catalogue() == (["a"], [])
 
 
 def test_names_that_no_report_takes_are_left_out(
@@ -81,7 +81,7 @@ def test_names_that_no_report_takes_are_left_out(
     for name in (b"two\nlines", b"x" * 201, b" indented", b"caf\xe9", b"fine"):
         redis.setbit(b"trackist_" + name + b"_2026-11-23", 1, 1)
         redis.setbit(b"trackist_" + name + b"_u", 1, 1)
-    assert tracker.catalogue() == (["fine"], ["fine"])
+    assert tracker.reader.catalogue() == (["fine"], ["fine"])
 
 
 def test_a_catalogue_is_read_with_reading_commands_alone(
@@ -89,7 +89,7 @@ def test_a_catalogue_is_read_with_reading_commands_alone(
 ) -> None:
     mark_event("a", 1)
     redis.config_resetstat()
-    stranger.catalogue()
+    stranger.reader.catalogue()
     stats = {name.removeprefix("cmdstat_") for name in redis.info("commandstats")}
     connecting = {"select", "client|setinfo", "config|resetstat"}
     assert stats - connecting == {"scan", "hgetall", "zrange"}
@@ -104,4 +104,4 @@ def test_a_client_that_decodes_replies_reads_the_same(
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
         app = Flask("decoding")
         other = FlaskBitmapist(app, {"BITMAPIST_SPOOL": False}, redis_client=client)
-        assert other.tracker_of(app).catalogue() == (["ünï"], ["flag"])
+        assert other.tracker_of(app).reader.catalogue() == (["ünï"], ["flag"])

@@ -8,12 +8,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
-from .bitmaps import Bitmaps, tally
-from .report import Report, Users, check_list, scope
-from .segments import Expression
+from ..reading.bitmaps import Bitmaps, tally
+from ..reading.segments import Expression
+from ._report import Report, Users, check_list, scope
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from ..marking import current_tracker
+from ..current import current_tracker
 from ..periods import Period, local, unique_key
-from .bitmaps import counts, tally
-from .report import Report
+from ..reading.bitmaps import counts, tally
+from ._report import Report
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 #: How many days of each event are shown, today included.
 DAYS = 30
@@ -78,7 +78,7 @@ def overview(
     week, month = Period.containing("week", moment), Period.containing("month", moment)
     year = Period.containing("year", moment)
     if events is None or flags is None:
-        catalogue = tracker.catalogue()
+        catalogue = tracker.reader.catalogue()
         events = catalogue.events if events is None else events
         flags = catalogue.flags if flags is None else flags
     dated = (period.key(name) for name in events for period in (today, week, month, *days))

@@ -7,12 +7,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from .bitmaps import Bitmaps, tally
-from .report import Past, Report, Users, label, scope
-from .segments import Expression, parse
+from ..reading.bitmaps import Bitmaps, tally
+from ..reading.segments import Expression, parse
+from ._report import Past, Report, Users, label, scope
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

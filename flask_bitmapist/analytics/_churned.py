@@ -8,12 +8,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
-from .bitmaps import Bitmaps, sliding_unions, tally
-from .report import LONGEST, USUAL_LENGTH, Report, Users, check_length, label, scope
-from .segments import Expression
+from ..reading.bitmaps import Bitmaps, sliding_unions, tally
+from ..reading.segments import Expression
+from ._report import LONGEST, USUAL_LENGTH, Report, Users, check_length, label, scope
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from math import erfc, sqrt
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from .bitmaps import Bitmap, Bitmaps, union
-from .report import Report, Scope, Users, check_list, scope
-from .segments import Expression
-from .sets import Page, People, Sets
-from .statistics import rate
+from ..reading.bitmaps import Bitmap, Bitmaps, union
+from ..reading.segments import Expression
+from ._report import Report, Scope, Users, check_list, scope
+from ._sets import Page, People, Sets
+from ._statistics import rate
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..ids import normal_form
-from .bitmaps import Bitmap, Bitmaps, parts, tally
-from .report import Report, check_length
+from ..reading.bitmaps import Bitmap, Bitmaps, parts, tally
+from ._report import Report, check_length
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 #: The most people of a page.
 LONGEST_PAGE = 1_000
@@ -109,6 +109,6 @@ only = nth(0)
 
 def ids_at(tracker: Tracker, offsets: NDArray[np.intp] | list[int], space: str) -> list[int | str]:
     """The ids behind `offsets` in the id map `space`, as the application knows them."""
-    texts = [text for text in tracker.ids_at(offsets, space) if text is not None]
+    texts = [text for text in tracker.reader.ids_at(offsets, space) if text is not None]
     # Under 'always' an int and its decimal spelling are one id: it comes back as the int.
     return [*map(normal_form, texts)] if tracker.settings.id_map == "always" else [*texts]

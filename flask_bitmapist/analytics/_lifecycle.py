@@ -9,13 +9,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ..periods import Grain
-from .bitmaps import Bitmap, Bitmaps
-from .report import Past, Report, Scope, Users, check_choice, label, scope
-from .segments import Expression
-from .sets import Page, People, Sets, nth
+from ..reading.bitmaps import Bitmap, Bitmaps
+from ..reading.segments import Expression
+from ._report import Past, Report, Scope, Users, check_choice, label, scope
+from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 #: Those of a period by their past, in the order of the figures of a `LifecyclePoint`.
 Group = Literal["new", "returning", "resurrected", "dormant"]

@@ -6,34 +6,25 @@ once an outage, and what Redis did not take waits in the spool.
 
 from __future__ import annotations
 
-import atexit
-import functools
 import logging
-import os
-import threading
-import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import redis
 
-from .spool import Spool, SpoolError
-from .writer import SettledMark, Writer
+from ..marks import SettledMark
+from .breaker import Breaker
+from .queue import Queue
+from .spool import Spool, SpoolError, server_of
+from .writer import Writer
+
+__all__ = ["Delivery", "Spool", "Writer", "server_of"]
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Seconds without an attempt after a fault; doubled by each further one, up to the longest.
-_SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
 #: What is raised before anything is sent, now and always, because of a mark itself.
 _UNSENDABLE = (redis.DataError, TypeError, ValueError)
 #: Trips of the spool that one delivery makes: a request does not wait for more.
 _SPOOL_TRIPS = 5
-#: Marks that wait for the background thread before whoever makes more has to help.
-_QUEUE_LIMIT = 100_000
-_QUEUE_BATCH = 5_000
-_QUEUE_PAUSE = 0.1  # seconds between two looks into the queue
-_QUEUE_IDLE = 50  # looks into an empty queue before the thread ends
 
 
 class Delivery:
@@ -42,10 +33,10 @@ class Delivery:
     def __init__(self, writer: Writer, spool: Spool | None, *, background: bool) -> None:
         self._writer = writer
         self._spool = spool
-        self._breaker = _Breaker()
+        self._breaker = Breaker()
         #: Marks lost since the spool cannot be used; None while it can.
         self._lost: int | None = None
-        self._queue = _Queue(self._deliver) if background else None
+        self._queue = Queue(self._deliver) if background else None
 
     def submit(self, marks: Sequence[SettledMark]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
@@ -151,107 +142,3 @@ class Delivery:
         if self._lost is None:
             logger.error("%s; until it can, marks of an outage are lost", error)
         self._lost = (self._lost or 0) + count
-
-
-class _Breaker:
-    """Keeps callers from waiting for a server that just failed; lets one through to probe it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._break = 0.0  # seconds; 0 while all is well
-        self._until = 0.0
-
-    def lets_pass(self) -> bool:
-        if not self._break:
-            return True
-        now = time.monotonic()
-        if now < self._until or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            passes = now >= self._until
-            self._until = now + self._break
-            return passes
-        finally:
-            self._lock.release()
-
-    def trip(self) -> bool:
-        """Note a fault; True if it is the first of an outage."""
-        with self._lock:
-            first = not self._break
-            self._break = min(max(_SHORTEST_BREAK, self._break * 2), _LONGEST_BREAK)
-            self._until = time.monotonic() + self._break
-            return first
-
-    def reset(self) -> bool:
-        """Note a success; True if it ends an outage."""
-        ended, self._break = self._break > 0, 0.0
-        return ended
-
-
-class _Queue:
-    """A bounded queue whose thread lives while there is work, in the process that has the work."""
-
-    def __init__(self, deliver: Callable[[Sequence[SettledMark]], None]) -> None:
-        self._deliver = deliver
-        self._ends = False
-        self._after_fork()
-        atexit.register(self._end)
-        reference = weakref.ref(self)
-        os.register_at_fork(after_in_child=functools.partial(_forked, reference))
-
-    def _after_fork(self) -> None:
-        # What the parent queued is the parent's to deliver; its locks may be held for ever here.
-        self._marks: deque[SettledMark] = deque()
-        self._draining = threading.RLock()  # a signal's handler may come while its thread drains
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def put(self, marks: Sequence[SettledMark]) -> Sequence[SettledMark]:
-        """Queue `marks`; returns those for which there was no room, or no time any more."""
-        room = 0 if self._ends else max(0, _QUEUE_LIMIT - len(self._marks))
-        self._marks.extend(marks[:room])
-        if self._marks and self._thread is None:
-            self._start()
-        return marks[room:]
-
-    def drain(self) -> None:
-        """Deliver everything that is queued now, in order."""
-        with self._draining:
-            while self._marks:
-                batch = [self._marks.popleft() for _ in range(min(_QUEUE_BATCH, len(self._marks)))]
-                self._deliver(batch)
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is not None:
-                return
-            thread = threading.Thread(
-                target=self._run, name="flask-bitmapist-delivery", daemon=True
-            )
-            try:
-                thread.start()
-            except RuntimeError:  # there are too many threads: whoever marks delivers
-                self.drain()
-            else:
-                self._thread = thread
-
-    def _end(self) -> None:
-        """The process ends: deliver what is queued, and let nothing be queued any more."""
-        self._ends = True
-        self.drain()
-
-    def _run(self) -> None:
-        idle = 0
-        while idle < _QUEUE_IDLE:
-            time.sleep(_QUEUE_PAUSE)
-            idle = 0 if self._marks else idle + 1
-            self.drain()
-        self._thread = None
-        if self._marks:  # queued between the last look and the line above
-            self._start()
-
-
-def _forked(reference: weakref.ref[_Queue]) -> None:
-    queue = reference()
-    if queue is not None:
-        queue._after_fork()

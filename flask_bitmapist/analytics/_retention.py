@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
-from .bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally, union
-from .report import LONGEST, Past, Report, Scope, Users, check_choice, check_length, label, scope
-from .segments import Expression
-from .sets import Page, People, Sets, only
-from .statistics import rate
+from ..reading.bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally, union
+from ..reading.segments import Expression
+from ._report import LONGEST, Past, Report, Scope, Users, check_choice, check_length, label, scope
+from ._sets import Page, People, Sets, only
+from ._statistics import rate
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 Mode = Literal["on", "on_or_after", "on_or_before", "streak", "first_return"]
 Members = Literal["first", "every"]

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import bitmapist
 
-from ..marking import current_tracker, names_own_system
-from ..periods import Grain, Period, local
-from .report import Users, check_length
-from .retention import Cohorts, count_returns
-from .segments import Event, Expression
+from .analytics._report import Users, check_length
+from .analytics._retention import Cohorts, count_returns
+from .api import names_own_system
+from .current import current_tracker
+from .periods import Grain, Period, local
+from .reading.segments import Event, Expression
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from .tracker import Tracker
 
 #: Events whose union is meant. Several groups make a chain: the intersection of their unions.
 Group = list[str]

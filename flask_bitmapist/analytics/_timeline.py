@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..ids import normal_form
 from ..periods import Grain, Period, unique_key
-from .report import Report, Scope, scope
-from .time_limit import check_time
+from ..reading.time_limit import check_time
+from ._report import Report, Scope, scope
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 #: How many days are shown unless it is told: what a year's calendar holds.
 USUAL_DAYS = 365
@@ -180,9 +180,9 @@ class _Bits:
     def __init__(self, tracker: Tracker, user: object) -> None:
         """:raises UnusableIdError: for something that identifies nobody."""
         # What bitmapist wrote without us is registered nowhere, and its ids are plain.
-        known = tracker.known(scanned=isinstance(normal_form(user), int))
+        known = tracker.reader.known(scanned=isinstance(normal_form(user), int))
         spaces = known.spaces
-        offsets = tracker.offsets_of(user, {None, *spaces.values()})
+        offsets = tracker.reader.offsets_of(user, {None, *spaces.values()})
         self._redis = tracker.redis
         self._offsets = {
             name: offset for name, space in spaces.items() if (offset := offsets[space]) is not None

@@ -7,13 +7,13 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
 from ..periods import Grain
-from .bitmaps import Bitmap, Bitmaps, sliding_unions, tally
-from .report import Report, Scope, Users, check_length, label, scope
-from .segments import Expression
-from .sets import Sets
+from ..reading.bitmaps import Bitmap, Bitmaps, sliding_unions, tally
+from ..reading.segments import Expression
+from ._report import Report, Scope, Users, check_length, label, scope
+from ._sets import Sets
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

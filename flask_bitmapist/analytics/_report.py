@@ -11,13 +11,13 @@ from datetime import date, datetime, time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..marking import current_tracker
+from ..current import current_tracker
 from ..periods import GRAINS, Grain, Period, local
-from .bitmaps import Bitmap, Bitmaps, union
-from .segments import Expression, S, Sets, parse
+from ..reading.bitmaps import Bitmap, Bitmaps, union
+from ..reading.segments import Expression, S, Sets, parse
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 #: The most rows, and the most columns, that a report may have.
 LONGEST = 1_000
@@ -122,7 +122,7 @@ def check_list(what: str, items: Iterable[str | Expression]) -> list[str | Expre
 
 def check_known(names: frozenset[str], tracker: Tracker) -> None:
     """:raises ValueError: for `names` of events and flags that were never marked."""
-    if unknown := names - set(tracker.event_names()):
+    if unknown := names - set(tracker.reader.event_names()):
         raise ValueError(f"unknown events or flags: {', '.join(sorted(unknown))}")
 
 
@@ -161,7 +161,7 @@ class Users:
         """
         users, names = cls._named(pairs, tracker, strict)
         if len(names) > 1:
-            tracker.space(names)
+            tracker.reader.space(names)
         return users
 
     @classmethod
@@ -173,7 +173,7 @@ class Users:
     ) -> tuple[list[Users], str | None]:
         """The same as `each`, and the id map of these users; None if their ids are plain."""
         users, names = cls._named(pairs, tracker, strict)
-        return users, tracker.space(names)
+        return users, tracker.reader.space(names)
 
     @classmethod
     def recorded(
@@ -187,7 +187,7 @@ class Users:
         In one round trip, whatever the process has marked; one more for events of others.
         """
         users, names = cls._named(pairs, tracker, strict)
-        return users, *tracker.space_and_first_day(names, users[0].what.events())
+        return users, *tracker.reader.space_and_first_day(names, users[0].what.events())
 
     @classmethod
     def _named(

@@ -21,7 +21,7 @@ from typing import Protocol, Self, TypeVar, cast
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
-from ..marking import checked_name
+from ..marks import checked_name
 from ..periods import Period, unique_key
 
 _FLAG = "flag:"

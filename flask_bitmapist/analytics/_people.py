@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
-from .bitmaps import around, parts, tally
-from .report import Users, check_length, scope
-from .segments import Expression
-from .sets import Page, People, ids_at, only
-from .trend import rolling_sets
+from ..reading.bitmaps import around, parts, tally
+from ..reading.segments import Expression
+from ._report import Users, check_length, scope
+from ._sets import Page, People, ids_at, only
+from ._trend import rolling_sets
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 
 def users(
@@ -117,7 +117,7 @@ def contains(
     The other arguments and errors are those of `users`.
     """
     group, period, tracker, space = _asked(expression, by, at, strict, now, tracker)
-    offset = tracker.offset_of(user, space)
+    offset = tracker.reader.offset_of(user, space)
     if offset is None:
         return False
     byte = around(tracker.redis, group.keys([period]), offset)

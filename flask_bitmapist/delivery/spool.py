@@ -17,7 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .writer import BULK, SettledMark
+from ..marks import SettledMark
+from .writer import BULK
 
 logger = logging.getLogger("flask_bitmapist")
 

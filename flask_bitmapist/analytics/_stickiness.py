@@ -9,13 +9,13 @@ from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..periods import Grain, Period
-from .bitmaps import EMPTY, Bitmap, Bitmaps, union
-from .report import LONGEST, Report, Scope, Users, check_length, label, scope
-from .segments import Expression
-from .sets import Page, People, Sets, nth
+from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, union
+from ..reading.segments import Expression
+from ._report import LONGEST, Report, Scope, Users, check_length, label, scope
+from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .ids import IdMap
-from .periods import Grain, Period, marked_periods, unique_key
-from .registry import Registry, space_of
+from ..ids import IdMap
+from ..marks import SettledMark
+from ..periods import Grain, Period, marked_periods, unique_key
+from ..registry import Registry, mismatch, space_of
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -24,27 +25,6 @@ BULK = 1_000
 #: What a server says of a mark that it will never take. All else says 'not now': it is busy, full,
 #: failing over, lacks a right, or there is a proxy before it.
 _NEVER = ("WRONGTYPE", "bit offset", "string exceeds", "value is not", "invalid expire")
-
-
-class SettledMark(NamedTuple):
-    """A mark that can be delivered as it is, now or from the spool: checked, dated, normalised."""
-
-    event: str
-    id: int | str  # the offset of a plain id, or the text of a mapped one
-    value: bool
-    hour: datetime | None  # naive local hour; None: the undated bitmap alone
-    hourly: bool
-    unique: bool
-    kind: str  # the registry's name for ids of this kind
-
-
-def mismatch(event: str, given: str, registered: str) -> str:
-    """Why a mark with ids of kind `given` cannot go to an event of kind `registered`."""
-    return (
-        f"the event {event!r} has {registered} ids, and this one is {given}: two ids would share "
-        "a bit. Give the events separate names, or set BITMAPIST_ID_MAP='always' before the first "
-        "mark if ints and texts are to be mixed"
-    )
 
 
 class Writer:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from ..periods import Grain
-from .bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, union
-from .report import Report, Scope, Users, check_choice, check_length, check_list, scope
-from .segments import Expression
-from .sets import Page, People, Sets, nth
+from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, union
+from ..reading.segments import Expression
+from ._report import Report, Scope, Users, check_choice, check_length, check_list, scope
+from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
-    from ..marking import Tracker
+    from ..tracker import Tracker
 
 #: ``ordered``: each step in the period of the one before it, or later; ``strict``: later;
 #: ``any``: in any order.

@@ -1,0 +1,238 @@
+"""bitmapist's functions and the decorator: `mark_event` and its kin, `@mark`, `get_event_names`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
+from typing import Any, ParamSpec, TypeVar, cast
+
+import bitmapist
+from werkzeug.local import LocalProxy
+
+from .current import current_tracker
+from .faults import contained_faults
+from .ids import behind, normal_form
+from .marks import Mark, checked_name
+from .periods import local
+from .tracker import Tracker, checked_moment
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def mark_event(
+    event_name: str,
+    uuid: object,
+    system: Any = None,
+    now: datetime | date | None = None,
+    track_hourly: bool | None = None,
+    track_unique: bool | None = None,
+    use_pipeline: bool = True,
+) -> None:
+    """Mark that `uuid` did `event_name`: in its day, week and month.
+
+    :param uuid: the id of a user or row (int, str, UUID, ObjectId, tuple for a composite key), or
+        a list, set or array of ids, which are marked in one batch.
+    :param system: another bitmapist system (its name, a client or a pipeline). Then it is
+        bitmapist's own call: direct, with plain ids alone, and raising.
+    :param now: when it happened; default is now. Naive: in ``BITMAPIST_TIMEZONE``.
+    :param track_hourly: mark the hour too; default ``BITMAPIST_TRACK_HOURLY``.
+    :param track_unique: mark the undated bitmap too; default ``BITMAPIST_TRACK_UNIQUE``.
+    :param use_pipeline: only for `system`, as in bitmapist.
+    :raises TypeError: for an id or a moment of a wrong type, before any I/O.
+    :raises ValueError: for an event name or id that is not allowed, before any I/O.
+    :raises RuntimeError: before any `FlaskBitmapist.init_app`.
+    """
+    options = (True, True, now, track_hourly, track_unique)
+    _mark(event_name, uuid, options, system, bitmapist.mark_event, use_pipeline)
+
+
+def unmark_event(
+    event_name: str,
+    uuid: object,
+    system: Any = None,
+    now: datetime | date | None = None,
+    track_hourly: bool | None = None,
+    track_unique: bool | None = None,
+    use_pipeline: bool = True,
+) -> None:
+    """Take back `mark_event`, with the same arguments.
+
+    As in bitmapist, the bit of the week and month goes with that of the day.
+    """
+    options = (False, True, now, track_hourly, track_unique)
+    _mark(event_name, uuid, options, system, bitmapist.unmark_event, use_pipeline)
+
+
+def mark_unique(event_name: str, uuid: object, system: Any = None) -> None:
+    """Set an undated flag (bitmapist's ``UniqueEvents``), such as ``mark_unique("premium", 42)``.
+
+    Arguments and errors are those of `mark_event`.
+    """
+    _mark(event_name, uuid, (True, False), system, bitmapist.mark_unique)
+
+
+def unmark_unique(event_name: str, uuid: object, system: Any = None) -> None:
+    """Clear an undated flag. Arguments and errors are those of `mark_event`."""
+    _mark(event_name, uuid, (False, False), system, bitmapist.unmark_unique)
+
+
+def _mark(
+    event: str,
+    uuid: object,
+    options: tuple[Any, ...],
+    system: Any,
+    original: Callable[..., None],
+    *original_options: Any,
+) -> None:
+    """Mark or unmark each of `uuid`; `options` are the rest of a `Mark`."""
+    tracker = current_tracker()
+    if not tracker.settings.enabled:
+        return
+    marks = [Mark(event, id_, *options) for id_ in _each(behind(uuid))]
+    if names_own_system(tracker, system):
+        tracker.record(marks)
+        return
+    # All are checked before the first is sent: a wrong one of many marks none.
+    for arguments in [_arguments_of_bitmapist(tracker, mark, system) for mark in marks]:
+        original(*arguments, *original_options)
+
+
+def _arguments_of_bitmapist(tracker: Tracker, mark: Mark, system: Any) -> tuple[Any, ...]:
+    """What bitmapist's own function takes for `mark`. No I/O."""
+    event, offset = checked_name(mark.event), normal_form(mark.id)
+    if not isinstance(offset, int):
+        raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
+    offset = tracker.checked_offset(offset)
+    if not mark.dated:
+        return event, offset, system
+    zone = tracker.settings.timezone
+    when = tracker.now() if mark.when is None else local(checked_moment(mark.when), zone)
+    return event, offset, system, when, mark.hourly, mark.unique
+
+
+def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -> list[str]:
+    """The names of the events on the server, sorted.
+
+    The registered ones, and those of bitmapist or 0.1.2 that a SCAN finds (repeated after 10 s).
+
+    :param system: another bitmapist system; then it is bitmapist's own call.
+    :param prefix: only names that begin with it.
+    :param batch: only for `system`: keys asked for in one step of the SCAN.
+    """
+    tracker = current_tracker()
+    if names_own_system(tracker, system):
+        return [name for name in tracker.reader.event_names() if name.startswith(prefix)]
+    return sorted(bitmapist.get_event_names(system, prefix, batch))
+
+
+def names_own_system(tracker: Tracker, system: Any) -> bool:
+    """Whether bitmapist's `system` argument means the server of `tracker`."""
+    return system is None or (
+        isinstance(system, str) and system in ("default", tracker.settings.redis_system)
+    )
+
+
+def _each(uuid: object) -> Iterable[object]:
+    """The ids that a caller passed: one, or each of a collection (a tuple is one composite id)."""
+    if isinstance(uuid, int | str | bytes | tuple | Mapping) or not isinstance(uuid, Iterable):
+        return (uuid,)
+    return uuid
+
+
+def mark(
+    event_name: str,
+    uuid: Any = None,
+    system: Any = None,
+    now: datetime | date | None = None,
+    track_hourly: bool | None = None,
+    track_unique: bool | None = None,
+    use_pipeline: bool = True,
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Mark `event_name` each time that the decorated function, a view for example, has returned.
+
+    Nothing is marked when it raises (``abort()`` included). Works on ``def`` and ``async def``;
+    stands below ``@app.route``::
+
+        @app.route("/")
+        @mark("index:visited")
+        def index(): ...
+
+    :param uuid: who did it. Absent: whoever is logged in (Flask-Login) when the function is
+        called, and nothing is marked when nobody is. A callable is called once the function has
+        returned, with those of its arguments that it takes; None is nobody. A ``LocalProxy`` is
+        what it stands for when the function is called. Anything else is the id itself:
+        ``@mark("x", current_user.id)`` reads it when the module is imported, when there is no
+        user, so write ``@mark("x")``.
+    :raises ValueError: for an event name that is not allowed, when decorating.
+    :raises RuntimeError: without `uuid` where the app has no Flask-Login, when called.
+
+    The other arguments are those of `mark_event`. An unusable id and a fault of Redis are logged.
+    """
+    checked_name(event_name)
+    options = (system, now, track_hourly, track_unique, use_pipeline)
+
+    def decorator(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        def publish_for(who: Any, *args: Any, **kwargs: Any) -> None:
+            with contained_faults("mark %r", event_name):
+                if callable(who):
+                    who = who(**_arguments_for(who, function, *args, **kwargs))
+                if who is not None:
+                    mark_event(event_name, who, *options)
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaiting(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+                who = _who(uuid)
+                result = await function(*args, **kwargs)
+                publish_for(who, *args, **kwargs)
+                return result
+
+            return cast(Callable[_P, _R], awaiting)
+
+        @functools.wraps(function)
+        def calling(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            who = _who(uuid)
+            result = function(*args, **kwargs)
+            publish_for(who, *args, **kwargs)
+            return result
+
+        return calling
+
+    return decorator
+
+
+def _who(uuid: Any) -> Any:
+    """Whom a decorated function will mark, as known when it is called."""
+    if isinstance(uuid, LocalProxy):
+        with contained_faults("find whom to mark"):
+            return behind(uuid) if current_tracker().settings.enabled else None
+        return None
+    if uuid is not None or not current_tracker().settings.enabled:
+        return uuid
+    try:
+        from .login import current_user_id
+    except ImportError as error:
+        raise RuntimeError(f"@mark needs a user id or Flask-Login: {error}") from error
+    return current_user_id()
+
+
+def _arguments_for(
+    who: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> dict[str, Any]:
+    """The arguments of the call ``function(*args, **kwargs)`` that `who` takes, by name."""
+    wanted = inspect.signature(who).parameters.values()
+    given = inspect.signature(function).bind(*args, **kwargs)
+    given.apply_defaults()
+    named: dict[str, Any] = {}
+    for name, value in given.arguments.items():
+        if given.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            named |= value
+        else:
+            named[name] = value
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted):
+        return named
+    return {p.name: named[p.name] for p in wanted if p.name in named}

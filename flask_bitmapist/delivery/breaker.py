@@ -1,0 +1,44 @@
+"""The breaker: callers do not wait for a server that just failed."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+#: Seconds without an attempt after a fault; doubled by each further one, up to the longest.
+_SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
+
+
+class Breaker:
+    """Keeps callers from waiting for a server that just failed; lets one through to probe it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._break = 0.0  # seconds; 0 while all is well
+        self._until = 0.0
+
+    def lets_pass(self) -> bool:
+        if not self._break:
+            return True
+        now = time.monotonic()
+        if now < self._until or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            passes = now >= self._until
+            self._until = now + self._break
+            return passes
+        finally:
+            self._lock.release()
+
+    def trip(self) -> bool:
+        """Note a fault; True if it is the first of an outage."""
+        with self._lock:
+            first = not self._break
+            self._break = min(max(_SHORTEST_BREAK, self._break * 2), _LONGEST_BREAK)
+            self._until = time.monotonic() + self._break
+            return first
+
+    def reset(self) -> bool:
+        """Note a success; True if it ends an outage."""
+        ended, self._break = self._break > 0, 0.0
+        return ended

@@ -1,0 +1,93 @@
+"""Reader: what one application's reports know of its events and its users. It only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import date, datetime
+from typing import Any
+
+from ..ids import IdMap, normal_form
+from ..marks import is_name
+from ..registry import Catalogue, Known, Registry
+
+# Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
+_BITS = 2**32
+
+
+class Reader:
+    """Names, kinds, first days and offsets, read from one application's server."""
+
+    def __init__(
+        self, client: Any, registry: Registry, id_map: IdMap, clock: Callable[[], datetime]
+    ) -> None:
+        """:param clock: the moment that counts as now, naive in the application's calendar."""
+        self.redis = client
+        self.now = clock
+        self._registry = registry
+        self._id_map = id_map
+
+    def event_names(self) -> list[str]:
+        """The names of all events on the server, sorted, bitmapist's own included."""
+        return self._registry.names(self.redis)
+
+    def catalogue(self) -> Catalogue:
+        """The names of all events, and those of all flags, bitmapist's own included, sorted."""
+        return self.known().catalogue
+
+    def known(self, *, scanned: bool = True) -> Known:
+        """All events and flags, bitmapist's own included, with the kinds of their ids. Reads only.
+
+        Of its own, which may be any text, only those that a report takes.
+
+        :param scanned: False leaves bitmapist's own out, whose ids are plain.
+        """
+        events, flags = self._registry.known(self.redis, scanned=scanned)
+        return Known(
+            {name: since for name, since in events.items() if is_name(name)},
+            {name: space for name, space in flags.items() if is_name(name)},
+        )
+
+    def space(self, names: Iterable[str]) -> str | None:
+        """The id map that the events and flags `names` share; None if their ids are plain.
+
+        No round trip if this process has marked them all.
+
+        :raises ValueError: if their ids are of different kinds.
+        """
+        return self._registry.space(self.redis, names)
+
+    def space_and_first_day(
+        self, names: Iterable[str], events: Iterable[str]
+    ) -> tuple[str | None, date | None]:
+        """The `space` of `names`, and the first day on which any of `events` was ever marked.
+
+        One round trip for both; None if no event was.
+
+        :raises ValueError: if the ids of `names` are of different kinds.
+        """
+        return self._registry.space_and_first_day(self.redis, names, events, self.now)
+
+    def offset_of(self, identifier: object, space: str | None) -> int | None:
+        """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.
+
+        :raises UnusableIdError: for something that identifies nobody.
+        """
+        return self.offsets_of(identifier, {space})[space]
+
+    def offsets_of(
+        self, identifier: object, spaces: Collection[str | None]
+    ) -> dict[str | None, int | None]:
+        """The bit of `identifier` in the events of each of `spaces`, in one round trip.
+
+        None where it never had one. Errors are those of `offset_of`.
+        """
+        form = normal_form(identifier)
+        offsets: dict[str | None, int | None] = dict.fromkeys(spaces)
+        if None in offsets and isinstance(form, int) and form < _BITS:
+            offsets[None] = form
+        mapped = [space for space in spaces if space is not None]
+        return offsets | (self._id_map.lookup(self.redis, str(form), mapped) if mapped else {})
+
+    def ids_at(self, offsets: Iterable[int], space: str) -> list[str | None]:
+        """The ids behind `offsets` in the id map `space`. Reads only."""
+        return self._id_map.ids(self.redis, space, offsets)

@@ -1,0 +1,208 @@
+"""Tracker: how one application's marks are checked, dated and handed to delivery.
+
+Knows no ORM and no view. Everything that marks ends in `Tracker.record` (a direct call: bad input
+raises, before any I/O) or `Tracker.publish` (after a commit, a login, a view: nothing raises).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .config import Settings
+from .faults import contained_faults
+from .ids import IdMap, normal_form
+from .marks import Mark, SettledMark, checked_name
+from .periods import local
+from .reading.reader import Reader
+from .registry import PLAIN, Registry, mapped_kind, mismatch
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
+
+class Tracker:
+    """Marks the events of one application on its server."""
+
+    def __init__(self, settings: Settings, quick: Any, patient: Any) -> None:
+        """
+        :param quick: redis client for marking, with ``settings.timeout``.
+        :param patient: redis client for bulk writes and reports.
+        """
+        self.settings = settings
+        self._quick = quick
+        self._patient = patient
+        self._registry = Registry(str(settings.timezone))
+        self._id_map = IdMap()
+        #: What reports ask; it only reads.
+        self.reader = Reader(patient, self._registry, self._id_map, self.now)
+        self._delivery: Delivery | None = None
+        self._delivery_lock = threading.Lock()
+
+    @property
+    def redis(self) -> Any:
+        """The redis client for bulk writes and reports."""
+        return self._patient
+
+    def now(self) -> datetime:
+        """The moment at which marks are dated, as naive local time: the clock's, or `at`'s."""
+        return local(_moments.get().get(id(self)), self.settings.timezone)
+
+    @contextmanager
+    def at(self, when: datetime | date) -> Iterator[None]:
+        """Date the marks made inside, models' and logins' too, as if it were `when`.
+
+        :param when: aware, or naive in ``BITMAPIST_TIMEZONE``. For imports, demos and tests.
+        :raises TypeError: if it is neither a date nor a datetime.
+        """
+        if not isinstance(when, date):
+            raise TypeError(f"at() takes a date or datetime, not {when!r}")
+        token = _moments.set(MappingProxyType({**_moments.get(), id(self): when}))
+        try:
+            yield
+        finally:
+            _moments.reset(token)
+
+    def record(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
+        """Check `marks` and deliver them; a fault of Redis is logged and the marks are spooled.
+
+        :raises TypeError: for something that is no mark or no id.
+        :raises ValueError: for an event name, id or moment that is not allowed. None is recorded.
+        """
+        if self.settings.enabled:
+            hour = _hour_of(self.now())
+            settled = [self._settle(Mark(*mark), hour) for mark in marks]
+            kinds: dict[str, str] = {}
+            for mark in settled:
+                kind = kinds.setdefault(mark.event, mark.kind)
+                if mark.kind != kind:
+                    raise ValueError(mismatch(mark.event, mark.kind, kind))
+            self._submit(settled)
+
+    def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
+        """Deliver marks that come from data: one that is not allowed is logged and left out."""
+        if not self.settings.enabled:
+            return
+        hour = _hour_of(self.now())
+        settled = []
+        for mark in marks:
+            with contained_faults("mark %s", mark):
+                settled.append(self._settle(Mark(*mark), hour))
+        self._submit(settled)
+
+    def flush(self) -> bool:
+        """Deliver what is queued or spooled.
+
+        :returns: True when nothing is left.
+        """
+        return self._deliverer().flush()
+
+    def reindex(self) -> list[str]:
+        """Register the events and flags that others, such as bitmapist itself, have marked.
+
+        Their names need no SCAN afterwards, and reports know since when there are marks, also if
+        earlier ones have come in meanwhile.
+
+        :returns: the names that were not registered before, sorted.
+        :raises redis.RedisError: if the server does not answer.
+        """
+        return self._registry.reindex(self._patient, local(None, self.settings.timezone))
+
+    def _deliverer(self) -> Delivery:
+        # Made when first needed: a process that only reads loads neither the spool nor sqlite3.
+        with self._delivery_lock:
+            if self._delivery is None:
+                self._delivery = self._new_delivery()
+            return self._delivery
+
+    def _new_delivery(self) -> Delivery:
+        from .delivery import Delivery, Spool, Writer, server_of
+
+        settings = self.settings
+        writer = Writer(
+            self._quick,
+            self._patient,
+            registry=self._registry,
+            id_map=self._id_map,
+            # What stands on the server may be later than the moment that `at` gives.
+            clock=lambda: max(self.now(), local(None, settings.timezone)),
+            zone=settings.timezone,
+            max_id=settings.max_id,
+            ttl=settings.ttl,
+        )
+        return Delivery(
+            writer,
+            Spool(settings.spool, server_of(self._quick)) if settings.spool else None,
+            background=settings.delivery == "background",
+        )
+
+    def _submit(self, settled: list[SettledMark]) -> None:
+        if settled:
+            self._deliverer().submit(settled)
+
+    def _settle(self, mark: Mark, now: datetime) -> SettledMark:
+        """`mark`, ready to be delivered; `now` is the hour of marks without a moment."""
+        event, id_, value, dated, when, hourly, unique, space = mark
+        event = checked_name(event)
+        id_ = self._checked_id(normal_form(id_), space)
+        if when is not None:
+            now = _hour_of(local(checked_moment(when), self.settings.timezone))
+        kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
+        registered = self._registry.known_kind(event)
+        if registered is not None and registered != kind:
+            raise ValueError(mismatch(event, kind, registered))
+        return SettledMark(
+            event,
+            id_,
+            value,
+            now if dated else None,
+            self.settings.track_hourly if hourly is None else hourly,
+            self.settings.track_unique if unique is None else unique,
+            kind,
+        )
+
+    def _checked_id(self, id_: int | str, space: str) -> int | str:
+        if self.settings.id_map == "always":
+            return str(id_)
+        if isinstance(id_, str):
+            if self.settings.id_map == "never":
+                raise ValueError(
+                    f"the id {id_!r} is no number, and BITMAPIST_ID_MAP is 'never': "
+                    f"set it to 'auto' to give such ids ({mapped_kind(space)}) offsets of their own"
+                )
+            return id_
+        return self.checked_offset(id_)
+
+    def checked_offset(self, id_: int) -> int:
+        """`id_`, if it may be the offset of a bit.
+
+        :raises ValueError: naming ``BITMAPIST_MAX_ID``.
+        """
+        if id_ > self.settings.max_id:
+            raise ValueError(
+                f"the id {id_} is above BITMAPIST_MAX_ID ({self.settings.max_id}): one bit there "
+                f"would cost {id_ // 8 // 2**20} MiB a key. Set BITMAPIST_ID_MAP='always' for "
+                "sparse ids, or raise the limit"
+            )
+        return id_
+
+
+# One variable for all trackers: a ContextVar of each tracker's own would never be collected.
+_moments: ContextVar[Mapping[int, datetime | date]] = ContextVar(
+    "bitmapist_moments", default=MappingProxyType({})
+)
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def checked_moment(when: object) -> datetime | date:
+    if not isinstance(when, date):
+        raise TypeError(f"now= takes a date or datetime, not {when!r}")
+    return when
