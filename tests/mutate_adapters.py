@@ -72,8 +72,7 @@ def uncontained(name: str, message: str) -> tuple[str, str, str]:
 
 def untracked(method: str, action: str) -> tuple[str, str, str]:
     """The statements of a peewee model's `method` are plain ones."""
-    statement = f"cast(Any, super()).{method}("
-    return method, f'_tracked(cls, "{action}", {statement}', f"(lambda query: query)({statement}"
+    return method, f'    {method} = _StatementMaker("{action}")\n', ""
 
 
 # --- The mutants: name, text, replacement (none: the text is removed), the server that it needs ---
@@ -261,6 +260,7 @@ PEEWEE = [
         untracked("insert_from", "created"),
         untracked("update", "updated"),
         untracked("delete", "deleted"),
+        ("peewee's guard", "model if row is None else row", "model"),
         ("validate_model", "        follow(database)\n        if isinstance",
          "        if isinstance"),
         ("validate_model: DatabaseProxy", "cast(Any, database).attach_callback(follow)", "pass"),

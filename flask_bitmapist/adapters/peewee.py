@@ -10,7 +10,7 @@ such as ``User.update(...)`` are an opt-in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, cast
@@ -34,6 +34,29 @@ Key = tuple[Any, ...]
 _noting: ContextVar[type | None] = ContextVar("bitmapist_peewee_noting", default=None)
 # Whether statements are tracked without __bitmapist_bulk__: those that name their rows by key.
 _by_key: ContextVar[bool] = ContextVar("bitmapist_peewee_by_key", default=False)
+
+
+class _StatementMaker:
+    """A class method of peewee's that makes a statement, which is tracked if the model asks for it.
+
+    peewee itself says on what it may be called: newer versions refuse ``row.delete()``, which
+    would empty the table.
+    """
+
+    def __init__(self, action: Action) -> None:
+        self._action = action
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __get__(self, row: Any, model: type[PeeweeBitmapistable]) -> Callable[..., Any]:
+        make = getattr(super(self._owner, model if row is None else row), self._name)
+
+        @functools.wraps(make)
+        def make_tracked(*args: Any, **kwargs: Any) -> Any:
+            return _tracked(model, self._action, make(*args, **kwargs))
+
+        return make_tracked
 
 
 class PeeweeBitmapistable(BitmapistableModel):
@@ -150,25 +173,11 @@ class PeeweeBitmapistable(BitmapistableModel):
 
     # Statements
 
-    @classmethod
-    def insert(cls, *args: Any, **kwargs: Any) -> Any:
-        return _tracked(cls, "created", cast(Any, super()).insert(*args, **kwargs))
-
-    @classmethod
-    def insert_many(cls, *args: Any, **kwargs: Any) -> Any:
-        return _tracked(cls, "created", cast(Any, super()).insert_many(*args, **kwargs))
-
-    @classmethod
-    def insert_from(cls, *args: Any, **kwargs: Any) -> Any:
-        return _tracked(cls, "created", cast(Any, super()).insert_from(*args, **kwargs))
-
-    @classmethod
-    def update(cls, *args: Any, **kwargs: Any) -> Any:
-        return _tracked(cls, "updated", cast(Any, super()).update(*args, **kwargs))
-
-    @classmethod
-    def delete(cls) -> Any:
-        return _tracked(cls, "deleted", cast(Any, super()).delete())
+    insert = _StatementMaker("created")
+    insert_many = _StatementMaker("created")
+    insert_from = _StatementMaker("created")
+    update = _StatementMaker("updated")
+    delete = _StatementMaker("deleted")
 
 
 def record(database: Any, *marks: Mark | tuple[Any, ...]) -> None:
