@@ -70,7 +70,11 @@ def main() -> None:
         app = Flask("benchmark", instance_path=folder)
         app.testing = True
         bitmapist = FlaskBitmapist(
-            app, {"BITMAPIST_REDIS_URL": f"embedded://{Path(folder) / 'server'}"}
+            app,
+            {
+                "BITMAPIST_REDIS_URL": f"embedded://{Path(folder) / 'server'}",
+                "BITMAPIST_ENABLED": True,
+            },
         )
         with app.app_context():
             fill(bitmapist.tracker, events, users)

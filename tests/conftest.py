@@ -61,7 +61,9 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
 @pytest.fixture
 def app(redis_url: str, tmp_path: Path) -> Flask:
     app = Flask("testapp", instance_path=str(tmp_path / "instance"))
-    app.config.update(TESTING=True, SECRET_KEY="test", BITMAPIST_REDIS_URL=redis_url)
+    app.config.update(
+        TESTING=True, BITMAPIST_ENABLED=True, SECRET_KEY="test", BITMAPIST_REDIS_URL=redis_url
+    )
     FlaskBitmapist(app)
     return app
 

@@ -31,7 +31,7 @@ UNTIL = datetime(2026, 3, 10, 15, 0, tzinfo=UTC)
 
 @contextmanager
 def started(folder: Path) -> Iterator[Flask]:
-    app = create_app(folder, {"TESTING": True})
+    app = create_app(folder, {"TESTING": True, "BITMAPIST_ENABLED": True})
     try:
         yield app
     finally:

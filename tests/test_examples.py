@@ -73,6 +73,7 @@ def test_the_flask_sqlalchemy_example_shows_right_cohorts_of_uuids(
     app = example("flask_sqlalchemy_app").create_app(
         {
             "TESTING": True,
+            "BITMAPIST_ENABLED": True,
             "BITMAPIST_REDIS_URL": redis_url,
             "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/notes.sqlite3",
         }
@@ -84,6 +85,7 @@ def test_the_peewee_example_shows_right_cohorts(redis_url: str, tmp_path: Path) 
     app = example("peewee_app").create_app(
         {
             "TESTING": True,
+            "BITMAPIST_ENABLED": True,
             "BITMAPIST_REDIS_URL": redis_url,
             "DATABASE": f"sqlite:///{tmp_path}/notes.sqlite3",
         }
@@ -99,7 +101,12 @@ def test_the_mongoengine_example_shows_right_cohorts_of_object_ids(redis_url: st
         "uuidRepresentation": "standard",
     }
     app = example("mongoengine_app").create_app(
-        {"TESTING": True, "BITMAPIST_REDIS_URL": redis_url, "MONGODB": mongodb}
+        {
+            "TESTING": True,
+            "BITMAPIST_ENABLED": True,
+            "BITMAPIST_REDIS_URL": redis_url,
+            "MONGODB": mongodb,
+        }
     )
     try:
         assert_right_cohorts(live_three_days(app))

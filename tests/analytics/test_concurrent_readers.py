@@ -210,7 +210,9 @@ def extreme(plus: World, minus: World) -> Figures:
 
 def tracker_of(client: redis_py.Redis) -> Tracker:
     app = Flask("concurrent")
-    app.config.update(TESTING=True, BITMAPIST_SPOOL=False, DISABLE_BLUEPRINT=True)
+    app.config.update(
+        TESTING=True, BITMAPIST_ENABLED=True, BITMAPIST_SPOOL=False, DISABLE_BLUEPRINT=True
+    )
     app.config["BITMAPIST_TIMEOUT"] = PATIENCE
     FlaskBitmapist(app, redis_client=client)
     tracker: Tracker = app.extensions["bitmapist"].tracker_of(app)

@@ -279,6 +279,7 @@ class Server:
         app = Flask("truth", instance_path=str(self._folder))
         app.config.update(
             TESTING=True,
+            BITMAPIST_ENABLED=True,
             BITMAPIST_REDIS_URL=self.url,
             BITMAPIST_TIMEZONE=str(history.world.zone),
             BITMAPIST_SPOOL=False,

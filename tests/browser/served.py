@@ -26,7 +26,13 @@ AWKWARD = ["<b>\"bold\" & 'sly'</b>", "import:" + "averylongnamewithoutaspace" *
 def application(redis_url: str, root: str | None = None, **config: Any) -> Flask:
     """An app in the folder `root` whose clock stands still at `NOW`."""
     app = Flask("served", root_path=root)
-    app.config.update(TESTING=True, BITMAPIST_REDIS_URL=redis_url, BITMAPIST_SPOOL=False, **config)
+    app.config.update(
+        TESTING=True,
+        BITMAPIST_ENABLED=True,
+        BITMAPIST_REDIS_URL=redis_url,
+        BITMAPIST_SPOOL=False,
+        **config,
+    )
     bitmapist = FlaskBitmapist(app)
     tracker, answer = bitmapist.tracker_of(app), app.wsgi_app
 

@@ -97,7 +97,9 @@ def closed_app(redis_url: str) -> Flask:
 def unreachable_app(tmp_path: Path) -> Flask:
     """An app whose server does not exist."""
     app = Flask("alone")
-    app.config.update(TESTING=True, BITMAPIST_REDIS_URL=f"unix://{tmp_path}/nobody.sock")
+    app.config.update(
+        TESTING=True, BITMAPIST_ENABLED=True, BITMAPIST_REDIS_URL=f"unix://{tmp_path}/nobody.sock"
+    )
     FlaskBitmapist(app, {"BITMAPIST_SPOOL": False})
     return app
 

@@ -168,7 +168,12 @@ def test_everything_that_a_page_loads_or_leads_to_is_below_the_url_prefix(
     redis_url: str, page: str
 ) -> None:
     app = Flask(__name__)
-    app.config.update(TESTING=True, BITMAPIST_REDIS_URL=redis_url, BITMAPIST_URL_PREFIX="/a/stats")
+    app.config.update(
+        TESTING=True,
+        BITMAPIST_ENABLED=True,
+        BITMAPIST_REDIS_URL=redis_url,
+        BITMAPIST_URL_PREFIX="/a/stats",
+    )
     tracker = FlaskBitmapist(app).tracker_of(app)
     with app.app_context(), tracker.at(NOW):
         mark_log()
@@ -203,7 +208,9 @@ def test_a_page_works_behind_a_proxy_with_a_prefix(app: Flask, recorded: None, p
 def test_the_dashboard_can_be_left_out(redis_url: str) -> None:
     for option in ("DISABLE_BLUEPRINT", "BITMAPIST_DISABLE_BLUEPRINT"):
         app = Flask("headless")
-        app.config.update(TESTING=True, BITMAPIST_REDIS_URL=redis_url, **{option: True})
+        app.config.update(
+            TESTING=True, BITMAPIST_ENABLED=True, BITMAPIST_REDIS_URL=redis_url, **{option: True}
+        )
         FlaskBitmapist(app)
         assert app.test_client().get("/bitmapist/").status_code == 404
         assert not [r for r in app.url_map.iter_rules() if r.endpoint.startswith("bitmapist")]
@@ -216,7 +223,7 @@ def test_the_applications_own_templates_and_jinja_options_do_not_matter(
     for name in ("base", "parts", "overview"):
         (tmp_path / f"templates/bitmapist/{name}.html").write_text("mine")
     app = Flask("own", root_path=str(tmp_path))
-    app.config.update(TESTING=True, BITMAPIST_REDIS_URL=redis_url)
+    app.config.update(TESTING=True, BITMAPIST_ENABLED=True, BITMAPIST_REDIS_URL=redis_url)
     app.jinja_options = {"autoescape": False, "variable_start_string": "[["}
     app.context_processor(lambda: 1 / 0)
     app.add_template_filter(lambda value: "theirs", "thousands")

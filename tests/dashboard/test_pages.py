@@ -831,7 +831,9 @@ def test_two_applications_show_their_own_events(
     server: Any, browser: Browser, recorded: None
 ) -> None:
     other = Flask("other")
-    other.config.update(TESTING=True, BITMAPIST_REDIS_URL=server.fresh_database())
+    other.config.update(
+        TESTING=True, BITMAPIST_ENABLED=True, BITMAPIST_REDIS_URL=server.fresh_database()
+    )
     FlaskBitmapist(other)
     assert "Nothing recorded yet" in other.test_client().get("/bitmapist/").text
     assert "user:created" in browser.open("/").raw
@@ -858,7 +860,10 @@ def test_a_person_is_found_by_a_mapped_id(at_now: None, browser: Browser) -> Non
 def test_days_are_those_of_the_time_zone(redis_url: str) -> None:
     app = Flask("antipodes")
     app.config.update(
-        TESTING=True, BITMAPIST_REDIS_URL=redis_url, BITMAPIST_TIMEZONE="Pacific/Auckland"
+        TESTING=True,
+        BITMAPIST_ENABLED=True,
+        BITMAPIST_REDIS_URL=redis_url,
+        BITMAPIST_TIMEZONE="Pacific/Auckland",
     )
     tracker = FlaskBitmapist(app).tracker_of(app)
     with app.app_context(), tracker.at(datetime(2026, 11, 23, 12, tzinfo=UTC)):

@@ -104,7 +104,12 @@ def test_behind_every_number_of_ids_that_are_always_mapped_are_so_many_people(
     redis_url: str,
 ) -> None:
     app = Flask("sparse")
-    app.config.update(TESTING=True, BITMAPIST_REDIS_URL=redis_url, BITMAPIST_ID_MAP="always")
+    app.config.update(
+        TESTING=True,
+        BITMAPIST_ENABLED=True,
+        BITMAPIST_REDIS_URL=redis_url,
+        BITMAPIST_ID_MAP="always",
+    )
     tracker = FlaskBitmapist(app).tracker_of(app)
     browser = Browser(app.test_client())
     with app.app_context(), tracker.at(NOW):
