@@ -89,15 +89,17 @@ def _mark(
 ) -> None:
     """Mark or unmark each of `uuid`; `options` are the rest of a `Mark`."""
     tracker = current_tracker()
-    if not tracker.settings.enabled:
+    if not tracker.enabled:
         return
     marks = [Mark(event, id_, *options) for id_ in _each(behind(uuid))]
     if names_own_system(tracker, system):
         tracker.record(marks)
         return
     # All are checked before the first is sent: a wrong one of many marks none.
-    for arguments in [_arguments_of_bitmapist(tracker, mark, system) for mark in marks]:
-        original(*arguments, *original_options)
+    calls = [_arguments_of_bitmapist(tracker, mark, system) for mark in marks]
+    if not tracker.keeps_marks_in_process():
+        for arguments in calls:
+            original(*arguments, *original_options)
 
 
 def _arguments_of_bitmapist(tracker: Tracker, mark: Mark, system: Any) -> tuple[Any, ...]:
@@ -209,9 +211,9 @@ def _who(uuid: Any) -> Any:
     """Whom a decorated function will mark, as known when it is called."""
     if isinstance(uuid, LocalProxy):
         with contained_faults("find whom to mark"):
-            return behind(uuid) if current_tracker().settings.enabled else None
+            return behind(uuid) if current_tracker().enabled else None
         return None
-    if uuid is not None or not current_tracker().settings.enabled:
+    if uuid is not None or not current_tracker().enabled:
         return uuid
     try:
         from .login import current_user_id

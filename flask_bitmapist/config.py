@@ -44,7 +44,6 @@ class Settings:
     id_map: IdMapMode = "auto"
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
     track_login: bool = True
-    enabled: bool = True
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], instance_path: str) -> Settings:
@@ -66,7 +65,29 @@ class Settings:
         if "DISABLE_BLUEPRINT" in config and "disable_blueprint" not in given:
             given["disable_blueprint"] = _flag(config["DISABLE_BLUEPRINT"], "DISABLE_BLUEPRINT")
         given["spool"] = _spool_path(given.get("spool", True), instance_path)
+        given.pop("enabled", None)  # checked here, read when a mark is made: see `Switch`
         return cls(**given)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Whether an application makes marks, and whether they may leave the process.
+
+    The configuration is read for each mark: test suites set ``TESTING`` after `init_app`, as
+    Flask's documentation does, and so they set ``BITMAPIST_ENABLED``.
+    """
+
+    config: Mapping[str, Any]
+
+    @property
+    def enabled(self) -> bool:
+        """Whether marks are made: ``BITMAPIST_ENABLED``."""
+        return self.config.get("BITMAPIST_ENABLED") is not False
+
+    @property
+    def tested(self) -> bool:
+        """Whether marks stay in the process: ``TESTING``, and nobody set ``BITMAPIST_ENABLED``."""
+        return bool(self.config.get("TESTING")) and "BITMAPIST_ENABLED" not in self.config
 
 
 def _warn_of_unknown(option: str, known: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from flask import Flask
 from werkzeug.local import LocalProxy
 
 from .cli import commands
-from .config import Settings
+from .config import Settings, Switch
 from .current import TRACKER, current_tracker, set_latest_tracker
 from .tracker import Tracker
 
@@ -60,8 +61,10 @@ class FlaskBitmapist:
         """
         if config is not None and not isinstance(config, Mapping):
             raise ValueError(f"config must be a mapping of options or None, not {config!r}")
-        settings = Settings.from_config({**app.config, **(config or {})}, app.instance_path)
-        tracker = Tracker(settings, *_clients(settings, app.instance_path, redis_client))
+        options = ChainMap(dict(config or {}), app.config)
+        settings = Settings.from_config(options, app.instance_path)
+        clients = _clients(settings, app.instance_path, redis_client)
+        tracker = Tracker(settings, Switch(options), *clients)
         replaced = app.extensions.get(TRACKER)
         if replaced is not None:
             replaced.flush()

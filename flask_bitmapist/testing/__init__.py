@@ -4,8 +4,20 @@
 `bitmapist_marks`, and has pytest explain the failures of `AdapterContract`.
 """
 
-from .contract import AdapterContract, Capability, ContractOrm, Marked, abandoned
-from .recorded import RecordedMark, RecordedMarks, bitmapist_marks, record_marks
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .recorded import RecordedMark, RecordedMarks, record_marks
+
+if TYPE_CHECKING:
+    from .contract import AdapterContract as AdapterContract
+    from .contract import Capability as Capability
+    from .contract import ContractOrm as ContractOrm
+    from .contract import Marked as Marked
+    from .contract import abandoned as abandoned
+    from .fixtures import bitmapist_marks as bitmapist_marks
 
 __all__ = [
     "AdapterContract",
@@ -18,3 +30,24 @@ __all__ = [
     "bitmapist_marks",
     "record_marks",
 ]
+
+# These need pytest, which `record_marks` does without: they are loaded when first asked for.
+_LAZY = {
+    "AdapterContract": ".contract",
+    "Capability": ".contract",
+    "ContractOrm": ".contract",
+    "Marked": ".contract",
+    "abandoned": ".contract",
+    "bitmapist_marks": ".fixtures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    # pytest looks for fixtures here.
+    return sorted({*globals(), *_LAZY})

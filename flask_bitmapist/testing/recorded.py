@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import overload
 
-import pytest
-
-from ..delivery import Delivery
 from ..ids import normal_form
 from ..marks import Mark, SettledMark
+from ..tracker import Tracker
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -155,17 +153,9 @@ def record_marks() -> Iterator[RecordedMarks]:
 
     What `bitmapist_marks` does, for the body of a ``with``.
     """
-    recorded = RecordedMarks()
-    with pytest.MonkeyPatch.context() as patch:
-        # On the class: trackers that are made later record too. Neither a server nor a spool,
-        # which may hold an application's real marks, is touched.
-        patch.setattr(Delivery, "submit", lambda _, marks: recorded.take(marks))
-        patch.setattr(Delivery, "flush", lambda _: True)
+    recorded, outer = RecordedMarks(), Tracker.recorder
+    Tracker.recorder = recorded.take
+    try:
         yield recorded
-
-
-@pytest.fixture
-def bitmapist_marks() -> Iterator[RecordedMarks]:
-    """The marks that the test made, with every application in the process; needs no server."""
-    with record_marks() as recorded:
-        yield recorded
+    finally:
+        Tracker.recorder = outer
