@@ -8,6 +8,10 @@ offset; a str is *mapped* to a dense offset.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 from operator import index
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -50,27 +54,44 @@ def normal_form(identifier: object) -> int | str:
     """The int (plain) or str (mapped) that stands for `identifier`.
 
     A canonical decimal ASCII string is the int it spells, as Flask-Login's ids and form fields
-    are; a tuple (a composite key) joins its parts; a UUID or ObjectId becomes its standard text; a
-    proxy is what it stands for.
+    are, and a whole Decimal is that int; a tuple (a composite key) joins its parts; a UUID,
+    ObjectId or IP address becomes its standard text, a date or time its ISO text (in UTC if it has
+    a time zone); a member of an Enum is its value, and a proxy what it stands for.
 
     :raises UnusableIdError: for bool, float, None, bytes and collections, for negative numbers, '',
         'None' and texts over 512 characters.
 
     >>> normal_form("7"), normal_form("007"), normal_form((7, "de"))
     (7, '007', '7:de')
+    >>> normal_form((7, date(2026, 11, 28)))
+    '7:2026-11-28'
     """
     identifier = behind(identifier)
     if isinstance(identifier, TextKey):
         return _text(str(identifier))
     if isinstance(identifier, str):
-        text = _text(identifier)
+        text = _text(identifier.value if isinstance(identifier, Enum) else identifier)
         canonical = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
         return int(text) if canonical else text
     if isinstance(identifier, tuple):
         return _joined(identifier)
     if isinstance(identifier, UUID) or _is_object_id(identifier):
         return str(identifier)
-    return _whole_number(identifier)
+    if isinstance(identifier, bool):
+        raise UnusableIdError(f"{identifier!r} is a bool, not an id")
+    try:
+        number = index(cast(Any, identifier))
+    except TypeError:
+        return _rare_form(identifier)
+    if number < 0:
+        raise UnusableIdError(f"the id {number} is negative; ids are 0 or more")
+    return number
+
+
+def can_identify(kind: type) -> bool:
+    """Whether values of `kind`, such as those of a key column, can be ids."""
+    unusable = (bool, float, bytes, bytearray, memoryview, timedelta, list, dict, set)
+    return not issubclass(kind, unusable)
 
 
 def _text(text: str) -> str:
@@ -104,19 +125,36 @@ def _is_object_id(identifier: object) -> bool:
     return (kind.__module__, kind.__name__) == ("bson.objectid", "ObjectId")
 
 
-def _whole_number(identifier: object) -> int:
-    if isinstance(identifier, bool):
-        raise UnusableIdError(f"{identifier!r} is a bool, not an id")
-    try:
-        number = index(cast(Any, identifier))
-    except TypeError:
-        raise UnusableIdError(
-            f"{identifier!r} ({type(identifier).__name__}) is not an id: "
-            "use an int, str, UUID, ObjectId or tuple"
-        ) from None
-    if number < 0:
-        raise UnusableIdError(f"the id {number} is negative; ids are 0 or more")
-    return number
+def _rare_form(identifier: object) -> int | str:
+    """The form of what keys of databases hold now and then."""
+    if isinstance(identifier, date | time):
+        return _moment(identifier)
+    if isinstance(identifier, Decimal):
+        return _decimal(identifier)
+    if isinstance(identifier, Enum):
+        return normal_form(identifier.value)
+    if isinstance(identifier, IPv4Address | IPv6Address):
+        return str(identifier)
+    raise UnusableIdError(
+        f"{identifier!r} ({type(identifier).__name__}) is not an id: "
+        "use an int, str, UUID, ObjectId, date or tuple"
+    )
+
+
+def _moment(moment: date | time) -> str:
+    # Databases give one moment back in various zones.
+    if isinstance(moment, datetime) and moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat()
+
+
+def _decimal(number: Decimal) -> int | str:
+    # Equal numbers are one id, whatever zeros a column adds: 5 and 5.00, 1.5 and 1.50.
+    if not number.is_finite() or number < 0 or abs(number.adjusted()) > LONGEST_TEXT:
+        raise UnusableIdError(f"the id {number} is no number of 0 or more")
+    if number == number.to_integral_value():
+        return int(number)
+    return _text(format(number, "f").rstrip("0"))
 
 
 # One call a batch. The list is the counter: its length is the next offset, and nothing is ever

@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 import multiprocessing
 from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,6 +27,18 @@ from flask_bitmapist.tracker import Tracker
 
 class Number(enum.IntEnum):
     SEVEN = 7
+
+
+class Team(enum.Enum):
+    RED = "red"
+    SEVENTH = 7
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - a StrEnum's str() would be 'red'
+    RED = "red"
+
+
+EVENING = datetime(2026, 11, 28, 21, 30, tzinfo=timezone(timedelta(hours=9)))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +67,19 @@ class Number(enum.IntEnum):
         (str(2**80), 2**80),
         (LocalProxy(lambda: "seven"), "seven"),
         ((LocalProxy(lambda: 7), "de"), "7:de"),
+        ((7, date(2026, 11, 28)), "7:2026-11-28"),
+        (datetime(2026, 11, 28, 12, 30), "2026-11-28T12:30:00"),
+        (EVENING, "2026-11-28T12:30:00+00:00"),
+        (time(12, 30), "12:30:00"),
+        (Decimal(7), 7),
+        (Decimal("7.00"), 7),
+        (Decimal("1.50"), "1.5"),
+        (Decimal(f"{2**100}.5"), f"{2**100}.5"),
+        (IPv4Address("192.0.2.1"), "192.0.2.1"),
+        (Team.RED, "red"),
+        (Team.SEVENTH, 7),
+        (Colour.RED, "red"),
+        ((7, Colour.RED), "7:red"),
     ],
     ids=repr,
 )
@@ -76,6 +104,10 @@ def test_each_identifier_has_one_normal_form(identifier: object, form: int | str
         ((1, None), "NoneType"),
         (b"7", "bytes"),
         ([7], "list"),
+        (Decimal(-1), "no number of 0 or more"),
+        (Decimal("NaN"), "no number of 0 or more"),
+        (Decimal("1e999999"), "no number of 0 or more"),
+        (timedelta(1), "timedelta"),
         ("x" * 513, "513 characters"),
     ],
     ids=repr,

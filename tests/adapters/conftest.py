@@ -87,7 +87,11 @@ def sqlite_engine(url: str, **options: object) -> Engine:
 
     The recipe of SQLAlchemy's documentation: the sqlite3 module begins too late for savepoints.
     """
-    engine = create_engine(url, **options)
+    return with_real_savepoints(create_engine(url, **options))
+
+
+def with_real_savepoints(engine: Engine) -> Engine:
+    """`engine`, whose transactions and savepoints are SQLite's own."""
 
     @event.listens_for(engine, "connect")
     def leave_transactions_to_us(connection: Any, _: object) -> None:

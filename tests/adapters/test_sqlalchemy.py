@@ -1521,7 +1521,7 @@ event.listen(Session, "after_commit", lambda session: 1 / 0)
 import flask_bitmapist.adapters.sqlalchemy
 
 first, _ = Session().dispatch.after_commit
-assert first.__module__ == "flask_bitmapist.adapters.sqlalchemy"
+assert first.__module__ == "flask_bitmapist.adapters.sqlalchemy._transactions"
 """
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
@@ -1542,21 +1542,6 @@ assert first.__module__ == "flask_bitmapist.adapters.sqlalchemy"
         finally:
             event.remove(Session, "after_transaction_end", use_the_session)
         assert marks() == {"user:created": [1, 2]}
-
-    def test_joined_into_an_outer_transaction_the_sessions_commit_marks(
-        self, engine: Engine, marks: Marks
-    ) -> None:
-        # The recipe for test suites: the outer rollback cannot be known.
-        Base.metadata.create_all(engine)
-        with engine.connect() as connection:
-            outer = connection.begin()
-            with Session(connection, join_transaction_mode="create_savepoint") as session:
-                add(session, id=1)
-                session.commit()
-                add(session, id=2)
-                session.rollback()
-            outer.rollback()
-        assert marks() == {"user:created": [1]}
 
 
 class TestNotSeen:
@@ -1584,14 +1569,6 @@ class TestNotSeen:
         session.bulk_update_mappings(User, [{"id": 7, "visits": 3}])  # type: ignore[arg-type]
         session.commit()
         assert marks() == {}
-
-    def test_a_savepoint_behind_the_session(self, session: Session, marks: Marks) -> None:
-        # A false mark, the only one there is: use session.begin_nested().
-        savepoint = session.connection().begin_nested()
-        add(session, id=1)
-        savepoint.rollback()
-        session.commit()
-        assert marks() == {"user:created": [1]}
 
     def test_a_post_update_from_the_side_without_the_foreign_key(
         self, engine: Engine, marks: Marks
