@@ -9,7 +9,9 @@ from __future__ import annotations
 from ..reading.bitmaps import Bitmap
 from ..reading.segments import Event, Expression, Flag, SegmentError, parse
 from ..reading.time_limit import TimeLimitError, time_limit
+from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
+from ._answers import answer, people_behind
 from ._churned import Churned, ChurnedPoint, churned
 from ._compare import Arm, Compare, compare, compare_people
 from ._funnel import Funnel, Step, funnel, funnel_people
@@ -22,7 +24,7 @@ from ._retention import Average, Cell, Retention, Row, retention, retention_peop
 from ._sets import People
 from ._stickiness import Stickiness, stickiness, stickiness_people
 from ._timeline import EventSpan, Profile, Timeline, profile, timeline
-from ._trend import ActivePoint, ActiveUsers, Point, Trend, active_users, trend
+from ._trend import Point, Trend, trend
 
 __all__ = [
     "ActivePoint",
@@ -61,6 +63,7 @@ __all__ = [
     "Trend",
     "active_users",
     "adoption",
+    "answer",
     "churned",
     "compare",
     "compare_people",
@@ -74,6 +77,7 @@ __all__ = [
     "overview",
     "parse",
     "people",
+    "people_behind",
     "profile",
     "retention",
     "retention_people",

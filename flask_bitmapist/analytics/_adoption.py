@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from ..reading.bitmaps import Bitmaps, tally
-from ..reading.segments import Expression, parse
-from ._report import Past, Report, Users, label, scope
+from ..questions import AdoptionFigure, AdoptionQuestion
+from ..questions.adoption import USERS
+from ..reading.bitmaps import Bitmap, Bitmaps
+from ..reading.segments import Expression
+from ._report import Past, Report, Scope, Users, label, scope, scope_at
+from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -69,26 +73,24 @@ def adoption(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    asked = scope(by, start, end, now, tracker)
-    if not parse(feature).events():
-        raise ValueError(f"a feature is used at a time: {feature} has no event, only undated flags")
-    (users, present), _, first_day = Users.recorded(
-        (feature, None), (active, where), tracker=asked.tracker, strict=strict
+    question = AdoptionQuestion.of(
+        feature=feature,
+        active=active,
+        by=by,
+        start=start,
+        end=end,
+        where=where,
+        strict=strict,
+        now=now,
     )
-    past = Past(users.what, asked.periods[0], first_day)
+    return report(question, tracker)
 
-    def count(bitmaps: Bitmaps) -> list[int]:
-        figures = []
-        before = past.users(bitmaps)
-        for period in asked.periods:
-            here, using = present.in_period(bitmaps, period), users.in_period(bitmaps, period)
-            both = here & using
-            figures += [len(here), len(both), len(both - before)]
-            before |= using
-        return figures
 
-    keys = [*past.keys(), *users.keys(asked.periods), *present.keys(asked.periods)]
-    counted = iter(tally(asked.tracker.redis, keys, count))
+def report(question: AdoptionQuestion, tracker: Tracker | None) -> Adoption:
+    """The answer to `question`."""
+    asked = scope(question, tracker)
+    sets, _ = _sets(asked, question)
+    counted = iter(sets.counts())
     return Adoption(
         [
             AdoptionPoint(
@@ -97,3 +99,32 @@ def adoption(
             for period, n, both, new in zip(asked.periods, counted, counted, counted, strict=True)
         ]
     )
+
+
+def people(
+    question: AdoptionQuestion, figure: AdoptionFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    sets, space = _sets(scope_at(question, figure.at, tracker), question)
+    return sets.people(nth(USERS.index(figure.which)), space, page)
+
+
+def _sets(asked: Scope, question: AdoptionQuestion) -> tuple[Sets, str | None]:
+    """The `USERS` of each period of a scope, and their id map."""
+    (users, present), space, first_day = Users.recorded(
+        (question.feature, None),
+        (question.active, question.where),
+        tracker=asked.tracker,
+        strict=question.strict,
+    )
+    past = Past(users.what, asked.periods[0], first_day)
+
+    def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
+        first = past.newcomers(bitmaps, asked.periods)
+        for period, newcomers in zip(asked.periods, first, strict=True):
+            here = present.in_period(bitmaps, period)
+            both = here & users.in_period(bitmaps, period)
+            yield from (here, both, both & newcomers)
+
+    keys = [*past.keys(), *users.keys(asked.periods), *present.keys(asked.periods)]
+    return Sets(asked.tracker, keys, make), space

@@ -8,9 +8,11 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
-from ..reading.bitmaps import Bitmaps, sliding_unions, tally
+from ..questions import ChurnedFigure, ChurnedQuestion
+from ..reading.bitmaps import Bitmap, Bitmaps, sliding_unions, tally, union
 from ..reading.segments import Expression
-from ._report import LONGEST, USUAL_LENGTH, Report, Users, check_length, label, scope
+from ._report import LONGEST, USUAL_LENGTH, Report, Users, label, periods_of, scope_at
+from ._sets import Page, People, Sets, only
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -72,10 +74,27 @@ def churned(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    check_length("silent", silent)
-    usual = USUAL_LENGTH.get(by, 0) + (silent + 1 if end is None else 0)
-    asked = scope(by, start, end, now, tracker, length=min(usual, LONGEST))
-    users = Users.of(event, where, asked.tracker, strict=strict)
+    question = ChurnedQuestion.of(
+        event=event,
+        silent=silent,
+        by=by,
+        start=start,
+        end=end,
+        where=where,
+        strict=strict,
+        now=now,
+    )
+    return report(question, tracker)
+
+
+def report(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
+    """The answer to `question`."""
+    silent, open_ = question.silent, question.silent + 1 if question.end is None else 0
+    length = min((question.rows or USUAL_LENGTH[question.by]) + open_, LONGEST)
+    asked = periods_of(
+        question.by, question.start, question.end, question.now, tracker, length=length
+    )
+    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
     closed = [period for period in asked.periods if period.shift(silent) < asked.current]
     periods = [*closed, *(closed[-1].shift(k + 1) for k in range(silent))] if closed else []
 
@@ -95,3 +114,25 @@ def churned(
             for period, active, gone in figures
         ]
     )
+
+
+def people(
+    question: ChurnedQuestion, figure: ChurnedFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    asked = scope_at(question, figure.at, tracker)
+    (period,) = asked.periods
+    (users,), space = Users.mapped(
+        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+    )
+    after = [] if figure.active else [period.shift(k + 1) for k in range(question.silent)]
+    if after and not asked.is_complete(after[-1]):
+        raise ValueError(
+            f"the {question.silent} {question.by}s of silence after {label(period)} are not over"
+        )
+
+    def make(bitmaps: Bitmaps) -> list[Bitmap]:
+        came_back = union(users.in_period(bitmaps, later) for later in after)
+        return [users.in_period(bitmaps, period) - came_back]
+
+    return Sets(asked.tracker, [*users.keys([period, *after])], make).people(only, space, page)

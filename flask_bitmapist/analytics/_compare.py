@@ -9,9 +9,10 @@ from math import erfc, sqrt
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
+from ..questions import CompareFigure, CompareQuestion
 from ..reading.bitmaps import Bitmap, Bitmaps, union
 from ..reading.segments import Expression
-from ._report import Report, Scope, Users, check_list, scope
+from ._report import Report, Scope, Users, check_length, scope
 from ._sets import Page, People, Sets
 from ._statistics import rate
 
@@ -93,10 +94,20 @@ def compare(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    asked = scope(by, start, end, now, tracker)
-    listed = check_list("arms", arms)
+    question = CompareQuestion.of(
+        arms=arms, goal=goal, start=start, end=end, by=by, where=where, strict=strict, now=now
+    )
+    return report(question, tracker)
+
+
+def report(question: CompareQuestion, tracker: Tracker | None) -> Compare:
+    """The answer to `question`."""
+    asked, listed = scope(question, tracker), question.arms
     reaching, *groups = Users.each(
-        (goal, None), *((arm, where) for arm in listed), tracker=asked.tracker, strict=strict
+        (question.goal, None),
+        *((arm, question.where) for arm in listed),
+        tracker=asked.tracker,
+        strict=question.strict,
     )
     counted = _sets(asked, reaching, groups).counts()
     sizes, converted, shared = counted[::3], counted[1::3], counted[2::3]
@@ -139,9 +150,24 @@ def compare_people(
 
     The other arguments and errors are those of `compare`.
     """
-    page, asked = Page(first, limit), scope(by, start, end, now, tracker)
+    question = CompareQuestion.of(
+        arms=[arm], goal=goal, start=start, end=end, by=by, where=where, strict=strict, now=now
+    )
+    figure = CompareFigure.of(converted=converted)
+    return people(question, figure, Page(first, limit), tracker)
+
+
+def people(
+    question: CompareQuestion, figure: CompareFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    check_length("arm", figure.arm, least=0, most=len(question.arms) - 1)
+    asked, arm, converted = scope(question, tracker), question.arms[figure.arm], figure.converted
     (reaching, group), space = Users.mapped(
-        (goal, None), (arm, where), tracker=asked.tracker, strict=strict
+        (question.goal, None),
+        (arm, question.where),
+        tracker=asked.tracker,
+        strict=question.strict,
     )
 
     def pick(sets: Iterable[Bitmap]) -> Bitmap:

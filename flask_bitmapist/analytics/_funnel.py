@@ -7,22 +7,20 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import and_
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..periods import Grain
+from ..questions import FunnelFigure, FunnelQuestion
+from ..questions.funnel import Order
 from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, union
 from ..reading.segments import Expression
-from ._report import Report, Scope, Users, check_choice, check_length, check_list, scope
+from ._report import Report, Scope, Users, check_length, scope
 from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
-
-#: ``ordered``: each step in the period of the one before it, or later; ``strict``: later;
-#: ``any``: in any order.
-Order = Literal["ordered", "strict", "any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +88,25 @@ def funnel(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    asked, listed = _asked(steps, by, start, end, within, order, now, tracker)
-    users = Users.each(*_each(listed, where), tracker=asked.tracker, strict=strict)
-    counted = _sets(asked, users, within, order).counts()
+    question = FunnelQuestion.of(
+        steps=steps,
+        by=by,
+        start=start,
+        end=end,
+        within=within,
+        order=order,
+        where=where,
+        strict=strict,
+        now=now,
+    )
+    return report(question, tracker)
+
+
+def report(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
+    """The answer to `question`."""
+    asked = scope(question, tracker)
+    users = Users.each(*_each(question), tracker=asked.tracker, strict=question.strict)
+    counted = _sets(asked, users, question).counts()
     previous: list[int | None] = [None, *counted]
     return Funnel(
         [
@@ -102,7 +116,7 @@ def funnel(
                 n / counted[0] if counted[0] else None,
                 n / before if before else None,
             )
-            for step, n, before in zip(listed, counted, previous, strict=False)
+            for step, n, before in zip(question.steps, counted, previous, strict=False)
         ]
     )
 
@@ -134,12 +148,31 @@ def funnel_people(
     The other arguments and errors are those of `funnel`; nobody drops out before the first step,
     so that `step` is then 1 at least.
     """
-    page = Page(first, limit)
-    asked, listed = _asked(steps, by, start, end, within, order, now, tracker)
-    check_length("step", step, least=1 if dropped else 0, most=len(listed) - 1)
-    users, space = Users.mapped(*_each(listed, where), tracker=asked.tracker, strict=strict)
-    sets = _sets(asked, users, within, order)
-    return sets.people(_lost(step) if dropped else nth(step), space, page)
+    question = FunnelQuestion.of(
+        steps=steps,
+        by=by,
+        start=start,
+        end=end,
+        within=within,
+        order=order,
+        where=where,
+        strict=strict,
+        now=now,
+    )
+    figure = FunnelFigure.of(step=step, dropped=dropped)
+    return people(question, figure, Page(first, limit), tracker)
+
+
+def people(
+    question: FunnelQuestion, figure: FunnelFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    last = len(question.steps) - 1
+    check_length("step", figure.step, least=1 if figure.dropped else 0, most=last)
+    asked = scope(question, tracker)
+    users, space = Users.mapped(*_each(question), tracker=asked.tracker, strict=question.strict)
+    pick = _lost(figure.step) if figure.dropped else nth(figure.step)
+    return _sets(asked, users, question).people(pick, space, page)
 
 
 def _lost(step: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
@@ -150,32 +183,14 @@ def _lost(step: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
     return pick
 
 
-def _asked(
-    steps: Iterable[str | Expression],
-    by: Grain,
-    start: date | datetime | None,
-    end: date | datetime | None,
-    within: int | None,
-    order: Order,
-    now: date | datetime | None,
-    tracker: Tracker | None,
-) -> tuple[Scope, list[str | Expression]]:
-    """When the first step may be taken, and the steps."""
-    check_choice("order", order, get_args(Order))
-    if within is not None:
-        check_length("within", within, least=0)
-    return scope(by, start, end, now, tracker), check_list("steps", steps)
-
-
-def _each(
-    steps: list[str | Expression], where: str | Expression | None
-) -> Iterator[tuple[str | Expression, str | Expression | None]]:
+def _each(question: FunnelQuestion) -> Iterator[tuple[Expression, Expression | None]]:
     """Each step and the segment of those who may take it."""
-    return zip(steps, chain([where], repeat(None)), strict=False)
+    return zip(question.steps, chain([question.where], repeat(None)), strict=False)
 
 
-def _sets(asked: Scope, users: list[Users], within: int | None, order: Order) -> Sets:
+def _sets(asked: Scope, users: list[Users], question: FunnelQuestion) -> Sets:
     """Who reached each step; `users` are those who did it."""
+    within, order = question.within, question.order
     entering, *following = users
     entries = asked.periods
     later = (entries[-1].shift(k + 1) for k in range(within or 0))

@@ -6,20 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from ..periods import Grain
+from ..questions import LifecycleFigure, LifecycleQuestion
+from ..questions.lifecycle import GROUPS, Group
 from ..reading.bitmaps import Bitmap, Bitmaps
 from ..reading.segments import Expression
-from ._report import Past, Report, Scope, Users, check_choice, label, scope
+from ._report import Past, Report, Scope, Users, label, scope, scope_at
 from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
-
-#: Those of a period by their past, in the order of the figures of a `LifecyclePoint`.
-Group = Literal["new", "returning", "resurrected", "dormant"]
-GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +78,18 @@ def lifecycle(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    within = scope(by, start, end, now, tracker)
-    (users,), _, first_day = Users.recorded((event, where), tracker=within.tracker, strict=strict)
+    question = LifecycleQuestion.of(
+        event=event, by=by, start=start, end=end, where=where, strict=strict, now=now
+    )
+    return report(question, tracker)
+
+
+def report(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
+    """The answer to `question`."""
+    within = scope(question, tracker)
+    (users,), _, first_day = Users.recorded(
+        (question.event, question.where), tracker=within.tracker, strict=question.strict
+    )
     counted = iter(_sets(within, users, first_day).counts())
     figures = zip(within.periods, counted, counted, counted, counted, strict=True)
     return Lifecycle(
@@ -116,13 +124,21 @@ def lifecycle_people(
 
     The other arguments and errors are those of `lifecycle`.
     """
-    check_choice("group", group, GROUPS)
-    page, asked = Page(first, limit), scope(by, None, at, now, tracker, length=1)
+    question = LifecycleQuestion.of(event=event, by=by, where=where, strict=strict, now=now)
+    figure = LifecycleFigure.of(group=group, at=at)
+    return people(question, figure, Page(first, limit), tracker)
+
+
+def people(
+    question: LifecycleQuestion, figure: LifecycleFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    asked = scope_at(question, figure.at, tracker)
     (users,), space, first_day = Users.recorded(
-        (event, where), tracker=asked.tracker, strict=strict
+        (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
     sets = _sets(asked, users, first_day)
-    return sets.people(nth(GROUPS.index(group)), space, page)
+    return sets.people(nth(GROUPS.index(figure.group)), space, page)
 
 
 def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:

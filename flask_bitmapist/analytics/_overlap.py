@@ -8,9 +8,11 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
-from ..reading.bitmaps import Bitmaps, tally
+from ..questions import OverlapFigure, OverlapQuestion
+from ..reading.bitmaps import Bitmap, Bitmaps, tally
 from ..reading.segments import Expression
-from ._report import Report, Users, check_list, scope
+from ._report import Report, Users, check_length, scope_at
+from ._sets import Page, People, Sets, only
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -61,10 +63,19 @@ def overlap(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    asked = scope(by, None, at, now, tracker, length=1)
+    question = OverlapQuestion.of(events=events, by=by, at=at, where=where, strict=strict, now=now)
+    return report(question, tracker)
+
+
+def report(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
+    """The answer to `question`."""
+    asked, listed = scope_at(question, question.at, tracker), question.events
     (period,) = asked.periods
-    listed = check_list("events", events)
-    groups = Users.each(*((event, where) for event in listed), tracker=asked.tracker, strict=strict)
+    groups = Users.each(
+        *((event, question.where) for event in listed),
+        tracker=asked.tracker,
+        strict=question.strict,
+    )
     size = range(len(groups))
 
     def count(bitmaps: Bitmaps) -> list[int]:
@@ -85,3 +96,26 @@ def overlap(
     return Overlap(
         [str(event) for event in listed], counts, [[jaccard(i, j) for j in size] for i in size]
     )
+
+
+def people(
+    question: OverlapQuestion, figure: OverlapFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    last = len(question.events) - 1
+    check_length("one", figure.one, least=0, most=last)
+    check_length("other", figure.other, least=0, most=last)
+    asked = scope_at(question, question.at, tracker)
+    (period,) = asked.periods
+    (one, other), space = Users.mapped(
+        (question.events[figure.one], question.where),
+        (question.events[figure.other], question.where),
+        tracker=asked.tracker,
+        strict=question.strict,
+    )
+
+    def make(bitmaps: Bitmaps) -> list[Bitmap]:
+        return [one.in_period(bitmaps, period) & other.in_period(bitmaps, period)]
+
+    keys = [*one.keys([period]), *other.keys([period])]
+    return Sets(asked.tracker, keys, make).people(only, space, page)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
+from ..questions import TrendFigure, TrendQuestion
 from ..reading.bitmaps import around, parts, tally
 from ..reading.segments import Expression
-from ._report import Users, check_length, scope
-from ._sets import Page, People, ids_at, only
-from ._trend import rolling_sets
+from . import _trend
+from ._report import Users, periods_of
+from ._sets import Page, People, ids_at
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -73,10 +74,10 @@ def people(
 
     The other arguments and errors are those of `trend`.
     """
-    page, asked = Page(first, limit), scope(by, None, at, now, tracker, length=1)
-    check_length("rolling", rolling)
-    (users,), space = Users.mapped((expression, where), tracker=asked.tracker, strict=strict)
-    return rolling_sets(asked, users, rolling).people(only, space, page)
+    question = TrendQuestion.of(
+        event=expression, by=by, where=where, rolling=rolling, strict=strict, now=now
+    )
+    return _trend.people(question, TrendFigure.of(at=at), Page(first, limit), tracker)
 
 
 def count(
@@ -133,6 +134,6 @@ def _asked(
     tracker: Tracker | None,
 ) -> tuple[Users, Period, Tracker, str | None]:
     """Whom is asked for, in which period, of which tracker, and the id map they share."""
-    asked = scope(by, None, at, now, tracker, length=1)
+    asked = periods_of(by, None, at, now, tracker, length=1)
     (group,), space = Users.mapped((expression, None), tracker=asked.tracker, strict=strict)
     return group, asked.periods[0], asked.tracker, space

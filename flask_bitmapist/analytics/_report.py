@@ -42,7 +42,25 @@ class Scope:
         return period.start < self.current.start
 
 
-def scope(
+def scope(question: Any, tracker: Tracker | None) -> Scope:
+    """The periods of a question about a range, as far as it says which.
+
+    :raises ValueError: as `periods_of`.
+    """
+    return periods_of(
+        question.by, question.start, question.end, question.now, tracker, length=question.rows
+    )
+
+
+def scope_at(question: Any, at: date | datetime | None, tracker: Tracker | None) -> Scope:
+    """The one period of `at`.
+
+    :raises ValueError: as `periods_of`.
+    """
+    return periods_of(question.by, None, at, question.now, tracker, length=1)
+
+
+def periods_of(
     by: Grain,
     start: date | datetime | None,
     end: date | datetime | None,

@@ -8,23 +8,23 @@ from datetime import date, datetime
 from functools import reduce
 from itertools import accumulate, repeat
 from operator import and_
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
+from ..questions import RetentionFigure, RetentionQuestion
+from ..questions.retention import Members, Mode
 from ..reading.bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally, union
 from ..reading.segments import Expression
-from ._report import LONGEST, Past, Report, Scope, Users, check_choice, check_length, label, scope
+from ._report import Past, Report, Scope, Users, label, scope, scope_at
 from ._sets import Page, People, Sets, only
 from ._statistics import rate
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
-Mode = Literal["on", "on_or_after", "on_or_before", "streak", "first_return"]
-Members = Literal["first", "every"]
 State = Literal["complete", "open", "future"]
 
 # How many words of each bitmap are worked on at a time. A row of every cohort should stay in the
@@ -163,11 +163,26 @@ def retention(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    check_length("periods", periods, least=0, most=LONGEST - 1)
-    check_choice("mode", mode, get_args(Mode))
-    check_choice("members", members, get_args(Members))
-    within = scope(by, start, end, now, tracker)
-    cohorts, back, _ = _cohorts(within, cohort, returned, where, members, strict)
+    question = RetentionQuestion.of(
+        cohort=cohort,
+        returned=returned,
+        by=by,
+        periods=periods,
+        start=start,
+        end=end,
+        mode=mode,
+        members=members,
+        where=where,
+        strict=strict,
+        now=now,
+    )
+    return report(question, tracker)
+
+
+def report(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
+    """The answer to `question`."""
+    within, periods, mode = scope(question, tracker), question.periods, question.mode
+    cohorts, back, _ = _cohorts(within, question)
     first, last = within.periods[0], within.periods[-1]
     followed = [*within.periods, *last.shift(1).until(last.shift(periods))]
     states = [_state(period, within.current) for period in followed]
@@ -215,13 +230,25 @@ def retention_people(
 
     The other arguments and errors are those of `retention`.
     """
-    page = Page(first, limit)
-    if k is not None:
-        check_length("k", k, least=0, most=LONGEST - 1)
-    check_choice("mode", mode, get_args(Mode))
-    check_choice("members", members, get_args(Members))
-    within = scope(by, None, at, now, tracker, length=1)
-    cohorts, back, space = _cohorts(within, cohort, returned, where, members, strict)
+    question = RetentionQuestion.of(
+        cohort=cohort,
+        returned=returned,
+        by=by,
+        mode=mode,
+        members=members,
+        where=where,
+        strict=strict,
+        now=now,
+    )
+    return people(question, RetentionFigure.of(at=at, k=k), Page(first, limit), tracker)
+
+
+def people(
+    question: RetentionQuestion, figure: RetentionFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    within, k, mode = scope_at(question, figure.at, tracker), figure.k, question.mode
+    cohorts, back, space = _cohorts(within, question)
     (period,) = within.periods
     if k is None:
         sets = Sets(within.tracker, [*cohorts.keys()], cohorts.members)
@@ -238,17 +265,11 @@ def retention_people(
     return Sets(within.tracker, keys, make).people(only, space, page)
 
 
-def _cohorts(
-    within: Scope,
-    cohort: str | Expression,
-    returned: str | Expression,
-    where: str | Expression | None,
-    members: Members,
-    strict: bool,
-) -> tuple[Cohorts, Expression, str | None]:
+def _cohorts(within: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str | None]:
     """The cohort of each period of a scope, by what they come back, and their id map."""
-    asked, tracker = ((cohort, where), (returned, None)), within.tracker
-    if members == "every":
+    asked = ((question.cohort, question.where), (question.returned, None))
+    tracker, strict = within.tracker, question.strict
+    if question.members == "every":
         (users, back), space = Users.mapped(*asked, tracker=tracker, strict=strict)
         return Cohorts(users, None, within.periods), back.what, space
     (users, back), space, first_day = Users.recorded(*asked, tracker=tracker, strict=strict)

@@ -9,9 +9,10 @@ from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..periods import Grain, Period
+from ..questions import StickinessFigure, StickinessQuestion
 from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, union
 from ..reading.segments import Expression
-from ._report import LONGEST, Report, Scope, Users, check_length, label, scope
+from ._report import Report, Scope, Users, check_length, label, periods_of
 from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -67,8 +68,16 @@ def stickiness(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    window = _window(by, within, end, now, tracker)
-    users = Users.of(event, where, window.tracker, strict=strict)
+    question = StickinessQuestion.of(
+        event=event, by=by, within=within, end=end, where=where, strict=strict, now=now
+    )
+    return report(question, tracker)
+
+
+def report(question: StickinessQuestion, tracker: Tracker | None) -> Stickiness:
+    """The answer to `question`."""
+    window = _window(question, tracker)
+    users = Users.of(question.event, question.where, window.tracker, strict=question.strict)
     counted = _sets(window, users).counts()
     counts = dict(enumerate(counted, start=1))
     first, last = window.periods[0], window.periods[-1]
@@ -97,23 +106,30 @@ def stickiness_people(
 
     The other arguments and errors are those of `stickiness`.
     """
-    page, window = Page(first, limit), _window(by, within, end, now, tracker)
+    question = StickinessQuestion.of(
+        event=event, by=by, within=within, end=end, where=where, strict=strict, now=now
+    )
+    return people(question, StickinessFigure.of(k=k), Page(first, limit), tracker)
+
+
+def people(
+    question: StickinessQuestion, figure: StickinessFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    window, k = _window(question, tracker), figure.k
     if k is not None:
         check_length("k", k, most=len(window.periods))
-    (users,), space = Users.mapped((event, where), tracker=window.tracker, strict=strict)
+    (users,), space = Users.mapped(
+        (question.event, question.where), tracker=window.tracker, strict=question.strict
+    )
     return _sets(window, users).people(union if k is None else nth(k - 1), space, page)
 
 
-def _window(
-    by: Grain,
-    within: int | Literal["week", "month"],
-    end: date | datetime | None,
-    now: date | datetime | None,
-    tracker: Tracker | None,
-) -> Scope:
+def _window(question: StickinessQuestion, tracker: Tracker | None) -> Scope:
     """The scope of the periods of `within`."""
+    within = question.within
     length = within if isinstance(within, int) else 1
-    chosen = scope(by, None, end, now, tracker, length=check_length("within", length))
+    chosen = periods_of(question.by, None, question.end, question.now, tracker, length=length)
     if isinstance(within, int):
         return chosen
     return replace(chosen, periods=_calendar(within, chosen.periods[-1]))
@@ -121,10 +137,6 @@ def _window(
 
 def _calendar(window: str, period: Period) -> tuple[Period, ...]:
     """The periods of the calendar week or month in which `period` begins."""
-    if window not in ("week", "month"):
-        raise ValueError(
-            f"within must be 'week', 'month' or a number of periods up to {LONGEST}, not {window!r}"
-        )
     if period.grain not in ("hour", "day"):
         raise ValueError(
             f"within={window!r} is counted by 'hour' or 'day', not by {period.grain!r}: "

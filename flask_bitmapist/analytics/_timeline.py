@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..ids import normal_form
 from ..periods import Grain, Period, unique_key
+from ..questions import ProfileQuestion, TimelineQuestion
 from ..reading.time_limit import check_time
-from ._report import Report, Scope, scope
+from ._report import Report, Scope, periods_of
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -89,8 +90,20 @@ def timeline(
     :raises ValueError: for something that identifies nobody; for more than 1000 days.
     :raises redis.RedisError: if the server does not answer.
     """
-    asked = scope("day", start, end, now, tracker, length=USUAL_DAYS)
-    return _timeline(_Bits(asked.tracker, user), asked.periods)
+    return report(TimelineQuestion.of(user=user, start=start, end=end, now=now), tracker)
+
+
+def report(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
+    """The answer to `question`."""
+    if isinstance(question, ProfileQuestion):
+        return _profile(question, tracker)
+    asked = days_of(question, tracker)
+    return _timeline(_Bits(asked.tracker, question.user), asked.periods)
+
+
+def days_of(question: TimelineQuestion, tracker: Tracker | None) -> Scope:
+    """The days that are shown."""
+    return periods_of("day", question.start, question.end, question.now, tracker, length=USUAL_DAYS)
 
 
 def profile(
@@ -108,8 +121,12 @@ def profile(
 
     Arguments and errors are those of `timeline`.
     """
-    asked = scope("day", start, end, now, tracker, length=USUAL_DAYS)
-    bits = _Bits(asked.tracker, user)
+    return _profile(ProfileQuestion.of(user=user, start=start, end=end, now=now), tracker)
+
+
+def _profile(question: ProfileQuestion, tracker: Tracker | None) -> Profile:
+    asked = days_of(question, tracker)
+    bits = _Bits(asked.tracker, question.user)
     shown = _timeline(bits, asked.periods)
     months = bits.periods(
         (event, month)

@@ -9,8 +9,9 @@ from typing import ClassVar, Self, get_args
 
 from werkzeug.exceptions import BadRequest
 
-from ..analytics._funnel import Funnel, Order, funnel, funnel_people
+from ..analytics._funnel import Funnel, funnel, funnel_people
 from ..periods import Grain
+from ..questions.funnel import Order
 from ..reading.segments import Event
 from ..registry import Known
 from .page import ACTIVE, Behind, Question, first_period, of_one_kind, span

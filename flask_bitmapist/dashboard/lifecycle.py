@@ -8,7 +8,6 @@ from functools import partial
 from typing import ClassVar, Literal, Self
 
 from ..analytics._lifecycle import (
-    Group,
     Lifecycle,
     LifecyclePoint,
     lifecycle,
@@ -16,6 +15,7 @@ from ..analytics._lifecycle import (
 )
 from ..analytics._people import people
 from ..periods import Grain
+from ..questions.lifecycle import Group
 from ..reading.segments import Event
 from .drawing import BarPlot, bar_plot, when
 from .page import ACTIVE, Behind, Question, first_period, last_period

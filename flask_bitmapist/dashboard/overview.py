@@ -16,10 +16,10 @@ from typing import Any, ClassVar, NamedTuple
 from flask import Response, request, url_for
 from werkzeug.exceptions import BadRequest
 
+from ..analytics._active_users import ActivePoint, ActiveUsers, active_users
 from ..analytics._lifecycle import Lifecycle
 from ..analytics._overview import EventActivity, overview
 from ..analytics._report import Report
-from ..analytics._trend import ActivePoint, ActiveUsers, active_users
 from ..current import current_tracker
 from ..reading.segments import Event
 from .drawing import LinePlot, line_plot

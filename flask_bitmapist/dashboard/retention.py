@@ -10,13 +10,12 @@ from typing import ClassVar, Self, get_args
 
 from ..analytics._retention import (
     Average,
-    Members,
-    Mode,
     Retention,
     retention,
     retention_people,
 )
 from ..periods import Grain
+from ..questions.retention import Members, Mode
 from ..reading.segments import Event
 from .drawing import LinePlot, line_plot, periods, when
 from .page import ACTIVE, Behind, Question, first_period, last_period

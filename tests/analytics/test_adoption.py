@@ -9,7 +9,7 @@ from histories import FIRST, log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics._adoption import Adoption, AdoptionPoint, adoption
+from flask_bitmapist.analytics import Adoption, AdoptionPoint, adoption
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag

@@ -8,7 +8,7 @@ from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics._churned import Churned, ChurnedPoint, churned
+from flask_bitmapist.analytics import Churned, ChurnedPoint, churned
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 

@@ -8,7 +8,7 @@ from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics._funnel import Funnel, Step, funnel
+from flask_bitmapist.analytics import Funnel, Step, funnel
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag

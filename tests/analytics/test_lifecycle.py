@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics._lifecycle import LifecyclePoint, lifecycle
-from flask_bitmapist.analytics._trend import trend
+from flask_bitmapist.analytics import LifecyclePoint, lifecycle, trend
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics._overlap import Overlap, overlap
+from flask_bitmapist.analytics import Overlap, overlap
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.analytics._people import contains, count, users
+from flask_bitmapist.analytics import contains, count, users
 from flask_bitmapist.ids import TextKey, UnusableIdError
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps

@@ -5,18 +5,23 @@ from uuid import UUID
 
 import pytest
 
-from flask_bitmapist.analytics._adoption import adoption
-from flask_bitmapist.analytics._churned import churned
-from flask_bitmapist.analytics._compare import compare
-from flask_bitmapist.analytics._funnel import funnel
-from flask_bitmapist.analytics._lifecycle import lifecycle
-from flask_bitmapist.analytics._overlap import overlap
-from flask_bitmapist.analytics._people import contains, count, users
+from flask_bitmapist.analytics import (
+    active_users,
+    adoption,
+    churned,
+    compare,
+    contains,
+    count,
+    funnel,
+    lifecycle,
+    overlap,
+    retention,
+    stickiness,
+    timeline,
+    trend,
+    users,
+)
 from flask_bitmapist.analytics._report import Users
-from flask_bitmapist.analytics._retention import retention
-from flask_bitmapist.analytics._stickiness import stickiness
-from flask_bitmapist.analytics._timeline import timeline
-from flask_bitmapist.analytics._trend import active_users, trend
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.bitmaps import Bitmap, around, sliding_unions, tally, union

@@ -15,10 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics._lifecycle import lifecycle
-from flask_bitmapist.analytics._retention import Average, Cell, retention
+from flask_bitmapist.analytics import Average, Cell, lifecycle, retention, stickiness
 from flask_bitmapist.analytics._statistics import rate
-from flask_bitmapist.analytics._stickiness import stickiness
 from flask_bitmapist.reading.segments import Event, Flag
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday

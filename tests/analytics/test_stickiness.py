@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics._stickiness import Stickiness, stickiness
+from flask_bitmapist.analytics import Stickiness, stickiness
 
 NOW = datetime(2026, 11, 25, 14, 32)  # a Wednesday
 TODAY = NOW.date()

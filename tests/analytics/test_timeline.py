@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.analytics._timeline import EventSpan, Timeline, profile, timeline
+from flask_bitmapist.analytics import EventSpan, Timeline, profile, timeline
 from flask_bitmapist.ids import TextKey, UnusableIdError
 from flask_bitmapist.marks import Mark
 

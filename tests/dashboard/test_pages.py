@@ -13,9 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event, mark_unique
-from flask_bitmapist.analytics._overview import overview
-from flask_bitmapist.analytics._people import people
-from flask_bitmapist.analytics._trend import active_users
+from flask_bitmapist.analytics import active_users, overview, people
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading.segments import Event, Flag, parse
 from flask_bitmapist.tracker import Tracker

@@ -1,0 +1,114 @@
+"""Who is active: daily, weekly and monthly active users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Literal
+
+from ..questions import ActiveUsersFigure, ActiveUsersQuestion
+from ..reading.bitmaps import Bitmaps, sliding_unions, tally
+from ..reading.segments import Expression
+from ._report import Report, Users, label, periods_of
+from ._sets import Page, People, only
+from ._trend import rolling_sets
+
+if TYPE_CHECKING:
+    from ..tracker import Tracker
+
+#: The days of each window.
+WINDOWS = {"day": 1, "week": 7, "month": 28}
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePoint:
+    """One day: users active on it, in the 7 and in the 28 days that end with it.
+
+    :ivar stickiness: the day's users over the 28 days' (DAU/MAU); None if there were none.
+    """
+
+    period_start: date | datetime
+    day: int
+    week: int
+    month: int
+    stickiness: float | None
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUsers(Report):
+    """DAU, WAU (7 days) and MAU (28 days), in time order."""
+
+    points: list[ActivePoint]
+
+    def growth(self, window: Literal["week", "month"]) -> float | None:
+        """The window up to the last complete day, against the one before: 0.1 is a tenth more.
+
+        Today, which is not over, would make every morning a decline. None if nobody was there
+        before, or if the report does not reach so far back.
+        """
+        over = [getattr(point, window) for point in self.points if point.complete]
+        days = WINDOWS[window]
+        return over[-1] / before - 1 if len(over) > days and (before := over[-1 - days]) else None
+
+
+def active_users(
+    event: str | Expression,
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> ActiveUsers:
+    """Daily, weekly (7 days) and monthly (28 days) active users, and DAU/MAU.
+
+    Arguments and errors are those of `trend`.
+    """
+    question = ActiveUsersQuestion.of(
+        event=event, start=start, end=end, where=where, strict=strict, now=now
+    )
+    return report(question, tracker)
+
+
+def report(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUsers:
+    """The answer to `question`."""
+    within = periods_of(
+        "day", question.start, question.end, question.now, tracker, length=question.rows
+    )
+    users = Users.of(question.event, question.where, within.tracker, strict=question.strict)
+    days = list(within.periods[0].shift(-27).until(within.periods[-1]))
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        sets = [users.in_period(bitmaps, day) for day in days]
+        windows = (sliding_unions(sets[28 - width :], width) for width in WINDOWS.values())
+        return [len(window) for unions in windows for window in unions[: len(within.periods)]]
+
+    counted = tally(within.tracker.redis, users.keys(days), count)
+    n = len(within.periods)
+    figures = zip(within.periods, counted[:n], counted[n : 2 * n], counted[2 * n :], strict=True)
+    return ActiveUsers(
+        [
+            ActivePoint(
+                label(period),
+                day,
+                week,
+                month,
+                day / month if month else None,
+                within.is_complete(period),
+            )
+            for period, day, week, month in figures
+        ]
+    )
+
+
+def people(
+    question: ActiveUsersQuestion, figure: ActiveUsersFigure, page: Page, tracker: Tracker | None
+) -> People:
+    """The people behind `figure`."""
+    asked = periods_of("day", None, figure.at, question.now, tracker, length=1)
+    (users,), space = Users.mapped(
+        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+    )
+    return rolling_sets(asked, users, WINDOWS[figure.window]).people(only, space, page)

@@ -1,0 +1,72 @@
+"""Which module answers which question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import questions
+from . import (
+    _active_users,
+    _adoption,
+    _churned,
+    _compare,
+    _funnel,
+    _lifecycle,
+    _overlap,
+    _retention,
+    _stickiness,
+    _timeline,
+    _trend,
+)
+from ._report import Report
+from ._sets import Page, People
+
+if TYPE_CHECKING:
+    from ..tracker import Tracker
+
+#: Each has ``report(question, tracker)`` and, but for a person's own, ``people``.
+_MODULES: Mapping[type[questions.Question], Any] = {
+    questions.ActiveUsersQuestion: _active_users,
+    questions.AdoptionQuestion: _adoption,
+    questions.ChurnedQuestion: _churned,
+    questions.CompareQuestion: _compare,
+    questions.FunnelQuestion: _funnel,
+    questions.LifecycleQuestion: _lifecycle,
+    questions.OverlapQuestion: _overlap,
+    questions.ProfileQuestion: _timeline,
+    questions.RetentionQuestion: _retention,
+    questions.StickinessQuestion: _stickiness,
+    questions.TimelineQuestion: _timeline,
+    questions.TrendQuestion: _trend,
+}
+
+
+def answer(question: questions.Question, tracker: Tracker | None = None) -> Report:
+    """The report that answers `question`.
+
+    :param tracker: whose events; by default the current app's.
+    :raises ValueError: for a question that makes no sense.
+    :raises redis.RedisError: if the server does not answer.
+    """
+    report: Report = _MODULES[type(question)].report(question, tracker)
+    return report
+
+
+def people_behind(
+    question: questions.Question,
+    figure: questions.Figure,
+    first: int = 0,
+    limit: int = 50,
+    tracker: Tracker | None = None,
+) -> People:
+    """A page of the people behind one `figure` of the answer to `question`.
+
+    :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
+    :param limit: how many are listed at most, 1 to 1000.
+
+    The other arguments and errors are those of `answer`.
+    """
+    page = Page(first, limit)
+    people: People = _MODULES[type(question)].people(question, figure, page, tracker)
+    return people

@@ -1,0 +1,47 @@
+"""Questions: one frozen value a report. Functions, commands and pages build them alike.
+
+From a question come the report, the people behind each of its figures, and the query string that
+asks it again. Nothing here loads NumPy or talks to a server.
+"""
+
+from __future__ import annotations
+
+from .adoption import AdoptionFigure, AdoptionQuestion
+from .base import Figure, Question, Ranged
+from .churned import ChurnedFigure, ChurnedQuestion
+from .compare import CompareFigure, CompareQuestion
+from .funnel import FunnelFigure, FunnelQuestion
+from .lifecycle import LifecycleFigure, LifecycleQuestion
+from .overlap import OverlapFigure, OverlapQuestion
+from .retention import RetentionFigure, RetentionQuestion
+from .stickiness import StickinessFigure, StickinessQuestion
+from .trend import ActiveUsersFigure, ActiveUsersQuestion, TrendFigure, TrendQuestion
+from .users import ProfileQuestion, TimelineQuestion
+
+__all__ = [
+    "ActiveUsersFigure",
+    "ActiveUsersQuestion",
+    "AdoptionFigure",
+    "AdoptionQuestion",
+    "ChurnedFigure",
+    "ChurnedQuestion",
+    "CompareFigure",
+    "CompareQuestion",
+    "Figure",
+    "FunnelFigure",
+    "FunnelQuestion",
+    "LifecycleFigure",
+    "LifecycleQuestion",
+    "OverlapFigure",
+    "OverlapQuestion",
+    "ProfileQuestion",
+    "Question",
+    "Ranged",
+    "RetentionFigure",
+    "RetentionQuestion",
+    "StickinessFigure",
+    "StickinessQuestion",
+    "TimelineQuestion",
+    "TrendFigure",
+    "TrendQuestion",
+]

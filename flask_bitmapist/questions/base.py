@@ -1,0 +1,91 @@
+"""What all questions have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from typing import Any, Self
+
+from ..periods import GRAINS, Grain
+from ..reading.segments import Expression
+from .fields import MOST, Choice, Moment, Number, Segment, Switch, asks, kinds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A frozen value whose fields are checked by their kinds."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None or each.default is not None:
+                checked = each.metadata["kind"].checked(each.name, value)
+                object.__setattr__(self, each.name, checked)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """The value of fields in any form that their kinds take, such as a segment's text.
+
+        :raises ValueError: naming the field that is wrong, its value and what is allowed.
+        """
+        return cls(**values)
+
+    @property
+    def arguments(self) -> dict[str, str | list[str]]:
+        """The query string that asks the same: what is as usual is left out."""
+        return {
+            each.name: each.metadata["kind"].spelt(value)
+            for each in fields(self)
+            if each.metadata["told"] and (value := getattr(self, each.name)) != each.default
+        }
+
+
+class Figure(Value):
+    """One of the figures of a report, behind which there are people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(Value):
+    """What is asked of one report; `flask_bitmapist.analytics.answer` answers it.
+
+    :ivar strict: an event that was never marked is an error, rather than 0.
+    :ivar now: the moment as of which to report; None is now.
+    """
+
+    strict: bool = asks(Switch(), False, told=False)
+    now: date | datetime | None = asks(Moment(), None, told=False)
+
+    def expressions(self) -> Iterator[Expression]:
+        """The events and segments in it."""
+        for name, kind in kinds(self).items():
+            value = getattr(self, name)
+            if isinstance(kind, Segment) and value is not None:
+                yield value
+            elif isinstance(value, tuple):
+                yield from value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranged(Question):
+    """A question about a range of periods.
+
+    :ivar by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :ivar start: a moment of the first period.
+    :ivar end: a moment of the last period; None is now.
+    :ivar rows: how many periods there are, where `start` is None.
+    :ivar where: only those in this segment.
+    """
+
+    by: Grain = asks(Choice(GRAINS), "day", help="The period.")
+    start: date | datetime | None = asks(Moment(), None, help="A moment of the first period.")
+    end: date | datetime | None = asks(
+        Moment(), None, help="A moment of the last one. Default: now."
+    )
+    rows: int | None = asks(Number(1, MOST), None, help="How many periods, without --start.")
+    where: Expression | None = asks(Segment(), None, help="Only those in this segment.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start is not None and self.rows is not None:
+            raise ValueError("give the start of the range or its number of rows, not both")

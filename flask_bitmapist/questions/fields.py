@@ -1,0 +1,168 @@
+"""The fields of a question: what each may hold, by default and at most, and how a URL spells it.
+
+A field is declared once. The Python function, the command and the page all read it from here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import date
+from typing import Any
+
+from ..reading.segments import Event, Expression, parse
+
+#: The most periods, events or arms of a question.
+MOST = 1_000
+#: The years that a report can be about: `MOST` years before and after them there is a calendar.
+YEARS = range(1 + MOST, 9999 - MOST)
+
+
+class Kind(ABC):
+    """What a field may hold."""
+
+    @abstractmethod
+    def checked(self, name: str, value: Any) -> Any:
+        """`value` in its normal form.
+
+        :raises ValueError: naming the field `name`, the value and what is allowed.
+        """
+
+    def spelt(self, value: Any) -> str | list[str]:
+        """`value` as it stands in a query string."""
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Kind):
+    """One of a few words."""
+
+    choices: tuple[str, ...]
+
+    def checked(self, name: str, value: Any) -> Any:
+        if value not in self.choices:
+            raise ValueError(f"{name} must be one of {', '.join(self.choices)}, not {value!r}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Kind):
+    """A whole number."""
+
+    least: int = 1
+    most: int = MOST
+
+    def checked(self, name: str, value: Any) -> Any:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not self.least <= value <= self.most:
+            allowed = f"a whole number from {self.least} to {self.most}"
+            raise ValueError(f"{name} must be {allowed}, not {value!r}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Kind):
+    """A whole number; how far it may go depends on the question, so the report checks it."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Kind):
+    """A number of periods, or a calendar week or month."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        if value in ("week", "month"):
+            return value
+        if isinstance(value, int):
+            return Number().checked(name, value)
+        allowed = f"'week', 'month' or a number of periods up to {MOST}"
+        raise ValueError(f"{name} must be {allowed}, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Switch(Kind):
+    """Yes or no."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, not {value!r}")
+        return value
+
+    def spelt(self, value: Any) -> str:
+        return "1" if value else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment(Kind):
+    """A date, or a datetime: aware, or naive in BITMAPIST_TIMEZONE."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        if not isinstance(value, date):
+            raise ValueError(f"{name} must be a date or datetime, not {value!r}")
+        if value.year not in YEARS:
+            raise ValueError(f"{name} must be in the years {YEARS[0]} to {YEARS[-1]}, not {value}")
+        return value
+
+    def spelt(self, value: Any) -> str:
+        return str(value.isoformat())
+
+
+@dataclass(frozen=True, slots=True)
+class Segment(Kind):
+    """An event, a segment in its text form, or an expression."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        return parse(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Did(Segment):
+    """The same; pages offer the recorded events, which a query string names as they are."""
+
+    def spelt(self, value: Any) -> str:
+        return value.name if isinstance(value, Event) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Several(Kind):
+    """1 to 1000 of another kind, in order."""
+
+    kind: Segment
+
+    def checked(self, name: str, value: Any) -> Any:
+        if isinstance(value, str | Expression) or not isinstance(value, Iterable):
+            raise ValueError(f"{name} must be a list of events or segments, not {value!r} alone")
+        listed = tuple(self.kind.checked(name, one) for one in value)
+        Number().checked(f"the number of {name}", len(listed))
+        return listed
+
+    def spelt(self, value: Any) -> list[str]:
+        return [str(self.kind.spelt(one)) for one in value]
+
+
+@dataclass(frozen=True, slots=True)
+class Anyone(Kind):
+    """Whatever a user was marked with; `flask_bitmapist.ids` checks it."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        return value
+
+
+def asks(kind: Kind, usual: Any = MISSING, *, help: str = "", told: bool = True) -> Any:  # noqa: A002
+    """Declare a field of a question.
+
+    :param usual: its default; None leaves it open, and is not checked.
+    :param help: what it is for, as a command's option says it.
+    :param told: whether a query string and a command carry it.
+    """
+    return field(default=usual, metadata={"kind": kind, "help": help, "told": told})
+
+
+def kinds(question: Any) -> dict[str, Kind]:
+    """The kind of each field of a question, or of a question's class."""
+    return {each.name: each.metadata["kind"] for each in fields(question)}

@@ -1,0 +1,30 @@
+"""Where the active users come from, and how many went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal, get_args
+
+from ..reading.segments import Expression
+from .base import Figure, Ranged
+from .fields import Choice, Did, Moment, asks
+
+#: Those of a period by their past, in the order of the figures of a `LifecyclePoint`.
+Group = Literal["new", "returning", "resurrected", "dormant"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifecycleQuestion(Ranged):
+    """Who is new, returning, resurrected or dormant in `event`, period by period."""
+
+    event: Expression = asks(Did(), help="The event that tells who is active.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifecycleFigure(Figure):
+    """One group of one period."""
+
+    group: Group = asks(Choice(GROUPS))
+    at: date | datetime | None = asks(Moment(), None)

@@ -1,0 +1,34 @@
+"""On how many of the last periods people came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+from ..periods import GRAINS, Grain
+from ..reading.segments import Expression
+from .base import Figure, Question
+from .fields import Choice, Did, Index, Moment, Segment, Window, asks
+
+
+@dataclass(frozen=True, kw_only=True)
+class StickinessQuestion(Question):
+    """How many did `event` in exactly k periods of a window."""
+
+    event: Expression = asks(Did(), help="The event that tells who is active.")
+    by: Grain = asks(Choice(GRAINS), "day", help="The period.")
+    within: int | Literal["week", "month"] = asks(
+        Window(), 28, help="A number of periods, or the calendar week or month."
+    )
+    end: date | datetime | None = asks(
+        Moment(), None, help="A moment of the last period. Default: now."
+    )
+    where: Expression | None = asks(Segment(), None, help="Only those in this segment.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StickinessFigure(Figure):
+    """Who did it in exactly `k` periods; None: in any of them."""
+
+    k: int | None = asks(Index(), None)
