@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
 import bitmapist
@@ -42,7 +42,7 @@ def mark_event(
     :param track_unique: mark the undated bitmap too; default ``BITMAPIST_TRACK_UNIQUE``.
     :param use_pipeline: only for `system`, as in bitmapist.
     :raises TypeError: for an id or a moment of a wrong type, before any I/O.
-    :raises ValueError: for an event name or id that is not allowed, before any I/O.
+    :raises ValueError: for an event name, id or moment that is not allowed, before any I/O.
     :raises RuntimeError: before any `FlaskBitmapist.init_app`.
     """
     options = (True, True, now, track_hourly, track_unique)
@@ -168,12 +168,15 @@ def mark(
         what it stands for when the function is called. Anything else is the id itself:
         ``@mark("x", current_user.id)`` reads it when the module is imported, when there is no
         user, so write ``@mark("x")``.
-    :raises ValueError: for an event name that is not allowed, when decorating.
+    :raises TypeError: for a moment of a wrong type, when decorating.
+    :raises ValueError: for an event name or moment that is not allowed, when decorating.
     :raises RuntimeError: without `uuid` where the app has no Flask-Login, when called.
 
     The other arguments are those of `mark_event`. An unusable id and a fault of Redis are logged.
     """
     checked_name(event_name)
+    if now is not None:
+        local(checked_moment(now), UTC)
     options = (system, now, track_hourly, track_unique, use_pipeline)
 
     def decorator(function: Callable[_P, _R]) -> Callable[_P, _R]:

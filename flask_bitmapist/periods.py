@@ -28,6 +28,8 @@ def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
     """
     if moment is None:
         return datetime.now(zone).replace(tzinfo=None)
+    if moment != moment:  # pandas.NaT, which is a datetime and equals nothing
+        raise ValueError(f"{moment} is no moment")
     if not isinstance(moment, datetime):
         return datetime.combine(moment, time())
     if moment.tzinfo is None:

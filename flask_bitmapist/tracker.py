@@ -85,9 +85,11 @@ class Tracker:
 
         :param when: aware, or naive in ``BITMAPIST_TIMEZONE``. For imports, demos and tests.
         :raises TypeError: if it is neither a date nor a datetime.
+        :raises ValueError: if it is pandas' NaT.
         """
         if not isinstance(when, date):
             raise TypeError(f"at() takes a date or datetime, not {when!r}")
+        local(when, self.settings.timezone)
         token = _moments.set(MappingProxyType({**_moments.get(), id(self): when}))
         try:
             yield

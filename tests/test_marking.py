@@ -12,6 +12,7 @@ from uuid import UUID
 
 import bitmapist
 import numpy as np
+import pandas as pd
 import pytest
 import redis as redis_py
 from flask import Flask, abort, g
@@ -256,6 +257,33 @@ def test_a_proxy_is_the_id_behind_it(behind: object, offsets: list[int], context
     mark_event("several", [LocalProxy(lambda: 3), LocalProxy(lambda: "4")], now=NOON)
     assert list(DayEvents("e", 2026, 3, 14)) == offsets
     assert list(DayEvents("several", 2026, 3, 14)) == [3, 4]
+
+
+def test_pandas_nat_is_no_moment(context: None, tracker: Tracker, redis: redis_py.Redis) -> None:
+    nat: Any = pd.NaT
+    for function in (mark_event, unmark_event):
+        for system in (None, redis):
+            with pytest.raises(ValueError, match="NaT is no moment"):
+                function("song:played", 7, now=nat, system=system)
+    with pytest.raises(ValueError, match="NaT is no moment"):
+        tracker.record([Mark("song:played", 7, when=nat)])
+    with pytest.raises(ValueError, match="NaT is no moment"), tracker.at(nat):
+        pass
+    assert redis.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    ("moment", "complaint"), [("2026-01-01", "a date or datetime"), (pd.NaT, "no moment")]
+)
+def test_a_decorator_refuses_what_is_no_moment(moment: Any, complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        mark("song:played", 7, now=moment)
+
+
+def test_a_timestamp_of_pandas_is_the_datetime_that_it_says(context: None) -> None:
+    mark_event("song:played", 7, now=pd.Timestamp("2026-03-14 12:30:15.123456789"))
+    mark_event("song:played", 8, now=NOON)
+    assert list(DayEvents("song:played", 2026, 3, 14)) == [7, 8]
 
 
 def test_another_system_is_bitmapists_own_call(context: None, server: Any) -> None:
