@@ -12,7 +12,8 @@ from ..questions import AdoptionFigure, AdoptionQuestion
 from ..questions.adoption import USERS
 from ..reading.bitmaps import Bitmap, Bitmaps
 from ..reading.segments import Expression
-from ._report import Past, Report, Scope, Users, label, scope, scope_at
+from ._past import Past
+from ._report import Report, Scope, Users, label, scope, scope_at
 from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -117,10 +118,10 @@ def _sets(asked: Scope, question: AdoptionQuestion) -> tuple[Sets, str | None]:
         tracker=asked.tracker,
         strict=question.strict,
     )
-    past = Past(users.what, asked.periods[0], first_day)
+    past = Past.of(users.what, asked, first_day)
 
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
-        first = past.newcomers(bitmaps, asked.periods)
+        first = past.newcomers(bitmaps)
         for period, newcomers in zip(asked.periods, first, strict=True):
             here = present.in_period(bitmaps, period)
             both = here & users.in_period(bitmaps, period)

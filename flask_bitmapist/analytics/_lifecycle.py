@@ -13,7 +13,8 @@ from ..questions import LifecycleFigure, LifecycleQuestion
 from ..questions.lifecycle import GROUPS, Group
 from ..reading.bitmaps import Bitmap, Bitmaps
 from ..reading.segments import Expression
-from ._report import Past, Report, Scope, Users, label, scope, scope_at
+from ._past import Past
+from ._report import Report, Scope, Users, label, scope, scope_at
 from ._sets import Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -143,15 +144,16 @@ def people(
 
 def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:
     """The `GROUPS` of each period of a scope."""
-    past = Past(users.what, within.periods[0], first_day)
+    past = Past.of(users.what, within, first_day)
     periods = [within.periods[0].shift(-1), *within.periods]
 
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
         active = [users.in_period(bitmaps, period) for period in periods]
-        first = past.newcomers(bitmaps, within.periods)
+        first = past.newcomers(bitmaps)
         for (before, here), newcomers in zip(pairwise(active), first, strict=True):
             back = here - before
-            # An undated flag holds before the first recorded day too: those are not new.
+            # A month that was unmarked may tell of fewer than its days: who was here in the period
+            # before is not new.
             new = back & newcomers
             yield from (new, here & before, back - new, before - here)
 

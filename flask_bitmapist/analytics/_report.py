@@ -1,4 +1,4 @@
-"""What every report shares: its periods, the past before them, its form as dict, CSV, DataFrame."""
+"""What every report shares: its periods, its users, its form as dict, CSV and DataFrame."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import dataclasses
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from functools import cached_property
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
 from ..periods import GRAINS, Grain, Period, local
-from ..reading.bitmaps import Bitmap, Bitmaps, union
 from ..reading.segments import Expression, S, Sets, parse
 
 if TYPE_CHECKING:
@@ -233,59 +231,6 @@ class Users:
     def in_period(self, sets: Sets[S], period: Period) -> S:
         users = self.what.evaluate(sets, period)
         return users if self.where is None else users & self.where.evaluate(sets, period)
-
-
-@dataclass(frozen=True)
-class Past:
-    """Those who did `what` before the period `before`, ever since it was first recorded."""
-
-    what: Expression
-    before: Period
-    first_day: date | None
-
-    @cached_property
-    def periods(self) -> tuple[Period, ...]:
-        """Periods whose union is that past: whole months, then whole weeks, then days and hours.
-
-        About 70 keys for five years rather than 1,800. An expression whose union over a month is
-        not its value in the month is read period by period.
-        """
-        if self.first_day is None:
-            return ()
-        first, end = datetime.combine(self.first_day, time()), self.before.start
-        if not self.what.spreads:
-            return _within(self.before.grain, first, end)
-        covered: list[Period] = []
-        for grain in ("month", "week", "day", "hour"):
-            # A week may begin in a month that is covered already: it is past all the same.
-            covered += _within(grain, first, end)
-            if covered:
-                first = max(first, covered[-1].end)
-        return tuple(covered)
-
-    def keys(self) -> Iterator[str]:
-        for period in self.periods:
-            yield from self.what.keys(period)
-
-    def users(self, bitmaps: Bitmaps) -> Bitmap:
-        return union(self.what.evaluate(bitmaps, period) for period in self.periods)
-
-    def newcomers(self, bitmaps: Bitmaps, periods: Iterable[Period]) -> Iterator[Bitmap]:
-        """For each of `periods`, those who did it for the first time ever: first(e)[p].
-
-        :param periods: without a gap, the first of them `before`.
-        """
-        seen = self.users(bitmaps)
-        for period in periods:
-            users = self.what.evaluate(bitmaps, period)
-            yield users - seen
-            seen |= users
-
-
-def _within(grain: Grain, first: datetime, end: datetime) -> tuple[Period, ...]:
-    """The periods from that of `first` on that are over by `end`."""
-    last = Period.containing(grain, end).shift(-1)
-    return tuple(Period.containing(grain, first).until(last))
 
 
 def label(period: Period) -> date | datetime:

@@ -18,7 +18,8 @@ from ..questions import RetentionFigure, RetentionQuestion
 from ..questions.retention import Members, Mode
 from ..reading.bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally, union
 from ..reading.segments import Expression
-from ._report import Past, Report, Scope, Users, label, scope, scope_at
+from ._past import Past
+from ._report import Report, Scope, Users, label, scope, scope_at
 from ._sets import Page, People, Sets, only
 from ._statistics import rate
 
@@ -273,7 +274,7 @@ def _cohorts(within: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expre
         (users, back), space = Users.mapped(*asked, tracker=tracker, strict=strict)
         return Cohorts(users, None, within.periods), back.what, space
     (users, back), space, first_day = Users.recorded(*asked, tracker=tracker, strict=strict)
-    past = Past(users.what, within.periods[0], first_day)
+    past = Past.of(users.what, within, first_day)
     return Cohorts(users, past, within.periods), back.what, space
 
 
@@ -323,7 +324,7 @@ class Cohorts:
         everyone = [self.users.in_period(bitmaps, period) for period in self.periods]
         if self.past is None:
             return everyone
-        new = self.past.newcomers(bitmaps, self.periods)
+        new = self.past.newcomers(bitmaps)
         return [members & first for members, first in zip(everyone, new, strict=True)]
 
 

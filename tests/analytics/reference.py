@@ -61,6 +61,16 @@ def exists(hour: datetime, zone: ZoneInfo) -> bool:
     return False
 
 
+#: From the start of a period, this leads into the next one.
+LONGER_THAN = {
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+    "month": timedelta(days=31),
+    "year": timedelta(days=366),
+}
+
+
 def step(grain: str, start: datetime, zone: ZoneInfo, direction: int) -> datetime:
     """The start of the next (direction 1) or previous (-1) period; hours that exist only."""
     if grain == "hour":
@@ -70,8 +80,7 @@ def step(grain: str, start: datetime, zone: ZoneInfo, direction: int) -> datetim
         return start
     if direction < 0:
         return start_of(grain, start - timedelta(days=1))
-    longest = {"day": 1, "week": 7, "month": 31, "year": 366}[grain]
-    return start_of(grain, start + timedelta(days=longest))
+    return start_of(grain, start + LONGER_THAN[grain])
 
 
 def shifted(grain: str, start: datetime, zone: ZoneInfo, count: int) -> datetime:
@@ -140,17 +149,21 @@ class World:
         self.first_moment: dict[str, datetime] = {}
         for entry in self.log:
             local = wall_clock(entry.when, self.zone)
-            for grain in ("hour", "day", "week", "month", "year"):
+            for grain in ("hour", "day", "week", "month"):
                 sets.setdefault((entry.event, grain, start_of(grain, local)), set()).add(entry.user)
             before = self.first_moment.get(entry.event, local)
             self.first_moment[entry.event] = min(before, local)
-        self._sets = {key: frozenset(users) for key, users in sets.items()}
+        #: By event, grain and start. A year is not stored: it is the union of its months.
+        self.stored = {key: frozenset(users) for key, users in sets.items()}
 
     def did(self, expr: Expr, grain: str, start: datetime) -> Users:
         """expr[p]: the users of a segment in the period that begins at `start`."""
         kind, *operands = expr
+        if kind == "event" and grain == "year":
+            months = [datetime(start.year, month + 1, 1) for month in range(12)]
+            return NOBODY.union(*(self.did(expr, "month", month) for month in months))
         if kind == "event":
-            return self._sets.get((operands[0], grain, start), NOBODY)
+            return self.stored.get((operands[0], grain, start), NOBODY)
         if kind == "flag":
             return self.flags.get(operands[0], NOBODY)
         left, right = (self.did(operand, grain, start) for operand in operands)
@@ -165,19 +178,36 @@ class World:
         users = self.did(expr, grain, start)
         return users if where is None else users & self.did(where, grain, start)
 
+    def lose(self, event: str, grain: str, start: datetime, users: Users | None = None) -> None:
+        """What is stored of `event` in a period says no more that `users` (None: all) did it."""
+        key = (event, grain, start)
+        self.stored[key] = NOBODY if users is None else self.stored.get(key, NOBODY) - users
+
     def before(self, expr: Expr, grain: str, start: datetime) -> Users:
-        """e[q] for every q < p since the first recorded period, together."""
+        """Who is known to have been in `expr` before the period that begins at `start`.
+
+        The longest stored period that is over tells of each past hour; of a segment that combines
+        events of one period, only periods of the same grain do. Who is in it when nothing happens
+        has always been.
+        """
+        telling = ("month", "week", "day", "hour") if may_be_told_by_longer(expr) else (grain,)
+        past = World(self.zone, [], self.flags).did(expr, grain, start)
         recorded = [self.first_moment[e] for e in events_of(expr) if e in self.first_moment]
-        past: Users = NOBODY
-        if recorded:
-            q = start_of(grain, min(recorded))
-            while q < start:
-                past |= self.did(expr, grain, q)
-                q = step(grain, q, self.zone, 1)
+        hour = start_of("day", min(recorded, default=start))
+        while hour < start:
+            for g in telling:
+                told = start_of(g, hour)
+                over = start_of(g, told + LONGER_THAN[g])
+                if over <= start:
+                    past |= self.did(expr, g, told)
+                    hour = over
+                    break
+            else:
+                break
         return past
 
     def first(self, expr: Expr, grain: str, start: datetime) -> Users:
-        """first(e)[p] = e[p] - (e[q] for every q < p)."""
+        """first(e)[p]: those of e[p] who are not known to have been in e before."""
         return self.did(expr, grain, start) - self.before(expr, grain, start)
 
     def any_of(self, expr: Expr, where: Expr | None, grain: str, starts: Iterable) -> Users:
@@ -215,15 +245,17 @@ def flags_of(expr: Expr) -> set[str]:
     return set.union(*map(flags_of, operands))
 
 
-def is_dated(expr: Expr) -> bool:
-    """Whether the segment has an event, and nobody in a period in which nothing happened."""
-    flags = sorted(flags_of(expr))
-    # One user for each combination of flags.
-    having = {
-        f: frozenset(u for u in range(2 ** len(flags)) if u >> n & 1) for n, f in enumerate(flags)
-    }
-    at_rest = World(ZoneInfo("UTC"), [], having).did(expr, "day", datetime(2000, 1, 1))
-    return bool(events_of(expr)) and not at_rest
+def may_be_told_by_longer(expr: Expr) -> bool:
+    """Whether who is in the segment in a month is who is in it in any of its days."""
+    kind, *operands = expr
+    if kind in ("event", "flag"):
+        return True
+    left, right = operands
+    if kind == "-" and events_of(right):
+        return False
+    if kind == "&" and events_of(left) and events_of(right):
+        return False
+    return may_be_told_by_longer(left) and may_be_told_by_longer(right)
 
 
 # The reports. `periods` are the starts of the rows; `now` is the start of P.

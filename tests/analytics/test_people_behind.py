@@ -16,7 +16,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
-from test_truth import FLAGS, MODES, Question, Server, ask, dated_expressions, expressions, truth
+from test_truth import FLAGS, MODES, Question, Server, ask, expressions, truth
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_unique
 from flask_bitmapist.analytics import (
@@ -126,7 +126,7 @@ def test_a_row_of_retention_and_each_of_its_cells(
     truth_server: Server, data: st.DataObject, grain: str, columns: int, mode: str, members: str
 ) -> None:
     (q,) = ask(truth_server, data, grain, often=1)
-    cohort, returned = data.draw(dated_expressions), data.draw(expressions())
+    cohort, returned = data.draw(expressions()), data.draw(expressions())
     report = analytics.retention(
         q.form(cohort),
         q.form(returned),
@@ -155,7 +155,7 @@ def test_the_groups_of_a_point_of_a_lifecycle(
     truth_server: Server, data: st.DataObject, grain: str
 ) -> None:
     for q in ask(truth_server, data, grain, often=2):
-        expr, (i, p) = data.draw(dated_expressions), a_period(data, q)
+        expr, (i, p) = data.draw(expressions()), a_period(data, q)
         point = analytics.lifecycle(q.form(expr), **q.span()).points[i]
         groups = reference.lifecycle_groups(q.world, expr, grain, p, q.where)
         assert len(groups) == 4
@@ -204,7 +204,7 @@ def test_the_steps_of_a_funnel_and_those_lost_before_each(
     truth_server: Server, data: st.DataObject, grain: str, order: str, within: int | None
 ) -> None:
     for q in ask(truth_server, data, grain, often=2):
-        steps = data.draw(st.lists(dated_expressions, min_size=1, max_size=4))
+        steps = data.draw(st.lists(expressions(), min_size=1, max_size=4))
         asked = {"within": within, "order": order, **q.span()}
         segments = [q.form(step) for step in steps]
         report = analytics.funnel(segments, **asked)

@@ -168,10 +168,6 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> Expr:
     )
 
 
-#: Segments without an undated part: what somebody has always been is done for the first time never.
-dated_expressions = expressions().filter(reference.is_dated)
-
-
 def as_text(expr: Expr) -> str:
     """The text form, every operation in parentheses."""
     kind, *operands = expr
@@ -568,7 +564,7 @@ MODES = ("on", "on_or_after", "on_or_before", "streak", "first_return")
 @given(data=st.data(), grain=grains, columns=st.integers(0, 6))
 def test_retention(truth_server: Server, data: st.DataObject, grain: str, columns: int) -> None:
     (q,) = ask(truth_server, data, grain, often=1)
-    cohort, returned = data.draw(dated_expressions), data.draw(expressions())
+    cohort, returned = data.draw(expressions()), data.draw(expressions())
     for mode, members in itertools.product(MODES, ("first", "every")):
         report = analytics.retention(
             q.form(cohort),
@@ -613,7 +609,7 @@ def test_retention(truth_server: Server, data: st.DataObject, grain: str, column
 @given(data=st.data(), grain=grains)
 def test_lifecycle(truth_server: Server, data: st.DataObject, grain: str) -> None:
     for q in ask(truth_server, data, grain):
-        expr = data.draw(dated_expressions)
+        expr = data.draw(expressions())
         report = analytics.lifecycle(q.form(expr), **q.span())
         found = [
             (moment_of(p.period_start), p.new, p.returning, p.resurrected, p.dormant, p.complete)
@@ -684,7 +680,7 @@ def test_stickiness(truth_server: Server, data: st.DataObject, grain: str) -> No
 @given(data=st.data(), grain=grains)
 def test_funnel(truth_server: Server, data: st.DataObject, grain: str) -> None:
     for q in ask(truth_server, data, grain, often=2):
-        steps = data.draw(st.lists(dated_expressions, min_size=1, max_size=4))
+        steps = data.draw(st.lists(expressions(), min_size=1, max_size=4))
         within = data.draw(st.integers(0, 4))
         for order, w in itertools.product(("ordered", "strict", "any"), (None, within)):
             report = analytics.funnel(
@@ -706,7 +702,8 @@ def test_funnel(truth_server: Server, data: st.DataObject, grain: str) -> None:
 @given(data=st.data(), grain=grains)
 def test_adoption(truth_server: Server, data: st.DataObject, grain: str) -> None:
     for q in ask(truth_server, data, grain):
-        feature, active = data.draw(dated_expressions), data.draw(dated_expressions)
+        feature = data.draw(expressions().filter(reference.events_of))
+        active = data.draw(expressions())
         report = analytics.adoption(q.form(feature), q.form(active), **q.span())
         found = [
             (moment_of(p.period_start), p.active, p.users, p.new, p.rate) for p in report.points
