@@ -1206,8 +1206,9 @@ class TestRelationships:
             assert marks() == {"widget:updated": [1]}
             assert widget.favourite_id == 2
 
+    @pytest.mark.parametrize("passive_deletes", [True, "all"])
     def test_rows_that_the_database_deletes_are_not_seen(
-        self, engine: Engine, marks: Marks
+        self, engine: Engine, marks: Marks, passive_deletes: Any
     ) -> None:
         class Own(DeclarativeBase):
             pass
@@ -1215,7 +1216,7 @@ class TestRelationships:
         class Box(Own, Bitmapistable):
             __tablename__ = "box"
             id: Mapped[int] = mapped_column(primary_key=True)
-            items: Mapped[list[Any]] = relationship("Item", passive_deletes="all")
+            items: Mapped[list[Any]] = relationship("Item", passive_deletes=passive_deletes)
 
         class Item(Own, Bitmapistable):
             __tablename__ = "item"
@@ -1280,6 +1281,44 @@ class TestInheritance:
             session.commit()
         assert marks()["manager:deleted"] == [2]
         assert "employee:deleted" not in marks()
+
+    def test_rows_of_concrete_tables_are_apart(self, engine: Engine, marks: Marks) -> None:
+        class Own(DeclarativeBase):
+            pass
+
+        class Employee(Own, Bitmapistable):
+            __tablename__ = "employee"
+            __bitmapist_bulk__ = True
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+        class Engineer(Employee):
+            __tablename__ = "engineer"
+            __mapper_args__: ClassVar = {"concrete": True}
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+        class Manager(Employee):
+            __tablename__ = "manager"
+            __mapper_args__: ClassVar = {"concrete": True}
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+        Own.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add_all([Engineer(id=1), Manager(id=1), Engineer(id=2)])
+            session.commit()
+            assert marks() == {"engineer:created": [1, 2], "manager:created": [1]}
+            marks.forget()
+            session.delete(session.get_one(Engineer, 2))
+            session.flush()
+            session.add(Employee(id=2))
+            session.execute(delete(Manager))
+            session.execute(insert(Engineer), [{"id": 3}])
+            session.commit()
+        assert marks() == {
+            "employee:created": [2],
+            "engineer:created": [3],
+            "engineer:deleted": [2],
+            "manager:deleted": [1],
+        }
 
     def test_a_mixin_in_both_a_class_and_its_base_marks_once(
         self, engine: Engine, marks: Marks, bit_commands: Callable[[], int]

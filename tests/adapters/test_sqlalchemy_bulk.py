@@ -19,6 +19,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    lambda_stmt,
     select,
     text,
     update,
@@ -30,7 +31,10 @@ from sqlalchemy.orm import (
     Mapped,
     ORMExecuteState,
     Session,
+    WriteOnlyMapped,
+    aliased,
     mapped_column,
+    relationship,
     with_loader_criteria,
 )
 from sqlalchemy.orm.exc import StaleDataError
@@ -457,6 +461,63 @@ class TestUpdates:
         any_session.execute(update(User).where(User.id == Post.author_id).values(visits=3))
         any_session.commit()
         assert marks() == {"user:updated": [2]}
+
+    def test_a_lambda_statement(self, any_session: Session, marks: Marks, fill: Fill) -> None:
+        fill(any_session, *users(1, 2, 3))
+
+        def visit(wanted: int) -> Any:
+            statement = lambda_stmt(lambda: update(User).where(User.id == wanted))
+            return statement + (lambda it: it.values(visits=9))
+
+        def leave(wanted: int) -> Any:
+            return lambda_stmt(lambda: delete(User).where(User.id == wanted))
+
+        any_session.execute(visit(1))
+        any_session.execute(visit(2))
+        any_session.commit()
+        assert marks() == {"user:updated": [1, 2]}
+        any_session.execute(leave(2))
+        any_session.execute(lambda_stmt(lambda: insert(User)), [{"id": 8}])
+        any_session.commit()
+        assert (marks()["user:deleted"], marks()["user:created"]) == ([2], [8])
+
+    def test_an_alias(self, any_session: Session, marks: Marks, fill: Fill) -> None:
+        fill(any_session, *users(1, 2))
+        alias = aliased(User)
+        any_session.execute(
+            update(alias).where(alias.id == 2).values(visits=9),
+            execution_options={"synchronize_session": False},
+        )
+        any_session.commit()
+        assert marks() == {"user:updated": [2]}
+
+    def test_a_collection_that_only_writes(self, engine: Engine, marks: Marks) -> None:
+        class Own(DeclarativeBase):
+            pass
+
+        class Author(Own):
+            __tablename__ = "author"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            books: WriteOnlyMapped[Any] = relationship("Book")
+
+        class Book(Own, Bitmapistable):
+            __tablename__ = "book"
+            __bitmapist_bulk__ = True
+            id: Mapped[int] = mapped_column(primary_key=True)
+            sold: Mapped[int] = mapped_column(default=0)
+            author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"))
+
+        Own.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add_all([Author(id=1), Book(id=4)])
+            session.commit()
+            marks.forget()
+            books = session.get_one(Author, 1).books
+            session.execute(books.insert(), [{"id": 5}, {"id": 6}])
+            session.execute(books.update().values(sold=1).where(Book.id == 5))
+            session.execute(books.delete().where(Book.id == 6))
+            session.commit()
+        assert marks() == {"book:created": [5]}
 
     def test_criteria_of_options(self, any_session: Session, marks: Marks, fill: Fill) -> None:
         fill(any_session, *users(1, 2))

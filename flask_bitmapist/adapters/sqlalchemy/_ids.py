@@ -146,8 +146,7 @@ def check_options(mapper: Mapper[Any], model: type[BitmapistableModel]) -> None:
 
 
 def _check_type(model: type[BitmapistableModel], name: str, type_: TypeEngine[Any]) -> None:
-    # A decorated type says what it stores, not what it gives.
-    kind = None if isinstance(type_, TypeDecorator) else _python_type(type_)
+    kind = _python_type(type_)
     if kind is not None and not can_identify(kind):
         raise TypeError(
             f"{model.__name__}.{name} holds {kind.__name__} values, which cannot be ids: "
