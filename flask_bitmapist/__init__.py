@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bitmapist import (
+from .api import get_event_names, mark, mark_event, mark_unique, unmark_event, unmark_unique
+from .events import (
     BitOpAnd,
     BitOpNot,
     BitOpOr,
@@ -20,12 +21,12 @@ from bitmapist import (
     WeekEvents,
     YearEvents,
 )
-
-from .api import get_event_names, mark, mark_event, mark_unique, unmark_event, unmark_unique
 from .extension import FlaskBitmapist
 from .marks import Mark
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from . import analytics as analytics
     from .adapters.mongoengine import MongoEngineBitmapistable as MongoEngineBitmapistable
     from .adapters.peewee import PeeweeBitmapistable as PeeweeBitmapistable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .legacy import get_event_data as get_event_data
 
     Bitmapistable = SQLAlchemyBitmapistable
+    SYSTEMS: MutableMapping[str, Any]
 
 __all__ = [
     "BitOpAnd",
@@ -77,6 +79,8 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name == "analytics":
         return import_module(".analytics", __name__)
+    if name == "SYSTEMS":
+        return import_module(".systems", __name__).servers()
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _LAZY[name]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
-import bitmapist
 from werkzeug.local import LocalProxy
 
 from .current import current_tracker
 from .faults import contained_faults
 from .ids import behind, normal_form
 from .marks import Mark, checked_name
-from .periods import local
-from .tracker import Tracker, checked_moment
+from .periods import local, marked_periods, unique_key
+from .registry import scanned
+from .systems import client_of, names_own_system
+from .tracker import Tracker, checked_moment, hour_of
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -35,18 +36,20 @@ def mark_event(
 
     :param uuid: the id of a user or row (int, str, UUID, ObjectId, tuple for a composite key), or
         a list, set or array of ids, which are marked in one batch.
-    :param system: another bitmapist system (its name, a client or a pipeline). Then it is
-        bitmapist's own call: direct, with plain ids alone, and raising.
+    :param system: another server: its name in ``bitmapist.SYSTEMS`` or `FlaskBitmapist.SYSTEMS`, a
+        client, or a pipeline. Then the bits are set at once, for plain ids alone, nothing is
+        registered or spooled, and a fault of Redis is raised.
     :param now: when it happened; default is now. Naive: in ``BITMAPIST_TIMEZONE``.
     :param track_hourly: mark the hour too; default ``BITMAPIST_TRACK_HOURLY``.
     :param track_unique: mark the undated bitmap too; default ``BITMAPIST_TRACK_UNIQUE``.
-    :param use_pipeline: only for `system`, as in bitmapist.
+    :param use_pipeline: only for `system`: False sends each bit by itself, or leaves it to you to
+        execute the pipeline that you give.
     :raises TypeError: for an id or a moment of a wrong type, before any I/O.
     :raises ValueError: for an event name, id or moment that is not allowed, before any I/O.
     :raises RuntimeError: before any `FlaskBitmapist.init_app`.
     """
     options = (True, True, now, track_hourly, track_unique)
-    _mark(event_name, uuid, options, system, bitmapist.mark_event, use_pipeline)
+    _mark(event_name, uuid, options, system, use_pipeline)
 
 
 def unmark_event(
@@ -63,7 +66,7 @@ def unmark_event(
     As in bitmapist, the bit of the week and month goes with that of the day.
     """
     options = (False, True, now, track_hourly, track_unique)
-    _mark(event_name, uuid, options, system, bitmapist.unmark_event, use_pipeline)
+    _mark(event_name, uuid, options, system, use_pipeline)
 
 
 def mark_unique(event_name: str, uuid: object, system: Any = None) -> None:
@@ -71,21 +74,16 @@ def mark_unique(event_name: str, uuid: object, system: Any = None) -> None:
 
     Arguments and errors are those of `mark_event`.
     """
-    _mark(event_name, uuid, (True, False), system, bitmapist.mark_unique)
+    _mark(event_name, uuid, (True, False), system, use_pipeline=False)
 
 
 def unmark_unique(event_name: str, uuid: object, system: Any = None) -> None:
     """Clear an undated flag. Arguments and errors are those of `mark_event`."""
-    _mark(event_name, uuid, (False, False), system, bitmapist.unmark_unique)
+    _mark(event_name, uuid, (False, False), system, use_pipeline=False)
 
 
 def _mark(
-    event: str,
-    uuid: object,
-    options: tuple[Any, ...],
-    system: Any,
-    original: Callable[..., None],
-    *original_options: Any,
+    event: str, uuid: object, options: tuple[Any, ...], system: Any, use_pipeline: bool
 ) -> None:
     """Mark or unmark each of `uuid`; `options` are the rest of a `Mark`."""
     tracker = current_tracker()
@@ -96,23 +94,34 @@ def _mark(
         tracker.record(marks)
         return
     # All are checked before the first is sent: a wrong one of many marks none.
-    calls = [_arguments_of_bitmapist(tracker, mark, system) for mark in marks]
+    bits = [bit for mark in marks for bit in _bits_elsewhere(tracker, mark, system)]
+    client = client_of(system)
     if not tracker.keeps_marks_in_process():
-        for arguments in calls:
-            original(*arguments, *original_options)
+        _send(client, bits, use_pipeline)
 
 
-def _arguments_of_bitmapist(tracker: Tracker, mark: Mark, system: Any) -> tuple[Any, ...]:
-    """What bitmapist's own function takes for `mark`. No I/O."""
+def _send(client: Any, bits: Iterable[tuple[str, int, int]], use_pipeline: bool) -> None:
+    sender = client.pipeline() if use_pipeline else client
+    for bit in bits:
+        sender.setbit(*bit)
+    if use_pipeline:
+        sender.execute()
+
+
+def _bits_elsewhere(tracker: Tracker, mark: Mark, system: Any) -> Iterator[tuple[str, int, int]]:
+    """Key, offset and value of the bits that `mark` sets where only bitmapist's keys are kept."""
     event, offset = checked_name(mark.event), normal_form(mark.id)
     if not isinstance(offset, int):
         raise TypeError(f"system={system!r} takes plain ids alone, not {mark.id!r}")
-    offset = tracker.checked_offset(offset)
-    if not mark.dated:
-        return event, offset, system
-    zone = tracker.settings.timezone
-    when = tracker.now() if mark.when is None else local(checked_moment(mark.when), zone)
-    return event, offset, system, when, mark.hourly, mark.unique
+    offset, settings = tracker.checked_offset(offset), tracker.settings
+    if mark.dated:
+        when = tracker.now() if mark.when is None else checked_moment(mark.when)
+        hourly = settings.track_hourly if mark.hourly is None else mark.hourly
+        for period in marked_periods(hour_of(local(when, settings.timezone)), hourly):
+            yield period.key(event), offset, int(mark.value)
+    unique = settings.track_unique if mark.unique is None else mark.unique
+    if unique or not mark.dated:
+        yield unique_key(event), offset, int(mark.value)
 
 
 def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -> list[str]:
@@ -120,21 +129,16 @@ def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -
 
     The registered ones, and those of bitmapist or 0.1.2 that a SCAN finds (repeated after 10 s).
 
-    :param system: another bitmapist system; then it is bitmapist's own call.
+    :param system: another server, as for `mark_event`; then those that a SCAN finds there.
     :param prefix: only names that begin with it.
     :param batch: only for `system`: keys asked for in one step of the SCAN.
     """
     tracker = current_tracker()
     if names_own_system(tracker, system):
-        return [name for name in tracker.reader.event_names() if name.startswith(prefix)]
-    return sorted(bitmapist.get_event_names(system, prefix, batch))
-
-
-def names_own_system(tracker: Tracker, system: Any) -> bool:
-    """Whether bitmapist's `system` argument means the server of `tracker`."""
-    return system is None or (
-        isinstance(system, str) and system in ("default", tracker.settings.redis_system)
-    )
+        names = tracker.reader.event_names()
+    else:
+        names = sorted({name for part in scanned(client_of(system), batch) for name in part})
+    return [name for name in names if name.startswith(prefix)]
 
 
 def _each(uuid: object) -> Iterable[object]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-import bitmapist
 import redis
 from flask import Flask
 from werkzeug.local import LocalProxy
@@ -17,6 +16,7 @@ from werkzeug.local import LocalProxy
 from .cli import commands
 from .config import Settings, Switch
 from .current import TRACKER, current_tracker, set_latest_tracker
+from .systems import servers
 from .tracker import Tracker
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
@@ -71,7 +71,7 @@ class FlaskBitmapist:
         app.extensions["bitmapist"] = self
         app.extensions[TRACKER] = tracker
         set_latest_tracker(tracker)
-        _lead_bitmapist_to_current_app(settings.redis_system)
+        _register_server(settings.redis_system)
         if settings.track_login and find_spec("flask_login"):
             from .login import track
 
@@ -128,8 +128,11 @@ class FlaskBitmapist:
 
     @property
     def SYSTEMS(self) -> MutableMapping[str, Any]:  # noqa: N802
-        """bitmapist's table of servers, as in 0.1.2."""
-        return bitmapist.SYSTEMS
+        """The servers by name, as in 0.1.2: bitmapist's table where it is installed.
+
+        ``extension.SYSTEMS["stats"] = redis.Redis(...)`` adds one, for ``system="stats"``.
+        """
+        return servers()
 
     @property
     def TRACK_HOURLY(self) -> bool:  # noqa: N802
@@ -184,8 +187,9 @@ def _client(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
     return client
 
 
-def _lead_bitmapist_to_current_app(system: str) -> None:
-    """bitmapist's own classes and operators follow the app of the current context."""
+def _register_server(system: str) -> None:
+    """Under these names bitmapist's own classes and operators follow the current app too."""
     client: Any = LocalProxy(lambda: current_tracker().redis)
+    table = servers()
     for name in ("default", system):
-        bitmapist.SYSTEMS[name] = client
+        table[name] = client

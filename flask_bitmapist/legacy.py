@@ -8,27 +8,26 @@ from functools import reduce
 from operator import and_, or_
 from typing import TYPE_CHECKING, Any
 
-import bitmapist
-
 from .analytics._report import Users, check_length
 from .analytics._retention import Cohorts, count_returns
-from .api import names_own_system
 from .current import current_tracker
-from .periods import Grain, Period, local
+from .events import BitOpAnd, BitOpOr, DayEvents, MonthEvents, WeekEvents, YearEvents
+from .periods import Grain, Period
 from .reading.segments import Event, Expression
+from .systems import reader_of
 
 if TYPE_CHECKING:
-    from .tracker import Tracker
+    from .events import Events, GenericPeriodEvents
 
 #: Events whose union is meant. Several groups make a chain: the intersection of their unions.
 Group = list[str]
 
 _GRAINS: dict[str, Grain] = {"days": "day", "weeks": "week", "months": "month", "years": "year"}
-_COLLECTIONS: dict[Grain, Any] = {
-    "day": bitmapist.DayEvents,
-    "week": bitmapist.WeekEvents,
-    "month": bitmapist.MonthEvents,
-    "year": bitmapist.YearEvents,
+_COLLECTIONS: dict[Grain, type[GenericPeriodEvents]] = {
+    "day": DayEvents,
+    "week": WeekEvents,
+    "month": MonthEvents,
+    "year": YearEvents,
 }
 
 
@@ -53,7 +52,7 @@ def get_cohort(
     :param time_group: ``days``, ``weeks``, ``months`` or ``years``; the singular will do.
     :param num_rows: 1 to 1000; the last row is the current period.
     :param num_cols: 1 to 1000; the columns are k = 0, 1, ...
-    :param system: a name in ``bitmapist.SYSTEMS``.
+    :param system: another server, as for `mark_event`.
     :param with_replacement: count a user at every return, not at the first only.
     :returns: the cohort, a list of users a row, with None in the future, and throughout where
         nobody did the primary event; the dates, a naive local datetime a row; the totals, the users
@@ -62,12 +61,11 @@ def get_cohort(
     """
     check_length("rows", num_rows)
     check_length("columns", num_cols)
-    tracker = current_tracker()
-    now = tracker.now()
+    now = current_tracker().now()
     last = Period.containing(_grain(time_group), now)
     periods = list(last.shift(1 - num_rows).until(last))
     counted = count_returns(
-        _client(tracker, system),
+        reader_of(system).redis,
         Cohorts(Users(Event(primary_event_name)), None, periods),
         _chained(_groups(secondary_event_name, additional_events)),
         periods,
@@ -85,23 +83,20 @@ def get_event_data(
     event_name: str,
     time_group: str = "days",
     now: datetime | date | None = None,
-    system: str | None = "default",
-) -> Any:
-    """bitmapist's own collection of one event in one period.
+    system: Any = "default",
+) -> GenericPeriodEvents:
+    """Those who did one event in one period.
 
     :param event_name: the event.
     :param time_group: ``days``, ``weeks``, ``months`` or ``years``; the singular will do. A week is
         found under its ISO year, where bitmapist stores it.
     :param now: a moment of the period: aware ones are converted to BITMAPIST_TIMEZONE, naive ones
         are taken in it.
-    :param system: a name in ``bitmapist.SYSTEMS``.
-    :returns: ``DayEvents``, ``WeekEvents``, ``MonthEvents`` or ``YearEvents``. (Making the last one
-        writes a key: bitmapist stores the union of its months.)
+    :param system: another server, as for `mark_event`.
+    :returns: ``DayEvents``, ``WeekEvents``, ``MonthEvents`` or ``YearEvents``.
     :raises ValueError: the time group is none of these.
     """
-    tracker = current_tracker()
-    moment = tracker.now() if now is None else local(now, tracker.settings.timezone)
-    return _COLLECTIONS[_grain(time_group)].from_date(event_name, moment, system or "default")
+    return _COLLECTIONS[_grain(time_group)].from_date(event_name, now, system or "default")
 
 
 def chain_events(
@@ -109,9 +104,9 @@ def chain_events(
     events_to_chain: Sequence[Mapping[str, str]] | None,
     now: datetime | date | None,
     time_group: str,
-    system: str | None = "default",
-) -> Any:
-    """A base event combined with further events of the same period, as a bitmapist collection.
+    system: Any = "default",
+) -> Events:
+    """A base event combined with further events of the same period.
 
     An ``or`` binds to its direct predecessor only: A and B or C and D is A and (B or C) and D.
 
@@ -119,30 +114,19 @@ def chain_events(
     :param events_to_chain: ``[{"name": "user:logged_in", "op": "and"}, ...]``; it is not changed.
     :param now: as in `get_event_data`.
     :param time_group: as in `get_event_data`.
-    :param system: a name in ``bitmapist.SYSTEMS``.
-    :returns: a collection for bitmapist's operators, falsy if nobody is in it. Its bits are in a
-        temporary key that ``bitmapist.delete_runtime_bitop_keys()`` removes.
+    :param system: another server, as for `mark_event`.
+    :returns: a set to count, to list and to combine further, falsy if nobody is in it. It is read
+        when it is asked.
     :raises ValueError: the time group is unknown, or an event to chain has no name, or an op other
         than ``and`` and ``or``.
     """
-    system = system or "default"
 
-    def joined(group: Group) -> Any:
+    def joined(group: Group) -> Events:
         events = [get_event_data(name, time_group, now, system) for name in group]
-        return events[0] if len(events) == 1 else bitmapist.BitOpOr(system, *events)
+        return events[0] if len(events) == 1 else BitOpOr(*events)
 
     parts = [joined(group) for group in _groups(base_event_name, events_to_chain)]
-    return parts[0] if len(parts) == 1 else bitmapist.BitOpAnd(system, *parts)
-
-
-def _client(tracker: Tracker, system: Any) -> Any:
-    if names_own_system(tracker, system):
-        return tracker.redis
-    try:
-        return bitmapist.get_redis(system)
-    except KeyError:
-        known = ", ".join(map(repr, bitmapist.SYSTEMS))
-        raise ValueError(f"unknown system {system!r}: bitmapist.SYSTEMS has {known}") from None
+    return parts[0] if len(parts) == 1 else BitOpAnd(*parts)
 
 
 def _grain(time_group: str) -> Grain:

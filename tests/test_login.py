@@ -57,7 +57,7 @@ def request_context(app: Flask, login: LoginManager) -> Iterator[None]:
         yield
 
 
-def marked(event: str, tracker: Tracker) -> list[int]:
+def marked(event: str, tracker: Tracker) -> list[int | str]:
     return list(DayEvents.from_date(event, tracker.now()))
 
 
@@ -174,9 +174,9 @@ def test_the_id_is_the_one_that_the_models_adapter_marks(
         db.session.commit()
         db.session.expunge(account)  # detached and expired: its attributes cannot be loaded
         login_user(account)
-    # A textual key is mapped although it reads like a number, and both events agree on its offset.
-    assert marked("account:created", tracker) == [0, 1]
-    assert marked("user:logged_in", tracker) == [1]
+    # A textual key is mapped although it reads like a number, and both events agree on it.
+    assert marked("account:created", tracker) == ["1", "2"]
+    assert marked("user:logged_in", tracker) == ["2"]
 
 
 def test_a_fault_of_redis_never_turns_a_login_into_an_error(tmp_path: Any) -> None:

@@ -14,7 +14,7 @@ from ..reading.bitmaps import around, parts, tally
 from ..reading.segments import Expression
 from . import _trend
 from ._report import Users, periods_of
-from ._sets import Page, People, ids_at
+from ._sets import Page, People
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -48,7 +48,7 @@ def users(
         found.append(group.in_period(part, period).ids())
         found[-1] += part.first_offset
     offsets = found[0] if len(found) == 1 else np.concatenate(found)
-    return offsets if space is None else ids_at(tracker, offsets, space)
+    return offsets if space is None else tracker.reader.identifiers_at(offsets, space)
 
 
 def people(

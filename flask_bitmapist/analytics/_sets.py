@@ -7,15 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
-from ..ids import normal_form
 from ..reading.bitmaps import Bitmap, Bitmaps, parts, tally
 from ._report import Report, check_length
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..tracker import Tracker
 
 #: The most people of a page.
@@ -94,7 +89,9 @@ class Sets:
             users += found
             if begin < found and end > 0:
                 offsets += (here.ids()[max(begin, 0) : end] + part.first_offset).tolist()
-        ids: list[int | str] = [*offsets] if space is None else ids_at(self.tracker, offsets, space)
+        ids: list[int | str] = [*offsets]
+        if space is not None:
+            ids = self.tracker.reader.identifiers_at(offsets, space)
         return People(users, page.first, ids)
 
 
@@ -105,10 +102,3 @@ def nth(index: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
 
 #: Takes the set of a report that has one.
 only = nth(0)
-
-
-def ids_at(tracker: Tracker, offsets: NDArray[np.intp] | list[int], space: str) -> list[int | str]:
-    """The ids behind `offsets` in the id map `space`, as the application knows them."""
-    texts = [text for text in tracker.reader.ids_at(offsets, space) if text is not None]
-    # Under 'always' an int and its decimal spelling are one id: it comes back as the int.
-    return [*map(normal_form, texts)] if tracker.settings.id_map == "always" else [*texts]

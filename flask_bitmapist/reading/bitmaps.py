@@ -442,6 +442,15 @@ def counts(client: Any, keys: Iterable[str]) -> dict[str, int]:
     return dict(zip(distinct, _read(client, [("BITCOUNT", k) for k in distinct]), strict=True))
 
 
+def lengths(client: Any, keys: Iterable[str]) -> dict[str, int]:
+    """How many bytes are stored under each of `keys`, in one round trip.
+
+    Parameters and errors are those of `slices`.
+    """
+    distinct = list(dict.fromkeys(keys))
+    return dict(zip(distinct, _read(client, [("STRLEN", k) for k in distinct]), strict=True))
+
+
 def _read(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The replies to `commands`, in one round trip."""
     if not commands:

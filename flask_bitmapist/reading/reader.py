@@ -18,11 +18,21 @@ class Reader:
     """Names, kinds, first days and offsets, read from one application's server."""
 
     def __init__(
-        self, client: Any, registry: Registry, id_map: IdMap, clock: Callable[[], datetime]
+        self,
+        client: Any,
+        registry: Registry,
+        id_map: IdMap,
+        clock: Callable[[], datetime],
+        *,
+        maps_ints: bool = False,
     ) -> None:
-        """:param clock: the moment that counts as now, naive in the application's calendar."""
+        """
+        :param clock: the moment that counts as now, naive in the application's calendar.
+        :param maps_ints: whether the application maps ints too (``BITMAPIST_ID_MAP="always"``).
+        """
         self.redis = client
         self.now = clock
+        self.maps_ints = maps_ints
         self._registry = registry
         self._id_map = id_map
 
@@ -55,6 +65,17 @@ class Reader:
         :raises ValueError: if their ids are of different kinds.
         """
         return self._registry.space(self.redis, names)
+
+    def space_and_reply(
+        self, names: Iterable[str], command: tuple[Any, ...]
+    ) -> tuple[str | None, Any]:
+        """The `space` of `names`, and the reply to a reading `command`, in one round trip.
+
+        The reply is not decoded.
+
+        :raises ValueError: if the ids of `names` are of different kinds.
+        """
+        return self._registry.space_and_reply(self.redis, names, command)
 
     def space_and_first_day(
         self, names: Iterable[str], events: Iterable[str]
@@ -91,3 +112,9 @@ class Reader:
     def ids_at(self, offsets: Iterable[int], space: str) -> list[str | None]:
         """The ids behind `offsets` in the id map `space`. Reads only."""
         return self._id_map.ids(self.redis, space, offsets)
+
+    def identifiers_at(self, offsets: Iterable[int], space: str) -> list[int | str]:
+        """The ids behind `offsets` in the id map `space`, as the application knows them."""
+        texts = [text for text in self.ids_at(offsets, space) if text is not None]
+        # Where ints are mapped, one and its decimal spelling are one id: it comes back as the int.
+        return [*map(normal_form, texts)] if self.maps_ints else [*texts]

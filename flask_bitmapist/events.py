@@ -1,0 +1,611 @@
+"""Who did an event in a period, and combinations of such sets: bitmapist's classes, only reading.
+
+Names, arguments, keys and results are those of bitmapist 3.119. What differs:
+
+* Periods are those of the application's calendar (``BITMAPIST_TIMEZONE``), and now is the moment at
+  which `Tracker.at` dates marks. bitmapist counts in UTC.
+* A combination, and a year, is read when it is asked for. bitmapist computes it once, when it is
+  made, into a temporary key of the server that all its readers share.
+* Events of one server combine by operators, whatever the server is called.
+* Ids that are mapped (UUIDs, texts, ...) are looked for and given back as they were marked.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from itertools import chain
+from operator import and_, or_, xor
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from .current import current_tracker
+from .ids import normal_form
+from .periods import KEY_PREFIX, Grain, Period, local, unique_key
+from .systems import reader_of
+
+if TYPE_CHECKING:
+    from .reading.bitmaps import Bitmap, Bitmaps
+    from .reading.reader import Reader
+
+# Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
+_BITS = 2**32
+
+
+class Events(ABC):
+    """A set of users. It is read from the server each time that it is asked."""
+
+    #: The server: a name, or a client. ``default`` is that of the current app.
+    system: Any
+    #: bitmapist's key for the set. A year and a combination are not stored under theirs.
+    redis_key: str
+    #: The keys of the bitmaps that it is made of.
+    keys: tuple[str, ...]
+    #: The events and flags that it is made of.
+    names: frozenset[str]
+
+    @abstractmethod
+    def get_count(self) -> int:
+        """How many users are in it; also ``len(events)``."""
+
+    @abstractmethod
+    def get_uuids(self) -> Iterator[int | str]:
+        """The ids of its users, in the order of their bits; also ``iter(events)``.
+
+        Plain ids are ints in ascending order, mapped ones the texts that they were marked with.
+        """
+
+    @abstractmethod
+    def __contains__(self, uuid: object) -> bool:
+        """Whether `uuid` is in it: whatever was marked, an int, str, UUID, ObjectId or tuple.
+
+        :raises UnusableIdError: for something that identifies nobody, such as None.
+        """
+
+    @abstractmethod
+    def delete(self) -> None:
+        """Delete the bitmap. A year and a combination have none: nothing happens."""
+
+    @abstractmethod
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        """It in `part` of the bitmaps under its `keys`.
+
+        :param lengths: the bytes of these bitmaps, if it has a complement in it.
+        """
+
+    def has_events_marked(self) -> bool:
+        """Whether anybody is in it."""
+        return self.get_count() > 0
+
+    def __len__(self) -> int:
+        return self.get_count()
+
+    def __iter__(self) -> Iterator[int | str]:
+        return self.get_uuids()
+
+    def __and__(self, other: Events) -> BitOpAnd:
+        return BitOpAnd(self, other) if _is_events(other) else NotImplemented
+
+    def __or__(self, other: Events) -> BitOpOr:
+        return BitOpOr(self, other) if _is_events(other) else NotImplemented
+
+    def __xor__(self, other: Events) -> BitOpXor:
+        return BitOpXor(self, other) if _is_events(other) else NotImplemented
+
+    def __sub__(self, other: Events) -> BitOpDiff:
+        return BitOpDiff(self, other) if _is_events(other) else NotImplemented
+
+    def __invert__(self) -> BitOpNot:
+        return BitOpNot(self)
+
+    def __eq__(self, other: object) -> bool:
+        key = getattr(other, "redis_key", None)
+        return NotImplemented if key is None else self.redis_key == key
+
+    def __hash__(self) -> int:
+        return hash(self.redis_key)
+
+
+def _is_events(other: Any) -> bool:
+    """Whether `other` is a set of users, ours or bitmapist's own."""
+    return hasattr(other, "redis_key")
+
+
+class _Stored(Events):
+    """A set that has a key of its own: each question is one command."""
+
+    def __init__(self, event_name: str, system: Any, redis_key: str) -> None:
+        self.event_name = event_name
+        self.system = system
+        self.redis_key = redis_key
+        self.keys = (redis_key,)
+        self.names = frozenset((event_name,))
+
+    def get_count(self) -> int:
+        return int(reader_of(self.system).redis.bitcount(self.redis_key))
+
+    def get_uuids(self) -> Iterator[int | str]:
+        from .reading.bitmaps import Bitmap, Bitmaps
+
+        reader = reader_of(self.system)
+        space, value = reader.space_and_reply(self.names, ("GET", self.redis_key))
+        bitmaps = Bitmaps({self.redis_key: Bitmap.from_bytes(value)})
+        return _identifiers(
+            reader, space, ((part, part[self.redis_key]) for part in bitmaps.parts())
+        )
+
+    def __contains__(self, uuid: object) -> bool:
+        reader, form = reader_of(self.system), normal_form(uuid)
+        if isinstance(form, int) and form < _BITS:
+            # Its bit, unless it turns out that this event's ids are mapped.
+            space, bit = reader.space_and_reply(self.names, ("GETBIT", self.redis_key, form))
+            if space is None:
+                return bool(bit)
+        else:
+            space = reader.space(self.names)
+        offset = reader.offset_of(form, space)
+        return offset is not None and bool(reader.redis.getbit(self.redis_key, offset))
+
+    def delete(self) -> None:
+        reader_of(self.system).redis.delete(self.redis_key)
+
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        return part[self.redis_key]
+
+
+class _Computed(Events):
+    """A set that is made of several bitmaps when it is asked for."""
+
+    #: Whether a complement is in it, which depends on how long bitmaps are.
+    has_complement = False
+
+    def get_count(self) -> int:
+        reader = self._reader()
+        reader.space(self.names)  # sets of different kinds of ids have no users in common
+        return sum(len(found) for _, found in self._found(reader))
+
+    def get_uuids(self) -> Iterator[int | str]:
+        reader = self._reader()
+        space = reader.space(self.names)
+        return _identifiers(reader, space, self._found(reader))
+
+    def __contains__(self, uuid: object) -> bool:
+        from .reading.bitmaps import around
+
+        reader = self._reader()
+        offset = reader.offset_of(uuid, reader.space(self.names))
+        if offset is None:
+            return False
+        byte = around(reader.redis, self.keys, offset)
+        lengths = dict.fromkeys(self.keys, offset // 8 + 1)
+        return offset - byte.first_offset in self.set_in(byte, lengths)
+
+    def delete(self) -> None:
+        pass
+
+    def _reader(self) -> Reader:
+        return reader_of(self.system)
+
+    def _found(self, reader: Reader) -> Iterator[tuple[Bitmaps, Bitmap]]:
+        """Each part of the bitmaps, and the set in it."""
+        from .reading import bitmaps
+
+        parts: Iterator[Bitmaps]
+        if self.has_complement:
+            # Nor may a part be left out in which nobody did anything.
+            lengths = bitmaps.lengths(reader.redis, self.keys)
+            slices = bitmaps.slices(reader.redis, self.keys)
+            parts = chain.from_iterable(slice_.parts() for slice_ in slices)
+        else:
+            lengths = {}
+            parts = bitmaps.parts(reader.redis, self.keys)
+        return ((part, self.set_in(part, lengths)) for part in parts)
+
+
+def _identifiers(
+    reader: Reader, space: str | None, found: Iterable[tuple[Bitmaps, Bitmap]]
+) -> Iterator[int | str]:
+    for part, bitmap in found:
+        offsets = (bitmap.ids() + part.first_offset).tolist()
+        yield from offsets if space is None else reader.identifiers_at(offsets, space)
+
+
+class UniqueEvents(_Stored):
+    """Those who have a flag, such as ``UniqueEvents("user:premium")``: it has no date."""
+
+    def __init__(self, event_name: str, system: Any = "default") -> None:
+        super().__init__(event_name, system, unique_key(event_name))
+
+    @classmethod
+    def from_date(
+        cls, event_name: str, dt: datetime | date | None = None, system: Any = "default"
+    ) -> Self:
+        """The flag itself, whatever the date."""
+        return cls(event_name, system)
+
+    def next(self) -> Self:
+        """The flag itself."""
+        return self
+
+    def prev(self) -> Self:
+        """The flag itself."""
+        return self
+
+    def __repr__(self) -> str:
+        return _told(self, self.event_name)
+
+
+class GenericPeriodEvents(Events):
+    """Those who did an event in one period of the application's calendar."""
+
+    event_name: str
+    _grain: ClassVar[Grain]
+
+    @classmethod
+    def from_date(
+        cls, event_name: str, dt: datetime | date | None = None, system: Any = "default"
+    ) -> Self:
+        """Those who did the event in the period that contains `dt`, by default now.
+
+        :param dt: a date, or a datetime: aware ones are converted to ``BITMAPIST_TIMEZONE``, naive
+            ones are taken in it.
+        """
+        of_period = cast(Callable[..., Self], cls)
+        return of_period(event_name, *cls._numbers_at(_moment(dt)), system=system)
+
+    def delta(self, value: int) -> Self:
+        """The same event so many periods later, or earlier if negative."""
+        return self.from_date(self.event_name, self._period().shift(value).start, self.system)
+
+    def next(self) -> Self:
+        """The same event in the next period."""
+        return self.delta(1)
+
+    def prev(self) -> Self:
+        """The same event in the period before."""
+        return self.delta(-1)
+
+    def period_start(self) -> datetime:
+        """The period's first moment, aware."""
+        return self._start().replace(tzinfo=current_tracker().settings.timezone)
+
+    def period_end(self) -> datetime:
+        """The period's last microsecond, aware."""
+        last = self._period().end - timedelta(microseconds=1)
+        # Where clocks are put back, the period ends when they show the hour for the second time.
+        return last.replace(tzinfo=current_tracker().settings.timezone, fold=1)
+
+    def __repr__(self) -> str:
+        return _told(self, self.event_name, *self._numbers())
+
+    @classmethod
+    def _filled(cls, *numbers: int | None) -> tuple[int, ...]:
+        """`numbers`, with those of the current period where they are missing."""
+        given = tuple(number for number in numbers if number is not None)
+        if len(given) == len(numbers):
+            return given
+        current = cls._numbers_at(_moment(None))
+        return tuple(
+            now if number is None else number for number, now in zip(numbers, current, strict=True)
+        )
+
+    def _period(self) -> Period:
+        return Period(self._grain, self._start())
+
+    @staticmethod
+    @abstractmethod
+    def _numbers_at(moment: datetime) -> tuple[int, ...]:
+        """What the period that contains the naive local `moment` is called."""
+
+    @abstractmethod
+    def _numbers(self) -> tuple[int, ...]:
+        """What this period is called."""
+
+    @abstractmethod
+    def _start(self) -> datetime:
+        """When this period begins, naive."""
+
+
+def _moment(dt: datetime | date | None) -> datetime:
+    """The naive local time of `dt`, by default now."""
+    if dt is None:
+        return current_tracker().now()
+    if isinstance(dt, datetime) and dt.tzinfo is not None:
+        return local(dt, current_tracker().settings.timezone)
+    return local(dt, UTC)  # it is naive: no zone is asked
+
+
+def _period_key(event_name: str, period: str) -> str:
+    # Not by Period.key: bitmapist asks for the 53rd week of any year and the 31st day of any month,
+    # which are just empty where there are none.
+    return f"{KEY_PREFIX}{event_name}_{period}"
+
+
+class YearEvents(GenericPeriodEvents, _Computed):
+    """Those who did an event in a year, such as ``YearEvents("active", 2012)``; by default this.
+
+    It is the union of its months, which is not stored.
+    """
+
+    _grain = "year"
+
+    def __init__(self, event_name: str, year: int | None = None, system: Any = "default") -> None:
+        (self.year,) = self._filled(year)
+        months = [MonthEvents(event_name, self.year, month, system) for month in range(1, 13)]
+        self.event_name = event_name
+        self.system = system
+        self.names = frozenset((event_name,))
+        self.keys = tuple(month.redis_key for month in months)
+        self.redis_key = _combined_key("OR", self.keys)
+
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        return part.union_of(self.keys)
+
+    @staticmethod
+    def _numbers_at(moment: datetime) -> tuple[int, ...]:
+        return (moment.year,)
+
+    def _numbers(self) -> tuple[int, ...]:
+        return (self.year,)
+
+    def _start(self) -> datetime:
+        return datetime(self.year, 1, 1)
+
+
+class MonthEvents(GenericPeriodEvents, _Stored):
+    """Those who did an event in a month, such as ``MonthEvents("active", 2012, 10)``."""
+
+    _grain = "month"
+
+    def __init__(
+        self,
+        event_name: str,
+        year: int | None = None,
+        month: int | None = None,
+        system: Any = "default",
+    ) -> None:
+        self.year, self.month = self._filled(year, month)
+        super().__init__(event_name, system, _period_key(event_name, f"{self.year}-{self.month}"))
+
+    @staticmethod
+    def _numbers_at(moment: datetime) -> tuple[int, ...]:
+        return moment.year, moment.month
+
+    def _numbers(self) -> tuple[int, ...]:
+        return self.year, self.month
+
+    def _start(self) -> datetime:
+        return datetime(self.year, self.month, 1)
+
+
+class WeekEvents(GenericPeriodEvents, _Stored):
+    """Those who did an event in an ISO week of an ISO year: ``WeekEvents("active", 2012, 48)``."""
+
+    _grain = "week"
+
+    def __init__(
+        self,
+        event_name: str,
+        year: int | None = None,
+        week: int | None = None,
+        system: Any = "default",
+    ) -> None:
+        self.year, self.week = self._filled(year, week)
+        super().__init__(event_name, system, _period_key(event_name, f"W{self.year}-{self.week}"))
+
+    @staticmethod
+    def _numbers_at(moment: datetime) -> tuple[int, ...]:
+        iso = moment.isocalendar()
+        return iso.year, iso.week
+
+    def _numbers(self) -> tuple[int, ...]:
+        return self.year, self.week
+
+    def _start(self) -> datetime:
+        return datetime.fromisocalendar(self.year, 1, 1) + timedelta(weeks=self.week - 1)
+
+
+class DayEvents(GenericPeriodEvents, _Stored):
+    """Those who did an event on a day, such as ``DayEvents("active", 2012, 10, 23)``."""
+
+    _grain = "day"
+
+    def __init__(
+        self,
+        event_name: str,
+        year: int | None = None,
+        month: int | None = None,
+        day: int | None = None,
+        system: Any = "default",
+    ) -> None:
+        self.year, self.month, self.day = self._filled(year, month, day)
+        super().__init__(
+            event_name, system, _period_key(event_name, f"{self.year}-{self.month}-{self.day}")
+        )
+
+    @staticmethod
+    def _numbers_at(moment: datetime) -> tuple[int, ...]:
+        return moment.year, moment.month, moment.day
+
+    def _numbers(self) -> tuple[int, ...]:
+        return self.year, self.month, self.day
+
+    def _start(self) -> datetime:
+        return datetime(self.year, self.month, self.day)
+
+
+class HourEvents(GenericPeriodEvents, _Stored):
+    """Those who did an event in an hour: ``HourEvents("active", 2012, 10, 23, 13)``.
+
+    Hours are stored for marks made with ``track_hourly=True``, or ``BITMAPIST_TRACK_HOURLY``.
+    """
+
+    _grain = "hour"
+
+    def __init__(
+        self,
+        event_name: str,
+        year: int | None = None,
+        month: int | None = None,
+        day: int | None = None,
+        hour: int | None = None,
+        system: Any = "default",
+    ) -> None:
+        self.year, self.month, self.day, self.hour = self._filled(year, month, day, hour)
+        super().__init__(
+            event_name,
+            system,
+            _period_key(event_name, f"{self.year}-{self.month}-{self.day}-{self.hour}"),
+        )
+
+    @staticmethod
+    def _numbers_at(moment: datetime) -> tuple[int, ...]:
+        return moment.year, moment.month, moment.day, moment.hour
+
+    def _numbers(self) -> tuple[int, ...]:
+        return self.year, self.month, self.day, self.hour
+
+    def _period(self) -> Period:
+        return Period(self._grain, self._start(), current_tracker().settings.timezone)
+
+    def _start(self) -> datetime:
+        return datetime(self.year, self.month, self.day, self.hour)
+
+
+class BitOperation(_Computed):
+    """Sets of users combined, such as ``BitOpAnd(DayEvents("active"), UniqueEvents("premium"))``.
+
+    Combinations nest. The server may be named first, as in ``BitOpAnd("stats", ...)``: then all is
+    read from there, wherever the events would be.
+
+    :raises ValueError: for no events at all; when it is read, for events of different servers
+        unless one is named, and for events with different kinds of ids.
+    """
+
+    _name: ClassVar[str]
+
+    def __init__(self, system_or_event: Any, *events: Any) -> None:
+        if _is_events(system_or_event):
+            events = (system_or_event, *events)
+            systems = [event.system for event in events]
+        else:
+            systems = [system_or_event]
+        if not events:
+            raise ValueError(f"{type(self).__name__} combines events: name one at least")
+        self.events = tuple(map(_ours, events))
+        self.system = systems[0]
+        self._systems = systems
+        self.redis_key = _combined_key(self._name, (event.redis_key for event in self.events))
+        self.keys = tuple(dict.fromkeys(key for event in self.events for key in event.keys))
+        self.names = frozenset[str]().union(*(event.names for event in self.events))
+        self.has_complement = any(
+            isinstance(event, _Computed) and event.has_complement for event in self.events
+        )
+
+    def __repr__(self) -> str:
+        return _told(self, *self.events)
+
+    def _reader(self) -> Reader:
+        first, *others = map(reader_of, self._systems)
+        if any(other.redis is not first.redis for other in others):
+            raise ValueError(
+                f"events of different systems do not combine: {self._systems!r}. "
+                f"To read all of them from one, name it: {type(self).__name__}(system, ...)"
+            )
+        return first
+
+
+def _combined_key(operation: str, keys: Iterable[str]) -> str:
+    return f"{KEY_PREFIX}bitop_{operation}_{'-'.join(keys)}"
+
+
+class BitOpAnd(BitOperation):
+    """Those who are in all of `events`; also ``a & b``."""
+
+    _name = "AND"
+
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        return reduce(and_, (event.set_in(part, lengths) for event in self.events))
+
+
+class BitOpOr(BitOperation):
+    """Those who are in any of `events`; also ``a | b``."""
+
+    _name = "OR"
+
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        return reduce(or_, (event.set_in(part, lengths) for event in self.events))
+
+
+class BitOpXor(BitOperation):
+    """Those who are in one of two `events`, of several in an odd number; also ``a ^ b``."""
+
+    _name = "XOR"
+
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        return reduce(xor, (event.set_in(part, lengths) for event in self.events))
+
+
+class BitOpDiff(BitOperation):
+    """Those who are in the first of `events` and in none of the others; also ``a - b``."""
+
+    _name = "DIFF"
+
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        first, *others = (event.set_in(part, lengths) for event in self.events)
+        for other in others:
+            first = first - other
+        return first
+
+
+class BitOpNot(BitOperation):
+    """The complement of one set, within the bytes that are stored; also ``~a``.
+
+    Of users 1 and 2 it is 0 and 3 to 7, whether there are such users or not, and not 8, whether
+    there is one or not. For those who are active and not premium, ask for ``active - premium``.
+    """
+
+    _name = "NOT"
+
+    def __init__(self, system_or_event: Any, *events: Any) -> None:
+        super().__init__(system_or_event, *events)
+        if len(self.events) != 1:
+            raise ValueError(f"BitOpNot takes one set, not {len(self.events)}")
+        self.has_complement = True
+
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        from .reading.bitmaps import WORD_BYTES, Bitmap
+
+        (event,) = self.events
+        # As BITOP has it: its result is as long as the longest of the bitmaps.
+        stored = max(lengths[key] for key in self.keys) - part.first_offset // 8
+        held = max(part[key].end for key in self.keys) * WORD_BYTES
+        return Bitmap.from_bytes(b"\xff" * max(0, min(stored, held))) - event.set_in(part, lengths)
+
+
+class _Foreign(_Stored):
+    """A set of bitmapist's own: what it has computed is stored under its key."""
+
+    def __init__(self, events: Any) -> None:
+        name = getattr(events, "event_name", "")  # bitmapist's combinations have none
+        super().__init__(name, events.system, events.redis_key)
+        self.names = frozenset(filter(None, (name,)))
+
+    def __repr__(self) -> str:
+        return f"<{self.redis_key}>"
+
+
+def _ours(events: Any) -> Events:
+    if isinstance(events, Events):
+        return events
+    if not _is_events(events):
+        raise TypeError(f"{events!r} is no set of users: combine events and flags")
+    return _Foreign(events)
+
+
+def _told(events: Events, *arguments: Any) -> str:
+    told = [*map(repr, arguments)]
+    if isinstance(events.system, str) and events.system != "default":
+        told.append(f"system={events.system!r}")
+    return f"{type(events).__name__}({', '.join(told)})"
