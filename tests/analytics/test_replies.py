@@ -57,6 +57,11 @@ def test_an_error_is_raised_by_redis_py(redis):
         list(slices(redis, ["string", "hash"]))
 
 
+def without_greeting(connection):
+    """Send nothing when connected: the first command that the server hears is the test's own."""
+    connection._parser.on_connect(connection)
+
+
 @pytest.mark.parametrize("reply", [b"", b"$100\r\nabc", b"$100", b"nonsense\r\n", b"$" * 9000])
 def test_a_server_that_fails_is_left_to_redis_py(reply):
     class Failing(socketserver.BaseRequestHandler):
@@ -65,11 +70,13 @@ def test_a_server_that_fails_is_left_to_redis_py(reply):
             self.request.sendall(reply)
 
     with socketserver.TCPServer(("127.0.0.1", 0), Failing) as server:
-        thread = threading.Thread(target=server.handle_request)
+        server.timeout = 10
+        # If the test fails before it asks, the run still ends.
+        thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
         host, port = server.server_address
-        silent = {"lib_name": None, "lib_version": None, "socket_timeout": 10}
-        with redis_py.Redis(host, port, **silent) as client:
+        options = {"redis_connect_func": without_greeting, "socket_timeout": 10}
+        with redis_py.Redis(host, port, **options) as client:
             assert read_words(client, [("GET", "x")], [1]) is None
         thread.join()
 
@@ -77,9 +84,9 @@ def test_a_server_that_fails_is_left_to_redis_py(reply):
 def test_a_silent_server_is_waited_for_once():
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
         host, port = server.server_address
-        hasty = {"lib_name": None, "lib_version": None, "socket_timeout": 0.1}
+        options = {"redis_connect_func": without_greeting, "socket_timeout": 0.1}
         with (
-            redis_py.Redis(host, port, **hasty) as client,
+            redis_py.Redis(host, port, **options) as client,
             pytest.raises(redis_py.TimeoutError, match="silent"),
         ):
             read_words(client, [("GET", "x")], [1])
