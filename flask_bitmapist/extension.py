@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
 
-import redis
 from flask import Flask
 from werkzeug.local import LocalProxy
 
 from .cli import commands
 from .config import Settings, Switch
 from .current import TRACKER, current_tracker, set_latest_tracker
+from .server import Server
 from .systems import servers
 from .tracker import Tracker
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
 _Link = TypeVar("_Link", bound=Callable[[Any], object])
-
-#: Seconds that a report or a bulk write may take.
-_PATIENCE = 30.0
 
 
 class FlaskBitmapist:
@@ -54,8 +49,9 @@ class FlaskBitmapist:
 
         :param config: options that override those of ``app.config``.
         :param redis_client: a client to use instead of ``BITMAPIST_REDIS_URL``: Redis,
-            RedisCluster, a Sentinel master, or anything else with redis-py's interface. It should
-            have a ``socket_timeout``: without one a silent server hangs the request that marks.
+            RedisCluster, a Sentinel master, or anything else with redis-py's interface. Marking
+            uses its settings with ``BITMAPIST_TIMEOUT`` and without its retries, unless its class
+            is not redis-py's own: give such a client a ``socket_timeout`` and no retries.
         :raises ValueError: naming the option that is wrong, with its value and what is allowed; if
             the app has another blueprint called ``bitmapist``.
         """
@@ -63,8 +59,8 @@ class FlaskBitmapist:
             raise ValueError(f"config must be a mapping of options or None, not {config!r}")
         options = ChainMap(dict(config or {}), app.config)
         settings = Settings.from_config(options, app.instance_path)
-        clients = _clients(settings, app.instance_path, redis_client)
-        tracker = Tracker(settings, Switch(options), *clients)
+        server = Server.of(settings, app.instance_path, redis_client)
+        tracker = Tracker(settings, Switch(options), server)
         replaced = app.extensions.get(TRACKER)
         if replaced is not None:
             replaced.flush()
@@ -152,39 +148,6 @@ def _add_dashboard(app: Flask, url_prefix: str) -> None:
             f"the app has a blueprint of its own called {ours.name!r}, as the dashboard's is: give "
             "it another name, or set DISABLE_BLUEPRINT to do without the dashboard"
         )
-
-
-def _clients(settings: Settings, instance_path: str, given: Any) -> tuple[Any, Any]:
-    """A client for marking and one for bulk writes and reports."""
-    if given is not None:
-        return given, given
-    parts = urlsplit(settings.redis_url)
-    if parts.scheme == "embedded":
-        from .embedded import connect
-
-        folder = Path(parts.path or Path(instance_path) / "bitmapist")
-        return (
-            connect(folder, socket_timeout=settings.timeout),
-            connect(folder, socket_timeout=_PATIENCE),
-        )
-    return (
-        _client(settings.redis_url, settings.timeout, settings.timeout),
-        _client(settings.redis_url, _PATIENCE, settings.timeout),
-    )
-
-
-def _client(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
-    try:
-        client = redis.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=connect_timeout
-        )
-        # Makes no connection, but takes the URL's options as the first mark will. Not by the pool's
-        # make_connection(), which counts it as one of the pool's.
-        pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)
-    except (AttributeError, TypeError, ValueError, redis.RedisError) as error:
-        raise ValueError(f"BITMAPIST_REDIS_URL has a wrong option: {error}") from None
-    return client
 
 
 def _register_server(system: str) -> None:

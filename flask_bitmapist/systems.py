@@ -9,6 +9,7 @@ from .current import current_tracker
 from .ids import IdMap, behind
 from .reading.reader import Reader
 from .registry import Registry
+from .server import Server
 
 if TYPE_CHECKING:
     from .tracker import Tracker
@@ -68,7 +69,7 @@ def reader_of(system: Any) -> Reader:
         return tracker.reader
     # What this process knows of its own server does not hold for that one.
     return Reader(
-        client_of(system),
+        Server.of(tracker.settings, given=client_of(system)),
         Registry(str(tracker.settings.timezone)),
         IdMap(),
         tracker.now,

@@ -22,6 +22,7 @@ from .marks import Mark, SettledMark, checked_name
 from .periods import local
 from .reading.reader import Reader
 from .registry import PLAIN, Registry, mapped_kind, mismatch
+from .server import Server
 
 if TYPE_CHECKING:
     from .delivery import Delivery
@@ -35,21 +36,16 @@ class Tracker:
     #: Takes the marks of all trackers in place of their servers; set while a test records marks.
     recorder: ClassVar[Callable[[Sequence[SettledMark]], None] | None] = None
 
-    def __init__(self, settings: Settings, switch: Switch, quick: Any, patient: Any) -> None:
-        """
-        :param quick: redis client for marking, with ``settings.timeout``.
-        :param patient: redis client for bulk writes and reports.
-        """
+    def __init__(self, settings: Settings, switch: Switch, server: Server) -> None:
         self.settings = settings
+        self.server = server
         self._switch = switch
         self._told_of_testing = False
-        self._quick = quick
-        self._patient = patient
         self._registry = Registry(str(settings.timezone))
         self._id_map = IdMap()
         #: What reports ask; it only reads.
         self.reader = Reader(
-            patient,
+            server,
             self._registry,
             self._id_map,
             self.now,
@@ -60,8 +56,11 @@ class Tracker:
 
     @property
     def redis(self) -> Any:
-        """The redis client for bulk writes and reports."""
-        return self._patient
+        """The redis client for bulk writes and reports.
+
+        :raises UnfitServerError: if the server cannot hold the data.
+        """
+        return self.server.patient
 
     @property
     def enabled(self) -> bool:
@@ -148,7 +147,7 @@ class Tracker:
         :returns: the names that were not registered before, sorted.
         :raises redis.RedisError: if the server does not answer.
         """
-        return self._registry.reindex(self._patient, local(None, self.settings.timezone))
+        return self._registry.reindex(self.server.patient, local(None, self.settings.timezone))
 
     def _deliverer(self) -> Delivery:
         # Made when first needed: a process that only reads loads neither the spool nor sqlite3.
@@ -162,8 +161,7 @@ class Tracker:
 
         settings = self.settings
         writer = Writer(
-            self._quick,
-            self._patient,
+            self.server,
             registry=self._registry,
             id_map=self._id_map,
             # What stands on the server may be later than the moment that `at` gives.
@@ -174,7 +172,7 @@ class Tracker:
         )
         return Delivery(
             writer,
-            Spool(settings.spool, server_of(self._quick)) if settings.spool else None,
+            Spool(settings.spool, server_of(self.server.client)) if settings.spool else None,
             background=settings.delivery == "background",
         )
 

@@ -13,6 +13,7 @@ from ..ids import IdMap
 from ..marks import SettledMark
 from ..periods import Grain, Period, marked_periods, unique_key
 from ..registry import Registry, mismatch, space_of
+from ..server import Server
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -32,8 +33,7 @@ class Writer:
 
     def __init__(
         self,
-        quick: Any,
-        patient: Any,
+        server: Server,
         *,
         registry: Registry,
         id_map: IdMap,
@@ -43,14 +43,11 @@ class Writer:
         ttl: Mapping[Grain, timedelta],
     ) -> None:
         """
-        :param quick: redis client whose timeout a request can afford.
-        :param patient: redis client for bulk writes.
         :param clock: the naive local time of the calendar `zone`.
         :param max_id: largest offset that is written.
         :param ttl: how long after its end a period's bitmap is kept, by grain.
         """
-        self._quick = quick
-        self._patient = patient
+        self._server = server
         self._registry = registry
         self._id_map = id_map
         self._clock = clock
@@ -69,10 +66,10 @@ class Writer:
         """
         if not marks:
             return
-        client = self._quick
+        client = self._server.quick
         if len(marks) > BULK:
             client.ping()  # a server that is silent is not waited for with the patience for bulk
-            client = self._patient
+            client = self._server.patient
         bitmaps = self._write(client, marks)
         if bitmaps is not None:
             # The server has been emptied, as a test may do: what this process knows of it is no
@@ -130,6 +127,7 @@ class Writer:
 
     def forget_known(self) -> None:
         """The server may have come back with other data: ask it anew."""
+        self._server.forget()
         self._registry.forget_known()
         self._id_map.forget_known()
 

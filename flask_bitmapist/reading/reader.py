@@ -9,6 +9,7 @@ from typing import Any
 from ..ids import IdMap, normal_form
 from ..marks import is_name
 from ..registry import Catalogue, Known, Registry
+from ..server import Server
 
 # Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
 _BITS = 2**32
@@ -19,7 +20,7 @@ class Reader:
 
     def __init__(
         self,
-        client: Any,
+        server: Server,
         registry: Registry,
         id_map: IdMap,
         clock: Callable[[], datetime],
@@ -30,11 +31,19 @@ class Reader:
         :param clock: the moment that counts as now, naive in the application's calendar.
         :param maps_ints: whether the application maps ints too (``BITMAPIST_ID_MAP="always"``).
         """
-        self.redis = client
+        self._server = server
         self.now = clock
         self.maps_ints = maps_ints
         self._registry = registry
         self._id_map = id_map
+
+    @property
+    def redis(self) -> Any:
+        """The redis client to read with.
+
+        :raises UnfitServerError: if the server cannot hold the data.
+        """
+        return self._server.patient
 
     def event_names(self) -> list[str]:
         """The names of all events on the server, sorted, bitmapist's own included."""

@@ -1,0 +1,216 @@
+"""Redis clients made from the connection settings of other ones.
+
+redis-py 7 and 8 retry by themselves, with pauses: a refused port costs seconds, and so does a
+server that is silent. No request can wait for that.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import parse_url
+from redis.exceptions import RedisClusterException
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+
+from .refusals import UnfitServerError
+
+#: redis-py 5 retries in the client of a cluster and in each connection. Once is enough: a cluster
+#: whose nodes have changed is looked at anew in between.
+_CLUSTER_RETRIES = 0 if redis.__version__.startswith("5.") else 1
+#: Connections of a pool, unless the URL or the client says otherwise, and at most.
+_CONNECTIONS, _MOST_CONNECTIONS = 100, 1_000
+#: The options that are texts, or begin so. redis-py hands on any other one that it does not know as
+#: a text too, where a number or an object is needed: redis-py 8 fails in the first command.
+_TEXTS = (
+    "client_name",
+    "decode_responses",
+    "encoding",
+    "host",
+    "lib_",
+    "password",
+    "path",
+    "protocol",
+    "ssl_",
+    "username",
+)
+#: What a pool adds to the settings of its connections by itself.
+_OF_POOL = ("connection_pool", "himport_registry", "maint_notifications", "orig_")
+#: The settings that all nodes of a cluster can share, beside those of TLS.
+_OF_CLUSTER = (
+    "client_name",
+    "credential_provider",
+    "decode_responses",
+    "encoding",
+    "encoding_errors",
+    "password",
+    "protocol",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_timeout",
+    "username",
+)
+
+
+def once() -> Retry:
+    """A retry policy that does not retry."""
+    return Retry(NoBackoff(), 0)
+
+
+def quick_of(client: Any, timeout: float) -> Any:
+    """A client like `client` that waits for `timeout` seconds at most, and does not retry.
+
+    `client` itself if its class is not redis-py's own: nobody knows what it overrides.
+    """
+    if type(client) is RedisCluster:
+        return _quick_cluster(client, timeout)
+    if type(client) is not redis.Redis:
+        return client
+    pool = client.connection_pool
+    settings = {
+        **_settings(pool),
+        **_waits(pool.connection_kwargs, timeout),
+        "retry": once(),
+        "retry_on_error": [],
+        "retry_on_timeout": False,
+    }
+    if isinstance(pool, SentinelConnectionPool):
+        return redis.Redis(connection_pool=_sentinel_pool(pool, timeout, settings))
+    return redis.Redis(connection_pool=blocking_pool(timeout, pool.max_connections, settings))
+
+
+def uncached(client: Any) -> Any:
+    """`client`, or one like it without redis-py's client-side cache.
+
+    The cache takes no command whose keys it is not told, and would answer for a pipeline.
+    """
+    pool: Any = getattr(client, "connection_pool", None)
+    if getattr(pool, "cache", None) is None:
+        return client
+    return redis.Redis(
+        connection_pool=redis.ConnectionPool(
+            max_connections=pool.max_connections, **_settings(pool)
+        )
+    )
+
+
+def blocking_pool(
+    timeout: float, connections: int, settings: Mapping[str, Any]
+) -> redis.BlockingConnectionPool:
+    """A pool whose users wait for each other, for `timeout` seconds at most.
+
+    redis-py's own fails at once when it has no connection left, as if the server were away.
+    """
+    # It is filled when it is made, and redis-py 5 has no limit unless it is told one.
+    return redis.BlockingConnectionPool(
+        **{"timeout": timeout, "max_connections": min(connections, _MOST_CONNECTIONS), **settings}
+    )
+
+
+def from_url(url: str, *, wait: float, timeout: float) -> redis.Redis:
+    """A client of the server at `url`, which does not retry. Connects to nothing.
+
+    :param wait: seconds for a reply.
+    :param timeout: seconds for a connection, free or new.
+    :raises ValueError: naming ``BITMAPIST_REDIS_URL``, for an option that is wrong.
+    """
+    try:
+        settings = {"socket_timeout": wait, "socket_connect_timeout": timeout, "retry": once()}
+        pool = blocking_pool(timeout, _CONNECTIONS, settings | _options(url))
+        # As the first mark will. Not by the pool's make_connection(), which counts it as one of
+        # the pool's.
+        pool.connection_class(**pool.connection_kwargs)
+    except (AttributeError, TypeError, ValueError, redis.RedisError) as error:
+        raise ValueError(f"BITMAPIST_REDIS_URL has a wrong option: {error}") from None
+    return redis.Redis(connection_pool=pool)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What `url` says, by redis-py's names."""
+    options: dict[str, Any] = dict(parse_url(url))
+    for name, value in options.items():
+        text = isinstance(value, str)
+        if name == "retry_on_error" or (text and not name.startswith(_TEXTS)):
+            raise ValueError(f"{name}={value} cannot be said in a URL: pass a redis_client")
+    if options.get("max_connections") == 0:
+        raise ValueError("max_connections must be 1 or more")
+    return options
+
+
+def _settings(pool: Any) -> dict[str, Any]:
+    """With what `pool` makes a connection."""
+    given = pool.connection_kwargs.items()
+    own = {name: value for name, value in given if not name.startswith(_OF_POOL)}
+    return {"connection_class": pool.connection_class, **own}
+
+
+def _waits(settings: Mapping[str, Any], timeout: float) -> dict[str, float]:
+    """The waits of `settings`, `timeout` seconds at most."""
+    names = ("socket_timeout", "socket_connect_timeout")
+    return {name: min(settings.get(name) or timeout, timeout) for name in names}
+
+
+def _sentinel_pool(pool: Any, timeout: float, settings: Mapping[str, Any]) -> Any:
+    sentinels = copy.copy(pool.sentinel_manager)
+    sentinels.sentinels = [quick_of(one, timeout) for one in sentinels.sentinels]
+    return SentinelConnectionPool(
+        pool.service_name,
+        sentinels,
+        is_master=pool.is_master,
+        check_connection=pool.check_connection,
+        **settings,
+    )
+
+
+def cluster_of(client: redis.Redis, timeout: float) -> RedisCluster:
+    """A client that follows the slots of the cluster which `client` has found a node of.
+
+    :param timeout: seconds for which it waits for a connection, where `client` does not say.
+    :raises redis.RedisError: if the cluster does not answer, or cannot be reached in this way.
+    """
+    pool = client.connection_pool
+    settings = pool.connection_kwargs
+    if not settings.get("host"):
+        raise UnfitServerError(
+            "the server is a cluster, which is reached by host and port alone: set "
+            "BITMAPIST_REDIS_URL to redis://, or pass redis_client=RedisCluster(...)"
+        )
+    secure = issubclass(pool.connection_class, redis.SSLConnection)
+    shared = {"socket_connect_timeout": timeout, **_shared(settings), "ssl": secure}
+    return _cluster([ClusterNode(settings["host"], settings.get("port", 6379))], shared)
+
+
+def _quick_cluster(client: RedisCluster, timeout: float) -> RedisCluster:
+    nodes = client.nodes_manager
+    settings = nodes.connection_kwargs
+    shared = {
+        **_shared(settings),
+        **_waits(settings, timeout),
+        "ssl": settings.get("ssl", False),
+        "address_remap": nodes.address_remap,
+        "redis_connect_func": client.user_on_connect_func,
+    }
+    return _cluster(
+        [ClusterNode(node.host, node.port) for node in nodes.startup_nodes.values()], shared
+    )
+
+
+def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> RedisCluster:
+    try:
+        cluster: RedisCluster = RedisCluster(
+            startup_nodes=nodes, retry=Retry(NoBackoff(), _CLUSTER_RETRIES), **settings
+        )
+    except RedisClusterException as error:  # which is no RedisError
+        raise redis.ConnectionError(str(error)) from error
+    cluster.cluster_error_retry_attempts = 1  # redis-py 5; later ones go by `retry`
+    return cluster
+
+
+def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    names = (name for name in settings if name in _OF_CLUSTER or name.startswith("ssl_"))
+    return {name: settings[name] for name in names}

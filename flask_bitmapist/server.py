@@ -1,0 +1,208 @@
+"""Which server an application talks to: its clients, and what it is, asked at the first contact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from .clients import cluster_of, from_url, quick_of, uncached
+from .config import Settings
+from .refusals import UnfitServerError, need_of
+
+#: Seconds that a report or a bulk write may take.
+_PATIENCE = 30.0
+
+#: The first release with ``ZADD LT``.
+_OLDEST = (6, 2)
+#: Servers by the field of INFO that holds their version. All call themselves a Redis of some
+#: version too, which says little of what they can.
+_VERSIONS = {
+    "valkey_version": "Valkey",
+    "garnet_version": "Garnet",
+    "dragonfly_version": "Dragonfly",
+    "kvrocks_version": "Kvrocks",
+    "redis_version": "Redis",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a server says of itself."""
+
+    #: ``Redis``, ``Valkey``, ...; of a server that does not say: ``the server``.
+    name: str = "the server"
+    #: Its version; () if it does not say.
+    version: tuple[int, ...] = ()
+    is_cluster: bool = False
+    #: Its ``maxmemory-policy``; '' if it does not say.
+    eviction: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {'.'.join(map(str, self.version))}".strip()
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Facts:
+        """Read the reply of ``INFO``."""
+        field = next((field for field in _VERSIONS if field in info), "")
+        return cls(
+            _VERSIONS.get(field, "the server"),
+            _numbers(str(info.get(field, ""))),
+            bool(info.get("cluster_enabled")),
+            str(info.get("maxmemory_policy", "")),
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+_BITMAPIST_SERVER = Facts("bitmapist-server")
+
+
+class Server:
+    """The server of one application.
+
+    The first use of `quick` or `patient` asks it what it is: one round trip a process.
+    """
+
+    def __init__(
+        self, client: Any, quick: Callable[[Any], Any], timeout: float, *, may_be_cluster: bool
+    ) -> None:
+        """
+        :param client: redis client for bulk writes and reports.
+        :param quick: makes of it a client for marking.
+        :param timeout: for which marking waits, in seconds.
+        :param may_be_cluster: reports too must wait for what the server is: `client` may be unable
+            to read from it.
+        """
+        #: The client as it was given or configured. To use it asks nothing.
+        self.client = client
+        self._make_quick = quick
+        self._timeout = timeout
+        self._may_be_cluster = may_be_cluster
+        self._quick: Any = None
+        self._pool: Any = None
+        self._facts: Facts | None = None
+        self._cluster: tuple[Any, Any] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, instance_path: str = "", given: Any = None) -> Server:
+        """The server that `settings` name, or that the client `given` leads to.
+
+        :raises ValueError: naming ``BITMAPIST_REDIS_URL``, if it has an option that is wrong.
+        """
+        timeout = settings.timeout
+        if given is not None:
+            # Whoever makes a client knows what it leads to; its user may have no right to INFO.
+            make = partial(quick_of, timeout=timeout)
+            return cls(uncached(given), make, timeout, may_be_cluster=False)
+        parts = urlsplit(settings.redis_url)
+        if parts.scheme == "embedded":
+            from .embedded import connect
+
+            folder = Path(parts.path or Path(instance_path) / "bitmapist")
+            quick = connect(folder, socket_timeout=timeout)
+            patient = connect(folder, socket_timeout=_PATIENCE)
+            return cls(patient, lambda _: quick, timeout, may_be_cluster=False)
+        url = settings.redis_url
+        quick = from_url(url, wait=timeout, timeout=timeout)
+        patient = from_url(url, wait=_PATIENCE, timeout=timeout)
+        return cls(patient, lambda _: quick, timeout, may_be_cluster=parts.scheme != "unix")
+
+    @property
+    def quick(self) -> Any:
+        """The redis client for marking.
+
+        :raises redis.RedisError: if the server does not answer.
+        :raises UnfitServerError: if it cannot hold the data.
+        """
+        return self._of_cluster()[0] if self.facts.is_cluster else self._plain_quick()
+
+    @property
+    def patient(self) -> Any:
+        """The redis client for bulk writes and reports.
+
+        :raises UnfitServerError: as `quick`. Of a server that does not answer it is the client as
+            it was given, whose commands will say so.
+        """
+        if not self._may_be_cluster and self._facts is None:
+            return self.client
+        try:
+            return self._of_cluster()[1] if self.facts.is_cluster else self.client
+        except UnfitServerError:
+            raise
+        except redis.RedisError:
+            return self.client
+
+    @property
+    def facts(self) -> Facts:
+        """What the server is. Errors are those of `quick`."""
+        facts = self._facts
+        if facts is None:
+            facts = _asked(self._plain_quick())
+            _check(facts)
+            # An unfit server is asked each time: another may take its place unnoticed.
+            self._facts = facts
+        return facts
+
+    def forget(self) -> None:
+        """The connection broke: another server, or a newer one, may answer next."""
+        self._facts = None
+
+    def _plain_quick(self) -> Any:
+        pool = getattr(self.client, "connection_pool", None)
+        if self._quick is None or pool is not self._pool:
+            self._quick, self._pool = self._make_quick(self.client), pool
+        return self._quick
+
+    def _of_cluster(self) -> tuple[Any, Any]:
+        """Clients that follow a cluster's slots, where the one given does not."""
+        if not isinstance(self.client, redis.Redis):
+            return self._plain_quick(), self.client
+        if self._cluster is None:
+            quick = cluster_of(self._plain_quick(), self._timeout)
+            self._cluster = quick, cluster_of(self.client, self._timeout)
+        return self._cluster
+
+
+def _asked(client: Any) -> Facts:
+    """What the server behind `client` says that it is.
+
+    :raises redis.RedisError: if it does not answer, or not now.
+    """
+    try:
+        return Facts.of(client.info())
+    except redis.ResponseError as error:
+        if need_of(error) is None:
+            raise
+        # It hides INFO, or has none.
+        return _BITMAPIST_SERVER if _is_bitmapist_server(client) else Facts()
+
+
+def _is_bitmapist_server(client: Any) -> bool:
+    """Whether it is Doist's server, whose INFO takes one argument."""
+    try:
+        return "keys_total" in client.info("keys")
+    except redis.ResponseError:
+        return False
+
+
+def _check(facts: Facts) -> None:
+    """:raises UnfitServerError: if a server of these `facts` cannot hold the data."""
+    if facts == _BITMAPIST_SERVER:
+        raise UnfitServerError(
+            "BITMAPIST_REDIS_URL leads to bitmapist-server, which lacks commands that "
+            "Flask-Bitmapist needs (BITFIELD, GETRANGE, HMGET): use Redis 6.2 or newer, or Valkey, "
+            "and bring its data over as the documentation's page on migrating says"
+        )
+    if facts.name == "Redis" and facts.version and facts.version < _OLDEST:
+        raise UnfitServerError(
+            f"BITMAPIST_REDIS_URL leads to {facts}, which is too old: use Redis 6.2 or newer, or "
+            "Valkey"
+        )
