@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import accumulate, chain, islice, pairwise, repeat
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
 class Step:
     """Unique users who took this step and all before it.
 
+    With `within`, rates are over the entries whose window is over: later ones may still convert.
+
     :ivar from_first: as a share of the first step's users; None if there were none.
     :ivar from_previous: as a share of the previous step's; None if there were none, or no step.
+    :ivar open: how many took the first step and not yet this one, and have time left for it.
     """
 
     event: str
     users: int
     from_first: float | None
     from_previous: float | None
+    open: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,12 @@ class Funnel(Report):
 
     @property
     def lost(self) -> list[int]:
-        """For each step but the last, how many took it and did not go on to the next."""
-        return [here.users - after.users for here, after in pairwise(self.steps)]
+        """For each step but the last, how many took it and did not go on to the next in time."""
+        # Who may still take this step may take the next one too.
+        return [
+            here.users + here.open - after.users - after.open
+            for here, after in pairwise(self.steps)
+        ]
 
 
 def funnel(
@@ -79,8 +88,10 @@ def funnel(
         The first step is then taken from `start` to `end`, the others up to `within` periods
         later, as far as there are periods yet: who enters on the last day has as long as others.
         With ``order="any"``, all steps lie within so many periods of whichever came first.
-        None: all steps lie from `start` to `end`.
-    :param order: ``ordered``, ``strict`` or ``any``.
+        Rates are over the entries whose window is over, and `Step.open` are those who have time
+        left. None: all steps lie from `start` to `end`.
+    :param order: ``ordered``, ``strict`` or ``any``. The same event twice in a row means that it is
+        done in two periods with ``strict``, and is an error otherwise.
     :param where: only those in this segment in the period in which they took the first step.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -107,16 +118,22 @@ def report(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     asked = scope(question, tracker)
     users = Users.each(*_each(question), tracker=asked.tracker, strict=question.strict)
     counted = _sets(asked, users, question).counts()
-    previous: list[int | None] = [None, *counted]
+    size = len(question.steps)
+    reached, still_open = counted[:size], counted[size : 2 * size]
+    rated = counted[2 * size :] or reached
+    previous: list[int | None] = [None, *rated]
     return Funnel(
         [
             Step(
                 str(step),
                 n,
-                n / counted[0] if counted[0] else None,
-                n / before if before else None,
+                over / rated[0] if rated[0] else None,
+                over / before if before else None,
+                waiting,
             )
-            for step, n, before in zip(question.steps, counted, previous, strict=False)
+            for step, n, over, before, waiting in zip(
+                question.steps, reached, rated, previous, still_open, strict=False
+            )
         ]
     )
 
@@ -141,7 +158,7 @@ def funnel_people(
     """Who took a step of a funnel and all before it, page by page.
 
     :param step: its index in `steps`, from 0.
-    :param dropped: rather those who took all the steps before it, and not this one.
+    :param dropped: rather those who took all the steps before it, and not this one in time.
     :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
     :param limit: how many are listed at most, 1 to 1000.
 
@@ -171,14 +188,14 @@ def people(
     check_length("step", figure.step, least=1 if figure.dropped else 0, most=last)
     asked = scope(question, tracker)
     users, space = Users.mapped(*_each(question), tracker=asked.tracker, strict=question.strict)
-    pick = _lost(figure.step) if figure.dropped else nth(figure.step)
+    pick = _lost(figure.step, last + 1) if figure.dropped else nth(figure.step)
     return _sets(asked, users, question).people(pick, space, page)
 
 
-def _lost(step: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
-    def pick(reached: Iterable[Bitmap]) -> Bitmap:
-        before, here = islice(reached, step - 1, step + 1)
-        return before - here
+def _lost(step: int, steps: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
+    def pick(sets: Iterable[Bitmap]) -> Bitmap:
+        every = [*islice(sets, 2 * steps)]
+        return every[step - 1] - every[step] - every[steps + step]
 
     return pick
 
@@ -189,24 +206,37 @@ def _each(question: FunnelQuestion) -> Iterator[tuple[Expression, Expression | N
 
 
 def _sets(asked: Scope, users: list[Users], question: FunnelQuestion) -> Sets:
-    """Who reached each step; `users` are those who did it."""
+    """Who reached each step; whom it is open to; who reached it by an entry whose window is over.
+
+    The last are left out without windows. `users` are those who did each step.
+    """
     within, order = question.within, question.order
     entering, *following = users
     entries = asked.periods
     later = (entries[-1].shift(k + 1) for k in range(within or 0))
     after = [period for period in later if period <= asked.current]
     periods = [*entries, *after]
+    closing = asked.current.shift(-(within or 0))
+    closed = sum(period < closing for period in entries)
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
+        entered = [entering.in_period(bitmaps, period) for period in entries]
         took = [
-            [entering.in_period(bitmaps, period) for period in entries] + [EMPTY] * len(after),
+            entered + [EMPTY] * len(after),
             *([users.in_period(bitmaps, period) for period in periods] for users in following),
         ]
-        if order == "any":
-            return _in_any_order(took, len(entries), within)
         if within is None:
-            return _in_order(took, strict=order == "strict")
-        return _in_order_within(took, within, strict=order == "strict")
+            if order == "any":
+                reached = [*accumulate(map(union, took), and_)]
+            else:
+                reached = _in_order(took, strict=order == "strict")
+            return [*reached, *[EMPTY] * len(took)]
+        if order == "any":
+            reached, over = _in_any_order(took, within, len(entries), closed)
+        else:
+            reached, over = _in_order_within(took, within, closed, strict=order == "strict")
+        late = union(entered[closed:])
+        return [*reached, EMPTY, *(late - users for users in reached[1:]), *over]
 
     keys = [*entering.keys(entries), *(key for users in following for key in users.keys(periods))]
     return Sets(asked.tracker, keys, make)
@@ -233,8 +263,28 @@ def _turns(steps: int, strict: bool) -> Iterable[int]:
     return range(steps - 1, -1, -1) if strict else range(steps)
 
 
-def _in_order_within(took: _Took, within: int, *, strict: bool) -> list[Bitmap]:
-    """Who reached each step at most `within` periods after an entry.
+def _in_order_within(
+    took: _Took, within: int, closed: int, *, strict: bool
+) -> tuple[list[Bitmap], list[Bitmap]]:
+    """Who reached each step at most `within` periods after an entry; who did by an early one.
+
+    :param closed: in how many periods, from the first on, an entry is early: its window is over.
+    """
+    periods = list(zip(*took, strict=True))
+    early = _Windows(took, within, strict=strict)
+    for did in periods[:closed]:
+        early.move(did)
+    every = early.copy()
+    for did in periods[closed:]:
+        every.move(did)
+    # An entry's window ends `within` periods later.
+    for did in periods[closed : closed + within] if closed else ():
+        early.move([EMPTY, *did[1:]])
+    return every.reached, early.reached
+
+
+class _Windows:
+    """Who has reached each step at most `within` periods after an entry.
 
     The same as running `_in_order` from each entry over its window, and the union of that. But of
     all the entries by which a user can have reached a step only the latest matters, since its
@@ -242,23 +292,36 @@ def _in_order_within(took: _Took, within: int, *, strict: bool) -> list[Bitmap]:
     each step takes the latest entry over from the step before. That costs log2(within) operations
     a step and period, where the windows one by one would cost `within`.
     """
-    width = max((users.words.size for step in took for users in step), default=0)
-    by_entry = [_Entries(within + 1, width) for _ in took[1:]]
-    reached = [EMPTY] * len(took)
-    for j, did in enumerate(zip(*took, strict=True)):
-        slot = j % (within + 1)
-        for entries in by_entry:
+
+    def __init__(self, took: _Took, within: int, *, strict: bool) -> None:
+        width = max((users.words.size for step in took for users in step), default=0)
+        self.reached = [EMPTY] * len(took)
+        self._by_entry = [_Entries(within + 1, width) for _ in took[1:]]
+        self._moves, self._slots = 0, within + 1
+        self._turns = _turns(len(took), strict)
+
+    def copy(self) -> _Windows:
+        """Another one that goes on from here."""
+        other = copy(self)
+        other.reached = [*self.reached]
+        other._by_entry = [entries.copy() for entries in self._by_entry]
+        return other
+
+    def move(self, did: Sequence[Bitmap]) -> None:
+        """Users move on in the next period; `did` are those who did each step in it."""
+        slot = self._moves % self._slots
+        self._moves += 1
+        for entries in self._by_entry:
             entries.close(slot)
-        for k in _turns(len(took), strict):
-            arrived = did[k] & by_entry[k - 1].open if k else did[k]
-            reached[k] |= arrived
-            if k + 1 == len(took):
+        for k in self._turns:
+            arrived = did[k] & self._by_entry[k - 1].open if k else did[k]
+            self.reached[k] |= arrived
+            if k == len(self._by_entry):
                 continue
             if k:
-                by_entry[k].take_over(arrived, by_entry[k - 1])
+                self._by_entry[k].take_over(arrived, self._by_entry[k - 1])
             else:
-                by_entry[k].enter(arrived, slot)
-    return reached
+                self._by_entry[k].enter(arrived, slot)
 
 
 class _Entries:
@@ -273,6 +336,12 @@ class _Entries:
         """:param width: words of the longest bitmap."""
         self.open = EMPTY
         self._digits = np.zeros(((slots - 1).bit_length(), width), np.uint64)
+
+    def copy(self) -> _Entries:
+        """The same, apart from what follows."""
+        other = copy(self)
+        other._digits = self._digits.copy()
+        return other
 
     def close(self, slot: int) -> None:
         """Forget those who entered in `slot` when it was used before."""
@@ -297,13 +366,24 @@ class _Entries:
         self.open |= users
 
 
-def _in_any_order(took: _Took, entries: int, within: int | None) -> list[Bitmap]:
-    """Who took each step and all before it, in the range or in the window from some entry."""
-    if within is None:
-        windows = [[union(step)] for step in took]
-    else:
-        windows = [sliding_unions(step, within + 1)[:entries] for step in took]
-    took_all = zip(
-        *(accumulate(window, and_) for window in zip(*windows, strict=True)), strict=True
-    )
-    return [union(users) for users in took_all]
+def _in_any_order(
+    took: _Took, within: int, entries: int, closed: int
+) -> tuple[list[Bitmap], list[Bitmap]]:
+    """Who took each step and all before it in the window from some entry; who took the first early.
+
+    :param entries: in how many periods there may be entries.
+    :param closed: in how many of them, from the first on, the first step is early: all windows in
+        which it lies are over.
+    """
+    first, *others = ([*sliding_unions(step, within + 1)[:entries]] for step in took)
+    early = sliding_unions(took[0][:closed], within + 1)
+    return _in_some(first, others), _in_some(early, others)
+
+
+def _in_some(first: Sequence[Bitmap], others: Sequence[Sequence[Bitmap]]) -> list[Bitmap]:
+    """Who took each step and all before it in one window, given who took each in which."""
+    reached = [EMPTY] * (1 + len(others))
+    for window in zip(first, *others, strict=False):
+        for k, users in enumerate(accumulate(window, and_)):
+            reached[k] |= users
+    return reached

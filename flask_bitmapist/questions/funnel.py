@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 from ..reading.segments import Expression
@@ -21,6 +22,19 @@ class FunnelQuestion(Ranged):
     steps: tuple[Expression, ...] = asks(Several(Did()), help="The events, in order.")
     within: int | None = asks(Number(0), None, help="Periods that the way may take from its entry.")
     order: Order = asks(Choice(get_args(Order)), "ordered", help="The order of the steps.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Whoever took the first of two equal steps took the second one by the same act.
+        if self.order == "any" and len({*self.steps}) < len(self.steps):
+            raise ValueError("in any order, each step must be another event")
+        if self.order == "ordered":
+            for step, following in pairwise(self.steps):
+                if step == following:
+                    raise ValueError(
+                        f"two steps in a row are {step}, and whoever did it once took both: use "
+                        "order='strict' to ask who did it in a second period"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)

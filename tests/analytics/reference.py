@@ -490,6 +490,32 @@ def funnel_users(
     return reached
 
 
+def funnel_open(
+    world: World,
+    steps: Sequence[Expr],
+    grain: str,
+    periods: Sequence[datetime],
+    now: datetime,
+    within: int | None = None,
+    order: str = "ordered",
+    where: Expr | None = None,
+) -> tuple[list[Users], list[Users]]:
+    """Whom each step is open to; and who reached it by an entry whose window is over.
+
+    Open: they entered, their window is not over, and they have not reached the step.
+    """
+    arguments = (world, steps, grain), (now, within, order, where)
+    reached = funnel_users(*arguments[0], periods, *arguments[1])
+    if within is None:
+        return [NOBODY] * len(steps), reached
+    over = [p for p in periods if world.shift(grain, p, within) < now]
+    late = [world.among(steps[0], where, grain, p) for p in periods if p not in over]
+    closed = funnel_users(*arguments[0], over, *arguments[1]) if over else [NOBODY] * len(steps)
+    return [
+        NOBODY.union(*late) - users if number else NOBODY for number, users in enumerate(reached)
+    ], closed
+
+
 def _funnel_run(
     world: World,
     steps: Sequence[Expr],

@@ -8,7 +8,7 @@ from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import Funnel, Step, funnel
+from flask_bitmapist.analytics import Funnel, Step, funnel, funnel_people
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag
@@ -105,6 +105,54 @@ def test_steps_in_any_order_lie_within_a_window_of_each_other():
     assert steps("a", "b", order="any", within=2) == [5, 3]
 
 
+def test_who_entered_lately_is_still_open_and_not_lost():
+    # Half of those who enter on each day buy 20 days later; now is day 40.
+    log({user: f"a{user // 2}" + (f" b{user // 2 + 20}" if user % 2 else "") for user in range(82)})
+    report = funnel(["a", "b"], start=on(0), end=on(40), within=31, now=on(40))
+    first, bought = report.steps
+    # Of those who entered on days 0 to 8 the 31 days are over; on days 9 to 20 half have bought.
+    assert (first.users, first.open) == (82, 0)
+    assert (bought.users, bought.open) == (21, 82 - 18 - 12)
+    assert (bought.from_first, bought.from_previous) == (0.5, 0.5)
+    assert report.lost == [9]
+    lost = funnel_people(
+        ["a", "b"], 1, start=on(0), end=on(40), within=31, now=on(40), dropped=True
+    )
+    assert lost.ids == [*range(0, 18, 2)]
+
+
+def test_a_window_is_open_until_its_last_period_is_over():
+    log({1: "a0", 2: "a1", 3: "a0 a1", 4: "a0 b1", 5: "a1 b2"})
+    asked = {"start": on(0), "end": on(1), "within": 2}
+    for order in ("ordered", "strict", "any"):
+        early, late, after = (
+            funnel(["a", "b"], order=order, now=on(day), **asked).steps[1] for day in (2, 3, 4)
+        )
+        assert (early.users, early.open, early.from_first) == (2, 3, None)
+        # On day 3 the windows of day 0 are over; 3 has another one.
+        assert (late.users, late.open, late.from_first) == (2, 2, 1 / 3)
+        assert (after.users, after.open, after.from_first) == (2, 0, 2 / 5)
+
+
+def test_without_windows_nobody_is_open():
+    log({1: "a0", 2: "a0 b1"})
+    for order in ("ordered", "strict", "any"):
+        report = funnel(["a", "b"], start=on(0), end=on(1), order=order, now=on(1))
+        assert report.steps[1] == Step("b", 1, 0.5, 0.5, open=0)
+        assert report.lost == [1]
+
+
+def test_the_same_event_twice_is_a_second_period_in_strict_order():
+    log({1: "a0", 2: "a0 a1", 3: "a0 a1 a5", 4: "b0 b1"})
+    assert steps("a", "a", "a", order="strict") == [3, 2, 1]
+    assert steps("a", "a", order="strict", within=1) == [3, 2]
+
+
+def test_an_event_may_come_again_after_another_one():
+    log({1: "a0 b1", 2: "a0 b1 a2"})
+    assert steps("a", "b", "a") == [2, 2, 1]
+
+
 def test_where_holds_in_the_period_of_entry():
     log({1: "a0 w0 b2", 2: "a0 b2 w2", 3: "a0 a4 w4 b4", 4: "a0 b1 a4 w4"})
     assert steps("a", "b", where="w") == [3, 2]
@@ -159,12 +207,12 @@ def test_a_funnel_tells_itself_as_dict_and_csv():
     report = funnel(["a", "b"], start=on(0), end=on(0))
     assert report.to_dict() == {
         "steps": [
-            {"event": "a", "users": 2, "from_first": 1.0, "from_previous": None},
-            {"event": "b", "users": 1, "from_first": 0.5, "from_previous": 0.5},
+            {"event": "a", "users": 2, "from_first": 1.0, "from_previous": None, "open": 0},
+            {"event": "b", "users": 1, "from_first": 0.5, "from_previous": 0.5, "open": 0},
         ]
     }
     assert report.to_csv() == (
-        "event,users,from_first,from_previous\r\na,2,1.0,\r\nb,1,0.5,0.5\r\n"
+        "event,users,from_first,from_previous,open\r\na,2,1.0,,0\r\nb,1,0.5,0.5,0\r\n"
     )
 
 
@@ -174,6 +222,14 @@ def test_a_funnel_tells_itself_as_dict_and_csv():
         ({"steps": "a"}, "steps must be a list of events or segments, not 'a' alone"),
         ({"steps": []}, "the number of steps must be a whole number from 1 to 1000, not 0"),
         ({"steps": ["a &"]}, "a name is missing"),
+        (
+            {"steps": ["b", "a", Event("a")]},
+            "two steps in a row are a, and whoever did it once took",
+        ),
+        (
+            {"steps": ["a", "b", "a"], "order": "any"},
+            "in any order, each step must be another event",
+        ),
         ({"order": "sideways"}, "order must be one of ordered, strict, any, not 'sideways'"),
         ({"within": -1}, "within must be a whole number from 0 to 1000, not -1"),
         ({"within": 1.5}, "within must be a whole number from 0 to 1000, not 1.5"),
@@ -236,7 +292,7 @@ logs = st.dictionaries(
 )
 @given(
     log=logs,
-    names=st.lists(st.sampled_from("abc"), min_size=1, max_size=4),
+    names=st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True),
     first=st.integers(0, 5),
     length=st.integers(0, 5),
     now=st.integers(0, 12),

@@ -220,6 +220,22 @@ def test_the_funnel_page_shows_the_steps(recorded: None, browser: Browser) -> No
     assert page.one("h2", id="steps-title").text == "11 began, 5 finished: 45.5 %"
 
 
+def test_the_funnel_page_tells_who_has_time_left_from_who_is_lost(
+    recorded: None, browser: Browser
+) -> None:
+    steps = ["user:created", "song:played"]
+    page = browser.open("/funnel", rows=40, within=20, step=steps)
+    report = analytics.funnel(steps, "day", back(39), within=20)
+    played = report.steps[1]
+    assert played.open
+    assert report.lost[0]
+    first, second = table_of(page, "The steps")
+    assert first[2:] == ["11", "100.0", "", "", str(report.lost[0])]
+    rates = [percent(played.from_first), percent(played.from_previous)]
+    assert second[2:] == [str(played.users), *rates, str(played.open), ""]
+    assert page.one("h2", id="steps-title").text.endswith("% of those whose time is over")
+
+
 def test_the_lifecycle_page_shows_every_group_of_every_period(
     recorded: None, browser: Browser
 ) -> None:
