@@ -486,16 +486,12 @@ class BitOperation(_Computed):
     _name: ClassVar[str]
 
     def __init__(self, system_or_event: Any, *events: Any) -> None:
-        if _is_events(system_or_event):
-            events = (system_or_event, *events)
-            systems = [event.system for event in events]
-        else:
-            systems = [system_or_event]
-        if not events:
+        named = not _is_events(system_or_event)
+        self.events = tuple(map(_ours, events if named else (system_or_event, *events)))
+        if not self.events:
             raise ValueError(f"{type(self).__name__} combines events: name one at least")
-        self.events = tuple(map(_ours, events))
-        self.system = systems[0]
-        self._systems = systems
+        self._systems = [system_or_event] if named else [event.system for event in self.events]
+        self.system = self._systems[0]
         self.redis_key = _combined_key(self._name, (event.redis_key for event in self.events))
         self.keys = tuple(dict.fromkeys(key for event in self.events for key in event.keys))
         self.names = frozenset[str]().union(*(event.names for event in self.events))
