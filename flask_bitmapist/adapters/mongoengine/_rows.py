@@ -1,0 +1,144 @@
+"""What marks need to know of a document: its class, its identity, its id and its flags."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from bson import DBRef
+from mongoengine import Document, EmbeddedDocument
+from mongoengine.base import BaseField
+
+from ...faults import contained_faults
+from ...ids import TextKey
+from ..base import Action, BitmapistableModel
+
+
+@dataclass(frozen=True)
+class Row:
+    """A document as it is marked."""
+
+    model: type[BitmapistableModel]
+    #: The same, whichever class of its hierarchy names it: its collection and its key.
+    identity: tuple[object, ...]
+    id: object
+    #: Those that a change may have given a new value.
+    flags: Mapping[str, bool]
+
+    def __post_init__(self) -> None:
+        hash(self.identity)  # a key may be a dict: it is nobody's id
+
+
+def row_of(document: Any, collection: Any, flags: Iterable[str] | None = None) -> Row:
+    """
+    :param collection: the one that it is stored in, which may not be its class's own.
+    :param flags: the names of those to read; None: all.
+    """
+    model = type(document)
+    names = model.__bitmapist_flags__ if flags is None else flags
+    # A dynamic document may lack it.
+    values = {name: bool(getattr(document, name, False)) for name in names}
+    return Row(model, (collection.full_name, _key_of(document)), id_of(document), values)
+
+
+def row_of_key(model: Any, collection: Any, key: Any) -> Row:
+    """The row of a model whose marks need the key alone.
+
+    :param key: as MongoDB has it.
+    """
+    id_ = _id_in(_key_field(model), python_key(model, key))
+    return Row(model, (collection.full_name, id_), id_, {})
+
+
+def rows_of(documents: Iterable[Any], collection: Any, action: Action) -> list[Row]:
+    """The rows of those `documents` that have the mixin and can be marked."""
+    flags = () if action == "deleted" else None
+    rows = []
+    for document in documents:
+        if isinstance(document, BitmapistableModel):
+            with contained_faults("note a document of %s as %s", type(document).__name__, action):
+                rows.append(row_of(document, collection, flags))
+    return rows
+
+
+def needs_document(model: type[BitmapistableModel]) -> bool:
+    """Whether marks of `model` need more than a document's key."""
+    return bool(model.__bitmapist_flags__) or model.__bitmapist_id__ is not None
+
+
+def raw_key(document: Any) -> Any:
+    """The key of `document` as MongoDB has it; None if it has none yet."""
+    # Not by `pk`, which would fetch what a reference refers to.
+    value = document._data.get(document._meta["id_field"])
+    return None if value is None else _key_field(document).to_mongo(value)
+
+
+def python_key(model: Any, key: Any) -> Any:
+    """The key that MongoDB has, as documents of `model` have it."""
+    return _key_field(model).to_python(key)
+
+
+def id_of(document: Any) -> object:
+    """The id that marks of `document` carry."""
+    chosen = type(document).__bitmapist_id__
+    if chosen is None or chosen == "pk":
+        return _key_of(document)
+    field = getattr(type(document), chosen, None) if isinstance(chosen, str) else None
+    if isinstance(field, BaseField):
+        return _id_in(field, document._data.get(field.name))
+    return _key_behind(document._bitmapist_chosen_id())
+
+
+def changed_flags(document: Any, changed: Iterable[str]) -> list[str]:
+    """The flags that are fields, of which `changed` (fields of the database) are some."""
+    names = {name.partition(".")[0] for name in changed}
+    columns = _columns(document)
+    return [flag for flag in _flags(document) if columns.get(flag) in names]
+
+
+def computed_flags(document: Any) -> list[str]:
+    """The flags that are no fields: each may depend on any field."""
+    columns = _columns(document)
+    return [flag for flag in _flags(document) if flag not in columns]
+
+
+def _flags(document: Any) -> Collection[str]:
+    return cast(Collection[str], type(document).__bitmapist_flags__)
+
+
+def _columns(document: Any) -> dict[str, str]:
+    """Attribute -> field of the database, those of a dynamic document included."""
+    dynamic = getattr(document, "_dynamic_fields", None) or {}
+    return {**document._db_field_map, **{name: name for name in dynamic}}
+
+
+def _key_field(model: Any) -> Any:
+    return model._fields[model._meta["id_field"]]
+
+
+def _key_of(document: Any) -> object:
+    return _id_in(_key_field(document), document._data.get(document._meta["id_field"]))
+
+
+def _id_in(field: Any, value: Any) -> object:
+    """The id that `value` of `field` is, a textual one as such."""
+    if isinstance(value, str):
+        value = field.to_python(value)  # '7', assigned to an IntField
+    id_ = _key_behind(value)
+    return TextKey(id_) if isinstance(id_, str) else id_
+
+
+def _key_behind(value: Any) -> object:
+    """The key of what `value` refers to, if it is a reference; else `value`."""
+    if isinstance(value, Document):
+        return _key_of(value)
+    if isinstance(value, EmbeddedDocument):  # a composite key
+        fields = [(value._fields[name], value._data.get(name)) for name in value._fields_ordered]
+        return tuple(_id_in(field, part) for field, part in fields)
+    if isinstance(value, dict) and isinstance(value.get("_ref"), DBRef):  # GenericReferenceField
+        value = value["_ref"]
+    if not isinstance(value, DBRef):  # as a LazyReference is
+        return cast(object, value)
+    # MongoDB's values keep their type: a str is a textual key.
+    return TextKey(value.id) if isinstance(value.id, str) else value.id
