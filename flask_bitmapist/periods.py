@@ -22,7 +22,8 @@ def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
     """The wall clock of `zone` at `moment`, as a naive datetime.
 
     Aware datetimes are converted, naive ones are taken to be in `zone` already, a date is its
-    midnight, None is now.
+    midnight, None is now. A naive moment that the clocks skip when summer time begins is the one
+    that they show instead: in Berlin 2:30 is then 3:30, in Cairo midnight is 1:00.
 
     :raises ValueError: if the calendar of `zone` does not have it.
     """
@@ -31,9 +32,13 @@ def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
     if moment != moment:  # pandas.NaT, which is a datetime and equals nothing
         raise ValueError(f"{moment} is no moment")
     if not isinstance(moment, datetime):
-        return datetime.combine(moment, time())
+        moment = datetime.combine(moment, time())
     if moment.tzinfo is None:
-        return moment
+        hour = moment.replace(minute=0, second=0, microsecond=0)
+        if _exists(hour, zone):
+            return moment
+        # What fold=0 means in a gap (PEP 495): the offset before it.
+        moment = moment.replace(tzinfo=zone, fold=0).astimezone(UTC)
     try:
         return moment.astimezone(zone).replace(tzinfo=None)
     except OverflowError:
@@ -64,9 +69,15 @@ class Period:
 
     @classmethod
     def containing(cls, grain: Grain, moment: datetime, zone: tzinfo | None = None) -> Self:
-        """The period of `grain` in which the naive local `moment` of `zone` lies."""
+        """The period of `grain` in which the naive local `moment` of `zone` lies.
+
+        An hour that the clocks of `zone` skip is the next one that they show.
+        """
         if grain == "hour":
-            return cls(grain, moment.replace(minute=0, second=0, microsecond=0), zone)
+            hour = moment.replace(minute=0, second=0, microsecond=0)
+            while zone is not None and not _exists(hour, zone):
+                hour += timedelta(hours=1)
+            return cls(grain, hour, zone)
         midnight = datetime(moment.year, moment.month, moment.day)
         match grain:
             case "day":
@@ -158,10 +169,14 @@ def _exists(hour: datetime, zone: tzinfo) -> bool:
     """Whether the clocks of `zone` ever show a moment of the naive `hour`."""
     # On Lord Howe Island summer time skips half an hour, so both ends must be looked at.
     ends = (hour, hour.replace(minute=59))
-    return any(
-        moment.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == moment
-        for moment in ends
-    )
+    try:
+        return any(
+            moment.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None)
+            == moment
+            for moment in ends
+        )
+    except OverflowError:  # at the calendar's ends, where no clock is changed
+        return True
 
 
 @lru_cache(maxsize=4096)

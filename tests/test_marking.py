@@ -146,6 +146,18 @@ def test_a_name_that_cannot_name_an_event_is_an_error(name: Any, context: None) 
         mark(name, 1)
 
 
+def test_a_naive_moment_that_clocks_skip_counts_for_the_hour_that_they_show(
+    redis_url: str, redis: redis_py.Redis
+) -> None:
+    app = Flask("berlin")
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Europe/Berlin"}
+    FlaskBitmapist(app, options)
+    with app.app_context():
+        mark_event("x", 1, now=datetime(2026, 3, 29, 2, 30), track_hourly=True)
+    assert redis.getbit("trackist_x_2026-3-29-3", 1)
+    assert not redis.exists("trackist_x_2026-3-29-2")
+
+
 def test_a_moment_that_is_none_is_an_error(context: None, tracker: Tracker) -> None:
     with pytest.raises(TypeError, match="now= takes"):
         mark_event("x", 1, now="2026-03-14")  # type: ignore[arg-type]

@@ -85,6 +85,34 @@ def test_naive_moments_are_in_the_calendar_and_dates_are_their_midnight() -> Non
     assert local(datetime(2025, 12, 31, 23, 30, tzinfo=UTC), berlin) == datetime(2026, 1, 1, 0, 30)
 
 
+@pytest.mark.parametrize(
+    ("zone", "skipped", "shown"),
+    [
+        ("Europe/Berlin", datetime(2026, 3, 29, 2, 30), datetime(2026, 3, 29, 3, 30)),
+        ("Africa/Cairo", date(2026, 4, 24), datetime(2026, 4, 24, 1)),
+        ("Africa/Cairo", datetime(2026, 4, 24, 0, 59, fold=1), datetime(2026, 4, 24, 1, 59)),
+        ("Pacific/Apia", datetime(2011, 12, 30, 12), datetime(2011, 12, 31, 12)),  # a whole day
+    ],
+)
+def test_a_naive_moment_that_the_clocks_skip_is_the_one_they_show(
+    zone: str, skipped: date, shown: datetime
+) -> None:
+    assert local(skipped, ZoneInfo(zone)) == shown
+
+
+def test_an_hour_that_the_clocks_skip_is_the_next_one() -> None:
+    cairo = ZoneInfo("Africa/Cairo")
+    hour = Period.containing("hour", datetime(2026, 4, 24), cairo)
+    assert hour.start == datetime(2026, 4, 24, 1)
+    assert hour.shift(-1).start == datetime(2026, 4, 23, 23)
+
+
+def test_the_ends_of_the_calendar_are_naive_moments_like_others() -> None:
+    for moment in (datetime.min, datetime.max):
+        for zone in ("Europe/Berlin", "America/New_York"):
+            assert local(moment, ZoneInfo(zone)) == moment
+
+
 def test_now_is_the_clock_of_the_calendar() -> None:
     zone = timezone(timedelta(hours=13))
     assert abs(local(None, zone) - datetime.now(zone).replace(tzinfo=None)) < timedelta(seconds=5)

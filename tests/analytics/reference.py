@@ -26,11 +26,13 @@ Z95 = 1.959963984540054
 
 
 def wall_clock(moment: datetime | date, zone: ZoneInfo) -> datetime:
-    """The naive local datetime of `moment`; naive ones are local already."""
+    """The naive local datetime of `moment`; naive ones are local, unless clocks skip them."""
     if not isinstance(moment, datetime):
-        return datetime.combine(moment, time())
-    if moment.tzinfo is None:
+        moment = datetime.combine(moment, time())
+    if moment.tzinfo is None and exists(start_of("hour", moment), zone):
         return moment
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone).astimezone(UTC)
     return moment.astimezone(zone).replace(tzinfo=None)
 
 
@@ -95,7 +97,8 @@ def between(grain: str, first: datetime, last: datetime, zone: ZoneInfo) -> list
     starts = []
     start, stop = start_of(grain, first), start_of(grain, last)
     while start <= stop:
-        starts.append(start)
+        if grain != "hour" or exists(start, zone):
+            starts.append(start)
         start = step(grain, start, zone, 1)
     return starts
 

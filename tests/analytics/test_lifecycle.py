@@ -51,6 +51,19 @@ def test_every_user_is_new_returning_or_resurrected_and_who_stays_away_is_dorman
     assert [p.complete for p in report.points] == [True, True, True, True, False]
 
 
+def test_a_day_that_begins_at_one_oclock_has_23_hours(redis_url):
+    app = Flask("cairo")
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Africa/Cairo"})
+    day = date(2026, 4, 24)  # at midnight summer time begins
+    with app.app_context():
+        for hour in (datetime(2026, 4, 23, 23), day):  # midnight is 1:00
+            mark_event("visit", [1, 2], now=hour, track_hourly=True)
+        report = lifecycle("visit", "hour", day, datetime(2026, 4, 24, 23), now=NOW)
+    assert report.points[0].period_start == datetime(2026, 4, 24, 1)
+    assert figures_of(report)[:2] == [(0, 2, 0, 0), (0, 0, 0, 2)]
+    assert len(report.points) == 23
+
+
 def test_the_first_point_knows_the_period_before_it(visits):
     assert figures_of(lifecycle("visit", "day", days_ago(3), days_ago(3))) == [(0, 1, 0, 2)]
 

@@ -89,6 +89,16 @@ def test_any_period_can_be_counted(visits, by, start, counts):
     assert report.counts == counts
 
 
+@pytest.mark.parametrize(("within", "hours"), [("week", 167), ("month", 743)])
+def test_an_hour_that_the_clock_skips_is_none_of_a_window(redis_url, within, hours):
+    app = Flask(__name__)
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Europe/Berlin"})
+    with app.app_context():
+        spring = datetime(2026, 3, 29, 12)
+        report = stickiness("visit", "hour", within, spring, now=NOW)
+    assert list(report.counts) == list(range(1, hours + 1))
+
+
 def test_hours_are_counted_in_days_weeks_and_months():
     for hour in (0, 7, 23):
         mark_event("visit", 1, now=datetime(2026, 11, 23, hour), track_hourly=True)

@@ -69,6 +69,7 @@ CORNERS = [
     ("America/New_York", datetime(2026, 3, 8, 6)),
     ("America/New_York", datetime(2026, 11, 1, 5)),
     ("America/New_York", datetime(2024, 2, 29, 23)),
+    ("Africa/Cairo", datetime(2026, 4, 23, 22)),  # midnight does not exist
     ("Asia/Kathmandu", datetime(2027, 1, 1, 0)),
 ]
 
