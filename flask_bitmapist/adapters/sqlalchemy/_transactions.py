@@ -8,13 +8,13 @@ no look: what is never committed is never handed on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, MutableSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
-from sqlalchemy import Connection, NestedTransaction, RootTransaction, Transaction, event
-from sqlalchemy.engine import TwoPhaseTransaction
+from sqlalchemy import Connection, Engine, NestedTransaction, RootTransaction, Transaction, event
+from sqlalchemy.engine import ExceptionContext, TwoPhaseTransaction
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ...current import publish
@@ -85,9 +85,11 @@ class _Followed(Transaction):
     def commit(self) -> None:
         # A COMMIT also ends the savepoints that are still open, and keeps what they did.
         inside = list(_open_savepoints(self))
+        aborted = _is_aborted(self)
         super().commit()
         with contained_faults("hand on the marks of a transaction"):
-            _hand_on(self, inside)
+            if not aborted:
+                _hand_on(self, inside)
 
 
 class _FollowedRoot(_Followed, RootTransaction):
@@ -127,7 +129,7 @@ def _open_savepoints(transaction: Transaction) -> Iterator[Transaction]:
 def _hand_on(transaction: Transaction, inside: list[Transaction]) -> None:
     changes = _changes.pop(transaction, None) or Changes()
     for savepoint in inside:
-        changes.absorb(_changes.pop(savepoint))
+        changes.absorb(_changes.pop(savepoint, Changes()))
     connection = transaction.connection
     enclosing = changes_of(connection)
     if enclosing is not None:
@@ -136,6 +138,50 @@ def _hand_on(transaction: Transaction, inside: list[Transaction]) -> None:
         scope.committed.append(changes)
     elif marks := changes.marks():
         publish(marks)
+
+
+# --- Transactions that a failed statement ends ----------------------------------------------------
+
+# Those of PostgreSQL in which a statement failed: nothing can be done in them but a rollback.
+_aborted: MutableSet[Transaction] = WeakSet()
+
+_DEADLOCK = 1213  # of MySQL and MariaDB
+
+
+def _on_error(context: ExceptionContext) -> None:
+    connection = context.connection
+    transaction = None if connection is None else _innermost(connection)
+    if connection is None or transaction is None:
+        return
+    with contained_faults("see what a failed statement did to its transaction"):
+        name, error = context.dialect.name, context.original_exception
+        if name == "postgresql" and _comes_from_the_server(error):
+            _aborted.add(transaction)
+        elif (name in ("mysql", "mariadb") and error.args[:1] == (_DEADLOCK,)) or (name == "sqlite" and not _is_in_transaction(connection)):
+            _forget(connection)
+
+
+def _is_aborted(transaction: Transaction) -> bool:
+    """Whether PostgreSQL will answer a COMMIT with a rollback: it raises nothing."""
+    return not _aborted.isdisjoint((transaction, transaction.connection.get_nested_transaction()))
+
+
+def _comes_from_the_server(error: BaseException) -> bool:
+    """Whether it is an error of PostgreSQL, rather than of its driver alone."""
+    return bool(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None))
+
+
+def _is_in_transaction(connection: Connection) -> bool:
+    """Whether SQLite still is: ``ON CONFLICT ROLLBACK``, or a full disk, end its transaction."""
+    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", True))
+
+
+def _forget(connection: Connection) -> None:
+    """The database has rolled the transaction of `connection` back of its own accord."""
+    root = connection.get_transaction()
+    if root is not None:
+        for transaction in (root, *_open_savepoints(root)):
+            _changes.pop(transaction, None)
 
 
 # --- Transactions of sessions ---------------------------------------------------------------------
@@ -231,6 +277,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
         publish(marks)
 
 
+event.listen(Engine, "handle_error", _on_error)
 event.listen(Session, "after_begin", _after_begin)
 event.listen(Session, "before_commit", _before_commit)
 # Before the listeners of an application, which may raise.
