@@ -10,10 +10,11 @@ import pytest
 import redis as redis_py
 from bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents
 from flask import Flask
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
+from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.tracker import Tracker
 
 Ids = list[int]
@@ -64,6 +65,20 @@ def marks(tracker: Tracker) -> Marks:
 
 
 @pytest.fixture
+def app(redis_url: str, tmp_path: Path) -> Flask:
+    """Without a dashboard: its routes take most of the time that an app needs to be set up."""
+    app = Flask("testapp", instance_path=str(tmp_path / "instance"))
+    app.config.update(
+        TESTING=True,
+        BITMAPIST_ENABLED=True,
+        BITMAPIST_REDIS_URL=redis_url,
+        BITMAPIST_DISABLE_BLUEPRINT=True,
+    )
+    FlaskBitmapist(app)
+    return app
+
+
+@pytest.fixture
 def in_app(app: Flask) -> Iterator[Flask]:
     with app.app_context():
         yield app
@@ -104,6 +119,26 @@ def with_real_savepoints(engine: Engine) -> Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+class Tables:
+    """The empty tables of a module: they are copied into a database quicker than created."""
+
+    def __init__(self, metadata: MetaData) -> None:
+        self._metadata = metadata
+        self._image: bytes | None = None
+
+    def put_into(self, engine: Engine) -> Engine:
+        """Into `engine`, whose connections share one database in memory."""
+        with engine.connect() as connection:
+            database: Any = connection.connection.dbapi_connection
+            if self._image is None:
+                with connection.begin():
+                    self._metadata.create_all(connection)
+                self._image = database.serialize()
+            else:
+                database.deserialize(self._image)
+        return engine
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from conftest import Marks, sqlite_engine
+from conftest import Marks, Tables, sqlite_engine
 from sqlalchemy import (
     Engine,
     ForeignKey,
@@ -137,6 +137,9 @@ class Untracked(Base, Bitmapistable):
     visits: Mapped[int] = mapped_column(default=0)
 
 
+TABLES = Tables(Base.metadata)
+
+
 def without_returning(engine: Engine) -> Engine:
     """As on SQLite before 3.35, or MySQL."""
     with engine.connect():
@@ -147,8 +150,12 @@ def without_returning(engine: Engine) -> Engine:
 
 
 @pytest.fixture
+def engine(engine: Engine) -> Engine:
+    return TABLES.put_into(engine)
+
+
+@pytest.fixture
 def session(engine: Engine, marks: Marks) -> Iterator[Session]:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
 
@@ -156,8 +163,7 @@ def session(engine: Engine, marks: Marks) -> Iterator[Session]:
 @pytest.fixture
 def plain_session(marks: Marks) -> Iterator[Session]:
     """Of a database without RETURNING."""
-    engine = without_returning(sqlite_engine("sqlite://", poolclass=StaticPool))
-    Base.metadata.create_all(engine)
+    engine = without_returning(TABLES.put_into(sqlite_engine("sqlite://", poolclass=StaticPool)))
     with Session(engine) as session:
         yield session
     engine.dispose()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from conftest import Marks
+from conftest import Marks, Tables
 from sqlalchemy import (
     Boolean,
     Column,
@@ -109,9 +109,16 @@ class Letter(Base, Bitmapistable):
     writer: Mapped[str] = synonym("author")
 
 
+TABLES = Tables(Base.metadata)
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    return TABLES.put_into(engine)
+
+
 @pytest.fixture
 def session(engine: Engine, marks: Marks) -> Iterator[Session]:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         session.add_all([User(id=7), User(id=8), Editor(id=9), Team(country="de", number=3)])
         session.commit()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Marks, with_real_savepoints
+from conftest import Marks, Tables, with_real_savepoints
 from sqlalchemy import Connection, Engine, ForeignKey, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -41,12 +41,17 @@ class Receipt(Base):
     )
 
 
+TABLES = Tables(Base.metadata)
 MODES = ["conditional_savepoint", "rollback_only", "create_savepoint", "control_fully"]
 
 
 @pytest.fixture
+def engine(engine: Engine) -> Engine:
+    return TABLES.put_into(engine)
+
+
+@pytest.fixture
 def connection(engine: Engine, marks: Marks) -> Iterator[Connection]:
-    Base.metadata.create_all(engine)
     with engine.connect() as connection:
         yield connection
 
@@ -168,7 +173,6 @@ class TestOuterTransactions:
         assert bit_commands() - before == 3
 
     def test_the_block_of_an_engine(self, engine: Engine, marks: Marks) -> None:
-        Base.metadata.create_all(engine)
         with engine.begin() as connection:
             session = Session(connection)
             add(session, 1)  # and never commits
@@ -284,7 +288,6 @@ class TestSavepointsBehindTheSession:
         assert marks() == {"user:created": [1, 2]}
 
     def test_one_that_the_commit_ends(self, engine: Engine, marks: Marks) -> None:
-        Base.metadata.create_all(engine)
         with Session(engine) as session:
             session.connection().begin_nested()
             add(session, 1)

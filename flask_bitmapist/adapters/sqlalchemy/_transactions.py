@@ -154,10 +154,10 @@ def _on_error(context: ExceptionContext) -> None:
     if connection is None or transaction is None:
         return
     with contained_faults("see what a failed statement did to its transaction"):
-        name, error = context.dialect.name, context.original_exception
-        if name == "postgresql" and _comes_from_the_server(error):
+        error = context.original_exception
+        if context.dialect.name == "postgresql" and _comes_from_the_server(error):
             _aborted.add(transaction)
-        elif (name in ("mysql", "mariadb") and error.args[:1] == (_DEADLOCK,)) or (name == "sqlite" and not _is_in_transaction(connection)):
+        elif _has_ended_its_transaction(context.dialect.name, error, connection):
             _forget(connection)
 
 
@@ -171,13 +171,15 @@ def _comes_from_the_server(error: BaseException) -> bool:
     return bool(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None))
 
 
-def _is_in_transaction(connection: Connection) -> bool:
-    """Whether SQLite still is: ``ON CONFLICT ROLLBACK``, or a full disk, end its transaction."""
-    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", True))
+def _has_ended_its_transaction(dialect: str, error: BaseException, connection: Connection) -> bool:
+    """Whether the database has rolled the whole transaction back with the failed statement."""
+    if dialect == "sqlite":  # by ON CONFLICT ROLLBACK, or as the disk is full
+        return not getattr(connection.connection.dbapi_connection, "in_transaction", True)
+    return dialect in ("mysql", "mariadb") and error.args[:1] == (_DEADLOCK,)
 
 
 def _forget(connection: Connection) -> None:
-    """The database has rolled the transaction of `connection` back of its own accord."""
+    """Drop what the open transaction of `connection` did so far."""
     root = connection.get_transaction()
     if root is not None:
         for transaction in (root, *_open_savepoints(root)):
