@@ -12,13 +12,18 @@ from werkzeug.local import LocalProxy
 
 from .cli import commands
 from .config import Settings, Switch
-from .current import TRACKER, current_tracker, set_latest_tracker
+from .current import TRACKER, current_tracker, note_app
 from .server import Server
 from .systems import servers
 from .tracker import Tracker
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
 _Link = TypeVar("_Link", bound=Callable[[Any], object])
+
+
+#: Where the extension objects that have set up an app stand in its ``extensions``, latest first. A
+#: later one takes over, but an access check that was registered with an earlier one still holds.
+_EXTENSIONS = "bitmapist.extensions"
 
 
 class FlaskBitmapist:
@@ -38,7 +43,7 @@ class FlaskBitmapist:
         #: Decides whether the current request may see the dashboard; None: see `dashboard_access`.
         self.access_check: Callable[[], object] | None = None
         #: How the dashboard calls a user, and where it links to; None: see `user_link`.
-        self.user_link_of: Callable[[Any], object] | None = None
+        self.link: Callable[[Any], object] | None = None
         if app is not None:
             self.init_app(app, config, redis_client=redis_client)
 
@@ -65,8 +70,9 @@ class FlaskBitmapist:
         if replaced is not None:
             replaced.flush()
         app.extensions["bitmapist"] = self
+        _add_first(self, app.extensions.setdefault(_EXTENSIONS, []))
         app.extensions[TRACKER] = tracker
-        set_latest_tracker(tracker)
+        note_app(app)
         _register_server(settings.redis_system)
         if settings.track_login and find_spec("flask_login"):
             from .login import track
@@ -82,9 +88,9 @@ class FlaskBitmapist:
 
     @property
     def tracker(self) -> Tracker:
-        """The current app's tracker; outside a context that of the app initialised last.
+        """The current app's tracker; outside a context that of the only app in the process.
 
-        :raises RuntimeError: before any `init_app`.
+        :raises RuntimeError: before any `init_app`; outside a context if there are several apps.
         """
         return current_tracker()
 
@@ -114,8 +120,20 @@ class FlaskBitmapist:
                 user = db.session.get(User, user_id)
                 return user and (user.name, url_for("account", id=user_id))
         """
-        self.user_link_of = link
+        self.link = link
         return link
+
+    @staticmethod
+    def access_check_of(app: Flask) -> Callable[[], object] | None:
+        """Who may see the dashboard of `app`; None if no extension object of it has a check."""
+        checks = (extension.access_check for extension in app.extensions[_EXTENSIONS])
+        return next(filter(None, checks), None)
+
+    @staticmethod
+    def user_link_of(app: Flask) -> Callable[[Any], object] | None:
+        """What the dashboard of `app` calls a user; None if no extension object of it says so."""
+        links = (extension.link for extension in app.extensions[_EXTENSIONS])
+        return next(filter(None, links), None)
 
     @property
     def redis_url(self) -> str:
@@ -134,6 +152,12 @@ class FlaskBitmapist:
     def TRACK_HOURLY(self) -> bool:  # noqa: N802
         """``BITMAPIST_TRACK_HOURLY`` of the current app, as in 0.1.2."""
         return self.tracker.settings.track_hourly
+
+
+def _add_first(extension: FlaskBitmapist, extensions: list[FlaskBitmapist]) -> None:
+    if extension in extensions:
+        extensions.remove(extension)
+    extensions.insert(0, extension)
 
 
 def _add_dashboard(app: Flask, url_prefix: str) -> None:

@@ -101,4 +101,6 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def _no_app_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what `init_app` leaves in the process: bitmapist's systems and the latest tracker."""
     monkeypatch.setattr(bitmapist, "SYSTEMS", dict(bitmapist.SYSTEMS))
-    monkeypatch.setattr("flask_bitmapist.current._Latest.tracker", None)
+    monkeypatch.setattr("flask_bitmapist.current._Process.tracker", None)
+    monkeypatch.setattr("flask_bitmapist.current._Process.apps", ())
+    monkeypatch.setattr("flask_bitmapist.faults.SetupError.logged", set())

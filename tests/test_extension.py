@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +13,21 @@ import bitmapist
 import pytest
 import redis as redis_py
 from flask import Blueprint, Flask
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import StaticPool
 
-from flask_bitmapist import DayEvents, FlaskBitmapist, MonthEvents, YearEvents, mark, mark_event
+from flask_bitmapist import (
+    Bitmapistable,
+    DayEvents,
+    FlaskBitmapist,
+    MonthEvents,
+    YearEvents,
+    analytics,
+    get_event_names,
+    mark,
+    mark_event,
+)
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
@@ -73,18 +87,82 @@ def test_bitmapists_own_functions_and_operators_follow_the_app(
             assert bitmapist.get_event_names() == bitmapist.get_event_names("default")
 
 
-def test_outside_a_context_the_app_initialised_last_is_marked(
-    two_apps: tuple[Flask, Flask],
-) -> None:
-    mark_event("e", 5, now=NOON)
-    one, two = two_apps
-    with one.app_context():
-        assert list(DayEvents("e", 2026, 3, 14)) == []
-    with two.app_context():
-        assert list(DayEvents("e", 2026, 3, 14)) == [5]
+class TestOutsideAnyContext:
+    """Where nobody says which app is meant."""
+
+    def test_of_several_apps_none_is_guessed(self, two_apps: tuple[Flask, Flask]) -> None:
+        extension = two_apps[0].extensions["bitmapist"]
+        for ask in (
+            lambda: mark_event("e", 5),
+            lambda: extension.tracker,
+            lambda: analytics.count("e"),
+            lambda: list(DayEvents("e", 2026, 3, 14)),
+            lambda: bitmapist.mark_event("e", 5),
+        ):
+            with pytest.raises(RuntimeError, match=r"2 apps .*'one', 'two'.*app.app_context\(\)"):
+                ask()
+            with ThreadPoolExecutor(1) as thread, pytest.raises(RuntimeError, match="2 apps"):
+                thread.submit(ask).result()
+        for app in two_apps:
+            with app.app_context():
+                assert get_event_names() == []
+
+    def test_commits_and_decorated_functions_go_on_and_it_is_logged_once(
+        self, two_apps: tuple[Flask, Flask], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Base(DeclarativeBase):
+            pass
+
+        class Member(Bitmapistable, Base):
+            __tablename__ = "members"
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+        @mark("e", 5)
+        def task() -> str:
+            return "done"
+
+        engine = create_engine("sqlite://", poolclass=StaticPool)
+        Base.metadata.create_all(engine)
+        for id_ in (1, 2):
+            with Session(engine) as session, session.begin():
+                session.add(Member(id=id_))
+            assert task() == "done"
+        with Session(engine) as session:
+            assert session.query(Member).count() == 2
+        engine.dispose()
+        (line,) = caplog.records
+        assert "2 apps with Flask-Bitmapist are in this process ('one', 'two')" in line.message
+        for app in two_apps:
+            with app.app_context():
+                assert get_event_names() == []
+
+    def test_an_app_that_was_dropped_does_not_count(self, server: Any) -> None:
+        def create_app(name: str) -> Flask:
+            app = Flask(name)
+            FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": server.fresh_database()})
+            return app
+
+        gc.disable()  # it would hide now and then that a dropped app is still there
+        try:
+            for name in ("of the test before", "of this test"):
+                app = create_app(name)
+                mark_event("e", 5, now=NOON)
+                with app.app_context():
+                    assert list(DayEvents("e", 2026, 3, 14)) == [5]
+                del app
+        finally:
+            gc.enable()
+
+    def test_the_app_that_is_left_is_meant(self, server: Any) -> None:
+        app = Flask("left")
+        FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": server.fresh_database()})
+        FlaskBitmapist(Flask("dropped"), {"BITMAPIST_REDIS_URL": server.fresh_database()})
+        mark_event("e", 5, now=NOON)
+        with app.app_context():
+            assert list(DayEvents("e", 2026, 3, 14)) == [5]
 
 
-def test_threads_outside_a_context_mark_the_app_initialised_last(app: Flask) -> None:
+def test_threads_outside_a_context_mark_the_only_app(app: Flask) -> None:
     thread = threading.Thread(target=mark_event, args=("e", 5), kwargs={"now": NOON})
     thread.start()
     thread.join()
@@ -112,6 +190,37 @@ def test_a_second_extension_on_the_same_app_takes_over(app: Flask, server: Any) 
     with redis_py.Redis.from_url(elsewhere) as client:
         assert client.getbit("trackist_e_2026-3-14", 2)
     assert app.extensions["bitmapist"] is extension
+
+
+def test_a_second_extension_keeps_what_was_registered_with_the_first(app: Flask) -> None:
+    first = app.extensions["bitmapist"]
+    first.dashboard_access(lambda: False)
+    second = FlaskBitmapist(app)
+    assert app.test_client().get("/bitmapist/").status_code == 403
+
+    second.dashboard_access(lambda: True)
+    first.user_link(lambda id_: f"Reader {id_}")
+    with app.app_context():
+        mark_event("e", 7)
+    assert "Reader 7" in app.test_client().get("/bitmapist/people?where=e").text
+    first.init_app(app)
+    assert app.test_client().get("/bitmapist/").status_code == 403
+
+
+def test_a_check_that_is_registered_late_with_a_replaced_extension_holds(app: Flask) -> None:
+    first = app.extensions["bitmapist"]
+    FlaskBitmapist(app)
+    first.dashboard_access(lambda: False)
+    assert app.test_client().get("/bitmapist/").status_code == 403
+
+
+def test_the_check_of_one_app_is_not_that_of_another(app: Flask, redis_url: str) -> None:
+    app.extensions["bitmapist"].dashboard_access(lambda: True)
+    other, shared = Flask("other"), FlaskBitmapist()
+    for each in (app, other):
+        shared.init_app(each, {"BITMAPIST_REDIS_URL": redis_url})
+    assert app.test_client().get("/bitmapist/").status_code == 200
+    assert other.test_client().get("/bitmapist/").status_code == 403
 
 
 def test_a_blueprint_of_the_apps_own_that_takes_the_name_is_an_error() -> None:

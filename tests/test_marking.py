@@ -584,11 +584,13 @@ class TestRegistry:
     ) -> None:
         with app.app_context():
             mark_event("e", "a", now=NOON)
-        FlaskBitmapist(Flask("other"), {"BITMAPIST_REDIS_URL": redis_url})
-        mark_event("e", 1, now=NOON)
-        mark_event("e", "a", now=NOON)
-        assert "has mapped ids" in caplog.text
-        assert list(DayEvents("e", 2026, 3, 14)) == ["a"]
+        other = Flask("other")
+        FlaskBitmapist(other, {"BITMAPIST_REDIS_URL": redis_url})
+        with other.app_context():
+            mark_event("e", 1, now=NOON)
+            mark_event("e", "a", now=NOON)
+            assert "has mapped ids" in caplog.text
+            assert list(DayEvents("e", 2026, 3, 14)) == ["a"]
 
     def test_known_events_cost_nothing(self, context: None, redis: redis_py.Redis) -> None:
         mark_event("e", 1, now=NOON)
@@ -606,9 +608,11 @@ class TestRegistry:
         with app.app_context():
             mark_event("e", 1)
         options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Asia/Tokyo"}
-        FlaskBitmapist(Flask("other"), options)
-        mark_event("f", 1)
-        mark_event("g", 1)
+        other = Flask("other")
+        FlaskBitmapist(other, options)
+        with other.app_context():
+            mark_event("f", 1)
+            mark_event("g", 1)
         assert caplog.text.count("BITMAPIST_TIMEZONE is Asia/Tokyo") == 1
 
 

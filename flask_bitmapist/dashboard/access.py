@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Any
 
@@ -20,7 +21,7 @@ your FlaskBitmapist object, decides who may see it. Without one it is open in de
 
 def is_open() -> bool:
     """Whether the current request may see the dashboard of the current application."""
-    check = current_app.extensions["bitmapist"].access_check
+    check = _check()
     if check is None:
         return current_app.debug or current_app.testing
     try:
@@ -34,6 +35,12 @@ def is_open() -> bool:
         logger.exception("the check of dashboard_access failed, so the dashboard stays closed")
         return False
     return verdict is True
+
+
+def _check() -> Callable[[], object] | None:
+    check: Callable[[], object] | None
+    check = current_app.extensions["bitmapist"].access_check_of(current_app)
+    return check
 
 
 def refuse_strangers() -> Any:
@@ -56,7 +63,7 @@ def _log_in() -> Any:
     if (
         manager is None
         or not (manager.login_view or manager.blueprint_login_views.get(request.blueprint))
-        or current_app.extensions["bitmapist"].access_check is None
+        or _check() is None
         or request.endpoint == "bitmapist.static"
         or request.args.get("format", "html") != "html"
         or "HX-Request" in request.headers

@@ -118,7 +118,7 @@ def view() -> Response:
 
 def person(id_: int | str) -> Person:
     """How the application's `user_link` calls the user `id_`; by the id if it does not say."""
-    link = current_app.extensions["bitmapist"].user_link_of
+    link = current_app.extensions["bitmapist"].user_link_of(current_app)
     if link is not None:
         try:
             told = current_app.ensure_sync(link)(id_)

@@ -996,7 +996,8 @@ class TestSurroundings:
     def test_without_an_extension_documents_are_saved_all_the_same(
         self, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.current._Latest.tracker", None)
+        monkeypatch.setattr("flask_bitmapist.current._Process.tracker", None)
+        monkeypatch.setattr("flask_bitmapist.current._Process.apps", ())
         with caplog.at_level(logging.ERROR):
             Numbered(id=5).save()
         assert Numbered.objects.count() == 1
