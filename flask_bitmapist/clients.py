@@ -84,6 +84,14 @@ def quick_of(client: Any, timeout: float) -> Any:
     return redis.Redis(connection_pool=blocking_pool(timeout, pool.max_connections, settings))
 
 
+def is_pool_exhausted(error: Exception) -> bool:
+    """Whether `error` says that all connections are in use. redis-py 5 has no class for it."""
+    return isinstance(error, redis.ConnectionError) and str(error) in (
+        "Too many connections",
+        "No connection available.",
+    )
+
+
 def uncached(client: Any) -> Any:
     """`client`, or one like it without redis-py's client-side cache.
 

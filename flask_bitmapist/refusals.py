@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import Any
+
 import redis
 from redis.exceptions import RedisClusterException
 
@@ -21,7 +25,7 @@ _NEEDS = {
     "syntax error": _NEWER,
     "wrong number of arguments": _NEWER,
     "Unsupported option": _NEWER,  # Redis 6, of EXPIREAT NX
-    "permissions": "grant the user +@read, +@write, +@scripting and the keys that it marks",
+    "permissions": "grant the user +@read +@write +@scripting on trackist_* and flask_bitmapist:*",
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
     "WRONGTYPE": "a key of this name holds something else: rename or delete it",
@@ -31,6 +35,14 @@ _NEEDS = {
     "invalid expire": "BITMAPIST_TTL gives a moment that the server cannot store",
     "id map is damaged": "restore both keys of the map from a backup",
 }
+
+_NOTE = "in reply to "
+#: What redis-py makes of the errors of a pipeline.
+_IN_PIPELINE = re.compile(
+    r"Command # \d+ \((?P<command>\S+).*?\) of pipeline caused error: (?P<text>.*)", re.S
+)
+_NAMED = re.compile(r"(?:command ['`]|the ')(?P<command>[\w|]+)['`]")
+_ARGUMENTS = re.compile(r", with args beginning with: .*", re.S)
 
 
 class UnfitServerError(redis.ResponseError):
@@ -48,3 +60,33 @@ def need_of(error: Exception) -> str | None:
         return None
     text = str(error)
     return next((need for part, need in _NEEDS.items() if part in text), None)
+
+
+def commands_of(pipe: Any) -> list[str]:
+    """The names of the commands that are queued on `pipe`; [] if its class does not tell."""
+    # A pipeline's are tuples of arguments and options, those of a cluster's are objects.
+    queued: Sequence[Any] = getattr(pipe, "command_stack", ())
+    return [
+        str(getattr(one, "args", one[0] if isinstance(one, tuple) else "")[0]) for one in queued
+    ]
+
+
+def note_command(error: Exception, commands: Sequence[str], index: int) -> None:
+    """Let `refusal` know that `error` answers the `index`-th of `commands`, if they are known."""
+    if index < len(commands):
+        error.add_note(f"{_NOTE}{commands[index]}")
+
+
+def refusal(error: Exception, server: object) -> str | None:
+    """A sentence on why `server` does not take a command; None if only time is needed."""
+    need = need_of(error)
+    if need is None or isinstance(error, UnfitServerError):
+        return need
+    in_pipeline = _IN_PIPELINE.match(str(error))
+    text = in_pipeline["text"] if in_pipeline else str(error)
+    notes = [note.removeprefix(_NOTE) for note in getattr(error, "__notes__", ())]
+    named = _NAMED.search(text)
+    command = named["command"] if named else in_pipeline["command"] if in_pipeline else ""
+    told = _ARGUMENTS.sub("", text)  # they are other ones each time, and may name a user
+    command = (command or next(iter(notes), "a command")).upper()
+    return f"{server} does not take {command} ({told}): {need}"

@@ -151,6 +151,11 @@ class Server:
             self._facts = facts
         return facts
 
+    @property
+    def name(self) -> str:
+        """What to call the server. Asks nothing."""
+        return str(self._facts or Facts())
+
     def forget(self) -> None:
         """The connection broke: another server, or a newer one, may answer next."""
         self._facts = None

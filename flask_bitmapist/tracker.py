@@ -25,7 +25,7 @@ from .registry import PLAIN, Registry, mapped_kind, mismatch
 from .server import Server
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
+    from .delivery import Delivery, Stats
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -138,6 +138,10 @@ class Tracker:
             return True
         return self._deliverer().flush()
 
+    def stats(self) -> Stats:
+        """What became of this process's marks, and what waits in the spool."""
+        return self._deliverer().stats()
+
     def reindex(self) -> list[str]:
         """Register the events and flags that others, such as bitmapist itself, have marked.
 
@@ -171,6 +175,7 @@ class Tracker:
             ttl=settings.ttl,
         )
         return Delivery(
+            self.server,
             writer,
             Spool(settings.spool, server_of(self.server.client)) if settings.spool else None,
             background=settings.delivery == "background",

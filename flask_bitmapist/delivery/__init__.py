@@ -1,39 +1,55 @@
 """How marks reach Redis: at once or from a background thread, with a breaker and a spool.
 
 Nothing here raises: the rows are committed and the response is on its way, so a fault is logged,
-once an outage, and what Redis did not take waits in the spool.
+once an outage, and what Redis did not take waits in the spool. What it will never take as it is now
+is kept apart there, and holds up nothing else.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
-import redis
-
+from ..clients import is_pool_exhausted
 from ..marks import SettledMark
+from ..refusals import SERVER_ERRORS, need_of, refusal
+from ..server import Server
+from .apart import Apart, Held, to_keep_apart
 from .breaker import Breaker
 from .queue import Queue
+from .sifting import sift
 from .spool import Spool, SpoolError, server_of
+from .stats import Outcome, Outcomes, Stats
 from .writer import Writer
 
-__all__ = ["Delivery", "Spool", "Writer", "server_of"]
+__all__ = ["Delivery", "Spool", "Stats", "Writer", "server_of"]
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: What is raised before anything is sent, now and always, because of a mark itself.
-_UNSENDABLE = (redis.DataError, TypeError, ValueError)
 #: Trips of the spool that one delivery makes: a request does not wait for more.
 _SPOOL_TRIPS = 5
+#: Marks kept apart that are tried in one trip: each can be found out of so few.
+_APART_PER_TRIP = 100
+#: Seconds after which marks that are kept apart are tried again.
+_APART_PAUSE = 30.0
 
 
 class Delivery:
     """The way of one application's marks to its server."""
 
-    def __init__(self, writer: Writer, spool: Spool | None, *, background: bool) -> None:
+    def __init__(
+        self, server: Server, writer: Writer, spool: Spool | None, *, background: bool
+    ) -> None:
+        self._server = server
         self._writer = writer
         self._spool = spool
+        self._apart = Apart(spool) if spool else None
+        self._apart_tried = time.monotonic()
+        self._apart_row = 0  # up to which they have been tried
+        self._complaints: set[str] = set()
         self._breaker = Breaker()
+        self._outcomes = Outcomes()
         #: Marks lost since the spool cannot be used; None while it can.
         self._lost: int | None = None
         self._queue = Queue(self._deliver) if background else None
@@ -47,7 +63,7 @@ class Delivery:
             self._deliver(overflow)
 
     def flush(self) -> bool:
-        """Deliver what is queued and spooled, whatever happened before.
+        """Deliver what is queued, spooled and kept apart, whatever happened before.
 
         :returns: True when nothing is left.
         """
@@ -60,13 +76,36 @@ class Delivery:
                 if not self._spool.drain(self._write, _SPOOL_TRIPS):
                     return False
                 self._mended()
+            self._apart_row = 0
+            while self._spool.holds_apart() and self._try_apart():
+                self._mended()
+            return not self._spool.holds_apart()
         except SpoolError as error:
             self._lose(0, error)
-            return False
         except Exception as error:
             self._broke(error)
-            return False
-        return True
+        return False
+
+    def stats(self) -> Stats:
+        """What became of the marks of this process so far."""
+        count = self._outcomes
+        return Stats(
+            sent=count["sent"],
+            spooled=count["spooled"],
+            replayed=count["replayed"],
+            refused=count["refused"] + self._writer.refused,
+            dropped=count["dropped"],
+            waiting=self._waiting(),
+            breaker="open" if self._breaker.is_open else "closed",
+        )
+
+    def _waiting(self) -> Mapping[str, int]:
+        try:
+            if self._apart is not None and self._apart.exist():
+                return self._apart.reasons()
+        except SpoolError as error:
+            self._lose(0, error)
+        return {}
 
     def _deliver(self, marks: Sequence[SettledMark]) -> None:
         if not self._breaker.lets_pass():
@@ -78,8 +117,9 @@ class Delivery:
             if self._spool is not None and behind:
                 self._spool.drain(self._write, _SPOOL_TRIPS)
             else:
-                self._write(marks)
+                self._write(marks, "sent")
             self._mended()
+            self._try_apart_now_and_then()
         except SpoolError as error:
             self._lose(0, error)
         except Exception as error:
@@ -87,19 +127,91 @@ class Delivery:
             if not behind:
                 self._keep(marks)
 
-    def _write(self, marks: Sequence[SettledMark]) -> None:
-        """Write `marks`; of those that cannot be sent together all that can be sent alone.
+    def _write(self, marks: Sequence[SettledMark], outcome: Outcome = "replayed") -> None:
+        """Write those of `marks` that the server takes, and keep the others apart.
 
         :raises redis.RedisError: as `Writer.write`; whatever else goes wrong is raised too.
         """
+        held: Held = {}
+        writable = marks
+        if self._apart is not None and self._some_wait_apart():
+            held = self._apart.held(marks)
+            behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
+            writable = [mark for mark in marks if mark not in behind]
+        refused = self._written(writable, outcome)
+        if refused or len(writable) < len(marks):
+            self._keep_apart(to_keep_apart(marks, held, refused))
+
+    def _written(self, marks: Sequence[SettledMark], outcome: Outcome) -> dict[SettledMark, str]:
+        """Write `marks`; returns those that the server does not take, each with why."""
+        refused: dict[SettledMark, str] = {}
+        left_out = sift(self._writer.write, marks)
+        for mark, error in left_out.items():
+            if need_of(error) is None:
+                logger.error("a mark cannot be delivered: %r", mark, exc_info=error)
+                self._outcomes.add("refused", 1)
+            else:
+                refused[mark] = self._why(error)
+        self._outcomes.add(
+            outcome, sum(mark not in left_out for mark in marks) if left_out else len(marks)
+        )
+        return refused
+
+    def _why(self, error: Exception) -> str:
+        reason = refusal(error, self._server.name) or str(error)
+        if reason not in self._complaints:
+            self._complaints.add(reason)
+            fate = "are lost (BITMAPIST_SPOOL is False)" if self._spool is None else "wait apart"
+            logger.error("%s. Until then the marks that need it %s", reason, fate)
+        return reason
+
+    def _keep_apart(self, marks: Sequence[tuple[SettledMark, str]]) -> None:
+        if self._apart is None:
+            self._outcomes.add("dropped", len(marks))
+            return
         try:
-            self._writer.write(marks)
-        except _UNSENDABLE:
-            if len(marks) == 1:
-                logger.exception("a mark cannot be delivered: %r", marks[0])
-                return
-            self._write(marks[: len(marks) // 2])
-            self._write(marks[len(marks) // 2 :])
+            self._apart.append(marks)
+        except SpoolError as error:
+            self._lose(len(marks), error)
+
+    def _try_apart_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now < self._apart_tried + _APART_PAUSE or self._spool is None:
+            return
+        self._apart_tried = now
+        if self._some_wait_apart():
+            for _ in range(_SPOOL_TRIPS):
+                if not self._try_apart():
+                    self._apart_row = 0
+                    break
+
+    def _try_apart(self) -> bool:
+        """Write what the server takes by now of the next marks that are kept apart.
+
+        :returns: whether there were any; False too while another process drains.
+        """
+        if self._spool is None or self._apart is None:
+            return False
+        with self._spool.open(), self._spool.alone() as alone:
+            kept = self._apart.after(self._apart_row, _APART_PER_TRIP) if alone else []
+            marks = [one.mark for one in kept if one.mark is not None]
+            held = self._apart.held(marks, up_to=self._apart_row)
+            behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
+            refused = self._written([mark for mark in marks if mark not in behind], "replayed")
+            stay = {mark for mark, _ in to_keep_apart(marks, held, refused)}
+            self._apart.remove([one.row for one in kept if one.mark not in stay])
+        if kept:
+            self._apart_row = kept[-1].row
+        if not self._spool.holds_apart():
+            self._complaints.clear()  # should they be refused again, it is news
+        return bool(kept)
+
+    def _some_wait_apart(self) -> bool:
+        try:
+            return self._apart is not None and self._apart.exist()
+        except SpoolError as error:
+            self._lose(0, error)
+            return False
 
     def _something_waits(self) -> bool:
         try:
@@ -109,15 +221,24 @@ class Delivery:
             return False
 
     def _broke(self, error: Exception) -> None:
+        if is_pool_exhausted(error):
+            # Our own congestion: the server is well, and the next mark may find a connection.
+            logger.warning(
+                "all connections to Redis are in use (%s): marks are %s", error, self._fate
+            )
+            return
         self._writer.forget_known()
         if self._breaker.trip():
-            fate = "lost (BITMAPIST_SPOOL is False)" if self._spool is None else "spooled"
             logger.warning(
                 "Redis does not take marks (%s); until it does they are %s",
                 error or type(error).__name__,
-                fate,
-                exc_info=None if isinstance(error, redis.RedisError) else error,
+                self._fate,
+                exc_info=None if isinstance(error, SERVER_ERRORS) else error,
             )
+
+    @property
+    def _fate(self) -> str:
+        return "lost (BITMAPIST_SPOOL is False)" if self._spool is None else "spooled"
 
     def _mended(self) -> None:
         if self._breaker.reset():
@@ -126,12 +247,14 @@ class Delivery:
     def _keep(self, marks: Sequence[SettledMark]) -> bool:
         """Whether `marks` are spooled now."""
         if self._spool is None or not marks:
+            self._outcomes.add("dropped", len(marks))
             return False
         try:
             self._spool.append(marks)
         except SpoolError as error:
             self._lose(len(marks), error)
             return False
+        self._outcomes.add("spooled", len(marks))
         if self._lost is not None:
             lost, self._lost = self._lost, None
             logger.warning("the spool works again; %d marks were lost meanwhile", lost)
@@ -142,3 +265,4 @@ class Delivery:
         if self._lost is None:
             logger.error("%s; until it can, marks of an outage are lost", error)
         self._lost = (self._lost or 0) + count
+        self._outcomes.add("dropped", count)

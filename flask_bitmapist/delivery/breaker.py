@@ -17,6 +17,11 @@ class Breaker:
         self._break = 0.0  # seconds; 0 while all is well
         self._until = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server failed, and has not been found well since."""
+        return self._break > 0
+
     def lets_pass(self) -> bool:
         if not self._break:
             return True

@@ -25,6 +25,14 @@ logger = logging.getLogger("flask_bitmapist")
 #: Rows looked at for one trip; as many go to Redis at a time as one reply can be waited for.
 _ROWS_PER_TRIP = 200
 _LOCK_WAIT = 5.0  # seconds
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS spooled (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+    "server TEXT NOT NULL, marks TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS apart (id INTEGER PRIMARY KEY AUTOINCREMENT, server TEXT NOT NULL, "
+    "event TEXT NOT NULL, identity TEXT NOT NULL, value INTEGER NOT NULL, mark TEXT NOT NULL, "
+    "reason TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS apart_name ON apart (server, event, identity)",
+)
 
 
 class SpoolError(OSError):
@@ -49,23 +57,32 @@ class Spool:
         """:param server: as `server_of` tells it."""
         self.path = path
         self._wal = self._beside("-wal")
-        self._server = server
-        self._seen_empty: tuple[object, ...] | None = None
+        self.server = server
+        #: Table -> the state of the file in which it was empty.
+        self._seen_empty: dict[str, tuple[object, ...]] = {}
 
     def holds_marks(self) -> bool:
         """Whether anything waits. Costs two stat() while nobody has written to the file.
 
         :raises SpoolError: if the file cannot be read.
         """
+        return self._holds("spooled")
+
+    def holds_apart(self) -> bool:
+        """Whether anything is kept apart (see `Apart`); otherwise as `holds_marks`."""
+        return self._holds("apart")
+
+    def _holds(self, table: str) -> bool:
         state = self._state()
-        if state is None or state == self._seen_empty:
+        if state is None or state == self._seen_empty.get(table):
             return False
-        with self._open() as db:
-            query = "SELECT EXISTS (SELECT 1 FROM spooled WHERE server = ?)"
-            waits = bool(db.execute(query, (self._server,)).fetchone()[0])
+        with self.open() as db:
+            query = f"SELECT EXISTS (SELECT 1 FROM {table} WHERE server = ?)"
+            holds = bool(db.execute(query, (self.server,)).fetchone()[0])
         # Trusted only if nobody wrote while we looked (closing may do, by a checkpoint).
-        self._seen_empty = state if not waits and state == self._state() else None
-        return waits
+        if not holds and state == self._state():
+            self._seen_empty[table] = state
+        return holds
 
     def _state(self) -> tuple[object, ...] | None:
         """What changes when somebody writes; None while there is no file."""
@@ -81,10 +98,10 @@ class Spool:
         :raises SpoolError: if the file cannot be written; nothing of `marks` is kept then.
         """
         rows = [
-            (self._server, json.dumps([_packed(mark) for mark in marks[first : first + BULK]]))
+            (self.server, json.dumps([packed(mark) for mark in marks[first : first + BULK]]))
             for first in range(0, len(marks), BULK)
         ]
-        with self._open() as db, db:
+        with self.open() as db, db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO spooled (server, marks) VALUES (?, ?)", rows)
 
@@ -99,7 +116,7 @@ class Spool:
         :raises SpoolError: if the file cannot be read or written.
         """
         while trips > 0:
-            with self._open() as db, self._alone() as alone:
+            with self.open() as db, self.alone() as alone:
                 if not alone:
                     return False
                 while trips > 0 and self._drain_one_trip(db, write):
@@ -116,9 +133,9 @@ class Spool:
         query = "SELECT id, marks FROM spooled WHERE server = ? ORDER BY id LIMIT ?"
         marks: list[SettledMark] = []
         taken: list[tuple[int]] = []
-        for id_, row in db.execute(query, (self._server, _ROWS_PER_TRIP)).fetchall():
+        for id_, row in db.execute(query, (self.server, _ROWS_PER_TRIP)).fetchall():
             try:
-                found = [_unpacked(packed) for packed in json.loads(row)]
+                found = [unpacked(values) for values in json.loads(row)]
             except (TypeError, ValueError) as error:  # of another version, or damaged
                 logger.error("marks in the spool %s cannot be read: %s", self.path, error)
                 found = []
@@ -136,7 +153,7 @@ class Spool:
         return True
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
+    def alone(self) -> Iterator[bool]:
         """Whether no other process drains; none begins to inside. Ends with the process, too.
 
         A second file is locked, as SQLite has locks wherever Python runs.
@@ -154,7 +171,7 @@ class Spool:
                 yield True
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def open(self) -> Iterator[sqlite3.Connection]:
         # Opened for each use: a connection must not cross a fork, nor threads.
         try:
             self._create(self.path)
@@ -163,11 +180,8 @@ class Spool:
             ) as db:
                 _use_wal(db)
                 db.execute("PRAGMA synchronous = NORMAL")
-                db.execute(
-                    "CREATE TABLE IF NOT EXISTS spooled "
-                    "(id INTEGER PRIMARY KEY AUTOINCREMENT, server TEXT NOT NULL, "
-                    "marks TEXT NOT NULL)"
-                )
+                for statement in _TABLES:
+                    db.execute(statement)
                 yield db
         except (OSError, sqlite3.Error) as error:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
@@ -206,11 +220,11 @@ def _use_wal(db: sqlite3.Connection) -> None:
         time.sleep(0.005)
 
 
-def _packed(mark: SettledMark) -> list[object]:
+def packed(mark: SettledMark) -> list[object]:
     hour = None if mark.hour is None else mark.hour.isoformat()
     return [*mark._replace(hour=None)[:3], hour, *mark[4:]]
 
 
-def _unpacked(packed: list[object]) -> SettledMark:
-    mark = SettledMark(*packed)  # type: ignore[arg-type]
-    return mark._replace(hour=None if packed[3] is None else datetime.fromisoformat(str(packed[3])))
+def unpacked(values: list[object]) -> SettledMark:
+    mark = SettledMark(*values)  # type: ignore[arg-type]
+    return mark._replace(hour=None if values[3] is None else datetime.fromisoformat(str(values[3])))

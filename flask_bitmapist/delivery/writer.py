@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..ids import IdMap
 from ..marks import SettledMark
 from ..periods import Grain, Period, marked_periods, unique_key
+from ..refusals import commands_of, note_command
 from ..registry import Registry, mismatch, space_of
 from ..server import Server
 
@@ -23,9 +24,6 @@ _BITS_PER_COMMAND = 1_000
 _BITS_PER_TRIP = 20_000
 #: A batch with more marks than this may take longer than a request can wait for one reply.
 BULK = 1_000
-#: What a server says of a mark that it will never take. All else says 'not now': it is busy, full,
-#: failing over, lacks a right, or there is a proxy before it.
-_NEVER = ("WRONGTYPE", "bit offset", "string exceeds", "value is not", "invalid expire")
 
 
 class Writer:
@@ -55,14 +53,14 @@ class Writer:
         self._max_id = max_id
         self._ttl = ttl
         self._complaints: set[str] = set()
-        #: Marks refused for good (by the server, the registry or the limit) in this process.
+        #: Marks refused for good (by the registry or the limit) in this process.
         self.refused = 0
 
     def write(self, marks: Sequence[SettledMark]) -> None:
         """Set or clear the bits of `marks`; of two on one bit the later wins.
 
-        :raises redis.RedisError: if the server does not answer or cannot write now. Some bits may
-            be set then; writing the same marks again is harmless.
+        :raises redis.RedisError: if the server does not answer, or does not take a command. Some
+            bits may be set then; writing the same marks again is harmless.
         """
         if not marks:
             return
@@ -169,12 +167,12 @@ class Writer:
         }
 
     def _execute(self, trip: Any) -> list[Any]:
+        commands = commands_of(trip)
         replies: list[Any] = trip.execute(raise_on_error=False)
-        for reply in replies:
+        for index, reply in enumerate(replies):
             if isinstance(reply, Exception):
-                if not any(reason in str(reply) for reason in _NEVER):
-                    raise reply
-                self._refuse(str(reply))
+                note_command(reply, commands, index)
+                raise reply
         return replies
 
     def _refuse(self, reason: str) -> None:

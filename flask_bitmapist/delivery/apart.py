@@ -1,0 +1,130 @@
+"""Marks kept apart, in the spool's file: the server does not take them, whatever the others do.
+
+An ACL may lack a command, a key may hold something else. They are written once the server takes
+them. Until then the opposites of them, marks of an unmarked bit and the reverse, wait behind them:
+the later one decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..marks import SettledMark
+from .spool import Spool, packed, unpacked
+
+logger = logging.getLogger("flask_bitmapist")
+
+#: Looked up in one query.
+_LOOKED_UP = 300
+#: No row has a larger number.
+_LAST_ROW = 2**63 - 1
+
+#: The events and ids of marks kept apart: value -> why.
+Held = dict[tuple[str, int | str], dict[bool, str]]
+
+
+class KeptApart(NamedTuple):
+    """A mark in the file."""
+
+    row: int
+    #: None: it cannot be read.
+    mark: SettledMark | None
+
+
+class Apart:
+    """The marks of one server that are kept apart."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._server = spool.server
+
+    def exist(self) -> bool:
+        """Whether there are any. Costs two stat() while nobody has written to the file."""
+        return self._spool.holds_apart()
+
+    def held(self, marks: Collection[SettledMark], *, up_to: int | None = None) -> Held:
+        """What is kept apart of the same events and ids as `marks`.
+
+        :param up_to: in the rows up to this one.
+        """
+        found: Held = {}
+        names = sorted({(mark.event, json.dumps(mark.id)) for mark in marks})
+        with self._spool.open() as db:
+            for first in range(0, len(names), _LOOKED_UP):
+                part = names[first : first + _LOOKED_UP]
+                rows = db.execute(
+                    "SELECT event, identity, value, reason FROM apart WHERE server = ? AND id <= ?"
+                    f" AND (event, identity) IN (VALUES {','.join(['(?, ?)'] * len(part))})",
+                    (self._server, _LAST_ROW if up_to is None else up_to, *sum(part, ())),
+                )
+                for event, identity, value, reason in rows:
+                    values = found.setdefault((event, json.loads(identity)), {})
+                    values[bool(value)] = reason
+        return found
+
+    def append(self, marks: Iterable[tuple[SettledMark, str]]) -> None:
+        """Keep `marks`, each with why, behind those that are kept; what is kept already, once."""
+        with self._spool.open() as db, db:
+            db.execute("BEGIN IMMEDIATE")
+            for mark, reason in marks:
+                name = (self._server, mark.event, json.dumps(mark.id))
+                text = json.dumps(packed(mark))
+                db.execute(
+                    "INSERT INTO apart (server, event, identity, value, mark, reason) "
+                    "SELECT ?, ?, ?, ?, ?, ? WHERE ? IS NOT (SELECT mark FROM apart WHERE "
+                    "server = ? AND event = ? AND identity = ? ORDER BY id DESC LIMIT 1)",
+                    (*name, mark.value, text, reason, text, *name),
+                )
+
+    def after(self, row: int, limit: int) -> list[KeptApart]:
+        """The next marks behind `row`, oldest first."""
+        with self._spool.open() as db:
+            rows = db.execute(
+                "SELECT id, mark FROM apart WHERE server = ? AND id > ? ORDER BY id LIMIT ?",
+                (self._server, row, limit),
+            ).fetchall()
+        return [KeptApart(id_, self._read(text)) for id_, text in rows]
+
+    def _read(self, text: str) -> SettledMark | None:
+        try:
+            return unpacked(json.loads(text))
+        except (TypeError, ValueError) as error:  # of another version, or damaged
+            logger.error("a mark in the spool %s cannot be read: %s", self._spool.path, error)
+            return None
+
+    def remove(self, rows: Sequence[int]) -> None:
+        """They are written."""
+        with self._spool.open() as db, db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("DELETE FROM apart WHERE id = ?", [(row,) for row in rows])
+
+    def reasons(self) -> dict[str, int]:
+        """How many marks are kept apart, by why."""
+        with self._spool.open() as db:
+            return dict(
+                db.execute(
+                    "SELECT reason, COUNT(*) FROM apart WHERE server = ? "
+                    "GROUP BY reason ORDER BY COUNT(*) DESC",
+                    (self._server,),
+                ).fetchall()
+            )
+
+
+def to_keep_apart(
+    marks: Sequence[SettledMark], held: Held, refused: Mapping[SettledMark, str]
+) -> list[tuple[SettledMark, str]]:
+    """Those of `marks` that are `refused`, or the opposites of what waits already; and why.
+
+    :param held: what is kept apart; what this adds is entered.
+    """
+    kept = []
+    for mark in marks:
+        values = held.get((mark.event, mark.id), {})
+        reason = refused.get(mark) or values.get(not mark.value)
+        if reason is not None:
+            kept.append((mark, reason))
+            held.setdefault((mark.event, mark.id), {})[mark.value] = reason
+    return kept

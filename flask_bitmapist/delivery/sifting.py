@@ -1,0 +1,42 @@
+"""Marks that cannot be written together: which of them can be written, and which cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import redis
+
+from ..marks import SettledMark
+from ..refusals import UnfitServerError, need_of
+
+#: What is raised before anything is sent, now and always, because of a mark itself.
+UNSENDABLE = (redis.DataError, TypeError, ValueError)
+#: How often a batch is divided: enough to find ten marks of a thousand. Where more are refused,
+#: those that could be written wait with the others, rather than the request.
+_DIVISIONS = 200
+
+
+def sift(
+    write: Callable[[Sequence[SettledMark]], None], marks: Sequence[SettledMark]
+) -> dict[SettledMark, Exception]:
+    """Write `marks`, in order; returns those that the server will not take, or cannot be sent.
+
+    :raises redis.RedisError: for whatever else goes wrong in `write`.
+    """
+    left_out: dict[SettledMark, Exception] = {}
+    divisions = _DIVISIONS
+    parts = [marks]
+    while parts:
+        part = parts.pop()
+        try:
+            write(part)
+        except (redis.ResponseError, *UNSENDABLE) as error:
+            if isinstance(error, redis.ResponseError) and need_of(error) is None:
+                raise
+            if len(part) == 1 or not divisions or isinstance(error, UnfitServerError):
+                left_out |= dict.fromkeys(part, error)
+            else:
+                divisions -= 1
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+    return left_out

@@ -1,0 +1,46 @@
+"""What became of the marks of one process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["sent", "spooled", "replayed", "refused", "dropped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What became of this process's marks; and what waits in the spool, which processes share."""
+
+    #: Written as they were made.
+    sent: int = 0
+    #: Put into the spool, as the server did not answer.
+    spooled: int = 0
+    #: Written from the spool, whoever had put them there.
+    replayed: int = 0
+    #: Never to be written: ids of another kind than the event's, or too large. The log names them.
+    refused: int = 0
+    #: Lost: there was no spool, or it could not be written.
+    dropped: int = 0
+    #: Now kept apart, by why the server does not take them: sentence -> how many.
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    #: ``open``: the server failed a moment ago, and is not tried.
+    breaker: Literal["closed", "open"] = "closed"
+
+
+class Outcomes:
+    """Counts marks, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[Outcome] = Counter()
+
+    def add(self, outcome: Outcome, marks: int) -> None:
+        with self._lock:
+            self._counts[outcome] += marks
+
+    def __getitem__(self, outcome: Outcome) -> int:
+        return self._counts[outcome]

@@ -1,0 +1,203 @@
+"""What a server does not take is kept apart: named, counted, holding up nothing, never lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+from flask import Flask
+from servers import MortalServer
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.delivery import Stats
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.tracker import Tracker
+
+NOON = datetime(2026, 3, 14, 12, 30)
+DAY = "trackist_e_2026-3-14"
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[MortalServer]:
+    server = MortalServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def admin(mortal: MortalServer) -> Iterator[redis_py.Redis]:
+    with redis_py.Redis.from_url(mortal.url) as client:
+        yield client
+
+
+@pytest.fixture
+def tracker_on(tmp_path: Path) -> Callable[..., Tracker]:
+    def make(url: str, **options: Any) -> Tracker:
+        app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+        options = {"BITMAPIST_REDIS_URL": url, "BITMAPIST_TIMEOUT": 10, **options}
+        return FlaskBitmapist(app, options).tracker
+
+    return make
+
+
+def acl(admin: redis_py.Redis, *rules: str) -> None:
+    admin.execute_command("ACL", "SETUSER", "default", *rules)
+
+
+def mark(tracker: Tracker, event: str, id_: object, value: bool = True, **options: Any) -> None:
+    tracker.record([Mark(event, id_, value, when=options.pop("when", NOON), **options)])
+
+
+def test_a_command_that_is_not_permitted_is_named_once_with_what_is_needed(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = tracker_on(mortal.url)
+    acl(admin, "-setbit", "-bitfield")
+    for id_ in range(3):
+        mark(tracker, "e", id_)
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "does not take SETBIT" in errors[0].getMessage()
+    assert "grant the user" in errors[0].getMessage()
+
+
+def test_marks_that_can_be_written_are_written_and_the_others_arrive_after_the_grant(
+    mortal: MortalServer, admin: redis_py.Redis, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    acl(admin, "-bitfield")  # of which only a batch has need
+    tracker.record([Mark("e", id_, when=NOON) for id_ in range(20)])
+    assert mortal.ids() == [*range(20)]
+    acl(admin, "-setbit")
+    mark(tracker, "e", 30)
+    mark(tracker, "other", 31)
+    assert sum(tracker.stats().waiting.values()) == 2
+    assert not tracker.flush()
+    acl(admin, "+setbit", "+bitfield")
+    assert tracker.flush()
+    assert mortal.ids() == [*range(20), 30]
+    assert tracker.stats().waiting == {}
+
+
+def test_a_key_of_another_type_holds_up_no_other_key(
+    mortal: MortalServer, admin: redis_py.Redis, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    admin.hset("trackist_e_2026-3-15", "not", "a bitmap")
+    days = [NOON + timedelta(days=day) for day in range(3)]
+    tracker.record([Mark("e", id_, when=day) for day in days for id_ in range(10)])
+    assert [admin.bitcount(f"trackist_e_2026-3-{day}") for day in (14, 16)] == [10, 10]
+    (reason,) = tracker.stats().waiting
+    assert "WRONGTYPE" in reason
+    assert tracker.stats().waiting[reason] == 10
+    admin.delete("trackist_e_2026-3-15")
+    assert tracker.flush()
+    assert admin.bitcount("trackist_e_2026-3-15") == 10
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_later_of_a_mark_and_an_unmark_decides_though_only_one_was_refused(
+    mortal: MortalServer, admin: redis_py.Redis, tracker_on: Callable[..., Tracker], last: bool
+) -> None:
+    tracker = tracker_on(mortal.url)
+    mark(tracker, "e", 7, value=last)
+    acl(admin, "-setbit", "-bitfield")
+    mark(tracker, "e", 7, value=not last)
+    acl(admin, "+setbit", "+bitfield")
+    mark(tracker, "e", 7, value=last)  # could be written at once, and would then be overwritten
+    mark(tracker, "e", 8)
+    assert tracker.flush()
+    assert mortal.ids() == ([7, 8] if last else [8])
+
+
+def test_marks_and_unmarks_of_one_batch_keep_their_order(
+    mortal: MortalServer, admin: redis_py.Redis, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    acl(admin, "-setbit", "-bitfield")
+    values = [True, False, True, False, True]
+    tracker.record([Mark("e", 7, value, when=NOON) for value in values])
+    acl(admin, "+setbit", "+bitfield")
+    assert tracker.flush()
+    assert mortal.ids() == [7]
+
+
+def test_what_is_kept_apart_outlives_the_process_and_arrives_by_itself(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    acl(admin, "-setbit", "-bitfield")
+    mark(tracker_on(mortal.url), "e", 7)
+    acl(admin, "+setbit", "+bitfield")
+    later = tracker_on(mortal.url)
+    monkeypatch.setattr("flask_bitmapist.delivery._APART_PAUSE", 0.0)
+    mark(later, "e", 8)
+    assert mortal.ids() == [7, 8]
+
+
+def test_of_many_refused_marks_each_that_can_be_written_is_found(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 10)
+    tracker = tracker_on(mortal.url)
+    admin.hset(DAY, "not", "a bitmap")
+    good = NOON + timedelta(days=2)
+    tracker.record([Mark("e", id_, when=good if id_ % 3 == 0 else NOON) for id_ in range(120)])
+    monkeypatch.undo()
+    tracker.flush()
+    assert admin.bitcount("trackist_e_2026-3-16") == 40
+    assert sum(tracker.stats().waiting.values()) == 80
+
+
+def test_a_mark_kept_apart_twice_is_counted_once(
+    mortal: MortalServer, admin: redis_py.Redis, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    acl(admin, "-setbit", "-bitfield")
+    for _ in range(3):
+        mark(tracker, "e", 7)
+    assert sum(tracker.stats().waiting.values()) == 1
+
+
+def test_without_a_spool_refused_marks_are_counted_as_dropped(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = tracker_on(mortal.url, BITMAPIST_SPOOL=False)
+    acl(admin, "-setbit", "-bitfield")
+    mark(tracker, "e", 7)
+    assert tracker.stats() == Stats(dropped=1)
+    assert "are lost (BITMAPIST_SPOOL is False)" in caplog.text
+
+
+def test_stats_tell_what_became_of_the_marks(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    assert tracker.stats() == Stats()
+    tracker.record([Mark("e", id_, when=NOON) for id_ in range(5)])
+    assert tracker.stats() == Stats(sent=5)
+    mortal.kill()
+    mark(tracker, "e", 6)
+    assert tracker.stats() == Stats(sent=5, spooled=1, breaker="open")
+    mortal.start()
+    assert tracker.flush()
+    assert tracker.stats() == Stats(sent=5, spooled=1, replayed=1)
+    tracker.publish([Mark("e", "a text", when=NOON)])
+    assert tracker.stats() == Stats(sent=5, spooled=1, replayed=1)  # refused before it was sent
