@@ -8,8 +8,6 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
-from mongoengine.base import get_document
-
 from ...faults import contained_faults
 from ..base import Action, BitmapistableModel
 from ._reading import documents, find
@@ -61,13 +59,9 @@ def matched_by(queryset: Any, at_most: int = 0) -> list[Found]:
     with contained_faults("find the documents of %s to mark", model.__name__):
         # Its query alone counts: MongoEngine ignores its limit and its order.
         found = find(queryset._collection, query, ["_cls"], at_most)
-        return [Found(_class_of(each, model), each["_id"]) for each in found]
+        by_name = {each._class_name: each for each in classes_of(model)}
+        return [Found(by_name.get(each.get("_cls"), model), each["_id"]) for each in found]
     return []
-
-
-def _class_of(document: Any, model: Any) -> Any:
-    name = document.get("_cls", model._class_name)
-    return model if name == model._class_name else get_document(name)
 
 
 def rows_now(found: list[Found], queryset: Any, action: Action) -> list[Row]:
