@@ -44,6 +44,7 @@ class Settings:
     id_map: IdMapMode = "auto"
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
     track_login: bool = True
+    track_seen: bool = True
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], instance_path: str) -> Settings:
@@ -244,5 +245,6 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "id_map": _one_of("auto", "always", "never"),
     "ttl": _ttl,
     "track_login": _flag,
+    "track_seen": _flag,
     "enabled": _flag,
 }

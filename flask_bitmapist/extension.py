@@ -74,7 +74,7 @@ class FlaskBitmapist:
         app.extensions[TRACKER] = tracker
         note_app(app)
         _register_server(settings.redis_system)
-        if settings.track_login and find_spec("flask_login"):
+        if (settings.track_login or settings.track_seen) and find_spec("flask_login"):
             from .login import track
 
             track(app)

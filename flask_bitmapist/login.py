@@ -1,14 +1,13 @@
-"""Flask-Login's signals -> ``user:logged_in`` and ``user:logged_out``.
+"""Flask-Login -> ``user:logged_in``, ``user:logged_out`` and ``user:seen``.
 
-A session that a remember-me cookie revives is no login: Flask-Login sends `user_loaded_from_cookie`
-then, and nothing is marked.
+A session that a remember-me cookie revives is no login: those who come back that way are only seen.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, current_app, has_app_context
+from flask import Flask, current_app, g, has_app_context, request_tearing_down
 
 try:
     from flask_login import current_user, user_logged_in, user_logged_out
@@ -19,13 +18,17 @@ except ImportError as error:
 
 from .faults import contained_faults
 
+#: Marked once a user and day, for whatever the user did.
+SEEN = "user:seen"
+
 
 def track(app: Flask) -> None:
-    """Mark the logins and logouts of `app`, however often this is called."""
+    """Mark the logins, logouts and visits of `app`, however often this is called."""
     # Module-level receivers, connected by sender: other apps are not marked, and a second call
     # connects nothing.
     user_logged_in.connect(_logged_in, sender=app)
     user_logged_out.connect(_logged_out, sender=app)
+    request_tearing_down.connect(_request_ends, sender=app)
 
 
 def _logged_in(sender: Flask, user: Any, **_: Any) -> None:
@@ -34,6 +37,31 @@ def _logged_in(sender: Flask, user: Any, **_: Any) -> None:
 
 def _logged_out(sender: Flask, user: Any, **_: Any) -> None:
     _publish(sender, "user:logged_out", user)
+    _see(sender, user)  # when the request ends it is nobody's
+
+
+def _request_ends(sender: Flask, **_: Any) -> None:
+    # Flask-Login keeps the user here once the application has asked who is logged in. Asking it
+    # ourselves might run the application's query for a request that needs none.
+    _see(sender, g.get("_login_user"))
+
+
+def _see(app: Flask, user: Any) -> None:
+    with contained_faults("mark %s", SEEN):
+        tracker = app.extensions["bitmapist"].tracker_of(app)
+        if tracker.settings.track_seen and tracker.enabled:
+            id_ = _loaded_id(user)
+            if id_ is not None:
+                tracker.publish_seen(SEEN, id_)
+
+
+def _loaded_id(user: Any) -> Any:
+    """`user_id`, without the SELECT that an `id` costs which SQLAlchemy has expired at a commit."""
+    state = getattr(user, "_sa_instance_state", None)
+    if state is None or hasattr(user, "__bitmapist_identity__") or "id" not in state.unloaded:
+        return user_id(user)
+    key = [state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key]
+    return state.identity[0] if state.identity and key == ["id"] else user_id(user)
 
 
 def _publish(app: Flask, event: str, user: Any) -> None:

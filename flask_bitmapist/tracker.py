@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .config import Settings, Switch
+from .daily import Daily
 from .faults import contained_faults
 from .ids import IdMap, normal_form
 from .marks import Mark, SettledMark, checked_name
@@ -41,6 +42,7 @@ class Tracker:
         self.server = server
         self._switch = switch
         self._told_of_testing = False
+        self._seen = Daily()
         self._registry = Registry(str(settings.timezone))
         self._id_map = IdMap()
         #: What reports ask; it only reads.
@@ -127,6 +129,20 @@ class Tracker:
             with contained_faults("mark %s", mark):
                 settled.append(self._settle(Mark(*mark), hour))
         self._submit(settled)
+
+    def publish_seen(self, event: str, id_: Hashable) -> None:
+        """Publish that `id_` was here, if this process has not done so today.
+
+        This hour, where ``BITMAPIST_TRACK_HOURLY`` keeps them.
+        """
+        if not self.enabled:
+            return
+        hour = hour_of(self.now())
+        period = hour if self.settings.track_hourly else hour.date()
+        # Each recording of a test is told anew, and so is the server that had not been told.
+        told = (period, Tracker.recorder, self._switch.tested)
+        if self._seen.is_first(id_, told):
+            self.publish([Mark(event, id_)])
 
     def flush(self) -> bool:
         """Deliver what is queued or spooled.

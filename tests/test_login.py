@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from flask_bitmapist import Bitmapistable, DayEvents, FlaskBitmapist, mark
+from flask_bitmapist import Bitmapistable, DayEvents, FlaskBitmapist, HourEvents, mark
 from flask_bitmapist.login import user_id
+from flask_bitmapist.testing import record_marks
 from flask_bitmapist.tracker import Tracker
 
 
@@ -239,12 +242,218 @@ def test_a_second_init_app_does_not_mark_twice(
 def test_tracking_can_be_switched_off(redis_url: str, redis: redis_py.Redis) -> None:
     app = Flask(__name__)
     app.secret_key = "test"
-    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TRACK_LOGIN": False}
-    FlaskBitmapist(app, options)
+    options = {"BITMAPIST_TRACK_LOGIN": False, "BITMAPIST_TRACK_SEEN": False}
+    FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, **options})
     LoginManager(app)
     with app.test_request_context():
         login_user(User(7))
+        logout_user()
     assert redis.keys("*") == []
+
+
+class NoMixin:
+    """In the place of `Bitmapistable`."""
+
+
+class TestSeen:
+    """``user:seen``: whoever was logged in at any request of the day."""
+
+    @pytest.fixture
+    def visits(self, app: Flask, login: LoginManager) -> None:
+        @app.route("/me")
+        def me() -> str:
+            return str(current_user.get_id())
+
+        @app.route("/broken")
+        def broken() -> str:
+            raise KeyError(current_user.get_id())
+
+        @app.route("/remember/<id_>")
+        def remember(id_: str) -> str:
+            login_user(User(id_), remember=True)
+            return ""
+
+        @app.route("/terms")
+        def terms() -> str:
+            return ""
+
+    @pytest.fixture
+    def visitor(self, visits: None, client: FlaskClient, tracker: Tracker) -> FlaskClient:
+        """User 7, who logged in a week ago and whose browser remembers that."""
+        with tracker.at(tracker.now() - timedelta(days=7)):
+            client.get("/remember/7")
+        client.delete_cookie("session")
+        return client
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_who_comes_back_by_a_remember_me_cookie_is_seen(
+        self, method: str, visitor: FlaskClient, tracker: Tracker
+    ) -> None:
+        assert marked("user:seen", tracker) == []
+        visitor.open("/me", method=method)
+        assert marked("user:seen", tracker) == [7]
+        assert marked("user:logged_in", tracker) == []
+
+    def test_a_user_is_marked_once_a_day_of_the_apps_calendar(
+        self, app: Flask, visitor: FlaskClient, redis: redis_py.Redis
+    ) -> None:
+        bitmapist = app.extensions["bitmapist"]
+        bitmapist.init_app(app, {"BITMAPIST_TIMEZONE": "Asia/Tokyo"})
+
+        def writes_of_a_visit(hour: int, minute: int = 0) -> int:
+            redis.config_resetstat()
+            with bitmapist.tracker_of(app).at(datetime(2026, 3, 14, hour, minute, tzinfo=UTC)):
+                visitor.get("/me")
+            return redis.info("commandstats").get("cmdstat_setbit", {"calls": 0})["calls"]
+
+        assert writes_of_a_visit(14, 58) == 3  # day, week and month; 23:58 in Tokyo
+        assert writes_of_a_visit(14, 59) == 0
+        assert writes_of_a_visit(15) == 3
+        assert writes_of_a_visit(20) == 0
+        with app.app_context():
+            for day in (14, 15):
+                assert list(DayEvents("user:seen", 2026, 3, day)) == [7]
+
+    def test_hours_are_marked_where_they_are_kept(self, app: Flask, visitor: FlaskClient) -> None:
+        bitmapist = app.extensions["bitmapist"]
+        bitmapist.init_app(app, {"BITMAPIST_TRACK_HOURLY": True})
+        for hour in (9, 10, 11):
+            with bitmapist.tracker_of(app).at(datetime(2026, 3, 14, hour)):
+                visitor.get("/me")
+        with app.app_context():
+            for hour in (9, 10, 11):
+                assert list(HourEvents("user:seen", 2026, 3, 14, hour)) == [7]
+
+    def test_where_nobody_is_logged_in_nobody_is_seen(
+        self, visits: None, client: FlaskClient, redis: redis_py.Redis
+    ) -> None:
+        client.get("/me")
+        client.get("/terms")
+        assert redis.keys("*") == []
+
+    def test_a_request_that_does_not_ask_who_is_logged_in_loads_no_user(
+        self, visitor: FlaskClient, login: LoginManager, tracker: Tracker
+    ) -> None:
+        login.user_loader(lambda id_: pytest.fail("the user was loaded"))
+        visitor.get("/terms")
+        assert marked("user:seen", tracker) == []
+
+    def test_a_request_that_fails_is_a_visit_too(
+        self, app: Flask, visitor: FlaskClient, tracker: Tracker
+    ) -> None:
+        app.config["PROPAGATE_EXCEPTIONS"] = False
+        assert visitor.get("/broken").status_code == 500
+        assert marked("user:seen", tracker) == [7]
+
+    def test_who_only_comes_to_log_out_is_seen(
+        self, visitor: FlaskClient, tracker: Tracker
+    ) -> None:
+        visitor.get("/logout")
+        assert marked("user:seen", tracker) == [7]
+
+    def test_a_user_of_a_request_loader_is_seen(
+        self, visits: None, client: FlaskClient, login: LoginManager, tracker: Tracker
+    ) -> None:
+        login.request_loader(lambda request: User(int(request.headers["Token"])))
+        client.get("/me", headers={"Token": "8"})
+        assert marked("user:seen", tracker) == [8]
+
+    @pytest.mark.parametrize("id_", [-7, ""])
+    def test_an_unusable_id_is_logged_once_a_day_and_breaks_no_request(
+        self, id_: Any, visitor: FlaskClient, login: LoginManager, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        login.user_loader(lambda _: User(id_))
+        for _ in range(3):
+            assert visitor.get("/me").status_code == 200
+        assert len(caplog.records) == 1
+
+    def test_a_user_whose_id_raises_breaks_no_request(
+        self, visitor: FlaskClient, login: LoginManager, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Broken(User):
+            @property  # type: ignore[misc]
+            def id(self) -> int:
+                raise KeyError("no id today")
+
+            def __init__(self) -> None: ...
+
+            def get_id(self) -> str:
+                return "7"
+
+        login.user_loader(lambda _: Broken())
+        assert visitor.get("/me").status_code == 200
+        assert "could not mark user:seen" in caplog.text
+
+    def test_it_can_be_switched_off_alone(
+        self, app: Flask, visits: None, client: FlaskClient, tracker: Tracker
+    ) -> None:
+        app.extensions["bitmapist"].init_app(app, {"BITMAPIST_TRACK_SEEN": False})
+        client.get("/login/7")
+        assert marked("user:logged_in", tracker) == [7]
+        assert marked("user:seen", tracker) == []
+
+    def test_logins_can_be_switched_off_alone(
+        self, app: Flask, visits: None, client: FlaskClient, tracker: Tracker
+    ) -> None:
+        app.extensions["bitmapist"].init_app(app, {"BITMAPIST_TRACK_LOGIN": False})
+        client.get("/login/7")
+        assert marked("user:logged_in", tracker) == []
+        assert marked("user:seen", tracker) == [7]
+
+    def test_every_test_that_records_marks_sees_the_visit(self, visitor: FlaskClient) -> None:
+        for _ in range(2):
+            with record_marks() as marks:
+                visitor.get("/me")
+                visitor.get("/me")
+            assert marks == [("user:seen", 7)]
+
+    def test_more_users_than_are_remembered_are_marked_again(
+        self, app: Flask, visits: None, login: LoginManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.daily._LIMIT", 2)
+        with record_marks() as marks:
+            for id_ in (1, 2, 1, 2, 3, 1):
+                app.test_client().get(f"/login/{id_}")
+        seen = [mark.id for mark in marks if mark.event == "user:seen"]
+        assert seen == [1, 2, 3, 1]
+
+    @pytest.mark.parametrize("mixin", [NoMixin, Bitmapistable])
+    def test_a_user_that_a_commit_has_expired_costs_no_query(
+        self, mixin: type, app: Flask, client: FlaskClient, login: LoginManager, tracker: Tracker
+    ) -> None:
+        class Base(DeclarativeBase):
+            pass
+
+        db = SQLAlchemy(model_class=Base)
+
+        class Visitor(UserMixin, mixin, db.Model):  # type: ignore[name-defined,misc]
+            id: Mapped[int] = mapped_column(primary_key=True)
+            visits: Mapped[int] = mapped_column(default=0)
+
+        @app.route("/count")
+        def count() -> str:
+            current_user.visits += 1
+            db.session.commit()
+            return ""
+
+        app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+        db.init_app(app)
+        login.user_loader(lambda id_: db.session.get(Visitor, int(id_)))
+        with app.app_context():
+            db.create_all()
+            db.session.add(Visitor(id=7))
+            db.session.commit()
+            client.get("/login/7")
+            statements: list[str] = []
+
+            @event.listens_for(db.engine, "before_cursor_execute")
+            def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+                statements.append(statement.split()[0])
+
+        with tracker.at(tracker.now() - timedelta(days=1)):
+            client.get("/count")
+            assert statements == ["SELECT", "UPDATE"]
+            assert marked("user:seen", tracker) == [7]
 
 
 class TestMarkOfTheLoggedInUser:

@@ -82,6 +82,7 @@ def mark_in_every_way(app: Flask, server: redis_py.Redis) -> None:
         mark_event("song:played", 1)
         mark_event("song:played", 1, system=server)
         mark_unique("premium", 1, system=server)
+    with app.app_context():
         db.drop_all()
 
 
@@ -113,6 +114,7 @@ def test_the_marks_of_a_tested_app_are_recorded(
     assert marks.events() == {
         "member:created": {1},
         "user:logged_in": {1},
+        "user:seen": {1},
         "site:visited": {1},
         "song:played": {1},
     }
