@@ -28,7 +28,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert found.spool == Path("/srv/app/instance/bitmapist-spool.sqlite3")
     assert found.max_id == 2**27 - 1
     assert str(found.timezone) == "UTC"
-    assert found.track_login is True
+    assert found.track_login is found.track_seen is True
     assert found.track_hourly is found.track_unique is found.disable_blueprint is False
     assert found.ttl == {}
 
