@@ -92,8 +92,9 @@ class _RowChange:
     """What a transaction did to one row: its first and its last action tell the net effect."""
 
     model: type[BitmapistableModel]
-    first: Action
-    last: Action
+    #: None while it was only written, without a change that the ORM sees: its flags count.
+    first: Action | None
+    last: Action | None
     id: object
     flags: dict[str, bool]
     #: The row's identity before.
@@ -102,7 +103,9 @@ class _RowChange:
     former_id: object
 
     def absorb(self, later: _RowChange) -> None:
-        self.model, self.last, self.id = later.model, later.last, later.id
+        self.model, self.id = later.model, later.id
+        self.first = self.first or later.first
+        self.last = later.last or self.last
         self.flags |= later.flags
         if self.former_id is None:
             self.former_id = later.former_id
@@ -120,6 +123,9 @@ class _RowChange:
         return "deleted" if gone else "updated"
 
     def marks(self) -> Iterable[Mark]:
+        if self.first is None:
+            yield from self._marks_of(self.id, None, self.flags)
+            return
         action = self.net
         if action == "deleted":
             id_ = self.id if self.former_id is None else self.former_id
@@ -160,7 +166,7 @@ class Changes:
         self,
         row: Hashable,
         model: type[BitmapistableModel],
-        action: Action,
+        action: Action | None,
         id_: object,
         flags: Mapping[str, bool],
         *,
@@ -168,6 +174,7 @@ class Changes:
     ) -> None:
         """`action` happened to `row` (its identity in the database) of `model`.
 
+        :param action: None if the row was written as it was, as far as the ORM sees.
         :param id_: the id to mark, read now: after the commit it may be gone.
         :param flags: the values of those ``__bitmapist_flags__`` that the action may have changed.
         :param before: the row's identity and id before an update that changed its key.

@@ -42,11 +42,11 @@ from peewee import (
 from playhouse import signals
 from playhouse.flask_utils import FlaskDB
 from playhouse.pool import PooledSqliteDatabase
+from playhouse.sqlite_ext import FTS5Model, RowIDField, SearchField
 from test_contract_peewee import server_database
 
-from flask_bitmapist.adapters import peewee_transactions
 from flask_bitmapist.adapters.peewee import PeeweeBitmapistable as Bitmapistable
-from flask_bitmapist.adapters.peewee import record
+from flask_bitmapist.adapters.peewee import _transactions, record
 from flask_bitmapist.login import user_id
 from flask_bitmapist.testing import abandoned
 from flask_bitmapist.tracker import Tracker
@@ -309,6 +309,236 @@ class TestSave:
         assert marks.flags() == {"thing:on": [4]}
 
 
+def stamped_models(database: Database) -> Any:
+    """A model whose base model's ``save()`` and ``delete_instance()`` do what many do."""
+
+    class Base(Model):
+        n = IntegerField(default=0)
+        premium = BooleanField(default=False)
+
+        class Meta:
+            pass
+
+        def save(self, *args: Any, **kwargs: Any) -> None:  # it forgets to return
+            type(self).update(n=-1).where(type(self).n == 99).execute()
+            self.n += 1
+            self.premium = self.n > 1
+            super().save(*args, **kwargs)
+
+        def delete_instance(self, *args: Any, **kwargs: Any) -> None:
+            type(self).delete().where(type(self).n == 99).execute()
+            super().delete_instance(*args, **kwargs)
+
+    Base._meta.database = database
+
+    class Thing(Bitmapistable, Base):
+        __bitmapist_flags__ = ("premium",)
+
+    Thing._meta.set_database(database)
+    database.create_tables([Thing])
+    return Thing
+
+
+class TestWhatIsWritten:
+    """What is marked is what the statement wrote, whatever ``save()`` was called with."""
+
+    @pytest.mark.parametrize("only_dirty", [False, True])
+    def test_a_base_models_save_changes_the_row(
+        self, memory: Database, marks: Marks, only_dirty: bool
+    ) -> None:
+        thing = stamped_models(memory)
+        thing._meta.only_save_dirty = only_dirty
+        row = thing.create(id=1)
+        assert (marks(), marks.flags()) == ({"thing:created": [1]}, {})
+        marks.forget()
+        row.save()
+        assert (marks(), marks.flags()) == ({"thing:updated": [1]}, {"thing:premium": [1]})
+
+    def test_a_base_models_delete_instance_returns_nothing(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        row = stamped_models(memory).create(id=1)
+        marks.forget()
+        row.delete_instance()
+        assert marks() == {"thing:deleted": [1]}
+
+    def test_a_base_models_delete_instance_only_hides_the_row(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        class Base(Model):
+            gone = BooleanField(default=False)
+
+            class Meta:
+                database = memory
+
+            def delete_instance(self, *args: Any, **kwargs: Any) -> int:
+                self.gone = True
+                return self.save()
+
+        class Thing(Bitmapistable, Base):
+            pass
+
+        memory.create_tables([Thing])
+        row = Thing.create(id=1)
+        marks.forget()
+        assert row.delete_instance() == 1
+        assert marks() == {"thing:updated": [1]}
+
+    def test_statements_of_a_base_models_save_are_tracked_by_opting_in(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        thing = stamped_models(memory)
+        thing.__bitmapist_bulk__ = True
+        rows = [thing.create(id=id_) for id_ in (1, 2)]
+        thing.insert(id=3, n=99).execute()
+        marks.forget()
+        rows[0].save()
+        assert marks() == {"thing:updated": [1, 3]}
+        thing.update(n=99).where(thing.id == 3).execute()
+        marks.forget()
+        rows[1].delete_instance()
+        assert marks() == {"thing:deleted": [2, 3]}
+
+    @pytest.mark.parametrize("only_dirty", [False, True])
+    def test_a_pre_save_handler_changes_the_row(
+        self, memory: Database, marks: Marks, only_dirty: bool
+    ) -> None:
+        class Thing(Bitmapistable, signals.Model):
+            __bitmapist_flags__ = ("premium",)
+            premium = BooleanField(default=False)
+
+            class Meta:
+                database = memory
+                only_save_dirty = only_dirty
+
+        memory.create_tables([Thing])
+        Thing.create(id=1)
+        marks.forget()
+
+        @signals.pre_save(sender=Thing)
+        def promote(_: Any, instance: Any, created: bool) -> None:
+            instance.premium = True
+
+        Thing.get_by_id(1).save()
+        assert (marks(), marks.flags()) == ({"thing:updated": [1]}, {"thing:premium": [1]})
+
+    def test_a_pre_save_handler_saves_another_row(self, memory: Database, marks: Marks) -> None:
+        class Thing(Bitmapistable, signals.Model):
+            n = IntegerField(default=0)
+
+            class Meta:
+                database = memory
+
+        memory.create_tables([Thing])
+        first, second = Thing.create(id=1), Thing.create(id=2)
+        marks.forget()
+
+        @signals.pre_save(sender=Thing)
+        def follow(_: Any, instance: Any, created: bool) -> None:
+            if instance is first:
+                second.n = 5
+                second.save()
+
+        first.save()
+        assert marks() == {"thing:updated": [2]}
+
+    def test_a_post_save_handler_deletes_the_row(self, memory: Database, marks: Marks) -> None:
+        class Thing(Bitmapistable, signals.Model):
+            class Meta:
+                database = memory
+
+        memory.create_tables([Thing])
+
+        @signals.post_save(sender=Thing)
+        def remove(_: Any, instance: Any, created: bool) -> None:
+            instance.delete_instance()
+
+        with memory.atomic():
+            Thing.create()
+        assert marks() == {}
+
+    def test_the_savepoint_around_a_base_models_save_is_rolled_back(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        class Base(Model):
+            class Meta:
+                database = memory
+
+            def save(self, *args: Any, **kwargs: Any) -> Any:
+                with abandoned(memory.atomic()):
+                    super().save(*args, **kwargs)
+                return 1
+
+        class Thing(Bitmapistable, Base):
+            pass
+
+        memory.create_tables([Thing])
+        with memory.atomic():
+            Thing.create(id=1)
+        assert marks() == {}
+
+    def test_a_stale_row_without_changes_takes_the_flag_back(self, ann: User, marks: Marks) -> None:
+        stale = User.get_by_id(7)
+        ann.premium = True
+        ann.save()
+        marks.forget_days()
+        stale.visits += 1
+        stale.save(only=[User.visits])
+        assert marks.flags() == {"user:premium": [7]}
+        marks.forget_days()
+        stale.save()  # peewee writes all columns
+        changed = User.get_by_id(7).premium is False
+        assert changed
+        assert (marks(), marks.flags()) == ({}, {})
+
+    def test_flags_written_back_count_in_their_order(
+        self, ann: User, db: Database, marks: Marks
+    ) -> None:
+        stale = User.get_by_id(7)
+        with db.atomic():
+            ann.premium = True
+            ann.save()
+            stale.save()
+        assert (marks(), marks.flags()) == ({"user:updated": [7]}, {})
+        with db.atomic():
+            User.get_by_id(7).save()
+            ann.premium = True
+            ann.save()
+        assert marks.flags() == {"user:premium": [7]}
+        with db.atomic():
+            User.get_by_id(7).save()
+            ann.delete_instance()
+        assert (marks()["user:deleted"], marks.flags()) == ([7], {})
+
+    def test_a_save_that_fails_leaves_the_next_statement_alone(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        thing = declare(memory)
+        thing.create(id=1)
+        marks.forget()
+        with pytest.raises(ValueError, match="no data to save"):
+            thing(id=1).save()
+        thing.delete().execute()
+        thing.insert(id=2).execute()
+        assert marks() == {}
+
+    def test_an_own_update_method_writes_more(self, memory: Database, marks: Marks) -> None:
+        def update(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            return super(thing, cls).update(*args, **kwargs | {"stamp": 1})
+
+        thing = declare(
+            memory,
+            n=IntegerField(default=0),
+            stamp=IntegerField(default=0),
+            update=classmethod(update),
+        )
+        row = thing.create(id=1)
+        row.n = 2
+        row.save()
+        assert thing.get().stamp == 1
+        assert marks() == {"thing:created": [1], "thing:updated": [1]}
+
+
 class TestDelete:
     def test_a_deleted_row_is_marked_and_its_flags_cleared(self, ann: User, marks: Marks) -> None:
         ann.premium = True
@@ -349,6 +579,18 @@ class TestDelete:
         marks.forget()
         user.get_by_id(7).delete_instance(recursive=True)
         assert marks() == {"user:deleted": [7], "post:updated": [5]}
+
+    def test_without_opting_in_peewee_sends_what_it_sends_without_us(
+        self, ann: User, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Post.create(id=1, author=ann)
+        with caplog.at_level(logging.DEBUG, "peewee"):
+            User.set_by_id(7, {"visits": 1})
+            ann.delete_instance(recursive=True, delete_nullable=True)
+            User.delete_by_id(7)
+        sent = [record.msg[0] for record in caplog.records if record.name == "peewee"]
+        assert [sql.split()[0] for sql in sent] == ["UPDATE", *["DELETE"] * 4]
+        assert not any("RETURNING" in sql for sql in sent)
 
     def test_a_tree_deletes_itself(self, memory: Database, marks: Marks) -> None:
         node = declare(memory, "Node", parent=ForeignKeyField("self", null=True))
@@ -566,6 +808,9 @@ class TestTransactions:
             ("start transaction", "commit work;", True),
             ("BEGIN", "ROLLBACK", False),
             ("begin ", " rollback ; ", False),
+            ("/* a */ BEGIN", "-- done\n/* b */ COMMIT -- c", True),
+            ("BEGIN/* a */;", "ROLLBACK /* b */ ;", False),
+            ("-- a; COMMIT\nBEGIN", "/* COMMIT */ ROLLBACK", False),
         ],
     )
     def test_transactions_in_raw_sql_are_followed(
@@ -580,6 +825,68 @@ class TestTransactions:
         db.execute_sql(end)
         assert User.select().count() == kept
         assert marks() == ({"user:created": [1]} if kept else {})
+
+    @pytest.mark.parametrize("chained", ["AND CHAIN", "WORK AND CHAIN", "/* a */ AND\n CHAIN;"])
+    def test_a_chained_transaction_begins_with_the_end_of_the_last(
+        self, db: Database, marks: Marks, chained: str
+    ) -> None:
+        if isinstance(db, SqliteDatabase):
+            pytest.skip("SQLite has no AND CHAIN")
+        db.begin()
+        User.create(id=1)
+        db.execute_sql(f"COMMIT {chained}")
+        assert marks() == {"user:created": [1]}
+        User.create(id=2)
+        db.execute_sql(f"ROLLBACK {chained}")
+        User.create(id=3)
+        assert marks() == {"user:created": [1]}
+        db.execute_sql("COMMIT AND NO CHAIN")
+        assert marks() == {"user:created": [1, 3]}
+        User.create(id=4)
+        assert marks() == {"user:created": [1, 3, 4]}
+
+    def test_a_script_is_followed_statement_by_statement(self, db: Database, marks: Marks) -> None:
+        if not isinstance(db, PostgresqlDatabase):
+            pytest.skip("needs a driver that takes more than one statement")
+        db.execute_sql("BEGIN; SELECT ';', $$ COMMIT; $$, \"id\" FROM users -- ; COMMIT;")
+        User.create(id=1)
+        assert marks() == {}
+        db.execute_sql("SELECT 1; COMMIT; BEGIN")
+        User.create(id=2)
+        assert marks() == {"user:created": [1]}
+        db.execute_sql("ROLLBACK; BEGIN; SAVEPOINT a")
+        User.create(id=3)
+        db.execute_sql("ROLLBACK TO a; COMMIT;")
+        User.create(id=4)
+        assert marks() == {"user:created": [1, 4]}
+
+    def test_a_routine_with_a_body_of_statements_ends_no_transaction(
+        self, db: Database, marks: Marks
+    ) -> None:
+        body = {
+            SqliteDatabase: "CREATE TRIGGER t AFTER INSERT ON post BEGIN SELECT 1; END",
+            PostgresqlDatabase: "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE SQL "
+            "BEGIN ATOMIC SELECT 1; END",
+        }
+        sql = next((sql for kind, sql in body.items() if isinstance(db, kind)), None)
+        if sql is None:
+            pytest.skip("MySQL commits upon CREATE")
+        db.begin()
+        User.create(id=1)
+        db.execute_sql(sql)
+        assert marks() == {}
+        db.rollback()
+        assert marks() == {}
+
+    def test_a_prepared_transaction_is_not_committed_yet(self, db: Database, marks: Marks) -> None:
+        if not isinstance(db, PostgresqlDatabase):
+            pytest.skip("PostgreSQL's")
+        db.begin()
+        User.create(id=1)
+        db.execute_sql("PREPARE TRANSACTION 'a'")
+        db.execute_sql("ROLLBACK PREPARED 'a'")
+        User.create(id=2)
+        assert marks() == {"user:created": [2]}
 
     def test_a_rollback_that_fails_ends_the_transaction_too(
         self, memory: Database, marks: Marks
@@ -623,7 +930,7 @@ class TestTransactions:
     ) -> None:
         seen = []
         monkeypatch.setattr(
-            peewee_transactions, "publish", lambda marks: seen.append(User.select().count())
+            _transactions, "publish", lambda marks: seen.append(User.select().count())
         )
         transaction = db.transaction()
         with abandoned(transaction):
@@ -700,8 +1007,11 @@ class TestSavepoints:
             User.create(id=1)
             db.execute_sql(f"savepoint {quote}inside{quote} ;")
             User.create(id=2)
-            db.execute_sql("ROLLBACK TO inside")
+            db.execute_sql("ROLLBACK /* a */ TO inside")
             User.create(id=3)
+            db.execute_sql(f"SAVEPOINT {quote}in between{quote}")
+            User.create(id=5)
+            db.execute_sql(f"ROLLBACK TO SAVEPOINT {quote}in between{quote}")
             db.execute_sql("Rollback To Savepoint inside")
             db.execute_sql("RELEASE SAVEPOINT outside")
             User.create(id=4)
@@ -942,6 +1252,97 @@ class TestStatements:
         deleted = Bulk.delete().returning(Bulk.id).tuples().execute()
         assert list(deleted) == [(1,)]
         assert marks()["bulk:deleted"] == [1]
+
+    @pytest.mark.parametrize("row_type", ["model", "tuples", "dicts", "namedtuples", "objects"])
+    @pytest.mark.parametrize("form", ["insert", "insert_many", "insert_from"])
+    def test_an_insert_gives_what_the_caller_returns(
+        self, db: Database, marks: Marks, form: str, row_type: str
+    ) -> None:
+        if isinstance(db, MySQLDatabase):
+            pytest.skip("needs RETURNING")
+        User.create(id=1, name="a")
+        marks.forget()
+        query = {
+            "insert": lambda: Bulk.insert(name="a"),
+            "insert_many": lambda: Bulk.insert_many([{"name": "a"}]),
+            "insert_from": lambda: Bulk.insert_from(
+                User.select(User.name, User.premium), [Bulk.name, Bulk.premium]
+            ),
+        }[form]().returning(Bulk.name, Bulk.name.concat("!").alias("loud"))
+        if row_type != "model":
+            query = getattr(query, row_type)()
+        (row,) = list(query.execute())
+        expected = {"tuples": ("a", "a!"), "dicts": {"name": "a", "loud": "a!"}}
+        if row_type in expected:
+            assert row == expected[row_type]
+        elif row_type == "namedtuples":
+            assert row._asdict() == {"name": "a", "loud": "a!"}
+        else:
+            assert (row.name, row.loud, row.id) == ("a", "a!", None)
+        assert marks() == {"bulk:created": [Bulk.get().id]}
+
+    def test_what_the_caller_returns_is_asked_for_once(self, db: Database, marks: Marks) -> None:
+        if isinstance(db, MySQLDatabase):
+            pytest.skip("needs RETURNING")
+        query = Bulk.insert_many([{"name": "a"}, {"name": "b"}]).returning(Bulk.name)
+        returned = query.execute()
+        assert [column[0] for column in returned.cursor.description] == ["name"]
+        assert len(returned) == 2
+        assert [row.name for row in returned] == ["a", "b"]
+        assert len(marks()["bulk:created"]) == 2
+
+    def test_no_rows_return_nothing(self, db: Database, marks: Marks) -> None:
+        if isinstance(db, MySQLDatabase):
+            pytest.skip("needs RETURNING")
+        assert Bulk.insert_many([]).returning(Bulk.name).execute() is None
+        assert marks() == {}
+
+    def test_keys_returned_as_dicts_are_known(self, db: Database, marks: Marks) -> None:
+        result = Bulk.insert_many([{"id": 3}]).dicts().execute()
+        if isinstance(db, PostgresqlDatabase):
+            assert list(result) == [{"id": 3}]
+        assert marks() == {"bulk:created": [3]}
+
+    def test_rows_of_a_virtual_table(
+        self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Entry(Bitmapistable, FTS5Model):
+            __bitmapist_bulk__ = True
+            text = SearchField()
+
+            class Meta:
+                database = memory
+
+        memory.create_tables([Entry])
+        Entry.create(text="a")
+        assert Entry.insert(text="b").execute() == 2
+        Entry.insert_many([{"rowid": 5, "text": "e"}]).execute()
+        assert marks() == {"entry:created": [1, 2, 5]}
+        # SQLite's RETURNING calls each of them -1.
+        Entry.insert_many([{"text": "f"}, {"text": "g"}]).execute()
+        assert "rows were inserted into Entry, but are not marked" in caplog.text
+        assert Entry.update(text="x").where(Entry.rowid == 2).execute() == 1
+        assert Entry.delete().where(Entry.rowid == 5).execute() == 1
+        assert marks() == {
+            "entry:created": [1, 2, 5],
+            "entry:updated": [2],
+            "entry:deleted": [5],
+        }
+
+    def test_a_plain_model_of_a_virtual_table(self, memory: Database, marks: Marks) -> None:
+        memory.execute_sql("CREATE VIRTUAL TABLE note USING fts5(text)")
+
+        class Note(Bitmapistable, Model):
+            __bitmapist_bulk__ = True
+            rowid = RowIDField()
+            text = CharField()
+
+            class Meta:
+                database = memory
+
+        Note.insert(text="a").execute()
+        assert Note.delete().execute() == 1
+        assert marks() == {"note:created": [1], "note:deleted": [1]}
 
     def test_the_chosen_id_of_each_row_is_read(self, memory: Database, marks: Marks) -> None:
         user = declare(memory, "User")

@@ -16,22 +16,24 @@ from itertools import islice
 from operator import and_, or_
 from typing import Any, cast
 
-from peewee import ModelSelect, Node, SqliteDatabase, Value
+from peewee import Node, SqliteDatabase, Value
 
-from ..faults import contained_faults
-from .base import Action
-from .peewee import (
+from ...faults import contained_faults
+from ..base import Action
+from ._rows import (
     Key,
     MarkedRow,
-    PeeweeBitmapistable,
+    TrackedModel,
     as_stored,
     id_from_key,
     is_expression,
     marked_row,
     note,
+    read,
     row_of,
+    select,
 )
-from .peewee_transactions import changes_of, resolved
+from ._transactions import changes_of, resolved
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -40,22 +42,36 @@ _KEYS_PER_SELECT = 500
 _COMPOSITE_KEYS_PER_SELECT = 50
 
 
-def track(query: Any, action: Action) -> None:
+def note_rows_of(query: Any, action: Action) -> None:
     """Have `query`, on a tracked model, note the rows that `action` happens to."""
-    query.__class__ = _mixed(cast(Any, _KINDS[action]), cast(Any, type(query)))
+    mix_in(_KINDS[action], query)
 
 
 class _Statement:
     """Mixin of a query on a tracked model."""
 
-    model: type[PeeweeBitmapistable]
+    model: TrackedModel
+    _returning: Any
     _return_cursor: bool
+    #: While it returns keys besides what it returns to the caller: those that came.
+    _told: list[Key] | None = None
+    _tells = False
 
     def _execute(self, database: Any) -> Any:
         raise NotImplementedError
 
-    def _execute_plainly(self, database: Any) -> Any:
+    def execute_plainly(self, database: Any) -> Any:
         return cast(Any, super())._execute(database)
+
+    # Keys by RETURNING
+
+    def _can_return_keys(self, database: Any) -> bool:
+        if not self.model.__bitmapist_bulk__ or not self._key_fields:
+            return False  # who has not opted in gets peewee's own statement
+        database = resolved(database)
+        if not isinstance(database, SqliteDatabase):
+            return self._return_cursor or database.returning_clause
+        return database.server_version >= (3, 35) and not _is_virtual(database, self.model)
 
     def _execute_returning_keys(self, database: Any) -> tuple[list[Key], Any]:
         """The keys by RETURNING, and the cursor; for a statement that returns nothing itself."""
@@ -65,12 +81,31 @@ class _Statement:
             return [], None
         return self._keys(cursor), cursor.cursor
 
-    def _can_return_keys(self, database: Any) -> bool:
-        if self._return_cursor or not self._key_fields:
-            return False
-        database = resolved(database)
-        is_sqlite = isinstance(database, SqliteDatabase)
-        return database.returning_clause or (is_sqlite and database.server_version >= (3, 35))
+    def _execute_returning_keys_too(self, database: Any) -> tuple[list[Key], Any]:
+        """The keys, and the caller's result; for a statement that returns something itself."""
+        self._told, self._tells = None, True
+        try:
+            result = self.execute_plainly(database)
+        finally:
+            self._tells = False
+        return self._told or [], result
+
+    def apply_returning(self, ctx: Any) -> Any:
+        if not self._tells:
+            return cast(Any, super()).apply_returning(ctx)
+        own, self._returning = self._returning, (*self._returning, *self._key_fields)
+        try:
+            return cast(Any, super()).apply_returning(ctx)
+        finally:
+            self._returning = own
+
+    def _get_cursor_wrapper(self, cursor: Any) -> Any:
+        if self._tells:
+            cursor = _Split(cursor, len(self._key_fields))
+            self._told = self._keys(cursor.last_columns)
+        return cast(Any, super())._get_cursor_wrapper(cursor)
+
+    # Rows of keys
 
     @property
     def _key_fields(self) -> Key:
@@ -92,7 +127,7 @@ class _Statement:
                 rows.append(marked_row(instance, names))
         return rows
 
-    def _instances(self, database: Any, keys: Iterable[Key]) -> Iterator[PeeweeBitmapistable]:
+    def _instances(self, database: Any, keys: Iterable[Key]) -> Iterator[Any]:
         fields = self._key_fields
         size = _KEYS_PER_SELECT if len(fields) == 1 else _COMPOSITE_KEYS_PER_SELECT
         remaining = iter(dict.fromkeys(keys))
@@ -101,12 +136,42 @@ class _Statement:
                 criterion = fields[0].in_([key for (key,) in batch])
             else:
                 criterion = functools.reduce(or_, (_equal(fields, key) for key in batch))
-            query = ModelSelect(self.model, self.model._meta.sorted_fields).where(criterion)
-            yield from query.execute(database)
+            query = select(self.model, self.model._meta.sorted_fields).where(criterion)
+            yield from read(database, query)
 
 
 def _equal(fields: Sequence[Any], key: Key) -> Any:
     return functools.reduce(and_, (field == part for field, part in zip(fields, key, strict=True)))
+
+
+def _is_virtual(database: Any, model: TrackedModel) -> bool:
+    """Whether the table is such as FTS5's: their UPDATE and DELETE cannot have a RETURNING, and
+    that of INSERT gives -1 for each rowid."""
+    schema = f'"{model._meta.schema}".' if model._meta.schema else ""
+    cursor = database.cursor()
+    cursor.execute(
+        f"SELECT 1 FROM {schema}sqlite_master WHERE name = ? AND sql LIKE 'CREATE VIRTUAL TABLE%'",
+        (model._meta.table_name,),
+    )
+    return cursor.fetchone() is not None
+
+
+class _Split:
+    """A cursor without its last columns, which are ours."""
+
+    def __init__(self, cursor: Any, width: int) -> None:
+        rows = cursor.fetchall()
+        #: Of each row.
+        self.last_columns = [row[-width:] for row in rows]
+        self.description = cursor.description[:-width]
+        self._rows = iter([row[:-width] for row in rows])
+        self._cursor = cursor
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
 
 
 class _Change(_Statement):
@@ -114,22 +179,26 @@ class _Change(_Statement):
 
     def _matching(self, columns: Sequence[Any]) -> Any:
         """A SELECT of the rows that the statement is going to change."""
-        query = ModelSelect(self.model, columns)
+        query = select(self.model, columns)
         for part in ("_where", "_order_by", "_limit", "_offset", "_cte_list"):
             setattr(query, part, getattr(self, part))
         sources = getattr(self, "_from", None)
         return query.from_(self.model, *sources) if sources else query
 
     def _matching_keys(self, database: Any) -> list[Key]:
-        return self._keys(self._matching(self._key_fields).tuples().execute(database))
+        return self._keys(read(database, self._matching(self._key_fields).tuples()))
 
     def _execute_noting_keys(self, database: Any) -> tuple[list[Key], Any]:
         if self._can_return_keys(database):
+            if self._return_cursor:
+                return self._execute_returning_keys_too(database)
             keys, _ = self._execute_returning_keys(database)
             return keys, len(keys)
         # Between the two another transaction may come. What the statement returns is the caller's.
-        keys = self._matching_keys(database)
-        result = self._execute_plainly(database)
+        keys = []
+        with contained_faults("find the rows of %s to be changed", self.model.__name__):
+            keys = self._matching_keys(database)
+        result = self.execute_plainly(database)
         return keys if self._return_cursor or result else [], result
 
 
@@ -139,8 +208,10 @@ class _Update(_Change):
     def _execute(self, database: Any) -> Any:
         name = self.model.__name__
         if any(field in self._update for field in self._key_fields):
-            moved = self._moved_keys(database)
-            result = self._execute_plainly(database)
+            moved = []
+            with contained_faults("find the rows of %s to be changed", name):
+                moved = self._moved_keys(database)
+            result = self.execute_plainly(database)
         else:
             keys, result = self._execute_noting_keys(database)
             moved = list(zip(keys, keys, strict=True))
@@ -159,7 +230,7 @@ class _Update(_Change):
         """The keys of the rows before and after: the SELECT evaluates the assignments."""
         fields = self._key_fields
         after = [self._assigned(field) if field in self._update else field for field in fields]
-        rows = self._matching([*fields, *after]).tuples().execute(database)
+        rows = read(database, self._matching([*fields, *after]).tuples())
         width = len(fields)
         moved = (self._keys((row[:width], row[width:])) for row in rows)
         return [(before, now) for before, now in moved]
@@ -169,7 +240,7 @@ class _Update(_Change):
         return value if is_expression(value) else Value(value, converter=field.db_value)
 
 
-class _Deletion(_Change):
+class Deletion(_Change):
     def _execute(self, database: Any) -> Any:
         name = self.model.__name__
         doomed: list[MarkedRow] | None = None
@@ -190,12 +261,11 @@ class _Insertion(_Statement):
     _on_conflict: Any
     _insert: Any
     _columns: Any
-    _cursor_wrapper: Any
 
     def _execute(self, database: Any) -> Any:
         if self._on_conflict is not None:
             # An upsert: which rows are new cannot be told.
-            return self._execute_plainly(database)
+            return self.execute_plainly(database)
         keys, result = self._inserted(database)
         name = self.model.__name__
         if keys is None:
@@ -212,21 +282,17 @@ class _Insertion(_Statement):
 
     def _inserted(self, database: Any) -> tuple[list[Key] | None, Any]:
         """The keys of the new rows, None where they cannot be known, and the caller's result."""
-        returns_keys = self._can_return_keys(database)
         as_row_count = getattr(self, "_as_rowcount", False)
-        if returns_keys and database.returning_clause and not as_row_count:
-            # peewee asks for them itself, and gives them to the caller.
-            result = self._execute_plainly(database)
-            rows = list(self._cursor_wrapper or ())
-            known = all(isinstance(row, tuple) for row in rows)
-            return self._keys(rows) if known else None, result
-        if returns_keys:
+        if self._can_return_keys(database):
+            # Where peewee has RETURNING, it asks for the keys itself, and gives them to the caller.
+            if self._return_cursor or (database.returning_clause and not as_row_count):
+                return self._execute_returning_keys_too(database)
             keys, cursor = self._execute_returning_keys(database)
             if cursor is None:
                 return keys, None
             return keys, len(keys) if as_row_count else database.last_insert_id(cursor)
         given = self._given_keys()
-        result = self._execute_plainly(database)
+        result = self.execute_plainly(database)
         is_one = isinstance(self._insert, Mapping) and not self._return_cursor
         if given is None and is_one and self.model._meta.auto_increment:
             given = self._keys([(result,)])
@@ -264,11 +330,15 @@ def _is_column(column: Any, field: Any) -> bool:
 _KINDS: dict[Action, type[_Statement]] = {
     "created": _Insertion,
     "updated": _Update,
-    "deleted": _Deletion,
+    "deleted": Deletion,
 }
+
+
+def mix_in(mixin: type, query: Any) -> None:
+    """Make the class of `query` what it were if it had been declared with `mixin` in front."""
+    query.__class__ = _mixed(cast(Any, mixin), cast(Any, type(query)))
 
 
 @functools.cache
 def _mixed(mixin: Any, cls: Any) -> Any:
-    """`cls` as if it had been declared with `mixin` in front."""
     return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})

@@ -12,20 +12,38 @@ rolls back, without any error, when peewee sends COMMIT; and then ``after_commit
 from __future__ import annotations
 
 import functools
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from peewee import Database, MySQLDatabase, Proxy, SqliteDatabase
+from peewee import Database, MySQLDatabase, PostgresqlDatabase, Proxy, SqliteDatabase
 
-from ..current import publish
-from .base import Changes
+from ...current import publish
+from ...marks import Mark
+from ..base import Changes, checked_marks
+from ._control import Control, controls_in
 
-# libpq's PQTRANS_INTRANS and PQTRANS_INERROR.
+# libpq's PQTRANS_IDLE, PQTRANS_INTRANS and PQTRANS_INERROR.
+_IDLE = 0
 _IN_TRANSACTION = 2
 _IN_FAILED_TRANSACTION = 3
+
+
+def record(database: Any, *marks: Mark | tuple[Any, ...]) -> None:
+    """Publish `marks` when the innermost open transaction of `database`, and all around it, commit.
+
+    For what the models do not see, such as raw SQL. Outside any transaction they are published at
+    once.
+
+    :param database: a peewee ``Database``, a ``DatabaseProxy`` or a ``FlaskDB``.
+    :param marks: such as ``("post:published", post_id)``.
+    :raises TypeError: for something that is no mark or no id.
+    :raises ValueError: for an event name or id that is not allowed. None is recorded then.
+    """
+    checked = checked_marks(marks)
+    with changes_of(database) as changes:
+        changes.enlist(checked)
 
 
 @contextmanager
@@ -153,27 +171,36 @@ class _Transactions:
         self._local.transaction = None
 
     @contextmanager
-    def controlled(self, verb: str, savepoint: str = "") -> Iterator[None]:
-        """Around a statement that controls the transaction; nothing follows from one that fails."""
+    def controlled(self, *controls: Control) -> Iterator[None]:
+        """Around statements that control the transaction, sent together."""
         status = _status(self._database)
         try:
             yield
-        finally:
-            if verb == "rollback":  # however it ends, nothing before it is certain
+        except BaseException:
+            # Nothing before a ROLLBACK is certain, nor before a script that failed in the middle.
+            is_rolled_back = any(control.verb == "rollback" for control in controls)
+            if is_rolled_back or _status(self._database) == _IDLE:
                 self.current.rollback()
-        if verb == "begin":
+            raise
+        for control in controls:
+            self._follow(control, status)
+
+    def _follow(self, control: Control, status: int | None) -> None:
+        if control.verb == "begin":
             self._begun(status)
-        elif verb == "commit" and status == _IN_FAILED_TRANSACTION:
-            # PostgreSQL has rolled back, silently.
-            self.current.rollback()
-        elif verb == "commit":
+        elif control.verb == "commit" and status != _IN_FAILED_TRANSACTION:
             self.current.commit()
-        elif verb == "savepoint":
-            self._savepoint_made(savepoint)
-        elif verb == "release":
-            self.current.release(savepoint)
-        elif verb == "rollback_to":
-            self.current.rollback_to(savepoint)
+        elif control.verb in ("commit", "rollback"):
+            # PostgreSQL answers COMMIT with a silent ROLLBACK after a statement that failed.
+            self.current.rollback()
+        elif control.verb == "savepoint":
+            self._savepoint_made(control.savepoint)
+        elif control.verb == "release":
+            self.current.release(control.savepoint)
+        elif control.verb == "rollback_to":
+            self.current.rollback_to(control.savepoint)
+        if control.chained:
+            self.current.begin()
 
     def _begun(self, status: int | None) -> None:
         # Inside a transaction, MySQL has committed that, and PostgreSQL done nothing.
@@ -206,49 +233,27 @@ def _following(kind: Any) -> Any:
             return opened
 
         def begin(self, *args: Any, **kwargs: Any) -> Any:
-            with self._bitmapist.controlled("begin"):
+            with self._bitmapist.controlled(Control("begin")):
                 return super().begin(*args, **kwargs)
 
         def commit(self) -> Any:
-            with self._bitmapist.controlled("commit"):
+            with self._bitmapist.controlled(Control("commit")):
                 return super().commit()
 
         def rollback(self) -> Any:
-            with self._bitmapist.controlled("rollback"):
+            with self._bitmapist.controlled(Control("rollback")):
                 return super().rollback()
 
         def execute_sql(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
-            verb, savepoint = _transaction_control(sql)
-            if verb is None:
+            controls = controls_in(sql, one_statement=not isinstance(self, PostgresqlDatabase))
+            if not controls:
                 return super().execute_sql(sql, *args, **kwargs)
-            with self._bitmapist.controlled(verb, savepoint):
+            with self._bitmapist.controlled(*controls):
                 return super().execute_sql(sql, *args, **kwargs)
 
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(Following, name, getattr(kind, name))
     return Following
-
-
-# Each group is named after its verb; those of savepoints hold the savepoint's name.
-_CONTROL = re.compile(
-    r"""\s*
-    (?: (?P<begin>BEGIN|START\s+TRANSACTION)\b.*
-      | (?P<commit>COMMIT|END) (?:\s+(?:WORK|TRANSACTION))?
-      | (?P<rollback>ROLLBACK|ABORT) (?:\s+(?:WORK|TRANSACTION))?
-      | SAVEPOINT\s+ (?P<savepoint>\S+?)
-      | RELEASE (?:\s+SAVEPOINT)? \s+ (?P<release>\S+?)
-      | ROLLBACK (?:\s+(?:WORK|TRANSACTION))? \s+TO (?:\s+SAVEPOINT)? \s+ (?P<rollback_to>\S+?)
-    )\s*;?\s*""",
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
-)
-
-
-def _transaction_control(sql: object) -> tuple[str | None, str]:
-    """The verb of a statement that controls a transaction, and the savepoint that it names."""
-    match = _CONTROL.fullmatch(sql) if isinstance(sql, str) else None
-    if match is None or match.lastgroup is None:
-        return None, ""
-    return match.lastgroup, match[match.lastgroup].strip('"`').casefold()
 
 
 def _status(database: Any) -> int | None:
