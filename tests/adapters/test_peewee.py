@@ -9,15 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from datetime import date
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import peewee
 import pytest
-from bitmapist import DayEvents
 from conftest import Marks
 from flask import Flask
 from peewee import (
@@ -91,21 +89,19 @@ class Bulk(Bitmapistable, Model):
 MODELS = [User, Post, Comment, Bulk]
 
 
-def open_database(kind: str, folder: Path) -> Database:
-    if kind == "memory":
+def open_database(kind: str) -> Database:
+    if kind == "sqlite":
         return SqliteDatabase(":memory:", pragmas={"foreign_keys": 1})
-    if kind == "file":
-        return SqliteDatabase(folder / "app.sqlite3", timeout=30, pragmas={"synchronous": 0})
     return server_database(os.environ[SERVERS[kind]])
 
 
-KINDS = ["memory", "file", *(kind for kind, name in SERVERS.items() if name in os.environ)]
+KINDS = ["sqlite", *(kind for kind, name in SERVERS.items() if name in os.environ)]
 
 
 @pytest.fixture(params=KINDS)
-def db(request: pytest.FixtureRequest, tmp_path: Path, tracker: Tracker) -> Iterator[Database]:
+def db(request: pytest.FixtureRequest, tracker: Tracker) -> Iterator[Database]:
     """A database with the tables of all models, which are bound to it."""
-    database = open_database(request.param, tmp_path)
+    database = open_database(request.param)
     with database.bind_ctx(MODELS):
         database.drop_tables(MODELS)
         database.create_tables(MODELS)
@@ -146,10 +142,6 @@ def declare(database: Any, named: str = "Thing", **body: Any) -> Any:
 
 
 class TestSave:
-    def test_a_created_row_is_marked(self, db: Database, marks: Marks) -> None:
-        User.create(id=3)
-        assert marks() == {"user:created": [3]}
-
     def test_the_key_that_the_database_gave_is_marked(self, db: Database, marks: Marks) -> None:
         user = User(name="Ann")
         user.save()
@@ -172,11 +164,6 @@ class TestSave:
     def test_force_insert_of_a_preset_key_is_created(self, db: Database, marks: Marks) -> None:
         User(id=3, name="Ann").save(force_insert=True)
         assert marks() == {"user:created": [3]}
-
-    def test_an_update_is_marked(self, ann: User, marks: Marks) -> None:
-        ann.name = "Anna"
-        ann.save()
-        assert marks() == {"user:updated": [7]}
 
     def test_saving_what_has_not_changed_marks_nothing(self, ann: User, marks: Marks) -> None:
         ann.save()
@@ -230,11 +217,6 @@ class TestSave:
         assert marks() == {"user:created": [3]}
         marks.forget()
         assert User.get_or_create(name="Ann") == (user, False)
-        assert marks() == {}
-
-    def test_a_failing_insert_marks_nothing(self, ann: User, marks: Marks) -> None:
-        with pytest.raises(IntegrityError):
-            User.create(name="Ann")
         assert marks() == {}
 
     def test_an_unsaved_parent_gives_its_key_to_the_child(self, db: Database, marks: Marks) -> None:
@@ -540,14 +522,6 @@ class TestWhatIsWritten:
 
 
 class TestDelete:
-    def test_a_deleted_row_is_marked_and_its_flags_cleared(self, ann: User, marks: Marks) -> None:
-        ann.premium = True
-        ann.save()
-        assert marks.flags() == {"user:premium": [7]}
-        marks.forget()
-        ann.delete_instance()
-        assert (marks(), marks.flags()) == ({"user:deleted": [7]}, {})
-
     def test_deleting_what_is_gone_marks_nothing(self, ann: User, marks: Marks) -> None:
         User.delete().where(User.id == 7).execute()
         assert ann.delete_instance() == 0
@@ -617,32 +591,6 @@ class TestTransactions:
         assert marks() == {"user:created": [1]}
         User.create(id=2)
         assert marks() == {"user:created": [1, 2]}
-
-    def test_atomic_marks_when_it_commits(self, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            User.create(id=1)
-            User.create(id=2)
-            assert marks() == {}
-        assert marks() == {"user:created": [1, 2]}
-
-    def test_atomic_that_fails_marks_nothing(self, db: Database, marks: Marks) -> None:
-        with abandoned(db.atomic()):
-            User.create(id=1)
-        User.create(id=2)
-        assert marks() == {"user:created": [2]}
-
-    def test_a_commit_is_one_batch(
-        self, db: Database, marks: Marks, bit_commands: Callable[[], int]
-    ) -> None:
-        User.create(id=100)
-        before = bit_commands()
-        with db.atomic():
-            for id_ in range(1, 11):
-                with db.atomic():
-                    User.create(id=id_)
-        commands_of_a_batch = bit_commands() - before
-        User.create(id=101)
-        assert bit_commands() - before == 2 * commands_of_a_batch
 
     def test_nested_transactions_are_one(self, db: Database, marks: Marks) -> None:
         with db.transaction():
@@ -941,34 +889,6 @@ class TestTransactions:
 
 
 class TestSavepoints:
-    def test_a_released_savepoint_marks_with_its_transaction(
-        self, db: Database, marks: Marks
-    ) -> None:
-        with db.atomic():
-            with db.atomic():
-                User.create(id=1)
-            with db.savepoint():
-                User.create(id=2)
-            assert marks() == {}
-        assert marks() == {"user:created": [1, 2]}
-
-    def test_a_rolled_back_savepoint_marks_nothing(self, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            User.create(id=1)
-            with abandoned(db.atomic()):
-                User.create(id=2)
-            User.create(id=3)
-        assert marks() == {"user:created": [1, 3]}
-
-    def test_a_released_savepoint_inside_a_rolled_back_one_marks_nothing(
-        self, db: Database, marks: Marks
-    ) -> None:
-        with db.atomic():
-            with abandoned(db.atomic()), db.atomic():
-                User.create(id=1)
-            User.create(id=2)
-        assert marks() == {"user:created": [2]}
-
     def test_an_explicit_rollback_of_a_savepoint_goes_on_inside_it(
         self, db: Database, marks: Marks
     ) -> None:
@@ -988,16 +908,6 @@ class TestSavepoints:
             User.create(id=1)
             savepoint.commit()
             User.create(id=2)
-        assert marks() == {"user:created": [1]}
-
-    def test_an_integrity_error_inside_costs_the_savepoint_alone(
-        self, ann: User, db: Database, marks: Marks
-    ) -> None:
-        with db.atomic():
-            User.create(id=1)
-            with suppress(IntegrityError), db.atomic():
-                User.create(id=2)
-                User.create(name="Ann")
         assert marks() == {"user:created": [1]}
 
     def test_savepoints_in_raw_sql_are_followed(self, db: Database, marks: Marks) -> None:
@@ -1031,37 +941,8 @@ class TestSavepoints:
         db.rollback()
         assert marks() == {"user:created": [1]}
 
-    def test_an_update_in_a_rolled_back_savepoint_leaves_the_flag(
-        self, ann: User, db: Database, marks: Marks
-    ) -> None:
-        ann.premium = True
-        ann.save()
-        with db.atomic(), abandoned(db.atomic()):
-            ann.premium = False
-            ann.save()
-        assert marks.flags() == {"user:premium": [7]}
-
 
 class TestNetChange:
-    def test_created_and_updated_is_created(self, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            user = User.create(id=1)
-            user.name = "Ann"
-            user.save()
-        assert marks() == {"user:created": [1]}
-
-    def test_a_row_that_came_and_went_marks_nothing(self, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            User.create(id=1, premium=True).delete_instance()
-        assert (marks(), marks.flags()) == ({}, {})
-
-    def test_updated_and_deleted_is_deleted(self, ann: User, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            ann.name = "Anna"
-            ann.save()
-            ann.delete_instance()
-        assert marks() == {"user:deleted": [7]}
-
     def test_deleted_and_created_again_is_updated(
         self, ann: User, db: Database, marks: Marks
     ) -> None:
@@ -1069,14 +950,6 @@ class TestNetChange:
             ann.delete_instance()
             User.create(id="7")
         assert marks() == {"user:updated": [7]}
-
-    def test_the_last_value_of_a_flag_wins(self, ann: User, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            for value in (True, False, True):
-                ann.premium = value
-                with db.atomic():
-                    ann.save()
-        assert marks.flags() == {"user:premium": [7]}
 
 
 class TestClassMethodsOfPeewee:
@@ -1223,24 +1096,6 @@ class TestStatements:
         assert Bulk.bulk_update(rows, [Bulk.premium], batch_size=2) in (2, 3)  # MySQL: changed
         assert marks.flags() == {"bulk:premium": [1, 3]}
         assert marks()["bulk:updated"][::2] == [1, 3]
-
-    def test_a_delete_marks_the_rows_that_it_matches(self, db: Database, marks: Marks) -> None:
-        for id_ in (1, 2, 3):
-            Bulk.create(id=id_, premium=True)
-        marks.forget()
-        assert Bulk.delete().where(Bulk.id > 1).execute() == 2
-        assert marks() == {"bulk:deleted": [2, 3]}
-
-    def test_statements_of_a_rolled_back_transaction_mark_nothing(
-        self, db: Database, marks: Marks
-    ) -> None:
-        Bulk.create(id=1)
-        marks.forget()
-        with abandoned(db.atomic()):
-            Bulk.insert(id=2).execute()
-            Bulk.update(premium=True).execute()
-            Bulk.delete().execute()
-        assert (marks(), marks.flags()) == ({}, {})
 
     def test_what_the_caller_returns_is_left_alone(self, db: Database, marks: Marks) -> None:
         if not isinstance(db, PostgresqlDatabase):
@@ -1673,22 +1528,8 @@ class TestKeys:
             log.create(user=8)
         assert marks() == {"log:created": [7, 8]}
 
-    def test_a_large_key_space_of_its_own(self, memory: Database, marks: Marks) -> None:
-        thing = declare(memory, __bitmapist_ids__="things", slug=CharField(primary_key=True))
-        thing.create(slug="x")
-        assert marks() == {"thing:created": [marks.offset("x", "things")]}
-
 
 class TestOptions:
-    def test_names_and_events(self, memory: Database, marks: Marks) -> None:
-        thing = declare(
-            memory,
-            __bitmapist_name__="gadget",
-            __bitmapist_events__=("deleted",),
-        )
-        thing.create(id=1).delete_instance()
-        assert marks() == {"gadget:deleted": [1]}
-
     @pytest.mark.parametrize("chosen", ["author", "author_id"])
     def test_the_id_is_an_attribute(self, memory: Database, marks: Marks, chosen: str) -> None:
         user = declare(memory, "User")
@@ -2074,35 +1915,6 @@ class TestSignals:
 
 
 class TestRecord:
-    def test_marks_with_the_commit(self, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            record(db, ("post:read", 3))
-            assert marks() == {}
-        assert marks() == {"post:read": [3]}
-
-    def test_marks_nothing_after_a_rollback(self, db: Database, marks: Marks) -> None:
-        with abandoned(db.atomic()):
-            record(db, ("post:read", 3))
-        assert marks() == {}
-
-    def test_follows_its_savepoint(self, db: Database, marks: Marks) -> None:
-        with db.atomic():
-            with abandoned(db.atomic()):
-                record(db, ("post:read", 3))
-            with db.atomic():
-                record(db, ("post:read", 4))
-        assert marks() == {"post:read": [4]}
-
-    def test_outside_a_transaction_marks_at_once(self, db: Database, marks: Marks) -> None:
-        record(db, ("post:read", 3), ("post:read", 4))
-        assert marks() == {"post:read": [3, 4]}
-
-    @pytest.mark.parametrize("mark", [("post:read", -1), ("", 3), ("post:read",)])
-    def test_a_wrong_mark_raises_at_the_call(self, db: Database, marks: Marks, mark: Any) -> None:
-        with db.atomic(), pytest.raises((TypeError, ValueError)):
-            record(db, ("post:read", 3), mark)
-        assert marks() == {}
-
     def test_raw_sql_can_be_marked(self, db: Database, marks: Marks) -> None:
         with db.atomic():
             db.execute_sql("INSERT INTO users (id, premium, visits) VALUES (5, '0', 0)")
@@ -2119,27 +1931,6 @@ class TestSurroundings:
             thing.create()
             assert thing.select().count() == 1
         assert "FlaskBitmapist(app)" in caplog.text
-
-    def test_redis_down_during_a_commit_leaves_the_rows(
-        self, app: Flask, memory: Database, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        from flask_bitmapist import FlaskBitmapist
-
-        FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": "unix:///nonexistent/redis.sock"})
-        thing = declare(memory)
-        with caplog.at_level(logging.ERROR), memory.atomic():
-            thing.create(id=1)
-        assert thing.select().count() == 1
-
-    def test_tracker_at_dates_the_commits_made_inside(
-        self, memory: Database, tracker: Tracker
-    ) -> None:
-        thing = declare(memory)
-        with memory.atomic():
-            thing.create(id=1)
-        with tracker.at(date(2024, 2, 29)), memory.atomic():
-            thing.create(id=2)
-        assert list(DayEvents("thing:created", 2024, 2, 29)) == [2]
 
 
 def test_a_missing_peewee_is_an_error_that_says_what_to_install() -> None:

@@ -89,7 +89,7 @@ class _InsertionOfRow(_OfRow):
     def _execute(self, database: Any) -> Any:
         key = super()._execute(database)
         if self._on_conflict is None:  # an upsert: whether the row is new cannot be told
-            with contained_faults("note a saved row of %s", self.model.__name__):
+            with contained_faults("note an inserted row of %s", self.model.__name__):
                 self._set_key(key)
                 self._note(database, "created")
         return key
@@ -108,7 +108,7 @@ class _UpdateOfRow(_OfRow):
     def _execute(self, database: Any) -> Any:
         rows = super()._execute(database)
         if rows:
-            with contained_faults("note a saved row of %s", self.model.__name__):
+            with contained_faults("note an updated row of %s", self.model.__name__):
                 changed = not self._saved.values.keys().isdisjoint(self._saved.changed)
                 self._note(database, "updated" if changed else None)
         return rows

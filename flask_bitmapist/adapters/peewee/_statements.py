@@ -209,7 +209,7 @@ class _Update(_Change):
         name = self.model.__name__
         if any(field in self._update for field in self._key_fields):
             moved = []
-            with contained_faults("find the rows of %s to be changed", name):
+            with contained_faults("find the rows of %s whose keys change", name):
                 moved = self._moved_keys(database)
             result = self.execute_plainly(database)
         else:

@@ -6,10 +6,10 @@ Run on demand, in an environment with the test dependencies, such as nox's::
     python tests/adapters/peers/peewee_suite.py /tmp/peewee [TEST ...]
 
 Only a checkout has the suite: peewee's source distribution leaves it out. It is run against the
-peewee that is installed, over SQLite or PEEWEE_TEST_BACKEND: as it is, with the mixin, and with the
-mixin and ``__bitmapist_bulk__``. What opting in costs (see `RETURNING_KEYS`) is no difference. Its tests of async databases, which the mixin refuses, are left
-out. The exit code is 1 if a test ends otherwise with the mixin than
-without it, or if the mixin logs an error.
+peewee that is installed, over SQLite or PEEWEE_TEST_BACKEND, three times: as it is, with the mixin,
+and with ``__bitmapist_bulk__`` too. Opting in costs a RETURNING, which is no difference here (see
+`RETURNING_KEYS`). The tests of async databases, which the mixin refuses, are left out. The exit
+code is 1 if a test ends differently with the mixin, or if the mixin logs an error.
 """
 
 from __future__ import annotations
@@ -119,9 +119,7 @@ def in_a_process(mode: str, checkout: Path, tests: list[str]) -> dict[str, Any]:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def differences(
-    plain: dict[str, Any], other: dict[str, Any], expected: set[str]
-) -> Iterator[str]:
+def differences(plain: dict[str, Any], other: dict[str, Any], expected: set[str]) -> Iterator[str]:
     before, now = plain["failed"], other["failed"]
     if plain["ran"] != other["ran"]:
         yield f"{other['ran']} tests instead of {plain['ran']}"
