@@ -104,7 +104,11 @@ def test_lifecycle_stickiness_funnel_and_timeline_answer(runner: FlaskCliRunner)
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("show", "user:loged_in"), "unknown events or flags: user:loged_in"),
+        (
+            ("show", "user:loged_in"),
+            "unknown events or flags: user:loged_in (did you mean user:logged_in",
+        ),
+        (("users", "~user:created"), "there is no complement"),
         (("show", "user:created &"), "a name is missing"),
         (("show", "user:created", "--by", "fortnight"), "fortnight"),
         (("show", "user:created", "--start", "yesterday"), "yesterday"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..current import current_tracker
 from ..periods import GRAINS, Grain, Period, local
 from ..reading.segments import Expression, S, Sets, parse
+from ..reading.unknown import did_you_mean, unknown_terms
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -136,10 +137,16 @@ def check_list(what: str, items: Iterable[str | Expression]) -> list[str | Expre
     return listed
 
 
-def check_known(names: frozenset[str], tracker: Tracker) -> None:
-    """:raises ValueError: for `names` of events and flags that were never marked."""
-    if unknown := names - set(tracker.reader.event_names()):
-        raise ValueError(f"unknown events or flags: {', '.join(sorted(unknown))}")
+def check_known(expressions: Iterable[Expression], tracker: Tracker) -> None:
+    """:raises ValueError: for events and flags that were never marked, with the nearest names."""
+    known = tracker.reader.known()
+    if unknown := unknown_terms(expressions, known):
+        hints = [did_you_mean(term, known) for term in unknown]
+        told = (
+            f"{term.name} ({hint})" if hint else term.name
+            for term, hint in zip(unknown, hints, strict=True)
+        )
+        raise ValueError(f"unknown events or flags: {', '.join(told)}")
 
 
 @dataclass(frozen=True)
@@ -215,11 +222,17 @@ class Users:
         users = [cls(parse(what), None if where is None else parse(where)) for what, where in pairs]
         names = frozenset[str]().union(*(one.names() for one in users))
         if strict:
-            check_known(names, tracker)
+            check_known((part for one in users for part in one.parts()), tracker)
         return users, names
 
+    def parts(self) -> Iterator[Expression]:
+        """The events or segments that tell who they are."""
+        yield self.what
+        if self.where is not None:
+            yield self.where
+
     def names(self) -> frozenset[str]:
-        return self.what.names() | (self.where.names() if self.where else frozenset())
+        return frozenset[str]().union(*(part.names() for part in self.parts()))
 
     def keys(self, periods: Iterable[Period]) -> Iterator[str]:
         """What must be fetched to know the users in each of `periods`."""

@@ -28,6 +28,7 @@ from ..current import current_tracker
 from ..periods import Grain, Period, local
 from ..reading.segments import Event, Flag
 from ..reading.time_limit import time_limit
+from ..reading.unknown import UnknownTermError
 from ..registry import Catalogue, Known
 from . import drawing
 from .query import BY, JOINTS, Query, Segment
@@ -225,6 +226,8 @@ def open_query() -> Query | None:
 def attempt(question: Question, ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
     """What `ask` reports, or None and why the question makes no sense."""
     for name, segment in question.segments.items():
+        if isinstance(segment.error, UnknownTermError):
+            return None, f"{name}: {segment.error.reason}"
         if segment.error:
             return None, f"{name} cannot be read: see where it is marked."
     if question.bitmaps > _MOST_BITMAPS:

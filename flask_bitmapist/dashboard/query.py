@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
+from ..marks import is_name
 from ..reading.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
+from ..reading.unknown import UnknownTermError, did_you_mean, unknown_terms
 from ..registry import Known
 
 if TYPE_CHECKING:
@@ -98,6 +100,11 @@ class Segment:
             )
             for i, (kind, term) in enumerate(spine)
         ]
+
+
+def _asked(hint: str) -> str:
+    """The end of a sentence, with a question after it if there is a hint."""
+    return f". {hint[0].upper()}{hint[1:]}" if hint else "."
 
 
 #: Terms from left to right, each with how it is joined to those before it; that of the first means
@@ -205,23 +212,24 @@ class Query:
     def _recorded(self, event: str) -> str:
         if not self.catalogue.events:
             raise BadRequest("No event has been recorded yet, which this page would need.")
-        if event not in self.catalogue.events:
-            raise BadRequest(f"No event {event!r} has been recorded.")
+        if event not in self.known.events:
+            hint = did_you_mean(Event(event), self.known) if is_name(event) else ""
+            raise BadRequest(f"No event {event!r} has been recorded{_asked(hint)}")
         return event
 
     def segments(self, name: str) -> list[Segment]:
         """All segments called `name` that are not empty."""
-        return [self._segment(text) for text in self.texts(name)]
+        return [self._of_known(self._segment(text)) for text in self.texts(name)]
 
     def segment(self, name: str = "where", usual: str = "") -> Segment:
         """A segment's text form, and what the segment builder adds to it."""
         segment = self._segment(self.text(name).strip() or usual)
         joint, term = self.choice("joint", [*JOINTS], "and"), self.text("term")
         if not term:
-            return segment
+            return self._of_known(segment)
         if term not in self.terms:
             raise BadRequest(f"No event or flag {term!r} has been recorded.")
-        return segment.joined(joint, term)
+        return self._of_known(segment.joined(joint, term))
 
     @staticmethod
     def _segment(text: str) -> Segment:
@@ -229,6 +237,15 @@ class Query:
         # Spelt with spaces it may be longer, and it is spelt so in every link.
         if len(segment.text) > LONGEST_SEGMENT:
             raise BadRequest(f"A segment has at most {LONGEST_SEGMENT} characters.")
+        return segment
+
+    def _of_known(self, segment: Segment) -> Segment:
+        """`segment`, with an error if a name in it was never marked."""
+        if segment.expression is None:
+            return segment
+        for term in unknown_terms([segment.expression], self.known):
+            error = UnknownTermError.of(segment.text, term, self.known)
+            return Segment(segment.text, None, error)
         return segment
 
     @property

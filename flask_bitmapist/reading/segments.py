@@ -6,8 +6,8 @@ would count its padding.
 
 The text form is the same: ``user:logged_in & (flag:user:premium | web) - flag:user:staff``. As in
 Python, ``-`` binds tighter than ``&``, and ``&`` tighter than ``|``. ``-`` is an operator only
-between spaces (``sign-up`` is a name); a name with spaces, quotes, parentheses or operators stands
-in double quotes.
+between spaces (``sign-up`` is a name); a name with spaces, quotes, parentheses or operators, or one
+that begins with ``~`` or ``!``, stands in double quotes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from ..marks import checked_name
 from ..periods import Period, unique_key
 
 _FLAG = "flag:"
+#: How other languages negate: whoever writes this before a name means no part of it.
+_NOT = ("~", "!")
 #: The most names in a text: each nests what is evaluated by one level.
 LONGEST = 100
 
@@ -76,8 +78,12 @@ class Expression(ABC):
         """The names of the events in it."""
 
     @abstractmethod
+    def flags(self) -> frozenset[str]:
+        """The names of the flags in it."""
+
     def names(self) -> frozenset[str]:
         """The names of the events and flags in it."""
+        return self.events() | self.flags()
 
     @property
     def spreads(self) -> bool:
@@ -115,8 +121,8 @@ class Event(Expression):
     def events(self) -> frozenset[str]:
         return frozenset({self.name})
 
-    def names(self) -> frozenset[str]:
-        return frozenset({self.name})
+    def flags(self) -> frozenset[str]:
+        return frozenset()
 
     def __str__(self) -> str:
         plain = _is_bare(self.name) and not self.name.startswith(_FLAG)
@@ -141,7 +147,7 @@ class Flag(Expression):
     def events(self) -> frozenset[str]:
         return frozenset()
 
-    def names(self) -> frozenset[str]:
+    def flags(self) -> frozenset[str]:
         return frozenset({self.name})
 
     def __str__(self) -> str:
@@ -165,8 +171,8 @@ class _Pair(Expression):
     def events(self) -> frozenset[str]:
         return self.left.events() | self.right.events()
 
-    def names(self) -> frozenset[str]:
-        return self.left.names() | self.right.names()
+    def flags(self) -> frozenset[str]:
+        return self.left.flags() | self.right.flags()
 
     def _text(self, operator: str) -> str:
         def side(operand: Expression, least: int) -> str:
@@ -232,6 +238,7 @@ class Minus(_Pair):
 class SegmentError(ValueError):
     """A text that is no segment; says what is wrong and points at the character.
 
+    :ivar reason: what is wrong, without the text.
     :ivar position: the index of that character in the text.
     """
 
@@ -240,6 +247,7 @@ class SegmentError(ValueError):
         # On one line that fits a terminal, or the caret would point at nothing.
         shown = "".join(c if c.isprintable() else " " for c in text[begin : position + 16])
         super().__init__(f"{reason}\n    {shown}\n    {' ' * (position - begin)}^")
+        self.reason = reason
         self.position = position
 
 
@@ -267,9 +275,9 @@ _GRAMMAR = r"""
         | FLAG -> flag
         | QUOTED_FLAG -> quoted_flag
 
-    EVENT: /(?!flag:)(?!-(?:[\s()&|"]|$))[^\s()&|"]+/
+    EVENT: /(?!flag:)(?!-(?:[\s()&|"]|$))[^\s()&|"~!][^\s()&|"]*/
     QUOTED_EVENT: /"(?:[^"\\]|\\.)*"/s
-    FLAG: /flag:[^\s()&|"]+/
+    FLAG: /flag:[^\s()&|"~!][^\s()&|"]*/
     QUOTED_FLAG: /flag:"(?:[^"\\]|\\.)*"/s
     _MINUS: /(?<=\s)-(?=\s)/
     %ignore /\s+/
@@ -340,10 +348,16 @@ def _not_understood(text: str, position: int) -> SegmentError:
     """Why no token begins at `position`."""
     if text.startswith(_FLAG, position):
         position += len(_FLAG)
-        if not text.startswith('"', position):
+        if not text.startswith((*_NOT, '"'), position):
             return SegmentError(text, position, "the name of a flag is missing")
     if text[position] == '"':
         return SegmentError(text, position, "this quote is not closed")
+    if text[position] in _NOT:
+        reason = (
+            f"there is no complement: write 'a - b' for those in a who are not in b. A name that "
+            f"begins with {text[position]!r} stands in double quotes"
+        )
+        return SegmentError(text, position, reason)
     reason = "'-' stands between two names, with a space on either side"
     return SegmentError(text, position, reason)
 
@@ -361,7 +375,11 @@ def _size(expression: Expression) -> int:
 
 
 def _is_bare(name: str) -> bool:
-    return name != "-" and not any(c.isspace() or c in '()&|"' for c in name)
+    return (
+        name != "-"
+        and not name.startswith(_NOT)
+        and not any(c.isspace() or c in '()&|"' for c in name)
+    )
 
 
 def _quoted(name: str) -> str:

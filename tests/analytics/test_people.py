@@ -10,7 +10,7 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
 from flask_bitmapist.analytics import contains, count, users
 from flask_bitmapist.ids import TextKey, UnusableIdError
 from flask_bitmapist.marks import Mark
@@ -211,3 +211,29 @@ def test_users_count_and_contains_agree_with_sets(
 def test_flags_alone_are_segments(flag):
     flag("premium", 1, 2)
     assert users(Flag("premium")).tolist() == [1, 2]
+
+
+def test_an_unknown_name_is_told_with_the_nearest_ones_if_it_is_an_error(tracker):
+    mark_event("user:logged_in", 1)
+    mark_event("user:logged_out", 1)
+    mark_unique("premium", 1)
+    typo = "user:logged_inn - flag:Premum"
+    told = (
+        r"Premum \(did you mean flag:premium\?\), "
+        r"user:logged_inn \(did you mean user:logged_in or user:logged_out\?\)$"
+    )
+    for ask in (count, users, lambda *args, **options: contains(*args, 1, **options)):
+        with pytest.raises(ValueError, match=told):
+            ask(typo, strict=True)
+    with pytest.raises(ValueError, match=r"flags: premium \(did you mean flag:premium\?\)"):
+        count("premium", strict=True)
+    with pytest.raises(ValueError, match="flags: something else$"):
+        count('"something else"', strict=True)
+    assert count(typo) == 0
+
+
+def test_an_event_that_has_just_become_a_flag_too_is_known_as_both(tracker):
+    mark_event("paid", 1)
+    assert count("paid", strict=True) == 1
+    mark_unique("paid", 1)
+    assert count("flag:paid", strict=True) == 1

@@ -228,6 +228,20 @@ def test_an_error_in_a_long_text_shows_what_is_around_it():
     assert shown[caret.index("^")] == "&"
 
 
+@pytest.mark.parametrize("text", ["~active", "a & !b", "a ~b", "flag:~f", "(a | ~flag:f)"])
+def test_a_negation_is_not_taken_for_a_part_of_a_name(text):
+    with pytest.raises(SegmentError, match="there is no complement") as raised:
+        parse(text)
+    assert text[raised.value.position] in "~!"
+
+
+@pytest.mark.parametrize("name", ["~active", "!b", "&c", "|d", "-", "a~!b"])
+def test_a_name_that_begins_as_an_operator_stands_in_quotes(name):
+    assert parse(f'"{name}"') == parse(str(Event(name))) == Event(name)
+    assert parse(f'flag:"{name}"') == parse(str(Flag(name))) == Flag(name)
+    assert str(Event(name)) == (name if name == "a~!b" else f'"{name}"')
+
+
 def test_a_text_may_not_nest_deeper_than_can_be_evaluated():
     assert len(parse(" | ".join("a" * 100)).names()) == 1
     assert parse("(" * 5000 + "a" + ")" * 5000) == a
@@ -298,6 +312,10 @@ def test_a_segment_that_spreads_is_in_a_month_what_it_is_in_its_days(expression,
         ("a - b", False),
         ("flag:f - a", False),
         ("a | b - a", False),
+        ("a & b & flag:f", False),
+        ("flag:f & (a - b)", False),
+        ("a & b - flag:f", False),
+        ("(a & b) - flag:f", False),
     ],
 )
 def test_only_what_flags_cut_out_of_events_spreads(text, spreads):

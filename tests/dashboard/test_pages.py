@@ -12,7 +12,7 @@ import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
 
-from flask_bitmapist import FlaskBitmapist, analytics, mark_event, mark_unique
+from flask_bitmapist import FlaskBitmapist, analytics, mark_event, mark_unique, unmark_unique
 from flask_bitmapist.analytics import active_users, overview, people
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading.segments import Event, Flag, parse
@@ -290,6 +290,8 @@ def test_the_compare_page_shows_the_arms(recorded: None, browser: Browser) -> No
 
 
 def test_of_arms_that_share_people_no_p_is_told(recorded: None, browser: Browser) -> None:
+    mark_unique("nobody", 1)
+    unmark_unique("nobody", 1)
     arms = ["user:created", "flag:user:premium", "flag:nobody"]
     page = browser.open("/compare", rows=36, arm=arms, goal="song:played")
     report = analytics.compare(arms, "song:played", back(35))

@@ -4,6 +4,8 @@ without an error.
 
 from __future__ import annotations
 
+from html import unescape
+from itertools import chain
 from urllib.parse import quote
 
 import pytest
@@ -11,6 +13,8 @@ from flask.testing import FlaskClient
 
 from flask_bitmapist import mark_event, mark_unique
 from flask_bitmapist.analytics import Event, Flag, parse
+from flask_bitmapist.current import current_tracker
+from flask_bitmapist.marks import Mark
 
 from .conftest import NOW, PAGES, Browser
 from .reading import Element, asked, error_of
@@ -393,12 +397,14 @@ def test_a_question_that_would_keep_the_server_busy_is_refused_with_a_sentence(
 def test_long_segments_of_several_arms_are_counted_together(
     recorded: None, browser: Browser
 ) -> None:
-    arms = [" | ".join(f"arm{k}.{i}" for i in range(100)) for k in range(6)]
+    names = [[f"arm{k}.{i}" for i in range(100)] for k in range(6)]
+    record(*chain.from_iterable(names))
+    arms = [" | ".join(part) for part in names]
     browser.open("/compare", rows=8, arm=arms)
     assert "54,000 bitmaps" in error_of(browser.open("/compare", 400, rows=90, arm=arms))[0]
 
 
-STEPS = "rows=366&within=365&" + "&".join(["step=far"] * 8)
+STEPS = "rows=366&within=365&" + "&".join(["step=far", "step=user:logged_in"] * 4)
 SLOW = [
     f"/funnel?{STEPS}",
     f"/people?of=funnel&number=8&{STEPS}",
@@ -439,6 +445,11 @@ def test_of_events_that_take_too_long_to_count_the_quick_figures_are_shown(
     assert (figures.status_code, [*figures.json]) == (400, ["error"])
 
 
+def record(*events: str) -> None:
+    """Somebody does each of `events`."""
+    current_tracker().record(Mark(event, 1, when=NOW) for event in events)
+
+
 NAMES = [f"event:number:{n:05}" for n in range(100)]
 
 
@@ -454,6 +465,7 @@ def test_a_segment_that_is_too_long_as_it_is_spelt_in_links_is_refused(
 def test_a_segment_that_is_too_long_with_the_event_is_refused_on_the_overview(
     recorded: None, browser: Browser
 ) -> None:
+    record("a", *NAMES)
     for names in (NAMES[:95], "a" * 100):
         shown = browser.open("/", 400, complete=1, where=" | ".join(names))
         assert "too long to be joined with the event" in error_of(shown)[0]
@@ -461,7 +473,45 @@ def test_a_segment_that_is_too_long_with_the_event_is_refused_on_the_overview(
 
 
 def test_one_condition_too_many_is_an_error_too(recorded: None, browser: Browser) -> None:
+    record("a")
     shown = browser.open(
         "/lifecycle", 400, where=" | ".join("a" * 100), joint="or", term="flag:beta"
     )
     assert "a text has at most 100 names" in shown.one("pre", class_="error").raw
+
+
+# Names that were never marked
+
+
+TYPO = "user:logged_inn"
+ASKED = [
+    f"/cohort?cohort={TYPO}",
+    f"/funnel?step=user:created&step={TYPO}",
+    f"/lifecycle?event={TYPO}",
+    f"/lifecycle?where={TYPO}",
+    f"/people?where=song:played - {TYPO}",
+    f"/stickiness?where=song:played | {TYPO}",
+    f"/compare?goal=song:played&arm=user:created&arm={TYPO} %26 user:created",
+    f"/?complete=1&table=days&where={TYPO}",
+]
+
+
+@pytest.mark.parametrize("form", ["html", "json"])
+@pytest.mark.parametrize("address", ASKED)
+def test_a_name_never_marked_is_an_error_with_the_nearest_names(
+    recorded: None, client: FlaskClient, address: str, form: str
+) -> None:
+    answer = client.get(f"/bitmapist{address}&format={form}")
+    assert answer.status_code == 400
+    told = unescape(answer.text).lower()
+    assert "recorded" in told
+    assert "did you mean user:logged_in" in told
+
+
+def test_a_flag_is_no_event(recorded: None, browser: Browser) -> None:
+    shown = browser.open("/lifecycle", 400, where="song:played & user:premium")
+    assert shown.one("pre", class_="error").raw.splitlines()[:3] == [
+        "nothing called user:premium has been recorded; did you mean flag:user:premium?",
+        "    song:played & user:premium",
+        "                  ^",
+    ]

@@ -1,0 +1,48 @@
+"""Names that were never marked: a typo is told with the names that are nearest to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from ..registry import Known
+from .segments import Event, Expression, Flag, SegmentError
+
+
+class UnknownTermError(SegmentError):
+    """A segment with an event or flag that was never marked; points at it."""
+
+    @classmethod
+    def of(cls, text: str, term: Event | Flag, known: Known) -> UnknownTermError:
+        """:param text: the text form of a segment that has `term`."""
+        hint = did_you_mean(term, known)
+        reason = f"nothing called {term} has been recorded" + (f"; {hint}" if hint else "")
+        found = re.search(rf"(?<![^\s(]){re.escape(str(term))}(?![^\s)])", text)
+        return cls(text, found.start() if found else 0, reason)
+
+
+def unknown_terms(expressions: Iterable[Expression], known: Known) -> list[Event | Flag]:
+    """The events and flags in `expressions` that were never marked, by their text form.
+
+    What is known as a flag alone is no event. (An event may have just become a flag too, which is
+    not looked for at every question.)
+    """
+    events, flags = set[str](), set[str]()
+    for expression in expressions:
+        events |= expression.events()
+        flags |= expression.flags()
+    unknown: list[Event | Flag] = [Event(name) for name in events - known.events.keys()]
+    unknown += [Flag(name) for name in flags - known.events.keys() - known.flags.keys()]
+    return sorted(unknown, key=str)
+
+
+def did_you_mean(term: Event | Flag, known: Known) -> str:
+    """A question that names those known events and flags that are most like `term`; or nothing."""
+    terms: list[Event | Flag] = [Event(name) for name in known.events]
+    terms += [Flag(name) for name in known.flags]
+    by_text = {str(other).casefold(): str(other) for other in terms}
+    same_name = [str(other) for other in terms if other.name == term.name]
+    close = get_close_matches(str(term).casefold(), by_text, n=3, cutoff=0.7)
+    nearest = dict.fromkeys([*same_name, *(by_text[text] for text in close)])
+    return f"did you mean {' or '.join(nearest)}?" if nearest else ""
