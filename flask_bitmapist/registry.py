@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from .periods import KEY_PREFIX, Period, unique_key
+from .reading.commands import replies
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -208,10 +209,7 @@ class Registry:
         if not undecided:
             reply = client.execute_command(*command, NEVER_DECODE=True)
             return self._shared_space(listed, ()), reply
-        pipe = client.pipeline(transaction=False)
-        pipe.hmget(KINDS, undecided)
-        pipe.execute_command(*command, NEVER_DECODE=True)
-        kinds, reply = pipe.execute()
+        kinds, reply = replies(client, [("HMGET", KINDS, *undecided), command])
         return self._shared_space(listed, kinds), reply
 
     def space_and_first_day(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .current import current_tracker
 from .ids import IdMap, behind
-from .reading.reader import Reader
+from .reading.reader import PlainReader, Reader
 from .registry import Registry
 from .server import Server
 
@@ -67,11 +67,10 @@ def reader_of(system: Any) -> Reader:
     tracker = current_tracker()
     if names_own_system(tracker, system):
         return tracker.reader
+    client = client_of(system)
+    if client is tracker.redis:
+        return tracker.reader
     # What this process knows of its own server does not hold for that one.
-    return Reader(
-        Server.of(tracker.settings, given=client_of(system)),
-        Registry(str(tracker.settings.timezone)),
-        IdMap(),
-        tracker.now,
-        maps_ints=tracker.reader.maps_ints,
-    )
+    settings = tracker.settings
+    server = Server.of(settings, given=client)
+    return PlainReader(server, Registry(str(settings.timezone)), IdMap(), tracker.now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -368,14 +368,14 @@ def test_mapped_ids_are_looked_for_and_listed_as_they_were_marked(context: None)
     assert all(user in shared for user in shared)
 
 
-def test_ints_that_are_mapped_are_listed_as_ints(redis_url: str, redis: redis_py.Redis) -> None:
+def test_ints_that_are_mapped_are_listed_as_ints(redis_url: str) -> None:
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_ID_MAP": "always"}
     with Flask("first").app_context() as first:
         FlaskBitmapist(first.app, options)
         mark_event("e", [2**60, 7, "alice"])
     with Flask("another").app_context() as another:
         FlaskBitmapist(another.app, options)
-        for events in (DayEvents("e"), YearEvents("e"), DayEvents("e", system=redis)):
+        for events in (DayEvents("e"), YearEvents("e")):
             assert list(events) == [2**60, 7, "alice"]
             assert 7 in events
             assert "7" in events
@@ -429,6 +429,14 @@ def test_events_of_another_server_combine_by_operators(stats: redis_py.Redis) ->
         assert (foo & bar).system == system
     assert list(DayEvents("foo", system="stats") & DayEvents("bar", system=stats)) == [2]
     assert not DayEvents("foo") | DayEvents("bar")
+
+
+def test_ids_on_another_server_are_plain(context: None, redis: redis_py.Redis) -> None:
+    mark_event("e", ["alice", "bob"])
+    elsewhere = DayEvents("e", system=redis)
+    assert list(elsewhere) == list(YearEvents("e", system=redis)) == [0, 1]
+    assert 1 in elsewhere
+    assert "bob" not in elsewhere
 
 
 def test_a_combination_is_read_from_the_server_that_it_names(stats: redis_py.Redis) -> None:
@@ -512,25 +520,50 @@ def test_a_client_that_decodes_replies_reads_all(redis_url: str, ids: list[Any])
         assert get_event_names(client) == ["e"]
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known", "of another process"])
+@pytest.mark.parametrize("reader", ["the app that marked", "another app", "a client"])
 def test_one_bitmap_is_read_in_one_round_trip(
-    context: None, redis_url: str, round_trips: list[object], known: bool
+    context: None, redis_url: str, redis: redis_py.Redis, round_trips: list[object], reader: str
 ) -> None:
     mark_event("e", [1, 2])
-    system = ours.SYSTEMS["default"] if known else redis_py.Redis.from_url(redis_url)
-    system.ping()
-    today = DayEvents("e", system="default" if known else system)
-    for ask in (
-        lambda: len(today),
-        lambda: set(today),  # list() asks for the length too
-        lambda: 2 in today,
-        today.has_events_marked,
-    ):
-        round_trips.clear()
-        ask()
-        assert len(round_trips) == 1
-    if not known:
-        system.close()
+    app = Flask("reader")
+    if reader == "another app":
+        FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url})
+    today = DayEvents("e", 2026, 11, 23, system=redis if reader == "a client" else "default")
+    with app.app_context() if reader == "another app" else nullcontext():
+        len(today)  # connects
+        for ask in (
+            lambda: len(today),
+            lambda: set(today),  # list() asks for the length too
+            lambda: 2 in today,
+            lambda: 3 in today,
+            today.has_events_marked,
+        ):
+            round_trips.clear()
+            ask()
+            assert len(round_trips) == 1
+
+
+def test_a_bitmap_is_read_after_the_server_has_closed_the_connection(
+    context: None, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    bitmapist.mark_event("e", 1, now=NOW)
+    today = DayEvents("e")
+    assert 1 in today
+    tracker.redis.client_kill_filter(_type="normal", skipme=True)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    assert 1 in today
+    assert list(today) == [1]
+
+
+def test_a_key_that_holds_no_bitmap_is_an_error_and_the_next_question_is_answered(
+    context: None, redis: redis_py.Redis
+) -> None:
+    bitmapist.mark_event("e", 1, now=NOW)
+    redis.rpush("trackist_list_2026-11-23", 1)
+    for ask in (len, list, lambda events: 1 in events):
+        with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
+            ask(DayEvents("list"))
+        assert 1 in DayEvents("e")
 
 
 def test_long_bitmaps_are_listed_and_counted_part_by_part(

@@ -127,3 +127,15 @@ class Reader:
         texts = [text for text in self.ids_at(offsets, space) if text is not None]
         # Where ints are mapped, one and its decimal spelling are one id: it comes back as the int.
         return [*map(normal_form, texts)] if self.maps_ints else [*texts]
+
+
+class PlainReader(Reader):
+    """Reads a server of others, where all ids are plain, as bitmapist knows no others."""
+
+    def space(self, names: Iterable[str]) -> str | None:
+        return None
+
+    def space_and_reply(
+        self, names: Iterable[str], command: tuple[Any, ...]
+    ) -> tuple[str | None, Any]:
+        return None, self.redis.execute_command(*command, NEVER_DECODE=True)
