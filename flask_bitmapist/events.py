@@ -282,9 +282,8 @@ class GenericPeriodEvents(Events):
     @classmethod
     def _filled(cls, *numbers: int | None) -> tuple[int, ...]:
         """`numbers`, with those of the current period where they are missing."""
-        given = tuple(number for number in numbers if number is not None)
-        if len(given) == len(numbers):
-            return given
+        if None not in numbers:
+            return cast(tuple[int, ...], numbers)
         current = cls._numbers_at(_moment(None))
         return tuple(
             now if number is None else number for number, now in zip(numbers, current, strict=True)

@@ -66,6 +66,8 @@ def normal_form(identifier: object) -> int | str:
     >>> normal_form((7, date(2026, 11, 28)))
     '7:2026-11-28'
     """
+    if type(identifier) is int and identifier >= 0:  # most are
+        return identifier
     identifier = behind(identifier)
     if isinstance(identifier, TextKey):
         return _text(str(identifier))

@@ -207,8 +207,7 @@ class Registry:
         listed = sorted(names)
         undecided = self._undecided(listed)
         if not undecided:
-            reply = client.execute_command(*command, NEVER_DECODE=True)
-            return self._shared_space(listed, ()), reply
+            return self._shared_space(listed, ()), replies(client, [command])[0]
         kinds, reply = replies(client, [("HMGET", KINDS, *undecided), command])
         return self._shared_space(listed, kinds), reply
 

@@ -1,6 +1,6 @@
-"""A few short commands in one round trip, at the price of one.
+"""One or a few commands in one round trip, at the price of the trip.
 
-redis-py's pipeline takes half as long again as one command does, on the same machine as the server:
+With the server on the same machine, redis-py's pipeline takes half as long again as one command:
 too much to find out beside each bit what its event's ids are.
 """
 

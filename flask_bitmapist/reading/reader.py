@@ -10,6 +10,7 @@ from ..ids import IdMap, normal_form
 from ..marks import is_name
 from ..registry import Catalogue, Known, Registry
 from ..server import Server
+from .commands import replies
 
 # Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
 _BITS = 2**32
@@ -138,4 +139,4 @@ class PlainReader(Reader):
     def space_and_reply(
         self, names: Iterable[str], command: tuple[Any, ...]
     ) -> tuple[str | None, Any]:
-        return None, self.redis.execute_command(*command, NEVER_DECODE=True)
+        return None, replies(self.redis, [command])[0]
