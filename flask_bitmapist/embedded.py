@@ -58,7 +58,7 @@ folder, socket, *command = sys.argv[1:]
 PR_SET_PDEATHSIG = 1
 
 def open_locked(name):
-    file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return file
 
@@ -78,7 +78,7 @@ def stop_when_deserted():
 os.umask(0o077)
 os.chdir(folder)
 keeper, log = open_locked("bitmapist.keeper"), open_locked("bitmapist.log")
-clients = os.open("bitmapist.clients", os.O_RDWR)
+clients = os.open("bitmapist.clients", os.O_RDWR | os.O_NOFOLLOW)
 if os.fstat(log).st_size > 1 << 20:
     os.ftruncate(log, 0)
 os.dup2(log, 1)
@@ -188,7 +188,7 @@ class _FileLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         # Not at exit, when the program's other exit handlers may have marks to send: the kernel
         # closes the file after them.
         weakref.finalize(self, os.close, self._file).atexit = False
@@ -232,6 +232,11 @@ class _Server:
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(self.folder):
+                raise EmbeddedServerError(
+                    f"{self.folder} is not private to this user: another one owns it, or others "
+                    "may enter it. Use a folder of your own (chmod 700), or run this as its owner"
+                )
             with self._election():
                 self._take_hold()
                 if not self._is_served():

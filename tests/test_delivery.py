@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sqlite3
@@ -100,6 +101,59 @@ def test_the_spool_is_created_only_when_needed(
     mark_event("e", 2, now=NOON)
     spool = tmp_path / "instance" / "bitmapist-spool.sqlite3"
     assert spool.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def stopped_tracker(tmp_path: Path, tracker_on: Callable[..., Tracker]) -> Tracker:
+    """The tracker of an app whose instance folder exists, and whose server does not run."""
+    (tmp_path / "instance").mkdir()
+    return tracker_on(f"unix://{tmp_path}/stopped.sock")
+
+
+@pytest.mark.parametrize("ending", ["", "-drain", "-wal", "-shm"])
+@pytest.mark.parametrize("there", [True, False])
+def test_links_beside_the_spool_are_not_followed(
+    stopped_tracker: Tracker, tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str,
+    there: bool,
+) -> None:  # fmt: skip
+    victim = tmp_path / "victim"
+    if there:
+        victim.write_bytes(b"")
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "instance", 1, 1)
+    (tmp_path / "instance" / f"bitmapist-spool.sqlite3{ending}").symlink_to(victim)
+    mark_event("e", 1, now=NOON)
+    assert not stopped_tracker.flush()
+    assert victim.exists() == there
+    if there:
+        assert (victim.stat().st_size, victim.stat().st_uid) == (0, os.geteuid())
+    assert ending == "-drain" or "cannot be used" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file away")
+@pytest.mark.parametrize("ending", ["", "-drain"])
+def test_a_strangers_file_is_no_spool(
+    stopped_tracker: Tracker, tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    planted = tmp_path / "instance" / f"bitmapist-spool.sqlite3{ending}"
+    planted.touch()
+    os.chown(planted, 2, 2)
+    mark_event("e", 1, now=NOON)
+    assert not stopped_tracker.flush()
+    assert planted.stat().st_size == 0
+    assert "belongs to the user 2" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
+def test_what_root_spools_belongs_to_whom_the_folder_belongs_to(
+    stopped_tracker: Tracker, tmp_path: Path
+) -> None:
+    os.chown(tmp_path / "instance", 1, 1)
+    mark_event("e", 1, now=NOON)
+    assert not stopped_tracker.flush()
+    files = list((tmp_path / "instance").iterdir())
+    assert files
+    assert {file.stat().st_uid for file in files} == {1}
 
 
 def test_a_later_process_delivers_what_an_earlier_one_spooled(

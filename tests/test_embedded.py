@@ -198,7 +198,7 @@ def test_folder_name_needs_no_escaping(folder: Path) -> None:
 def test_relative_and_linked_folders_are_the_same_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     (folder.parent / "link").symlink_to(folder)
     monkeypatch.chdir(folder.parent)
     first, second = connect(Path("data")), connect(folder.parent / "link")
@@ -462,15 +462,45 @@ def test_socket_folder_planted_by_a_stranger_is_refused(deep_folder: Path, tmp_p
         planted.rmdir()
 
 
+@pytest.mark.parametrize("mode", [0o701, 0o710, 0o755, 0o770])
+def test_folder_that_others_may_enter_is_refused(folder: Path, mode: int) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(EmbeddedServerError, match="not private to this user"):
+        connect(folder).ping()
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o700)
+    assert connect(folder).ping()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
+def test_folder_of_somebody_else_is_refused(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 1, 1)
+    with pytest.raises(EmbeddedServerError, match="not private to this user: another one owns it"):
+        connect(folder).ping()
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["lock", "clients", "keeper", "log"])
+def test_links_in_the_folder_are_not_followed(folder: Path, tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    folder.mkdir(mode=0o700)
+    (folder / f"bitmapist.{name}").symlink_to(victim)
+    with pytest.raises(EmbeddedServerError):
+        connect(folder).ping()
+    assert not victim.exists()
+
+
 def test_folder_that_cannot_be_made_is_a_clear_error(folder: Path) -> None:
     folder.write_text("not a folder")
     with pytest.raises(EmbeddedServerError, match=r"cannot keep a server in .*data/below"):
         connect(folder / "below").ping()
 
 
-def test_folder_that_cannot_be_written_is_a_clear_error() -> None:
-    with pytest.raises(EmbeddedServerError, match="cannot keep a server in /proc/sys"):
-        connect(Path("/proc/sys")).ping()
+def test_folder_below_one_that_cannot_be_written_is_a_clear_error() -> None:
+    with pytest.raises(EmbeddedServerError, match="cannot keep a server in /proc/sys/below"):
+        connect(Path("/proc/sys/below")).ping()
 
 
 def test_missing_binary_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..marks import SettledMark
+from .own_files import ensure_own
 from .writer import BULK
 
 logger = logging.getLogger("flask_bitmapist")
@@ -159,7 +159,7 @@ class Spool:
         A second file is locked, as SQLite has locks wherever Python runs.
         """
         lock = self._beside("-drain")
-        self._create(lock)
+        ensure_own(lock)
         with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as db:
             try:
                 db.execute("BEGIN IMMEDIATE")
@@ -174,7 +174,7 @@ class Spool:
     def open(self) -> Iterator[sqlite3.Connection]:
         # Opened for each use: a connection must not cross a fork, nor threads.
         try:
-            self._create(self.path)
+            ensure_own(self.path)
             with closing(
                 sqlite3.connect(self.path, timeout=_LOCK_WAIT, isolation_level=None)
             ) as db:
@@ -186,21 +186,10 @@ class Spool:
         except (OSError, sqlite3.Error) as error:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
 
-    @staticmethod
-    def _create(file: Path) -> None:
-        if file.exists():
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            # What a root shell creates is to be the workers' own, as the folder is.
-            folder = file.parent.stat()
-            os.chown(file, folder.st_uid, folder.st_gid)
-
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
     try:
-        status = file.stat()
+        status = file.lstat()
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
