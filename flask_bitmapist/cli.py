@@ -18,10 +18,10 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
-from redis import RedisError
 
 from .current import current_tracker
 from .periods import GRAINS
+from .refusals import SERVER_ERRORS
 
 commands = AppGroup("bitmapist", help="Who was active, who came back, who did what.")
 
@@ -50,10 +50,13 @@ def _command(*options: str) -> Callable[[Callable[..., Answer]], click.Command]:
     def decorate(ask: Callable[..., Answer]) -> click.Command:
         @functools.wraps(ask)
         def run(as_json: bool, as_csv: bool, **arguments: Any) -> None:
+            server = current_tracker().server
             try:
+                _ = server.facts  # a server that is too old says so before it says anything else
                 told, header, rows = ask(**arguments)
-            except RedisError as error:
-                raise click.ClickException(f"Redis does not answer: {error}") from error
+            except SERVER_ERRORS as error:
+                reason = server.explain(error) or f"Redis does not answer: {error}"
+                raise click.ClickException(reason) from error
             except ValueError as error:
                 raise click.UsageError(str(error)) from error
             with _unwritten_told():

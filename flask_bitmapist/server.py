@@ -13,7 +13,7 @@ import redis
 
 from .clients import cluster_of, from_url, quick_of, uncached
 from .config import Settings
-from .refusals import UnfitServerError, need_of
+from .refusals import SERVER_ERRORS, UnfitServerError, need_of, refusal
 
 #: Seconds that a report or a bulk write may take.
 _PATIENCE = 30.0
@@ -155,6 +155,17 @@ class Server:
     def name(self) -> str:
         """What to call the server. Asks nothing."""
         return str(self._facts or Facts())
+
+    def explain(self, error: Exception) -> str | None:
+        """A sentence on why the server did not take a command; None if it did not answer."""
+        if need_of(error) is None:
+            return None
+        try:
+            return refusal(error, self.facts)
+        except UnfitServerError as unfit:
+            return str(unfit)
+        except SERVER_ERRORS:
+            return refusal(error, self.name)
 
     def forget(self) -> None:
         """The connection broke: another server, or a newer one, may answer next."""

@@ -22,7 +22,7 @@ class MortalServer:
         self.url = f"unix://{folder}/server.sock"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         options = {
             "port": "0",
             "unixsocket": f"{self.folder}/server.sock",
@@ -32,7 +32,9 @@ class MortalServer:
             "save": "",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self.process = subprocess.Popen([find_binary(), *arguments], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [find_binary(), *arguments, *more], stdout=subprocess.DEVNULL
+        )
         with redis_py.Redis.from_url(self.url) as client:
             eventually(lambda: answers(client))
 

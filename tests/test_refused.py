@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from flask import Flask
+from markupsafe import escape
 from servers import MortalServer
 
 from flask_bitmapist import FlaskBitmapist
@@ -201,3 +202,47 @@ def test_stats_tell_what_became_of_the_marks(
     assert tracker.stats() == Stats(sent=5, spooled=1, replayed=1)
     tracker.publish([Mark("e", "a text", when=NOON)])
     assert tracker.stats() == Stats(sent=5, spooled=1, replayed=1)  # refused before it was sent
+
+
+def test_the_dashboard_says_how_many_marks_wait_and_why(
+    mortal: MortalServer, admin: redis_py.Redis, tmp_path: Path
+) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+    extension = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": mortal.url})
+    extension.dashboard_access(lambda: True)
+    tracker = extension.tracker
+    mark(tracker, "e", 1)
+    page = app.test_client().get("/bitmapist/lifecycle?event=e")
+    assert "marks wait" not in page.text
+    acl(admin, "-setbit", "-bitfield")
+    tracker.record([Mark("e", id_, when=NOON) for id_ in range(1_204)])
+    waiting = tracker.stats().waiting
+    assert sum(waiting.values()) == 1_204
+    for address in ("lifecycle?event=e", "?event=e&complete=1"):
+        page = app.test_client().get(f"/bitmapist/{address}")
+        assert page.status_code == 200
+        for reason, marks in waiting.items():
+            assert f"{marks:,} marks wait: {escape(reason)}" in page.text
+
+
+def test_a_page_tells_a_refused_command_from_a_server_that_is_away(
+    mortal: MortalServer, admin: redis_py.Redis, tmp_path: Path
+) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+    extension = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": mortal.url})
+    extension.dashboard_access(lambda: True)
+    tracker = extension.tracker
+    mark(tracker, "e", 1)
+    acl(admin, "-bitcount", "-get", "-mget", "-getrange")
+    page = app.test_client().get("/bitmapist/lifecycle?event=e")
+    assert page.status_code == 503
+    assert "did not answer" not in page.text
+    assert "does not take" in page.text
+    show = ["bitmapist", "show", "e", "--start", "2026-03-10", "--end", "2026-03-20"]
+    command = app.test_cli_runner().invoke(args=show)
+    assert command.exit_code == 1
+    assert "grant the user" in command.output
+    mortal.kill()
+    assert "did not answer" in app.test_client().get("/bitmapist/lifecycle?event=e").text
+    command = app.test_cli_runner().invoke(args=show)
+    assert "does not answer" in command.output

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from flask import Blueprint, Response, request
-from redis.exceptions import RedisError
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest
 
+from ..refusals import SERVER_ERRORS
 from .access import refuse_strangers
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def blueprint() -> Blueprint:
     for endpoint, address in ADDRESSES.items():
         pages.add_url_rule(address, endpoint, _page(endpoint))
     pages.register_error_handler(BadRequest, _bad_request)
-    pages.register_error_handler(RedisError, _no_answer)
+    for error in SERVER_ERRORS:
+        pages.register_error_handler(error, _no_answer)
     return pages
 
 
@@ -70,7 +71,7 @@ def _bad_request(error: BadRequest) -> Response:
     return bad_request(error)
 
 
-def _no_answer(error: RedisError) -> Response:
+def _no_answer(error: Exception) -> Response:
     from .page import no_answer
 
     return no_answer(error)

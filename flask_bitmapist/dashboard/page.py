@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import date
 from functools import cache
@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 from flask import Response, current_app, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest
 from werkzeug.urls import iri_to_uri
 
@@ -36,6 +35,7 @@ from .query import BY, JOINTS, Query, Segment
 if TYPE_CHECKING:
     from ..analytics._report import Report
     from ..analytics._sets import People
+    from ..tracker import Tracker
 
 _Answer = TypeVar("_Answer")
 
@@ -103,7 +103,19 @@ def render(name: str, **values: Any) -> str:
     """The page from ``templates/bitmapist/<name>.html``."""
     template = _environment().get_template(f"bitmapist/{name}.html")
     tracker = current_tracker()
-    return template.render(timezone=tracker.settings.timezone, as_of=tracker.now(), **values)
+    return template.render(
+        timezone=tracker.settings.timezone,
+        as_of=tracker.now(),
+        waiting=_waiting(tracker),
+        **values,
+    )
+
+
+def _waiting(tracker: Tracker) -> Mapping[str, int]:
+    """The marks that the server does not take, by why: sentence -> how many."""
+    spool = tracker.settings.spool
+    # Without the file there are none, and a process that only reads does not load the spool.
+    return tracker.stats().waiting if spool is not None and spool.exists() else {}
 
 
 class Question(ABC):
@@ -308,10 +320,15 @@ def bad_request(error: BadRequest) -> Response:
     return _message("That cannot be shown", str(error.description), 400, url, "Ask anew")
 
 
-def no_answer(error: RedisError) -> Response:
-    """Redis did not answer: the reason goes to the log, not to the page."""
+def no_answer(error: Exception) -> Response:
+    """Redis did not answer, or refused a command; what it said goes to the log, not to the page."""
     logger.error("the dashboard cannot read from Redis: %s", error)
-    sentence = "Redis did not answer, so there are no figures now. The application's log says why."
+    refused = current_tracker().server.explain(error)
+    sentence = (
+        f"{refused}."
+        if refused
+        else "Redis did not answer, so there are no figures now. The application's log says why."
+    )
     asked = urlsplit(iri_to_uri(request.url))
     again = f"{asked.path}?{asked.query}"
     return _message("No figures at the moment", sentence, 503, again, "Try again")
