@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -22,7 +23,8 @@ import redis as redis_py
 from flask import Flask
 from servers import MortalServer, eventually
 
-from flask_bitmapist import FlaskBitmapist, mark_event, unmark_event
+from flask_bitmapist import FlaskBitmapist, analytics, mark_event, unmark_event
+from flask_bitmapist.delivery.breaker import Breaker
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.tracker import Tracker
 
@@ -252,6 +254,54 @@ def test_a_silent_server_costs_a_timeout_once_not_with_every_mark(
         for id_ in range(20):
             mark_event("e", id_)
         assert time.monotonic() - began < 2.0  # twenty timeouts would be four seconds
+
+
+def test_a_server_that_fails_is_probed_by_one_caller_a_break(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker.time.monotonic", lambda: clock.now)
+    breaker = Breaker()
+    assert [breaker.lets_pass() for _ in range(3)] == [True] * 3
+    assert breaker.trip()
+    for _ in range(3):  # seconds of it; whoever probes does not come back, as a server may be slow
+        clock.now += 0.99
+        assert not breaker.lets_pass()
+        clock.now += 0.01
+        assert [breaker.lets_pass() for _ in range(3)] == [True, False, False]
+
+
+def test_breaks_become_longer_until_the_server_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker.time.monotonic", lambda: clock.now)
+    breaker = Breaker()
+    for seconds in (1, 2, 4, 8, 16, 30, 30):
+        assert breaker.trip() == (seconds == 1)
+        clock.now += seconds - 0.01
+        assert not breaker.lets_pass()
+        clock.now += 0.01
+        assert breaker.lets_pass()
+    assert breaker.reset()
+    assert not breaker.reset()
+    assert [breaker.lets_pass() for _ in range(3)] == [True] * 3
+    assert breaker.trip()
+    clock.now += 1
+    assert breaker.lets_pass()
+
+
+def test_a_server_that_comes_back_with_other_data_is_asked_anew(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    tracker.record([("e", "ann", True, True, NOON), ("e", "bob", True, True, NOON)])
+    mortal.kill()
+    tracker.record([("e", "bob", True, True, NOON)])  # notices the outage
+    shutil.rmtree(mortal.folder / "appendonlydir")
+    mortal.start()
+    another_process = tracker_on(mortal.url, BITMAPIST_SPOOL=False)
+    another_process.record([("e", "cleo", True, True, NOON)])
+    assert tracker.flush()
+    assert analytics.users("e", at=NOON, tracker=another_process) == ["cleo", "bob"]
 
 
 def test_a_full_server_keeps_marks_waiting(
@@ -632,6 +682,20 @@ class TestBackground:
         mark_event("e", range(100, 150), now=NOON)
         unmark_event("e", range(100, 150), now=NOON)
         assert mortal.ids() == list(range(100))
+
+    def test_what_overflows_does_not_overtake_what_was_queued(
+        self,
+        mortal: MortalServer,
+        tracker_on: Callable[..., Tracker],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 60.0)
+        tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+        mark_event("e", range(10), now=NOON)
+        assert mortal.ids() == []
+        unmark_event("e", range(1, 10), now=NOON)
+        assert mortal.ids() == [0]
 
     def test_where_no_thread_can_start_whoever_marks_delivers(
         self,
