@@ -60,12 +60,16 @@ def unmark_event(
     track_hourly: bool | None = None,
     track_unique: bool | None = None,
     use_pipeline: bool = True,
+    exact: bool = True,
 ) -> None:
     """Take back `mark_event`, with the same arguments.
 
-    As in bitmapist, the bit of the week and month goes with that of the day.
+    The day's bit is cleared. The week and the month keep theirs while another of their days has it.
+
+    :param exact: False clears the bits of the week and the month too, whatever the other days have,
+        as bitmapist does. On another `system` that is always so.
     """
-    options = (False, True, now, track_hourly, track_unique)
+    options = (False, True, now, track_hourly, track_unique, "", exact)
     _mark(event_name, uuid, options, system, use_pipeline)
 
 

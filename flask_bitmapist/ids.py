@@ -7,7 +7,9 @@ offset; a str is *mapped* to a dense offset.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -17,6 +19,8 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from werkzeug.local import LocalProxy
+
+from .assigning import assign
 
 _T = TypeVar("_T")
 
@@ -159,69 +163,16 @@ def _decimal(number: Decimal) -> int | str:
     return _text(format(number, "f").rstrip("0"))
 
 
-# One call a batch. The list is the counter: its length is the next offset, and nothing is ever
-# popped, so an offset is never given twice. Slices of 4000: Lua's unpack() stops near 8000 values.
-# A server that evicts may have lost the list or the hash: each can be made from the other.
-_ASSIGN = """
-local known, order, assigned = KEYS[1], KEYS[2], {}
-local length, held_ids = redis.call('LLEN', order), redis.call('HLEN', known)
-if length == 0 and held_ids > 0 then
-  local all, ids = redis.call('HGETALL', known), {}
-  for i = 1, #all, 2 do ids[tonumber(all[i + 1]) + 1] = all[i] end
-  for first = 1, #ids, 4000 do
-    redis.call('RPUSH', order, unpack(ids, first, math.min(first + 3999, #ids)))
-  end
-elseif held_ids == 0 then
-  for first = 0, length - 1, 2000 do
-    local pairs_ = {}
-    for i, id in ipairs(redis.call('LRANGE', order, first, first + 1999)) do
-      pairs_[#pairs_ + 1] = id
-      pairs_[#pairs_ + 1] = first + i - 1
-    end
-    redis.call('HSET', known, unpack(pairs_))
-  end
-end
-if redis.call('LLEN', order) ~= redis.call('HLEN', known) then
-  return redis.error_reply('ERR the id map is damaged: ' .. known .. ' and ' .. order ..
-    ' differ in length, so that new ids would get the bits of others; restore both')
-end
-for first = 1, #ARGV, 4000 do
-  local last = math.min(first + 3999, #ARGV)
-  local found = redis.call('HMGET', known, unpack(ARGV, first, last))
-  local fresh, pairs_, seen = {}, {}, {}
-  local offset = redis.call('LLEN', order)
-  for i = first, last do
-    local id = ARGV[i]
-    local held = found[i - first + 1] or seen[id]
-    if not held then
-      held = offset
-      offset = offset + 1
-      seen[id] = held
-      fresh[#fresh + 1] = id
-      pairs_[#pairs_ + 1] = id
-      pairs_[#pairs_ + 1] = held
-    end
-    assigned[i] = tonumber(held)
-  end
-  if #fresh > 0 then
-    redis.call('RPUSH', order, unpack(fresh))
-    for p = 1, #pairs_, 4000 do
-      redis.call('HSET', known, unpack(pairs_, p, math.min(p + 3999, #pairs_)))
-    end
-  end
-end
-return assigned
-"""
-
-
 class IdMap:
     """Dense offsets for mapped ids: for each `space` a hash id -> offset and a list offset -> id.
 
-    Any number of processes agree: new ids are assigned by one atomic script a batch.
+    Any number of processes agree: new ids are assigned atomically, a batch at a time.
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], int] = {}
+        # In the order in which they were learnt. To take the oldest from a dict would take ever
+        # longer, as it leaves gaps at the front that are searched each time.
+        self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     @staticmethod
     def keys(space: str) -> tuple[str, str]:
@@ -229,12 +180,16 @@ class IdMap:
         tag = f"{{ids:{space}}}" if space else "{ids}"
         return f"flask_bitmapist:{tag}:offsets", f"flask_bitmapist:{tag}:order"
 
-    def offsets(self, client: Any, space: str, ids: Collection[str]) -> dict[str, int]:
-        """The offset of each of `ids`; ids never seen before get the next free ones.
+    def offsets(
+        self, client: Any, space: str, ids: Collection[str], *, assigned: bool = True
+    ) -> dict[str, int]:
+        """The offset of each of `ids`; those never seen before get the next free ones.
 
         Ids that the process knows cost no round trip, others one HMGET a batch, new ones one
-        script more.
+        script more. What is known holds only if the server says the same where it is used
+        (`delivery.reliance`).
 
+        :param assigned: False leaves out ids that have no offset yet.
         :raises redis.RedisError: if the server does not answer; nothing is remembered then.
         """
         offsets: dict[str, int] = {}
@@ -246,27 +201,26 @@ class IdMap:
             else:
                 offsets[id_] = offset
         for batch in _batches(unknown):
-            found = self._fetch(client, space, batch)
+            found = self._fetch(client, space, batch, assigned)
             self._remember(space, found)
             offsets |= found
         return offsets
 
-    def _fetch(self, client: Any, space: str, ids: Sequence[str]) -> dict[str, int]:
-        hash_key, list_key = self.keys(space)
-        found = dict(zip(ids, client.hmget(hash_key, list(ids)), strict=True))
+    def _fetch(self, client: Any, space: str, ids: Sequence[str], assigned: bool) -> dict[str, int]:
+        known, order = self.keys(space)
+        found = dict(zip(ids, client.hmget(known, list(ids)), strict=True))
         missing = [id_ for id_, offset in found.items() if offset is None]
-        if missing:
-            assign = client.register_script(_ASSIGN)
-            assigned = assign(keys=[hash_key, list_key], args=missing)
-            found |= dict(zip(missing, assigned, strict=True))
-        return {id_: int(offset) for id_, offset in found.items()}
+        if missing and assigned:
+            found |= dict(zip(missing, assign(client, known, order, missing), strict=True))
+        return {id_: int(offset) for id_, offset in found.items() if offset is not None}
 
     def _remember(self, space: str, found: dict[str, int]) -> None:
+        known = self._known
         for id_, offset in found.items():
-            self._known[space, id_] = offset
-        while len(self._known) > CACHE_SIZE:
-            # A concurrent thread may empty the dict first.
-            self._known.pop(next(iter(self._known), ("", "")), None)
+            known[space, id_] = offset
+        while len(known) > CACHE_SIZE:
+            with suppress(KeyError):  # another thread was faster
+                known.popitem(last=False)
 
     def lookup(self, client: Any, id_: str, spaces: Iterable[str]) -> dict[str, int]:
         """The offset of `id_` in each of `spaces` that has one for it. Reads only."""
@@ -293,7 +247,7 @@ class IdMap:
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
-        self._known = {}
+        self._known = OrderedDict()
 
 
 def _batches(items: Sequence[_T]) -> Iterable[Sequence[_T]]:

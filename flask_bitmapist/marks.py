@@ -31,6 +31,9 @@ class Mark(NamedTuple):
     unique: bool | None = None
     #: Name of the id map of a textual id; '' is the users' own.
     space: str = ""
+    #: Taken back: the week and the month keep the bit while another of their days has it. False
+    #: clears them too, as bitmapist does.
+    exact: bool = True
 
 
 class SettledMark(NamedTuple):
@@ -43,6 +46,7 @@ class SettledMark(NamedTuple):
     hourly: bool
     unique: bool
     kind: str  # the registry's name for ids of this kind
+    exact: bool = True
 
 
 @functools.lru_cache(maxsize=4096)

@@ -33,6 +33,7 @@ _NEEDS = {
     "string exceeds": _SMALLER,
     "value is not": "a key of this name holds something else: rename or delete it",
     "invalid expire": "BITMAPIST_TTL gives a moment that the server cannot store",
+    "has lost which kind of ids": "see that maxmemory-policy is noeviction",
     "id map is damaged": "restore both keys of the map from a backup",
 }
 
@@ -62,19 +63,19 @@ def need_of(error: Exception) -> str | None:
     return next((need for part, need in _NEEDS.items() if part in text), None)
 
 
-def commands_of(pipe: Any) -> list[str]:
-    """The names of the commands that are queued on `pipe`; [] if its class does not tell."""
-    # A pipeline's are tuples of arguments and options, those of a cluster's are objects.
+def queued_on(pipe: Any) -> Sequence[Any]:
+    """The commands that are queued on `pipe`, for `note_command`; () if its class does not tell."""
     queued: Sequence[Any] = getattr(pipe, "command_stack", ())
-    return [
-        str(getattr(one, "args", one[0] if isinstance(one, tuple) else "")[0]) for one in queued
-    ]
+    return queued
 
 
-def note_command(error: Exception, commands: Sequence[str], index: int) -> None:
-    """Let `refusal` know that `error` answers the `index`-th of `commands`, if they are known."""
-    if index < len(commands):
-        error.add_note(f"{_NOTE}{commands[index]}")
+def note_command(error: Exception, queued: Sequence[Any], index: int) -> None:
+    """Let `refusal` know that `error` answers the `index`-th of `queued`, if they are known."""
+    if index < len(queued):
+        # A pipeline's are tuples of arguments and options, those of a cluster's are objects.
+        one = queued[index]
+        arguments = getattr(one, "args", one[0] if isinstance(one, tuple) else ("",))
+        error.add_note(f"{_NOTE}{arguments[0]}")
 
 
 def refusal(error: Exception, server: object) -> str | None:

@@ -1,25 +1,32 @@
 """The events that the application has marked: their kind of ids, their first day, their names.
 
-Kept in Redis beside the bitmaps, so that every process agrees; known events are remembered in the
-process and cost nothing afterwards.
+Kept in Redis beside the bitmaps, so that every process agrees. Whoever marks remembers what it has
+learnt, and asks in the trip that uses it whether the server still says the same: the server may
+have come back with an older history. Whoever reads asks each time.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
+import redis
+
+from .ids import IdMap
 from .periods import KEY_PREFIX, Period, unique_key
 from .reading.commands import replies
 
 logger = logging.getLogger("flask_bitmapist")
 
 KINDS = "flask_bitmapist:events"
+#: The same again. A server that evicts may lose the one, and then the other tells what it held:
+#: bitmaps with mapped ids must not pass for plain ones.
+KINDS_COPY = "flask_bitmapist:events:copy"
 FIRST_DAYS = "flask_bitmapist:first_days"
 CALENDAR = "flask_bitmapist:timezone"
 
@@ -29,6 +36,40 @@ MAPPED = "mapped"
 _EARLIEST = Period("month", datetime(2012, 1, 1))
 #: How long the names found by a SCAN are trusted: in seconds, and in times of what it took.
 _SCAN_AGE, _SCAN_SHARE = 10.0, 100
+
+
+class LostKindError(redis.ResponseError, ValueError):
+    """The server has lost which kind of ids an event has."""
+
+    def __init__(self, event: str) -> None:
+        super().__init__(
+            f"the server has lost which kind of ids the event {event!r} has, as {KINDS} was "
+            "deleted or evicted. Restore that key from a backup, or say it with redis-cli: "
+            f"HSET {KINDS} '{event}' {MAPPED} (or {PLAIN}, if the ids are whole numbers)"
+        )
+
+
+class Wanted(NamedTuple):
+    """What a batch of marks wants of one event."""
+
+    #: The kind of its ids.
+    kind: str
+    #: Whether any of the marks sets a bit: the others need no event.
+    marked: bool
+    #: The earliest day on which a bit is set; None: on no day, but undated.
+    first_day: date | None
+
+
+class _Learnt:
+    """What a process has learnt from the server while it marked."""
+
+    def __init__(self) -> None:
+        #: The kind of each event; None: it was not registered.
+        self.kinds: dict[str, str | None] = {}
+        #: The first days of events, or later ones.
+        self.first_days: dict[str, date] = {}
+        #: Events that `KINDS_COPY` holds too.
+        self.copied: set[str] = set()
 
 
 class Catalogue(NamedTuple):
@@ -81,7 +122,8 @@ def mismatch(event: str, given: str, registered: str) -> str:
     return (
         f"the event {event!r} has {registered} ids, and this one is {given}: two ids would share "
         "a bit. Give the events separate names, or set BITMAPIST_ID_MAP='always' before the first "
-        "mark if ints and texts are to be mixed"
+        "mark if ints and texts are to be mixed. If all its marks have been deleted, run: flask "
+        "bitmapist reindex"
     )
 
 
@@ -96,71 +138,132 @@ class Registry:
     def __init__(self, calendar: str) -> None:
         """:param calendar: name of the time zone in which this application's days begin."""
         self._calendar = calendar
-        self._kinds: dict[str, str] = {}
-        self._first_days: dict[str, date] = {}
+        self._learnt = _Learnt()
         self._scanned = Catalogue([], [])
         self._scan_expires = 0.0
+        self._calendar_was_asked = False
         self._warned = False
+
+    def kind_of(self, client: Any, event: str) -> str | None:
+        """The kind of `event` if it is registered. A round trip; this process may know better."""
+        kind = client.hget(KINDS, event)
+        return None if kind is None else text(kind)
 
     def known_kind(self, event: str) -> str | None:
         """The kind of `event`, as far as this process knows. No I/O."""
-        return self._kinds.get(event)
+        return self._learnt.kinds.get(event)
 
     def admit(
-        self, client: Any, wanted: Mapping[str, str], clock: Callable[[], datetime]
-    ) -> dict[str, str]:
-        """The kind of every event in `wanted` (event -> kind), registering those never seen.
+        self, client: Any, wanted: Mapping[str, Wanted], clock: Callable[[], datetime]
+    ) -> dict[str, str | None]:
+        """The kind of every event in `wanted`, registering those never seen.
 
         The first registration settles an event's kind for every process, unless bitmaps written
         before us stand under its name: then it is plain, as bitmapist knows no other.
-        """
-        # Another thread may forget all that is known meanwhile.
-        kinds = self._kinds
-        strangers = [event for event in wanted if event not in kinds]
-        if strangers:
-            found = dict(zip(strangers, client.hmget(KINDS, strangers), strict=True))
-            new = [event for event, kind in found.items() if kind is None]
-            if new:
-                found |= self._register(client, {event: wanted[event] for event in new}, clock())
-            kinds |= {event: text(kind) for event, kind in found.items()}
-        return {event: kinds[event] for event in wanted}
 
-    def _register(self, client: Any, wanted: Mapping[str, str], today: datetime) -> dict[str, Any]:
-        older = self._first_months(client, wanted, today)
+        :returns: None for an event that is only unmarked and that nobody has marked. What is
+            returned holds only if the server says the same where it is used (`delivery.reliance`).
+        :raises LostKindError: if any was registered and the server has lost its kind.
+        """
+        learnt = self._learnt  # another thread may forget it meanwhile
+        strangers = {
+            event: want
+            for event, want in wanted.items()
+            if (learnt.kinds.get(event) is None and (want.marked or event not in learnt.kinds))
+            or (want.first_day is not None and event not in learnt.first_days)
+        }
+        if strangers:
+            self._learn(client, strangers, clock, learnt)
+        return {event: learnt.kinds[event] for event in wanted}
+
+    def _learn(
+        self,
+        client: Any,
+        wanted: Mapping[str, Wanted],
+        clock: Callable[[], datetime],
+        learnt: _Learnt,
+    ) -> None:
+        """Add to `learnt` what the server knows of `wanted`. Errors are those of `admit`."""
+        registered = self._registered(client, wanted)
+        learnt.copied |= registered.copied
+        learnt.first_days |= registered.first_days
+        _check_not_lost(registered.lost)
+        kinds = registered.kinds
+        new = {event: wanted[event] for event in wanted.keys() - kinds.keys()}
+        undated = {
+            event
+            for event, want in wanted.items()
+            if want.first_day is not None and event in kinds and event not in registered.first_days
+        }
+        if new or undated:
+            older = self._first_months(client, [*new, *undated], clock())
+            if older.keys() & new.keys() and self._has_lost_all(client, wanted):
+                _check_not_lost(older.keys() & new.keys())
+            entered = {
+                event: PLAIN if event in older else want.kind
+                for event, want in new.items()
+                if want.marked or event in older
+            }
+            months = {event: month for event, month in older.items() if month is not None}
+            first_days = _first_days(new, entered) | months
+            kinds |= self._enter(client, entered, first_days)
+            learnt.first_days |= first_days
+        learnt.kinds |= {event: kinds.get(event) for event in wanted}
+
+    @staticmethod
+    def _registered(client: Any, events: Collection[str]) -> _Registered:
+        """What is registered of `events`, after kinds that only the copy holds were restored."""
+        pipe = client.pipeline(transaction=False)
+        _ask(pipe, events)
+        registered = _answered(events, pipe.execute())
+        if restored := registered.kinds.keys() & registered.lacking:
+            for event in restored:
+                pipe.hsetnx(KINDS, event, registered.kinds[event])
+            pipe.hmget(KINDS, list(restored))
+            kinds = map(text, pipe.execute()[-1])
+            registered.kinds.update(zip(restored, kinds, strict=True))
+        return registered
+
+    @staticmethod
+    def _has_lost_all(client: Any, wanted: Mapping[str, Wanted]) -> bool:
+        """Whether there are mapped ids, but nothing that says of which events."""
+        spaces = {"", *(space_of(want.kind) for want in wanted.values() if want.kind != PLAIN)}
+        pipe = client.pipeline(transaction=False)
+        for key in (KINDS, KINDS_COPY, *(key for space in spaces for key in IdMap.keys(space))):
+            pipe.exists(key)
+        kinds, copy, *maps = pipe.execute()
+        return not (kinds or copy) and any(maps)
+
+    def _enter(
+        self, client: Any, wanted: Mapping[str, str], first_days: Mapping[str, date]
+    ) -> dict[str, str]:
+        """Enter events and their kinds, and first days; returns the kinds that now stand."""
         pipe = client.pipeline(transaction=False)
         for event, kind in wanted.items():
-            pipe.hsetnx(KINDS, event, PLAIN if event in older else kind)
-            first = older.get(event)
-            if first is not None:
-                pipe.zadd(FIRST_DAYS, {event: first.toordinal()}, lt=True)
-        pipe.set(CALENDAR, self._calendar, nx=True)
-        pipe.get(CALENDAR)
-        pipe.hmget(KINDS, list(wanted))
-        *_, calendar, kinds = pipe.execute()
-        if text(calendar) != self._calendar and not self._warned:
-            self._warned = True
-            logger.warning(
-                "BITMAPIST_TIMEZONE is %s, but this server's days were recorded in %s: "
-                "periods at the seam will disagree",
-                self._calendar,
-                text(calendar),
-            )
-        return dict(zip(wanted, kinds, strict=True))
+            pipe.hsetnx(KINDS, event, kind)
+        # Afterwards: a first day without a kind would look as if the kind had been lost.
+        for event, day in first_days.items():
+            pipe.zadd(FIRST_DAYS, {event: day.toordinal()}, lt=True)
+        if wanted:
+            pipe.set(CALENDAR, self._calendar, nx=True)
+            pipe.hmget(KINDS, list(wanted))
+        replies = pipe.execute()
+        return dict(zip(wanted, map(text, replies[-1]), strict=True)) if wanted else {}
 
     @staticmethod
     def _first_months(
         client: Any, events: Iterable[str], today: datetime
     ) -> dict[str, date | None]:
-        """The events that have bitmaps already, with the first day of their first month."""
+        """The events that have marks already, with the first day of their first month."""
         last = Period.containing("month", today).shift(1)
         months = list(_EARLIEST.until(last))
         names = list(events)
         pipe = client.pipeline(transaction=False)
         for event in names:
             for month in months:
-                pipe.exists(month.key(event))
-            pipe.exists(unique_key(event))
-        replies = iter(pipe.execute())
+                pipe.bitpos(month.key(event), 1)
+            pipe.bitpos(unique_key(event), 1)
+        replies = map(_holds_a_bit, pipe.execute(raise_on_error=False))
         older: dict[str, date | None] = {}
         for event in names:
             held = [month.start.date() for month in months if next(replies)]
@@ -169,33 +272,69 @@ class Registry:
                 older[event] = held[0] if held else None
         return older
 
-    def note_days(self, pipe: Any, days: Mapping[str, date]) -> None:
-        """Queue on `pipe` the first days in `days` (event -> day) that are earlier than known."""
-        known = self._first_days
-        for event, day in days.items():
-            if event not in known or day < known[event]:
-                pipe.zadd(FIRST_DAYS, {event: day.toordinal()}, lt=True)
+    def days_to_enter(self, days: Mapping[str, date]) -> tuple[dict[str, date], dict[str, date]]:
+        """Those of `days` that are the first of their event, as far as this process knows.
 
-    @staticmethod
-    def ask_whether_it_is_there(pipe: Any) -> None:
-        """Queue on `pipe` the question whether anything is registered."""
-        pipe.exists(KINDS)
+        :returns: those of events without a first day, and those before a known first day.
+        """
+        first_days = self._learnt.first_days
+        new = {event: day for event, day in days.items() if event not in first_days}
+        earlier = {
+            event: day
+            for event, day in days.items()
+            if event in first_days and day < first_days[event]
+        }
+        return new, earlier
 
-    def remember_days(self, days: Mapping[str, date]) -> None:
-        """The server has taken `days`: do not send them again."""
-        for event, day in days.items():
-            self._first_days[event] = min(day, self._first_days.get(event, day))
+    def kinds_to_copy(self, kinds: Mapping[str, str | None]) -> dict[str, str]:
+        """Those of `kinds` that `KINDS_COPY` lacks, as far as this process knows."""
+        copied = self._learnt.copied
+        return {
+            event: kind for event, kind in kinds.items() if kind is not None and event not in copied
+        }
+
+    def remember(self, copied: Iterable[str], days: Mapping[str, date]) -> None:
+        """The server has taken these copies of kinds, and these first days."""
+        self._learnt.copied.update(copied)
+        self._learnt.first_days |= days
+
+    def enter_plain(
+        self, client: Any, events: Collection[str], clock: Callable[[], datetime]
+    ) -> None:
+        """Register `events`, which have bitmaps of others, as those of plain ids."""
+        months = self._first_months(client, events, clock()).items()
+        held = {event: month for event, month in months if month is not None}
+        self._enter(client, dict.fromkeys(events, PLAIN), held)
+
+    def ask_calendar(self, pipe: Any) -> bool:
+        """Queue on `pipe` the question for the time zone of the data, unless it was asked before.
+
+        :returns: whether it was queued; then `compare_calendar` takes the reply.
+        """
+        if self._calendar_was_asked:
+            return False
+        pipe.execute_command("GET", CALENDAR)
+        return True
+
+    def compare_calendar(self, recorded: Any) -> None:
+        """Warn once if the data is of another time zone than this application's."""
+        self._calendar_was_asked = True
+        if recorded is not None and text(recorded) != self._calendar and not self._warned:
+            self._warned = True
+            logger.warning(
+                "BITMAPIST_TIMEZONE is %s, but this server's days were recorded in %s: "
+                "periods at the seam will disagree",
+                self._calendar,
+                text(recorded),
+            )
 
     def space(self, client: Any, names: Iterable[str]) -> str | None:
         """The id map that all of `names` (events and flags) share; None for plain ids. Reads only.
 
-        No round trip if this process knows them all to be of one kind.
-
-        :raises ValueError: if their ids are of different kinds, so that their sets cannot combine.
+        :raises ValueError: if their ids are of different kinds, so that their sets cannot combine,
+            or the server has lost the kind of any.
         """
-        listed = sorted(names)
-        undecided = self._undecided(listed)
-        return self._shared_space(listed, client.hmget(KINDS, undecided) if undecided else ())
+        return self.space_and_first_day(client, names, (), datetime.now)[0]
 
     def space_and_reply(
         self, client: Any, names: Iterable[str], command: tuple[Any, ...]
@@ -205,11 +344,18 @@ class Registry:
         :raises ValueError: as `space`.
         """
         listed = sorted(names)
-        undecided = self._undecided(listed)
-        if not undecided:
-            return self._shared_space(listed, ()), replies(client, [command])[0]
-        kinds, reply = replies(client, [("HMGET", KINDS, *undecided), command])
-        return self._shared_space(listed, kinds), reply
+        if all(self.known_kind(name) is not None for name in listed):
+            kinds, reply = replies(client, [("HMGET", KINDS, *listed), command])
+            if None not in kinds:
+                return _shared_space(dict(zip(listed, map(text, kinds), strict=True))), reply
+        asked = _questions(listed)
+        asks_calendar = not self._calendar_was_asked
+        if asks_calendar:
+            asked.append(("GET", CALENDAR))
+        *told, reply = replies(client, [*asked, command])
+        if asks_calendar:
+            self.compare_calendar(told.pop())
+        return _answered(listed, told).space(listed), reply
 
     def space_and_first_day(
         self,
@@ -226,36 +372,22 @@ class Registry:
         :raises ValueError: as `space`.
         """
         listed, dated = sorted(names), list(events)
-        undecided = self._undecided(listed)
+        asked = [*dict.fromkeys((*listed, *dated))]
+        if not asked:
+            return None, None
         pipe = client.pipeline(transaction=False)
-        if undecided:
-            pipe.hmget(KINDS, undecided)
-        for event in dated:
-            pipe.zscore(FIRST_DAYS, event)
+        _ask(pipe, asked)
+        asks_calendar = self.ask_calendar(pipe)
         replies = pipe.execute()
-        space = self._shared_space(listed, replies.pop(0) if undecided else ())
-        ordinals = dict(zip(dated, replies, strict=True))
-        days = [date.fromordinal(int(ordinal)) for ordinal in ordinals.values() if ordinal]
-        strangers = [event for event, ordinal in ordinals.items() if ordinal is None]
+        if asks_calendar:
+            self.compare_calendar(replies.pop())
+        registered = _answered(asked, replies)
+        days = [registered.first_days[event] for event in dated if event in registered.first_days]
+        strangers = [event for event in dated if event not in registered.first_days]
         if strangers:
             months = self._first_months(client, strangers, clock()).values()
             days += [month for month in months if month is not None]
-        return space, min(days, default=None)
-
-    def _undecided(self, names: list[str]) -> list[str]:
-        """`names`, unless this process knows them all to be of one kind."""
-        known = {self.known_kind(name) for name in names}
-        return names if len(known) > 1 or None in known else []
-
-    def _shared_space(self, names: list[str], held: Sequence[Any]) -> str | None:
-        """The id map of `names`, given the kinds that the server holds if they were undecided."""
-        asked = zip(names, held, strict=False)
-        kinds = {name: text(kind) for name, kind in asked if kind is not None}
-        if len(set(kinds.values())) > 1:
-            told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
-            raise ValueError(f"sets of different kinds of ids do not combine: {told}")
-        known = None if held or not names else self.known_kind(names[0])
-        return _space_or_plain(known or next(iter(kinds.values()), PLAIN))
+        return registered.space(listed), min(days, default=None)
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
@@ -269,8 +401,13 @@ class Registry:
         others = self._scan(client) if scanned else Catalogue([], [])
         pipe = client.pipeline(transaction=False)
         pipe.hgetall(KINDS)
+        pipe.hgetall(KINDS_COPY)
         pipe.zrange(FIRST_DAYS, 0, -1, withscores=True)
-        kinds, days = pipe.execute()
+        asks_calendar = self.ask_calendar(pipe)
+        kinds, copies, days, *calendar = pipe.execute()
+        if asks_calendar:
+            self.compare_calendar(*calendar)
+        kinds = copies | kinds
         spaces = {text(name): _space_or_plain(text(kind)) for name, kind in kinds.items()}
         first_days = dict.fromkeys(others.events, _EARLIEST.start.date())
         first_days |= {text(name): date.fromordinal(int(ordinal)) for name, ordinal in days}
@@ -285,22 +422,58 @@ class Registry:
 
         :returns: the names that were not registered before, sorted.
         """
-        self._scan_expires = 0.0
-        found = dict.fromkeys(chain(*self._scan(client)))
-        known = self.known(client, scanned=False)
-        events, spaces = known.events, known.spaces
+        found = sorted(self._held(client))
+        if not found:
+            return []
+        registered = self._registered(client, found)
+        for name in sorted(registered.lost):
+            logger.error("%s", LostKindError(name))
         # Under a name whose ids are mapped, their plain ones are not to be read.
-        names = sorted(name for name in found if spaces.get(name) is None)
-        older = self._first_months(client, names, now)
-        pipe = client.pipeline(transaction=False)
-        for name in names:
-            pipe.hsetnx(KINDS, name, PLAIN)
-            month = older.get(name)
-            if month and (name not in events or month < events[name].first_day.replace(day=1)):
-                pipe.zadd(FIRST_DAYS, {name: month.toordinal()}, lt=True)
-        pipe.execute()
+        plain = [
+            name
+            for name in found
+            if registered.kinds.get(name, PLAIN) == PLAIN and name not in registered.lost
+        ]
+        months = self._first_months(client, plain, now)
+        earlier = {
+            name: month
+            for name, month in months.items()
+            if month and month < registered.first_days.get(name, date.max).replace(day=1)
+        }
+        self._enter(client, dict.fromkeys(plain, PLAIN), earlier)
         self.forget_known()
-        return [name for name in names if name not in spaces]
+        return [name for name in plain if name not in registered.kinds]
+
+    def forget_emptied(self, client: Any) -> list[str]:
+        """Forget the events and flags that have no bitmap any more, and with them their kind.
+
+        :returns: their names, sorted.
+        """
+        registered = self.known(client, scanned=False).spaces.keys()
+        emptied = sorted(registered - self._held(client))
+        if not emptied:
+            return []
+        pipe = client.pipeline(transaction=False)
+        _ask(pipe, emptied)
+        for key in (KINDS, KINDS_COPY):
+            pipe.hdel(key, *emptied)
+        pipe.zrem(FIRST_DAYS, *emptied)
+        *replies, _, _, _ = pipe.execute()
+        before = _answered(emptied, replies)
+        # Somebody may have marked one in between. Whoever does so from now on finds it forgotten.
+        revived = self._held(client).intersection(emptied)
+        self._enter(
+            client,
+            {name: kind for name, kind in before.kinds.items() if name in revived},
+            {name: day for name, day in before.first_days.items() if name in revived},
+        )
+        self.forget_known()
+        return [name for name in emptied if name not in revived]
+
+    def _held(self, client: Any) -> set[str]:
+        """The names that have bitmaps now."""
+        self._scan_expires = 0.0
+        return {*chain(*self._scan(client))}
 
     def _scan(self, client: Any) -> Catalogue:
         begun = time.monotonic()
@@ -312,9 +485,96 @@ class Registry:
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
-        self._kinds = {}
-        self._first_days = {}
+        self._learnt = _Learnt()
         self._scan_expires = 0.0
+        self._calendar_was_asked = False
+
+
+def _check_not_lost(events: Collection[str]) -> None:
+    """:raises LostKindError: for the first of `events`, whose kinds the server has lost."""
+    if events:
+        raise LostKindError(min(events))
+
+
+def _first_days(wanted: Mapping[str, Wanted], entered: Mapping[str, str]) -> dict[str, date]:
+    """The first days of those of `wanted` that were `entered` as they wished."""
+    return {
+        event: want.first_day
+        for event, want in wanted.items()
+        if want.first_day is not None and entered.get(event) == want.kind
+    }
+
+
+class _Registered(NamedTuple):
+    """What the server has registered of some names."""
+
+    kinds: dict[str, str]
+    first_days: dict[str, date]
+    #: The names that `KINDS` lacks, and those that `KINDS_COPY` has.
+    lacking: set[str]
+    copied: set[str]
+
+    @property
+    def lost(self) -> set[str]:
+        """The names whose kind the server has lost."""
+        return self.first_days.keys() - self.kinds.keys()
+
+    def space(self, names: Iterable[str]) -> str | None:
+        """The id map of `names`; those that nobody has marked fit all.
+
+        :raises ValueError: as `Registry.space`.
+        """
+        listed = list(names)
+        _check_not_lost(self.lost.intersection(listed))
+        return _shared_space({name: self.kinds[name] for name in listed if name in self.kinds})
+
+
+def _questions(names: Collection[str]) -> list[tuple[Any, ...]]:
+    """The commands that ask what is registered of `names`; `_answered` takes the replies."""
+    return [
+        ("HMGET", KINDS, *names),
+        ("HMGET", KINDS_COPY, *names),
+        *(("ZSCORE", FIRST_DAYS, name) for name in names),
+    ]
+
+
+def _ask(pipe: Any, names: Collection[str]) -> None:
+    """Queue on `pipe` the `_questions` of `names`."""
+    for question in _questions(names):
+        pipe.execute_command(*question)
+
+
+def _answered(names: Collection[str], replies: Sequence[Any]) -> _Registered:
+    kinds, copies, *days = replies
+    held = [*zip(names, kinds, copies, days, strict=True)]
+    return _Registered(
+        kinds={
+            name: text(copy if kind is None else kind)
+            for name, kind, copy, _ in held
+            if kind is not None or copy is not None
+        },
+        first_days={
+            name: date.fromordinal(int(day)) for name, _, _, day in held if day is not None
+        },
+        lacking={name for name, kind, _, _ in held if kind is None},
+        copied={name for name, _, copy, _ in held if copy is not None},
+    )
+
+
+def _shared_space(kinds: Mapping[str, str]) -> str | None:
+    if len({*kinds.values()}) > 1:
+        told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
+        raise ValueError(f"sets of different kinds of ids do not combine: {told}")
+    return _space_or_plain(next(iter(kinds.values()), PLAIN))
+
+
+def _holds_a_bit(reply: Any) -> bool:
+    """Whether there is a set bit, by BITPOS; something that is no bitmap counts as marks, too."""
+    if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
+        return True
+    if isinstance(reply, Exception):
+        raise reply
+    return bool(reply >= 0)
 
 
 def scanned(client: Any, batch: int = 10_000) -> Catalogue:

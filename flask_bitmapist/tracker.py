@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import redis
 
 from .config import Settings, Switch
 from .daily import Daily
@@ -207,15 +209,13 @@ class Tracker:
 
     def _settle(self, mark: Mark, now: datetime) -> SettledMark:
         """`mark`, ready to be delivered; `now` is the hour of marks without a moment."""
-        event, id_, value, dated, when, hourly, unique, space = mark
+        event, id_, value, dated, when, hourly, unique, space, exact = mark
         event = checked_name(event)
         id_ = self._checked_id(normal_form(id_), space)
         if when is not None:
             now = hour_of(local(checked_moment(when), self.settings.timezone))
         kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
-        registered = self._registry.known_kind(event)
-        if registered is not None and registered != kind:
-            raise ValueError(mismatch(event, kind, registered))
+        self._check_kind(event, kind)
         return SettledMark(
             event,
             id_,
@@ -224,7 +224,20 @@ class Tracker:
             self.settings.track_hourly if hourly is None else hourly,
             self.settings.track_unique if unique is None else unique,
             kind,
+            exact,
         )
+
+    def _check_kind(self, event: str, kind: str) -> None:
+        """:raises ValueError: if the ids of `event` are of another kind than `kind`."""
+        known = self._registry.known_kind(event)
+        if known is None or known == kind:
+            return
+        # What this process knows may be of a history that the server has lost. Where it cannot be
+        # asked, whoever delivers the mark will ask.
+        with suppress(redis.RedisError):
+            registered = self._registry.kind_of(self.server.quick, event)
+            if registered is not None and registered != kind:
+                raise ValueError(mismatch(event, kind, registered))
 
     def _checked_id(self, id_: int | str, space: str) -> int | str:
         if self.settings.id_map == "always":

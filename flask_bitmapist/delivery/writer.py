@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta, tzinfo
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
+
+import redis
 
 from ..ids import IdMap
 from ..marks import SettledMark
-from ..periods import Grain, Period, marked_periods, unique_key
-from ..refusals import commands_of, note_command
-from ..registry import Registry, mismatch, space_of
+from ..periods import Grain, marked_periods, unique_key
+from ..refusals import note_command, queued_on
+from ..registry import Registry, Wanted, mismatch, space_of
 from ..server import Server
+from .expiry import Expiries
+from .reliance import Reliance
+from .unmarking import Bits, Key, Unmarking, Values
 
 logger = logging.getLogger("flask_bitmapist")
 
 #: Subcommands of one BITFIELD: more block the server for longer without being faster.
 _BITS_PER_COMMAND = 1_000
-#: Bits of one round trip: about 50 ms of the server's time.
-_BITS_PER_TRIP = 20_000
-#: A batch with more marks than this may take longer than a request can wait for one reply.
+#: Marks of one round trip, with three or four bits each: about 50 ms of the server's time.
+_MARKS_PER_TRIP = 5_000
+#: Likewise of unmarks, each of which reads the days of a week and a month.
+_UNMARKS_PER_TRIP = 500
+#: Marks above which a batch may take longer than a request can wait for one reply.
 BULK = 1_000
+#: How often a batch is written anew because the server's history turned out to be another one, or
+#: other processes mark what this one unmarks.
+_ATTEMPTS = 5
+
+
+@dataclass
+class _Batch:
+    """What is to be written, and what it relies on."""
+
+    relies_on: Reliance
+    unmarking: Unmarking
+    bits: Bits = field(default_factory=dict)
+    #: Bits that are unmarked under names that nobody has registered: key -> its event, and offsets.
+    strays: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
+    #: Why marks are refused for good.
+    refusals: list[str] = field(default_factory=list)
+
+    def reads(self) -> dict[str, set[int]]:
+        """The bits that are read in each trip, by the name of the key."""
+        reads = self.unmarking.reads() if self.unmarking else {}
+        return reads | {key: bits for key, (_, bits) in self.strays.items()}
+
+    def found_strays(self, values: Values) -> set[str]:
+        """Events that nobody has registered and that have marks all the same, as bitmapist's do."""
+        return {event for key, (event, _) in self.strays.items() if any(values[key].values())}
 
 
 class Writer:
@@ -51,7 +84,7 @@ class Writer:
         self._clock = clock
         self._zone = zone
         self._max_id = max_id
-        self._ttl = ttl
+        self._expiries = Expiries(ttl, zone)
         self._complaints: set[str] = set()
         #: Marks refused for good (by the registry or the limit) in this process.
         self.refused = 0
@@ -68,112 +101,184 @@ class Writer:
         if len(marks) > BULK:
             client.ping()  # a server that is silent is not waited for with the patience for bulk
             client = self._server.patient
-        bitmaps = self._write(client, marks)
-        if bitmaps is not None:
-            # The server has been emptied, as a test may do: what this process knows of it is no
-            # more, and offsets of ids are other ones now.
-            self._unset(client, bitmaps)
+        unmarks = any(_keeps_other_days(mark) for mark in marks)
+        size = _UNMARKS_PER_TRIP if unmarks else _MARKS_PER_TRIP
+        for first in range(0, len(marks), size):
+            self._write(client, marks[first : first + size])
+
+    def _write(self, client: Any, marks: Sequence[SettledMark]) -> None:
+        for _ in range(_ATTEMPTS):
+            batch = self._batch(client, marks)
+            if self._wrote(client, batch):
+                for reason in batch.refusals:
+                    self._refuse(reason)
+                return
             self.forget_known()
-            self._write(client, marks)
-
-    def _write(self, client: Any, marks: Sequence[SettledMark]) -> _Bitmaps | None:
-        """What was written, if the server turns out to know nothing of what this process knows."""
-        admitted = self._admitted(client, marks)
-        days = _days(admitted)
-        bitmaps = self._bitmaps(client, admitted)
-        trip = client.pipeline(transaction=False)
-        queued = 0
-        for key, bits in bitmaps.items():
-            for slice_ in _slices(bits.items()):
-                _queue_bits(trip, key.name, slice_)
-                queued += len(slice_)
-                if queued >= _BITS_PER_TRIP:
-                    self._execute(trip)
-                    queued = 0
-            expires = self._expiry(key)
-            if expires is not None:
-                trip.expireat(key.name, expires)
-        self._registry.note_days(trip, days)
-        self._registry.ask_whether_it_is_there(trip)
-        if not self._execute(trip)[-1]:
-            return bitmaps
-        self._registry.remember_days(days)
-        return None
-
-    def _unset(self, client: Any, bitmaps: _Bitmaps) -> None:
-        """Take `bitmaps` back: what is empty then would pass for somebody's older data."""
-        trip = client.pipeline(transaction=False)
-        for key, bits in bitmaps.items():
-            for slice_ in _slices((offset, False) for offset in bits):
-                _queue_bits(trip, key.name, slice_)
-        self._execute(trip)
-        for key in bitmaps:
-            trip.bitcount(key.name)
-        for key, count in zip(bitmaps, self._execute(trip), strict=True):
-            if count == 0:
-                trip.delete(key.name)
-        self._execute(trip)
-
-    def _expiry(self, key: _Key) -> datetime | None:
-        """When the bitmap is to go; None: never, or in no year that there is."""
-        if key.period is None or key.period.grain not in self._ttl:
-            return None
-        try:
-            return key.period.end.replace(tzinfo=self._zone) + self._ttl[key.period.grain]
-        except (OverflowError, ValueError):
-            return None
+        raise redis.RedisError("what the server holds changes while marks are written")
 
     def forget_known(self) -> None:
         """The server may have come back with other data: ask it anew."""
         self._server.forget()
         self._registry.forget_known()
         self._id_map.forget_known()
+        self._expiries.forget_known()
 
-    def _admitted(self, client: Any, marks: Sequence[SettledMark]) -> list[SettledMark]:
-        wanted: dict[str, str] = {}
-        for mark in marks:
-            wanted.setdefault(mark.event, mark.kind)
+    def _batch(self, client: Any, marks: Sequence[SettledMark]) -> _Batch:
+        """What `marks` come to, as far as this process knows what the server holds."""
+        wanted = _wanted(marks)
         kinds = self._registry.admit(client, wanted, self._clock)
+        batch = _Batch(
+            Reliance(
+                self._registry,
+                kinds,
+                {
+                    event: want.first_day
+                    for event, want in wanted.items()
+                    if want.first_day is not None and want.kind == kinds[event]
+                },
+                datetime.now(self._zone).date(),
+            ),
+            Unmarking(days_expire=self._expiries.covers("day")),
+        )
         admitted = []
         for mark in marks:
-            if mark.kind == kinds[mark.event]:
+            kind = kinds[mark.event]
+            if kind == mark.kind:
                 admitted.append(mark)
+            elif kind is None:
+                _note_stray(batch, mark)
             else:
-                self._refuse(mismatch(mark.event, mark.kind, kinds[mark.event]))
-        return admitted
+                batch.refusals.append(mismatch(mark.event, mark.kind, kind))
+        batch.relies_on.offsets = self._offsets(client, admitted)
+        for mark in admitted:
+            self._add(batch, mark)
+        return batch
 
-    def _bitmaps(self, client: Any, marks: Sequence[SettledMark]) -> _Bitmaps:
-        """The bits to write."""
-        mapped = self._offsets(client, marks)
-        bitmaps: _Bitmaps = {}
-        for mark in marks:
-            offset = mark.id if isinstance(mark.id, int) else mapped[mark.kind, mark.id]
-            if offset > self._max_id:
-                self._refuse(f"{mark.event!r}: the offset of an id is above BITMAPIST_MAX_ID")
-                continue
-            for key in _keys(mark.event, mark.hour, mark.hourly, mark.unique):
-                bitmaps.setdefault(key, {})[offset] = mark.value
-        return bitmaps
-
-    def _offsets(self, client: Any, marks: Sequence[SettledMark]) -> dict[tuple[str, str], int]:
-        by_kind: dict[str, list[str]] = {}
+    def _offsets(self, client: Any, marks: Sequence[SettledMark]) -> dict[str, dict[str, int]]:
+        """The offsets of mapped ids, by kind; those that are only unmarked get none."""
+        given: dict[str, dict[str, bool]] = {}
         for mark in marks:
             if isinstance(mark.id, str):
-                by_kind.setdefault(mark.kind, []).append(mark.id)
-        return {
-            (kind, id_): offset
-            for kind, ids in by_kind.items()
-            for id_, offset in self._id_map.offsets(client, space_of(kind), ids).items()
-        }
+                ids = given.setdefault(mark.kind, {})
+                ids[mark.id] = ids.get(mark.id, False) or mark.value
+        offsets: dict[str, dict[str, int]] = {}
+        for kind, ids in given.items():
+            found: dict[str, int] = {}
+            for assigned in {*ids.values()}:
+                listed = [id_ for id_, is_marked in ids.items() if is_marked == assigned]
+                found |= self._id_map.offsets(client, space_of(kind), listed, assigned=assigned)
+            if found:
+                offsets[kind] = found
+        return offsets
 
-    def _execute(self, trip: Any) -> list[Any]:
-        commands = commands_of(trip)
-        replies: list[Any] = trip.execute(raise_on_error=False)
+    def _add(self, batch: _Batch, mark: SettledMark) -> None:
+        """Add the bits of `mark` to those of `batch`."""
+        offset = _offset(batch, mark)
+        if offset is None:  # it has never been marked
+            return
+        if offset > self._max_id:
+            reason = f"{mark.event!r}: the offset of an id is above BITMAPIST_MAX_ID"
+            batch.refusals.append(reason)
+            return
+        keys = _keys(mark.event, mark.hour, mark.hourly, mark.unique)
+        if _keeps_other_days(mark):
+            for key in keys:
+                if key.period is None or key.period.grain in ("hour", "day"):
+                    batch.bits.get(key, {}).pop(offset, None)
+            batch.unmarking.add(mark.event, keys, offset)
+            return
+        for key in keys:
+            if not self._expiries.has_passed(key.period):
+                batch.bits.setdefault(key, {})[offset] = mark.value
+                if batch.unmarking:
+                    batch.unmarking.cancel(key, offset)
+
+    def _wrote(self, client: Any, batch: _Batch) -> bool:
+        """Whether the server holds what this process knew, so that `batch` is written now.
+
+        If not, the bits are as they were. It is asked in the trip that writes: what was asked
+        before may not hold any more, and that another server answers can be hidden by a proxy.
+        """
+        bits = batch.bits
+        for _ in range(_ATTEMPTS):
+            values = self._trip(client, batch, bits)
+            if values is None:
+                return False
+            if strays := batch.found_strays(values):
+                self._registry.enter_plain(client, strays, self._clock)
+                return False
+            if not batch.unmarking:
+                return True
+            bits = batch.unmarking.outstanding(values)
+            if not bits:
+                return True
+        return False
+
+    def _trip(self, client: Any, batch: _Batch, bits: Bits) -> Values | None:
+        """Write `bits` and read those of `batch`; None if it relies on what the server denies."""
+        pipe = client.pipeline(transaction=False)
+        batch.relies_on.enter(pipe)
+        writes = [(key, part) for key, of_key in bits.items() for part in _slices(of_key.items())]
+        for key, part in writes:
+            _queue_bits(pipe, key.name, part)
+        without_expiry = self._expiries.queue(pipe, bits)
+        reads = [
+            (name, part) for name, offsets in batch.reads().items() for part in _slices(offsets)
+        ]
+        for name, offsets in reads:
+            _queue_reads(pipe, name, offsets)
+        compares_calendar = self._registry.ask_calendar(pipe)
+        batch.relies_on.ask(pipe)
+
+        queued = queued_on(pipe)
+        replies = pipe.execute(raise_on_error=False)
+        rest = iter(replies)
+        batch.relies_on.entered(rest)
+        before = [*islice(rest, len(writes))]
+        expiring = without_expiry(rest)
+        values = _values(reads, islice(rest, len(reads)))
+        calendar = next(rest) if compares_calendar else None
+        if not batch.relies_on.holds(rest):
+            self._undo(client, batch, writes, before)
+            return None
+        batch.relies_on.remember()
         for index, reply in enumerate(replies):
             if isinstance(reply, Exception):
-                note_command(reply, commands, index)
+                note_command(reply, queued, index)
                 raise reply
-        return replies
+        if compares_calendar:
+            self._registry.compare_calendar(calendar)
+        if expiring:
+            self._expire(client, expiring)
+        return values
+
+    def _expire(self, client: Any, expiring: Iterable[tuple[str, int]]) -> None:
+        pipe = client.pipeline(transaction=False)
+        for name, moment in expiring:
+            pipe.execute_command("EXPIREAT", name, moment)
+        pipe.execute()
+
+    @staticmethod
+    def _undo(
+        client: Any,
+        batch: _Batch,
+        writes: Iterable[tuple[Key, list[tuple[int, bool]]]],
+        before: Iterable[Any],
+    ) -> None:
+        """Give the bits of `writes` the values `before`, which SETBIT and BITFIELD reply."""
+        pipe = client.pipeline(transaction=False)
+        for (key, slice_), held in zip(writes, before, strict=True):
+            values = held if isinstance(held, list) else [held]
+            if not isinstance(held, Exception):
+                wrong = [
+                    (offset, bool(value))
+                    for (offset, written), value in zip(slice_, values, strict=True)
+                    if bool(value) != written
+                ]
+                if wrong:
+                    _queue_bits(pipe, key.name, wrong)
+        batch.relies_on.withdraw(pipe)
+        pipe.execute()
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
@@ -182,43 +287,76 @@ class Writer:
             logger.error("a mark was refused: %s", reason)
 
 
-class _Key(NamedTuple):
-    name: str
-    period: Period | None  # None: undated
-
-
-#: The bits to write: key -> {offset: value}.
-_Bitmaps = dict[_Key, dict[int, bool]]
-
-
 @lru_cache(maxsize=4096)
-def _keys(event: str, hour: datetime | None, hourly: bool, unique: bool) -> tuple[_Key, ...]:
-    undated = (_Key(unique_key(event), None),) if unique or hour is None else ()
+def _keys(event: str, hour: datetime | None, hourly: bool, unique: bool) -> tuple[Key, ...]:
+    """The bitmaps of a mark; the day's comes first, which `Unmarking` relies on."""
+    undated = (Key(unique_key(event), None),) if unique or hour is None else ()
     dated = marked_periods(hour, hourly) if hour is not None else ()
-    return (*(_Key(period.key(event), period) for period in dated), *undated)
+    return (*(Key(period.key(event), period) for period in dated), *undated)
 
 
-def _days(marks: Sequence[SettledMark]) -> dict[str, date]:
-    """The earliest day on which each event is marked."""
-    days: dict[str, date] = {}
+def _keeps_other_days(mark: SettledMark) -> bool:
+    return not mark.value and mark.exact and mark.hour is not None
+
+
+def _wanted(marks: Iterable[SettledMark]) -> dict[str, Wanted]:
+    wanted: dict[str, Wanted] = {}
     for mark in marks:
-        if mark.value and mark.hour is not None:
-            day = mark.hour.date()
-            days[mark.event] = min(day, days.get(mark.event, day))
-    return days
+        held = wanted.get(mark.event)
+        day = mark.hour.date() if mark.value and mark.hour is not None else None
+        if held is None:
+            wanted[mark.event] = Wanted(mark.kind, mark.value, day)
+        elif mark.value:
+            days = [known for known in (held.first_day, day) if known is not None]
+            kind = held.kind if held.marked else mark.kind
+            wanted[mark.event] = Wanted(kind, True, min(days, default=None))
+    return wanted
 
 
-def _slices(bits: Iterable[tuple[int, bool]]) -> Iterator[list[tuple[int, bool]]]:
-    rest = iter(bits)
-    while slice_ := list(islice(rest, _BITS_PER_COMMAND)):
-        yield slice_
+def _note_stray(batch: _Batch, mark: SettledMark) -> None:
+    # A mapped id has no bit under a name that nobody has registered.
+    if isinstance(mark.id, int):
+        for key in _keys(mark.event, mark.hour, mark.hourly, mark.unique):
+            batch.strays.setdefault(key.name, (mark.event, set()))[1].add(mark.id)
 
 
-def _queue_bits(trip: Any, key: str, bits: Sequence[tuple[int, bool]]) -> None:
+def _offset(batch: _Batch, mark: SettledMark) -> int | None:
+    if isinstance(mark.id, int):
+        return mark.id
+    return batch.relies_on.offsets.get(mark.kind, {}).get(mark.id)
+
+
+def _values(reads: Iterable[tuple[str, list[int]]], replies: Iterable[Any]) -> Values:
+    values: dict[str, dict[int, bool]] = {}
+    for (name, offsets), reply in zip(reads, replies, strict=True):
+        # Something that is no bitmap has no bit. Whatever else is wrong is told by the writes too.
+        held = [0] * len(offsets) if isinstance(reply, Exception) else reply
+        bits = held if isinstance(held, list) else [held]
+        values.setdefault(name, {}).update(zip(offsets, map(bool, bits), strict=True))
+    return values
+
+
+def _slices(items: Iterable[Any]) -> Iterator[list[Any]]:
+    listed = list(items)
+    for first in range(0, len(listed), _BITS_PER_COMMAND):
+        yield listed[first : first + _BITS_PER_COMMAND]
+
+
+def _queue_bits(pipe: Any, key: str, bits: Sequence[tuple[int, bool]]) -> None:
     if len(bits) == 1:
-        trip.setbit(key, bits[0][0], int(bits[0][1]))
+        pipe.execute_command("SETBIT", key, bits[0][0], int(bits[0][1]))
         return
     arguments: list[object] = []
     for offset, value in bits:
         arguments += ("SET", "u1", offset, int(value))
-    trip.execute_command("BITFIELD", key, *arguments)
+    pipe.execute_command("BITFIELD", key, *arguments)
+
+
+def _queue_reads(pipe: Any, key: str, offsets: Sequence[int]) -> None:
+    if len(offsets) == 1:
+        pipe.execute_command("GETBIT", key, offsets[0])
+        return
+    arguments: list[object] = []
+    for offset in offsets:
+        arguments += ("GET", "u1", offset)
+    pipe.execute_command("BITFIELD", key, *arguments)
