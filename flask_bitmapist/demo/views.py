@@ -71,7 +71,7 @@ def _count_likes(posts: list[Post]) -> dict[int, int]:
 
 
 def _marked_today() -> set[str] | None:
-    """The visitor's events of today, read with bitmapist's own class; None if Redis is away.
+    """The visitor's events of today, read by `DayEvents`; None if Redis is away.
 
     Marks never break a page. Who *reads* in a page decides what it shows without an answer.
     """
