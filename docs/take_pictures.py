@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 PICTURES = {
-    "dashboard.png": "/bitmapist/cohort?cohort=user%3Acreated&returned=user%3Alogged_in&by=week",
+    "dashboard.png": "/bitmapist/cohort?cohort=user%3Acreated&returned=user%3Aseen&by=week",
     "overview.png": "/bitmapist/",
 }
 

@@ -73,7 +73,7 @@ def create_app(config=None):
 
     @app.get("/retention")
     def retention():
-        came_back, days, sizes = get_cohort("user:created", "user:logged_in", with_replacement=True)
+        came_back, days, sizes = get_cohort("user:created", "user:seen", with_replacement=True)
         return jsonify(days=[f"{day:%F}" for day in days], sizes=sizes, came_back=came_back)
 
     return app

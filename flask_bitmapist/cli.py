@@ -106,7 +106,7 @@ def show(event: str, **arguments: Any) -> Answer:
     """The users of EVENT (or of a segment), period by period.
 
     \b
-    flask bitmapist show user:logged_in --by week
+    flask bitmapist show user:seen --by week
     flask bitmapist show "song:played & flag:user:premium" --start 2026-01-01
     """
     from .analytics import trend
@@ -158,7 +158,7 @@ def retention(cohort: str, returned: str, **arguments: Any) -> Answer:
     A star marks a period that is not over. --json and --csv have the numbers of users.
 
     \b
-    flask bitmapist retention user:created user:logged_in --by week
+    flask bitmapist retention user:created user:seen --by week
     flask bitmapist retention user:created song:played --where flag:user:premium
     """
     from .analytics import retention as report_of
@@ -179,7 +179,7 @@ def lifecycle(event: str, **arguments: Any) -> Answer:
     """Who is new, returning, resurrected or dormant in EVENT, period by period.
 
     \b
-    flask bitmapist lifecycle user:logged_in --by month
+    flask bitmapist lifecycle user:seen --by month
     """
     from .analytics import lifecycle as report_of
 
@@ -193,7 +193,7 @@ def stickiness(event: str, within: str, **arguments: Any) -> Answer:
     """How many did EVENT in exactly k of the last periods.
 
     \b
-    flask bitmapist stickiness user:logged_in --within 7
+    flask bitmapist stickiness user:seen --within 7
     """
     from .analytics import stickiness as report_of
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from urllib.request import urlopen
@@ -94,6 +94,27 @@ def test_logging_out_and_in_again_marks_both(app: Flask, client: FlaskClient) ->
     assert "user:logged_in" in answer.text
 
 
+def test_a_visitor_is_seen_once_a_day_and_the_front_page_shows_it(
+    app: Flask, client: FlaskClient
+) -> None:
+    user_id = sign_up(client)
+    assert today(app, "user:seen") == {user_id}
+    assert "user:seen" in client.get("/").text
+
+
+def test_most_who_come_back_need_not_log_in(played: Flask) -> None:
+    with played.app_context():
+        seen, logged_in = (
+            set(MonthEvents("user:seen", 2026, 2)),
+            MonthEvents("user:logged_in", 2026, 2),
+        )
+        assert set(logged_in) < seen
+        day = date(2026, 2, 20)
+        newcomers = set(DayEvents.from_date("user:created", day))
+        back = set(DayEvents.from_date("user:seen", day)) - newcomers
+        assert len(back & set(DayEvents.from_date("user:logged_in", day))) < 0.6 * len(back)
+
+
 def test_a_wrong_password_logs_nobody_in(app: Flask, client: FlaskClient) -> None:
     sign_up(client)
     client.post("/logout")
@@ -166,7 +187,7 @@ def test_the_front_page_shows_the_visitors_own_bits(client: FlaskClient) -> None
     assert "A stranger marks nothing" in client.get("/").text
     sign_up(client)
     page = client.get("/").text
-    assert page.count('class="bit set"') == 2
+    assert page.count('class="bit set"') == 3  # created, logged in, seen
     client.get(write(client))
     assert client.get("/").text.count('class="bit set"') == 4
 
@@ -285,7 +306,7 @@ def test_bitmapists_own_classes_read_what_the_rows_say(played: Flask) -> None:
                 user_id for user_id, moment in joined.items() if moment.month == month
             }
             assert len(created) > 50
-            assert created <= set(MonthEvents("user:logged_in", 2026, month))
+            assert created <= set(MonthEvents("user:seen", 2026, month))
         premium = set(db.session.scalars(select(User.id).where(User.premium)))
         assert set(UniqueEvents("user:premium")) == premium
 
@@ -315,7 +336,7 @@ def test_a_closed_account_does_nothing_more(played: Flask) -> None:
         gone: set[int] = set()
         for day in days:
             gone |= set(DayEvents.from_date("user:deleted", day))
-            assert gone.isdisjoint(DayEvents.from_date("user:logged_in", day))
+            assert gone.isdisjoint(DayEvents.from_date("user:seen", day))
         assert gone
         assert not db.session.scalar(select(User.id).where(User.id.in_(gone)))
 
@@ -329,7 +350,7 @@ def test_premium_readers_come_back_more_often_than_free_ones(played: Flask) -> N
             cohort = set(WeekEvents.from_date("user:created", monday))
             newcomers |= cohort
             later = monday + timedelta(weeks=6)
-            returned |= cohort & set(WeekEvents.from_date("user:logged_in", later))
+            returned |= cohort & set(WeekEvents.from_date("user:seen", later))
     rate_of_premium = len(returned & premium) / len(newcomers & premium)
     rate_of_free = len(returned - premium) / len(newcomers - premium)
     assert rate_of_premium > 1.3 * rate_of_free > 0
@@ -341,7 +362,7 @@ def test_the_community_grows(played: Flask) -> None:
             {
                 user
                 for age in ages
-                for user in DayEvents.from_date("user:logged_in", UNTIL - timedelta(days=age))
+                for user in DayEvents.from_date("user:seen", UNTIL - timedelta(days=age))
             }
             for ages in (range(83, 90), range(1, 8))
         )
@@ -353,16 +374,16 @@ def test_nothing_lies_after_now(played: Flask) -> None:
         assert (db.session.scalar(select(func.max(User.joined_at))) or UNTIL) <= UNTIL
         assert (db.session.scalar(select(func.max(Post.created_at))) or UNTIL) <= UNTIL
         tomorrow = UNTIL + timedelta(days=1)
-        assert not DayEvents.from_date("user:logged_in", tomorrow)
-        assert DayEvents.from_date("user:logged_in", UNTIL)
+        assert not DayEvents.from_date("user:seen", tomorrow)
+        assert DayEvents.from_date("user:seen", UNTIL)
 
 
 def test_a_day_that_has_just_begun_is_nearly_empty(tmp_path: Path) -> None:
     with started(tmp_path) as app, app.app_context():
         midnight = datetime(2026, 3, 10, 0, 0, 1, tzinfo=UTC)
         play(app, days=3, users=60, until=midnight)
-        assert len(DayEvents.from_date("user:logged_in", midnight - timedelta(days=1))) > 10
-        assert len(DayEvents.from_date("user:logged_in", midnight)) <= 1
+        assert len(DayEvents.from_date("user:seen", midnight - timedelta(days=1))) > 10
+        assert len(DayEvents.from_date("user:seen", midnight)) <= 1
 
 
 def contents(app: Flask) -> tuple[list[str], dict[bytes, object]]:
@@ -475,7 +496,7 @@ def test_python_m_plays_then_serves_the_app_and_its_dashboard(tmp_path: Path) ->
         with urlopen(f"http://127.0.0.1:{port}/", timeout=15) as answer:
             assert "Recent posts" in answer.read().decode()
         with urlopen(f"http://127.0.0.1:{port}/bitmapist/", timeout=15) as answer:
-            assert "user:logged_in" in answer.read().decode()
+            assert "user:seen" in answer.read().decode()
     finally:
         demo.terminate()
         output, errors = demo.communicate()

@@ -43,6 +43,8 @@ PREMIUM_STAMINA = 8.0
 CURIOSITY = 0.006
 #: Chances of those who are here on a day; accounts are closed by those who are not.
 READS, LIKES, WRITES, UPGRADES, LOGS_OUT, CLOSES = 0.8, 0.3, 0.06, 0.013, 0.15, 0.0012
+#: The chance that who comes back has to log in: the others' browsers remember them.
+LOGS_IN = 0.25
 #: A post is liked while it is among the newest ones.
 NEWEST = 120
 
@@ -155,7 +157,9 @@ class _Community:
         likers = self._like(readers)
         db.session.commit()
 
-        mark_event("user:logged_in", self.ids[here])
+        new = np.arange(len(self.ids)) >= len(came_back)
+        mark_event("user:seen", self.ids[here])
+        mark_event("user:logged_in", self.ids[new | (here & (self._tosses() < LOGS_IN))])
         mark_event("user:upgraded", self.ids[upgraded])
         mark_event("post:read", self.ids[readers])
         mark_event("post:liked", likers)

@@ -33,6 +33,7 @@ class Click:
 CLICKS = (
     Click("Sign up", "user:created", "model"),
     Click("Log in", "user:logged_in", "Flask-Login"),
+    Click("Come back", "user:seen", "Flask-Login"),
     Click("Open a post", "post:read", "@mark"),
     Click("Like it", "post:liked", "mark_event"),
     Click("Write one", "post:created", "model"),
