@@ -483,6 +483,11 @@ class Registry:
             self._scan_expires = ended + max(_SCAN_AGE, _SCAN_SHARE * (ended - begun))
         return self._scanned
 
+    @property
+    def history(self) -> object:
+        """What this process knows of the server: another object once that is forgotten."""
+        return self._learnt
+
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
         self._learnt = _Learnt()

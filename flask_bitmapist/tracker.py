@@ -141,8 +141,8 @@ class Tracker:
             return
         hour = hour_of(self.now())
         period = hour if self.settings.track_hourly else hour.date()
-        # Each recording of a test is told anew, and so is the server that had not been told.
-        told = (period, Tracker.recorder, self._switch.tested)
+        # Each recording of a test is told anew, and so is a server that may have lost the mark.
+        told = (period, Tracker.recorder, self._switch.tested, self._registry.history)
         if self._seen.is_first(id_, told):
             self.publish([Mark(event, id_)])
 

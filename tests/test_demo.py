@@ -189,7 +189,7 @@ def test_the_front_page_shows_the_visitors_own_bits(client: FlaskClient) -> None
     page = client.get("/").text
     assert page.count('class="bit set"') == 3  # created, logged in, seen
     client.get(write(client))
-    assert client.get("/").text.count('class="bit set"') == 4
+    assert client.get("/").text.count('class="bit set"') == 5
 
 
 def test_one_click_makes_a_visitor_a_random_reader(played: Flask) -> None:

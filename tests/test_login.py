@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_sqlalchemy import SQLAlchemy
+from servers import MortalServer
 from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from flask_bitmapist import Bitmapistable, DayEvents, FlaskBitmapist, HourEvents, mark
+from flask_bitmapist import Bitmapistable, DayEvents, FlaskBitmapist, HourEvents, mark, mark_event
 from flask_bitmapist.login import user_id
 from flask_bitmapist.testing import record_marks
 from flask_bitmapist.tracker import Tracker
@@ -399,6 +402,25 @@ class TestSeen:
         client.get("/login/7")
         assert marked("user:logged_in", tracker) == []
         assert marked("user:seen", tracker) == [7]
+
+    def test_a_server_that_has_lost_the_mark_is_told_again(
+        self, app: Flask, visits: None, client: FlaskClient, tmp_path: Path
+    ) -> None:
+        server = MortalServer(tmp_path)
+        server.start()
+        app.extensions["bitmapist"].init_app(app, {"BITMAPIST_REDIS_URL": server.url})
+        with app.app_context():
+            mark_event("e", 1)
+        client.get("/login/7")
+        server.kill()
+        shutil.rmtree(tmp_path / "appendonlydir")
+        server.start()
+        with app.app_context():
+            mark_event("e", 2)  # it is found out that the server has another history
+        client.get("/me")
+        with app.app_context():
+            assert 7 in DayEvents.from_date("user:seen")
+        server.kill()
 
     def test_every_test_that_records_marks_sees_the_visit(self, visitor: FlaskClient) -> None:
         for _ in range(2):
