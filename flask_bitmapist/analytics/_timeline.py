@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from itertools import compress
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import chain, compress, repeat
 from typing import TYPE_CHECKING, Any
 
 from ..ids import normal_form
-from ..periods import Grain, Period, unique_key
+from ..periods import KEY_PREFIX, Grain, Period, unique_key
 from ..questions import ProfileQuestion, TimelineQuestion
+from ..reading.bitmaps import octets_of
 from ..reading.time_limit import check_time
 from ._report import Report, Scope, periods_of
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 #: How many days are shown unless it is told: what a year's calendar holds.
 USUAL_DAYS = 365
-# Commands of one round trip: 10 MB in redis-py.
+# So many days take no longer than one more round trip.
+_FEW = 2_000
+# Commands of one round trip: 2 MB.
 _BATCH = 20_000
 
 
@@ -98,7 +102,14 @@ def report(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
     if isinstance(question, ProfileQuestion):
         return _profile(question, tracker)
     asked = days_of(question, tracker)
-    return _timeline(_Bits(asked.tracker, question.user), asked.periods)
+    bits = _Bits(asked.tracker, question.user)
+    calendar = _Calendar(asked)
+    if len(bits.first_days) * len(asked.periods) > _FEW:
+        told = bits.periods(dict.fromkeys(bits.first_days, calendar.months))
+    else:
+        told = dict.fromkeys(bits.first_days, calendar.months)
+    days = bits.periods({event: calendar.days(told.get(event, ())) for event in bits.first_days})
+    return _timeline(days, asked)
 
 
 def days_of(question: TimelineQuestion, tracker: Tracker | None) -> Scope:
@@ -116,8 +127,7 @@ def profile(
 ) -> Profile:
     """The timeline of `user`, the first and the last time of each event, and the flags.
 
-    The bitmaps of months tell in which of them to look for the first and the last day. Since
-    `unmark_event` takes back a month with one of its days, the days of the range count besides.
+    The bitmaps of months tell in which of them to look for days.
 
     Arguments and errors are those of `timeline`.
     """
@@ -127,33 +137,77 @@ def profile(
 def _profile(question: ProfileQuestion, tracker: Tracker | None) -> Profile:
     asked = days_of(question, tracker)
     bits = _Bits(asked.tracker, question.user)
-    shown = _timeline(bits, asked.periods)
-    months = bits.periods(
-        (event, month)
-        for event, first_day in bits.first_days.items()
-        for month in _from(first_day, "month", asked.current)
+    calendar = _Calendar(asked)
+    # Those of the range, which may be years ago, and all until now.
+    since = min(bits.first_days.values(), default=asked.current.start.date())
+    until_now = [*_from(since, "month", asked.current)]
+    every = sorted({*until_now, *calendar.months})
+    told = bits.periods(
+        {
+            event: [month for month in every if month in calendar or month.end.date() > first_day]
+            for event, first_day in bits.first_days.items()
+        }
     )
     # The last month may be the present one, told by a later day alone: then it is the one before.
-    ends = {event: sorted({told[0], *told[-2:]}) for event, told in months.items()}
+    past = {event: [m for m in found if m <= until_now[-1]] for event, found in told.items()}
+    ends = {event: {found[0], *found[-2:]} for event, found in past.items() if found}
     days = bits.periods(
-        (event, day)
-        for event, found in ends.items()
-        for month in found
-        for day in _from(month.start, "day", _last_day(month))
+        {
+            event: calendar.days(told.get(event, ()), whole=ends.get(event, ()))
+            for event in bits.first_days
+        }
     )
+    shown = _timeline(days, asked)
     spans = (
-        _span(event, ends.get(event, []), days.get(event, []), shown.days.get(event, []), asked)
-        for event in sorted(ends.keys() | shown.days.keys())
+        _span(event, sorted(ends.get(event, ())), days.get(event, []), asked)
+        for event in sorted(ends.keys() | days.keys())
     )
     events = [span for span in spans if span is not None]
     return Profile(shown.days, shown.first, shown.last, events, bits.flags())
 
 
-def _timeline(bits: _Bits, days: Sequence[Period]) -> Timeline:
-    found = bits.periods((event, day) for event in bits.first_days for day in days)
-    dates = {event: [day.start.date() for day in done] for event, done in found.items()}
+def _timeline(days: Mapping[str, Sequence[Period]], asked: Scope) -> Timeline:
+    """Those of the `days` of each event that lie in the range."""
+    first, last = asked.periods[0].start, asked.periods[-1].start
+    shown = {
+        event: [day.start.date() for day in done if first <= day.start <= last]
+        for event, done in days.items()
+    }
+    dates = {event: done for event, done in shown.items() if done}
     every = [day for done in dates.values() for day in done]
     return Timeline(dates, min(every, default=None), max(every, default=None))
+
+
+class _Calendar:
+    """The months and days of a range, and in which months there are days to be looked at."""
+
+    def __init__(self, asked: Scope) -> None:
+        self._days: dict[Period, list[Period]] = {}
+        for day in asked.periods:
+            self._days.setdefault(Period.containing("month", day.start), []).append(day)
+        self.months = [*self._days]
+        ttl = asked.tracker.settings.ttl
+        #: Months whose days are looked at whatever the months tell. What bitmapist unmarks today is
+        #: no longer told by this month, however many days of it are left.
+        self._always = {Period.containing("month", asked.current.start)}
+        if ttl.get("month", timedelta.max) < ttl.get("day", timedelta.max):
+            self._always.update(self.months)
+
+    def __contains__(self, month: Period) -> bool:
+        return month in self._days
+
+    def days(self, told: Collection[Period], whole: Collection[Period] = ()) -> list[Period]:
+        """The days to be looked at, in time order.
+
+        :param told: months in which there is a day.
+        :param whole: months of which all days are to be looked at, whether in the range or not.
+        """
+        ranged = {month for month in (*told, *self._always) if month in self._days}
+        return [
+            day
+            for month in sorted({*ranged, *whole})
+            for day in (_days_of(month) if month in whole else self._days[month])
+        ]
 
 
 def _from(first: date, grain: Grain, last: Period) -> Iterator[Period]:
@@ -162,26 +216,28 @@ def _from(first: date, grain: Grain, last: Period) -> Iterator[Period]:
     return begin.until(Period.containing(grain, last.start))
 
 
-def _last_day(month: Period) -> Period:
-    return Period.containing("day", month.end).shift(-1)
+@lru_cache(maxsize=256)
+def _days_of(month: Period) -> tuple[Period, ...]:
+    first = Period.containing("day", month.start)
+    return tuple(first.until(Period.containing("day", month.end).shift(-1)))
 
 
 def _span(
     event: str,
     months: Sequence[Period],
     days: Sequence[Period],
-    shown: Sequence[date],
     asked: Scope,
 ) -> EventSpan | None:
     """The span of an event; None if it had not happened yet.
 
     :param months: the first and the last months that tell of it.
-    :param days: those found in these months, later ones than now included.
-    :param shown: those of the range.
+    :param days: those found, in these months and in the range; later ones than now included.
     """
-    told = {(day.year, day.month) for day in (*shown, *(day.start for day in days))}
-    known: list[tuple[date, Grain]] = [(day, "day") for day in shown]
-    known += [(day.start.date(), "day") for day in days if day <= asked.current]
+    told = {(day.start.year, day.start.month) for day in days}
+    first, last = asked.periods[0], asked.periods[-1]
+    known: list[tuple[date, Grain]] = [
+        (day.start.date(), "day") for day in days if day <= asked.current or first <= day <= last
+    ]
     # A month that none of its days is left to tell of stands for itself.
     known += [
         (month.start.date(), "month")
@@ -211,30 +267,33 @@ class _Bits:
             for name in sorted(self._offsets.keys() & known.events.keys())
         }
 
-    def periods(self, asked: Iterable[tuple[str, Period]]) -> dict[str, list[Period]]:
+    def periods(self, asked: Mapping[str, Sequence[Period]]) -> dict[str, list[Period]]:
         """By event, those of its periods in which the user did it, in the order asked for."""
-        pairs = [*asked]
-        found: dict[str, list[Period]] = {}
-        for event, period in compress(pairs, self._read([(e, p.key(e)) for e, p in pairs])):
-            found.setdefault(event, []).append(period)
-        return found
+        # What follows the event's name in a key is the same for all events.
+        suffixes = {period: period.key("") for period in {*chain.from_iterable(asked.values())}}
+        names = [(event, len(periods)) for event, periods in asked.items()]
+        keys = [
+            f"{KEY_PREFIX}{event}{suffixes[period][len(KEY_PREFIX) :]}"
+            for event, periods in asked.items()
+            for period in periods
+        ]
+        bits = self._read(keys, chain.from_iterable(repeat(*name) for name in names))
+        found = {event: [*compress(periods, bits)] for event, periods in asked.items()}
+        return {event: periods for event, periods in found.items() if periods}
 
     def flags(self) -> list[str]:
         """The flags that are set."""
-        keys = [(name, unique_key(name)) for name in self._flags]
-        return [*compress(self._flags, self._read(keys))]
+        return [*compress(self._flags, self._read([*map(unique_key, self._flags)], self._flags))]
 
-    def _read(self, named_keys: Sequence[tuple[str, str]]) -> Iterator[bool]:
-        """The user's bit under each key, given with the name to which it belongs."""
-        for first in range(0, len(named_keys), _BATCH):
+    def _read(self, keys: Sequence[str], names: Iterable[str]) -> Iterator[bool]:
+        """The user's bit under each of `keys`, which belong to `names`."""
+        places = [divmod(self._offsets[name], 8) for name in names]
+        for first in range(0, len(keys), _BATCH):
             check_time()
-            batch = [
-                (key, *divmod(self._offsets[name], 8))
-                for name, key in named_keys[first : first + _BATCH]
-            ]
-            pipeline = self._redis.pipeline(transaction=False)
-            for key, byte, _ in batch:
-                # Of GETBIT a server refuses offsets that it would not take from SETBIT.
-                pipeline.execute_command("GETRANGE", key, byte, byte, NEVER_DECODE=True)
-            for (_, _, bit), value in zip(batch, pipeline.execute(), strict=True):
-                yield bool(value and value[0] & (0x80 >> bit))
+            batch = slice(first, first + _BATCH)
+            octets = octets_of(
+                self._redis,
+                [(key, byte) for key, (byte, _) in zip(keys[batch], places[batch], strict=True)],
+            )
+            for (_, bit), octet in zip(places[batch], octets, strict=True):
+                yield bool(octet and octet[0] & (0x80 >> bit))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
-from .replies import read_words
+from .replies import read_octets, read_words
 from .time_limit import check_time
 
 try:
@@ -428,8 +428,20 @@ def around(client: Any, keys: Iterable[str], offset: int) -> Bitmaps:
     Parameters and errors are those of `slices`.
     """
     distinct, byte = list(dict.fromkeys(keys)), offset // 8
-    values = _read(client, [("GETRANGE", key, byte, byte) for key in distinct])
+    values = octets_of(client, [(key, byte) for key in distinct])
     return Bitmaps(dict(zip(distinct, map(Bitmap.from_bytes, values), strict=True)), byte * 8)
+
+
+def octets_of(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes]:
+    """One byte of the bitmap under each of `places`, a key and an index, in one round trip.
+
+    b"" where there is none. Errors are those of `slices`.
+    """
+    octets = read_octets(client, places)
+    if octets is None:
+        # Of GETBIT a server refuses offsets that it would not take from SETBIT.
+        octets = _read(client, [("GETRANGE", key, byte, byte) for key, byte in places])
+    return octets
 
 
 def counts(client: Any, keys: Iterable[str]) -> dict[str, int]:

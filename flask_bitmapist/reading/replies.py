@@ -1,4 +1,4 @@
-"""Long bitmaps straight from the socket into one array.
+"""Long bitmaps straight from the socket into one array; and many single bytes.
 
 redis-py's parser copies a reply three times, twice into new memory: with the page faults that
 makes two thirds of the time of reading a large report's bitmaps.
@@ -6,14 +6,17 @@ makes two thirds of the time of reading a large report's bitmaps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import redis
 from numpy.typing import NDArray
 
 _BUFFER_BYTES = 4 * 2**10
+_RECEIVED_BYTES = 64 * 2**10
+_Answer = TypeVar("_Answer")
 
 
 class UnexpectedReplyError(Exception):
@@ -32,24 +35,81 @@ def read_words(
         again by redis-py, which retries, reconnects and raises as it is configured to.
     :raises redis.TimeoutError: the server is silent.
     """
+
+    def read(socket: Any) -> list[NDArray[np.uint64]]:
+        replies = _Replies(socket)
+        free = np.empty(sum(sizes), np.uint64)
+        found = []
+        for _ in commands:
+            words, free = replies.next_words(free)
+            found.append(words)
+        return found
+
+    return _asked(client, lambda connection: connection.pack_commands(commands), read)
+
+
+def read_octets(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes] | None:
+    """One byte of the string under each of `places`, a key and an index, in one round trip.
+
+    Packing and parsing 73,000 GETRANGE commands takes redis-py a second; here it is a tenth.
+
+    :returns: b"" where the string is shorter, or there is none. None as in `read_words`.
+    :raises redis.TimeoutError: the server is silent.
+    """
+
+    def pack(connection: Any) -> list[bytes]:
+        encoding = connection.encoder.encoding
+        tails = {index: b"$%d\r\n%d\r\n" % (len(str(index)), index) * 2 for _, index in places}
+        encoded = ((key.encode(encoding), tails[index]) for key, index in places)
+        packed = [
+            b"*4\r\n$8\r\nGETRANGE\r\n$%d\r\n%b\r\n%b" % (len(key), key, tail)
+            for key, tail in encoded
+        ]
+        return [b"".join(packed)]
+
+    def read(socket: Any) -> list[bytes]:
+        received = bytearray()
+        while True:
+            if not (part := socket.recv(_RECEIVED_BYTES)):
+                raise ConnectionError("the server has closed the connection")
+            received += part
+            if len(received) < _SHORTEST_OCTET * len(places):
+                continue
+            found = _OCTET.findall(received)
+            rest = len(received) - sum(map(len, found)) - _SHORTEST_OCTET * len(found)
+            if len(found) == len(places) and not rest:
+                return found
+            if rest > _SHORTEST_OCTET:
+                raise UnexpectedReplyError("no string of one byte at most")
+
+    return _asked(client, pack, read) if places else []
+
+
+#: A string of no or one byte, as a server sends it.
+_OCTET = re.compile(rb"\$(?:0\r\n|1\r\n(.))\r\n", re.DOTALL)
+_SHORTEST_OCTET = len(b"$0\r\n\r\n")
+
+
+def _asked(
+    client: Any, pack: Callable[[Any], list[bytes]], read: Callable[[Any], _Answer]
+) -> _Answer | None:
+    """What `read` makes of the replies to the commands that `pack` packs, with one connection.
+
+    :returns: None if anything is unusual.
+    :raises redis.TimeoutError: the server is silent.
+    """
     if not isinstance(client, redis.Redis):
         return None
     try:
         with client.client() as borrower:
             connection: Any = borrower.connection
             try:
-                connection.send_packed_command(connection.pack_commands(commands))
+                connection.send_packed_command(pack(connection))
                 # Its parser's buffer is empty: a connection in the pool has no reply outstanding.
-                replies = _Replies(connection._sock)
-                free = np.empty(sum(sizes), np.uint64)
-                found = []
-                for _ in commands:
-                    words, free = replies.next_words(free)
-                    found.append(words)
+                return read(connection._sock)
             except BaseException:
                 connection.disconnect()  # the rest of the replies is nobody's
                 raise
-            return found
     except TimeoutError as error:  # whoever asks again waits as long again
         raise redis.TimeoutError("the server was silent for too long") from error
     except (redis.RedisError, OSError, AttributeError, TypeError, UnexpectedReplyError):

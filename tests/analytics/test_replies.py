@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import redis as redis_py
 
-from flask_bitmapist.reading.bitmaps import slices
-from flask_bitmapist.reading.replies import read_words
+from flask_bitmapist.reading.bitmaps import octets_of, slices
+from flask_bitmapist.reading.replies import read_octets, read_words
 
 LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
 
@@ -57,13 +57,41 @@ def test_an_error_is_raised_by_redis_py(redis):
         list(slices(redis, ["string", "hash"]))
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_single_bytes_come_as_they_are_and_none_beyond_the_end(redis, redis_url, protocol):
+    redis.set("bytes", bytes(range(256)))
+    places = [("bytes", index) for index in range(300)] + [("missing", 0), ("bytes", 2**29 - 1)]
+    expected = [bytes([n]) for n in range(256)] + [b""] * 46
+    with redis_py.Redis.from_url(redis_url, decode_responses=True, protocol=protocol) as client:
+        assert read_octets(client, places * 300) == expected * 300
+        assert read_octets(client, []) == []
+        assert client.ping()
+
+
+def test_an_error_among_single_bytes_is_raised_by_redis_py(redis):
+    redis.set("string", "x")
+    redis.hset("hash", "field", "value")
+    places = [("string", 0), ("hash", 0), ("string", 0)]
+    assert read_octets(redis, places) is None
+    assert redis.get("string") == b"x", "no reply of before is taken for this one"
+    with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
+        octets_of(redis, places)
+
+
 def without_greeting(connection):
     """Send nothing when connected: the first command that the server hears is the test's own."""
     connection._parser.on_connect(connection)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: read_words(client, [("GET", "x")], [1]),
+        lambda client: read_octets(client, [("x", 0)]),
+    ],
+)
 @pytest.mark.parametrize("reply", [b"", b"$100\r\nabc", b"$100", b"nonsense\r\n", b"$" * 9000])
-def test_a_server_that_fails_is_left_to_redis_py(reply):
+def test_a_server_that_fails_is_left_to_redis_py(reply, ask):
     class Failing(socketserver.BaseRequestHandler):
         def handle(self):
             self.request.recv(1000)
@@ -77,7 +105,7 @@ def test_a_server_that_fails_is_left_to_redis_py(reply):
         host, port = server.server_address
         options = {"redis_connect_func": without_greeting, "socket_timeout": 10}
         with redis_py.Redis(host, port, **options) as client:
-            assert read_words(client, [("GET", "x")], [1]) is None
+            assert ask(client) is None
         thread.join()
 
 

@@ -302,3 +302,16 @@ def test_a_profile_agrees_with_the_log(redis, tracker, log, user, end, as_of):
     options = {"end": last, "now": then}
     assert spans(user, **options) == {event: (days[0], days[-1]) for event, days in done.items()}
     assert profile(user, **options).days == timeline(user, **options).days
+
+
+def test_only_days_of_months_that_tell_of_the_user_are_read(mark, redis, tracker):
+    """And those of the present month, two days by now."""
+    events = [f"event {n:02}" for n in range(30)]
+    for event in events:
+        mark(event, 2, TODAY, date(2025, 1, 3))
+    mark(events[7], 1, date(2025, 11, 5), date(2025, 11, 6))
+    for ask in (timeline, profile):
+        redis.config_resetstat()
+        assert ask(1).days == {events[7]: [date(2025, 11, 5), date(2025, 11, 6)]}
+        # 13 months and 2 days of each event, and one November.
+        assert redis.info("commandstats")["cmdstat_getrange"]["calls"] == 30 * (13 + 2) + 30
