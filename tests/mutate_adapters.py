@@ -293,7 +293,6 @@ SQLALCHEMY = [
 PEEWEE = [
     *mutants_of(
         "peewee/_control.py",
-        ("text of any other kind", "    if not isinstance(sql, str):\n        return []\n"),
         ("one statement", 'one_statement or ";" not in sql or ', '";" not in sql or '),
         ("routines", " or _ROUTINE.search(sql) is not None", "", POSTGRESQL),
         ("script", "statements[:1] if one_statement else statements", "statements[:1]", POSTGRESQL),
@@ -315,8 +314,11 @@ PEEWEE = [
         ("commit", 'with self._bitmapist.controlled(Control("commit")):', "if True:"),
         ("rollback", 'with self._bitmapist.controlled(Control("rollback")):', "if True:"),
         ("execute_sql", "if not controls:", "if True:"),
-        ("scripts of PostgreSQL", "one_statement=not isinstance(self, PostgresqlDatabase)",
-         "one_statement=True", POSTGRESQL),
+        ("scripts of PostgreSQL", "one_statement = not isinstance(self, PostgresqlDatabase)",
+         "one_statement = True", POSTGRESQL),
+        ("SQL in bytes", "    if isinstance(sql, bytes):", "    if False:", POSTGRESQL),
+        ("composed SQL", "sql if isinstance(sql, str) else sql.as_string(database.connection())",
+         "str(sql)", POSTGRESQL),
         # What follows from each statement
         ("BEGIN", "            self._begun(status)", "            pass"),
         ("COMMIT", "            self.current.commit()\n        elif control.verb in (",

@@ -33,6 +33,7 @@ from peewee import (
     MySQLDatabase,
     OperationalError,
     PostgresqlDatabase,
+    ProgrammingError,
     SqliteDatabase,
     UUIDField,
     fn,
@@ -808,6 +809,44 @@ class TestTransactions:
         User.create(id=4)
         assert marks() == {"user:created": [1, 4]}
 
+    def test_sql_of_another_type_is_followed(self, db: Database, marks: Marks) -> None:
+        if not isinstance(db, PostgresqlDatabase):
+            pytest.skip("other drivers take text only")
+        psycopg2_sql = pytest.importorskip("psycopg2.sql")
+        db.execute_sql(psycopg2_sql.SQL("BEGIN"))
+        User.create(id=1)
+        assert marks() == {}
+        db.execute_sql(b"COMMIT")
+        assert marks() == {"user:created": [1]}
+
+    def test_a_compound_statement_of_mariadb_is_no_transaction(
+        self, db: Database, marks: Marks
+    ) -> None:
+        if not isinstance(db, MySQLDatabase) or "MariaDB" not in str(
+            db.execute_sql("SELECT version()").fetchone()
+        ):
+            pytest.skip("needs MariaDB")
+        db.execute_sql("BEGIN NOT ATOMIC SELECT 1; END")
+        User.create(id=1)
+        assert marks() == {"user:created": [1]}
+        db.execute_sql("# of MySQL alone\nBEGIN")
+        User.create(id=2)
+        assert marks() == {"user:created": [1]}
+        db.execute_sql("# of MySQL alone\nCOMMIT")
+        assert marks() == {"user:created": [1, 2]}
+
+    def test_a_script_that_fails_after_its_commit_leaves_no_transaction(
+        self, db: Database, marks: Marks
+    ) -> None:
+        if not isinstance(db, PostgresqlDatabase):
+            pytest.skip("needs a driver that takes more than one statement")
+        db.begin()
+        User.create(id=1)
+        with pytest.raises(ProgrammingError):
+            db.execute_sql("COMMIT; SELECT nothing")
+        User.create(id=2)
+        assert marks() == {"user:created": [2]}  # of the first nobody can be sure
+
     def test_a_routine_with_a_body_of_statements_ends_no_transaction(
         self, db: Database, marks: Marks
     ) -> None:
@@ -1234,6 +1273,21 @@ class TestStatements:
         thing.insert_many([{"owner": 7}, {"owner": 8}]).execute()
         thing.delete().execute()
         assert marks() == {"thing:created": [7, 8], "thing:deleted": [8]}
+
+    def test_rows_that_cannot_be_found_are_changed_all_the_same(
+        self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Unreadable(IntegerField):
+            def python_value(self, value: Any) -> int:
+                raise RuntimeError("unreadable")
+
+        thing = declare(memory, id=Unreadable(primary_key=True), n=IntegerField(default=0))
+        memory.execute_sql("INSERT INTO thing (id, n) VALUES (1, 0)")
+        assert thing.set_by_id(1, {"n": 1}) == 1
+        assert thing.set_by_id(1, {"id": 2}) == 1
+        assert "could not find the rows of Thing to be changed" in caplog.text
+        assert "could not find the rows of Thing whose keys change" in caplog.text
+        assert marks() == {}
 
     def test_rows_that_cannot_be_read_are_deleted_all_the_same(
         self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture

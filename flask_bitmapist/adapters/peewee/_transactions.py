@@ -245,7 +245,8 @@ def _following(kind: Any) -> Any:
                 return super().rollback()
 
         def execute_sql(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
-            controls = controls_in(sql, one_statement=not isinstance(self, PostgresqlDatabase))
+            one_statement = not isinstance(self, PostgresqlDatabase)
+            controls = controls_in(_text(sql, self), one_statement=one_statement)
             if not controls:
                 return super().execute_sql(sql, *args, **kwargs)
             with self._bitmapist.controlled(*controls):
@@ -254,6 +255,13 @@ def _following(kind: Any) -> Any:
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(Following, name, getattr(kind, name))
     return Following
+
+
+def _text(sql: Any, database: Any) -> str:
+    """`sql`, which may be bytes or what ``psycopg2.sql`` composes."""
+    if isinstance(sql, bytes):
+        return sql.decode(errors="replace")
+    return sql if isinstance(sql, str) else sql.as_string(database.connection())
 
 
 def _status(database: Any) -> int | None:
