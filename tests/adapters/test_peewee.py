@@ -340,9 +340,12 @@ class TestWhatIsWritten:
     def test_a_base_models_delete_instance_returns_nothing(
         self, memory: Database, marks: Marks
     ) -> None:
-        row = stamped_models(memory).create(id=1)
+        thing = stamped_models(memory)
+        row = thing.create(id=1)
+        thing.insert(id=2, n=99).execute()
         marks.forget()
         row.delete_instance()
+        assert thing.select().count() == 0
         assert marks() == {"thing:deleted": [1]}
 
     def test_a_base_models_delete_instance_only_hides_the_row(
@@ -501,12 +504,15 @@ class TestWhatIsWritten:
         marks.forget()
         with pytest.raises(ValueError, match="no data to save"):
             thing(id=1).save()
-        thing.delete().execute()
         thing.insert(id=2).execute()
         assert marks() == {}
 
     def test_an_own_update_method_writes_more(self, memory: Database, marks: Marks) -> None:
+        log = declare(memory, "Log", n=IntegerField(default=0))
+        log.create(id=9)
+
         def update(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            log.update(n=log.n + 1).execute()
             return super(thing, cls).update(*args, **kwargs | {"stamp": 1})
 
         thing = declare(
@@ -518,8 +524,8 @@ class TestWhatIsWritten:
         row = thing.create(id=1)
         row.n = 2
         row.save()
-        assert thing.get().stamp == 1
-        assert marks() == {"thing:created": [1], "thing:updated": [1]}
+        assert (thing.get().stamp, log.get().n) == (1, 1)
+        assert marks() == {"log:created": [9], "thing:created": [1], "thing:updated": [1]}
 
 
 class TestDelete:

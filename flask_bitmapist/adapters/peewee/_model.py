@@ -166,7 +166,7 @@ class PeeweeBitmapistable(BitmapistableModel):
         """The condition that names this row in the DELETE of peewee's `delete_instance()`."""
         condition = cast(Any, super())._pk_expr()
         doomed = _doomed.get()
-        if doomed is not None and doomed.instance is self:
+        if doomed is not None:  # another row's, if any, is made before
             doomed.condition = condition
         return condition
 
