@@ -107,6 +107,14 @@ def uncached(client: Any) -> Any:
     )
 
 
+def in_resp2(client: Any) -> Any:
+    """`client`, or one like it that speaks RESP2, as redis-py did by default before version 8."""
+    if type(client) is not redis.Redis:
+        return client
+    settings = {**_settings(client.connection_pool), "protocol": 2}
+    return redis.Redis(connection_pool=redis.ConnectionPool(**settings))
+
+
 def blocking_pool(
     timeout: float, connections: int, settings: Mapping[str, Any]
 ) -> redis.BlockingConnectionPool:

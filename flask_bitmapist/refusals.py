@@ -59,8 +59,16 @@ def need_of(error: Exception) -> str | None:
         return str(error)
     if not isinstance(error, redis.ResponseError):
         return None
+    if is_about_hello(error):
+        return "it speaks RESP2 alone: add ?protocol=2 to BITMAPIST_REDIS_URL, or to the client"
     text = str(error)
     return next((need for part, need in _NEEDS.items() if part in text), None)
+
+
+def is_about_hello(error: Exception) -> bool:
+    """Whether a connection failed as the server has no HELLO, which redis-py 8 begins with."""
+    text = str(error).lower()
+    return "unknown command" in text and "hello" in text.partition(", with args")[0]
 
 
 def queued_on(pipe: Any) -> Sequence[Any]:

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import redis
 
-from .clients import cluster_of, from_url, quick_of, uncached
+from .clients import cluster_of, from_url, in_resp2, quick_of, uncached
 from .config import Settings
-from .refusals import SERVER_ERRORS, UnfitServerError, need_of, refusal
+from .refusals import SERVER_ERRORS, UnfitServerError, is_about_hello, need_of, refusal
 
 #: Seconds that a report or a bulk write may take.
 _PATIENCE = 30.0
@@ -197,14 +197,17 @@ def _asked(client: Any) -> Facts:
     except redis.ResponseError as error:
         if need_of(error) is None:
             raise
-        # It hides INFO, or has none.
-        return _BITMAPIST_SERVER if _is_bitmapist_server(client) else Facts()
+        if _is_bitmapist_server(client):
+            return _BITMAPIST_SERVER
+        if is_about_hello(error):
+            raise
+        return Facts()  # it hides INFO, or has none
 
 
 def _is_bitmapist_server(client: Any) -> bool:
-    """Whether it is Doist's server, whose INFO takes one argument."""
+    """Whether it is Doist's server, which has no HELLO, and whose INFO takes one argument."""
     try:
-        return "keys_total" in client.info("keys")
+        return "keys_total" in in_resp2(client).info("keys")
     except redis.ResponseError:
         return False
 

@@ -92,7 +92,7 @@ class TestFacts:
 
 
 class BitmapistServer(socketserver.StreamRequestHandler):
-    """Answers as Doist's bitmapist-server does: `INFO keys`, `SETBIT`, and little else."""
+    """Answers as Doist's bitmapist-server does: `INFO keys`, `SETBIT`, and no HELLO."""
 
     version = b""
 
@@ -103,6 +103,8 @@ class BitmapistServer(socketserver.StreamRequestHandler):
             self.wfile.write(self.reply(words[0].lower(), words[1:]))
 
     def reply(self, command: bytes, arguments: list[bytes]) -> bytes:
+        if command == b"hello" and self.version:
+            return b"%1\r\n$5\r\nproto\r\n:3\r\n"
         if command == b"info" and self.version:
             text = b"# Server\r\nredis_version:" + self.version
             return b"$%d\r\n%s\r\n" % (len(text), text)
