@@ -507,6 +507,39 @@ class TestWhatIsWritten:
         thing.insert(id=2).execute()
         assert marks() == {}
 
+    def test_an_own_insert_method_makes_it_an_upsert(self, memory: Database, marks: Marks) -> None:
+        def insert(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            return super(thing, cls).insert(*args, **kwargs).on_conflict_ignore()
+
+        thing = declare(memory, insert=classmethod(insert))
+        memory.execute_sql("INSERT INTO thing (id) VALUES (1)")
+        thing.create(id=1)
+        assert marks() == {}
+
+    def test_an_own_delete_method_has_a_condition_of_its_own(
+        self, memory: Database, marks: Marks
+    ) -> None:
+        def delete(cls: Any) -> Any:
+            return super(thing, cls).delete().where(cls.id < 2)
+
+        thing = declare(memory, delete=classmethod(delete))
+        rows = [thing.create(id=id_) for id_ in (1, 2)]
+        marks.forget()
+        assert [row.delete_instance() for row in rows] == [1, 0]
+        assert marks() == {"thing:deleted": [1]}
+
+    def test_a_row_that_has_not_changed_is_not_asked_for_its_id(self, memory: Database) -> None:
+        def chosen(row: Any) -> int:
+            asked.append(row)
+            return row.id
+
+        asked: list[Any] = []
+        thing = declare(memory, __bitmapist_id__=chosen, n=IntegerField(default=0))
+        row = thing.create(id=1)
+        asked.clear()
+        row.save()
+        assert asked == []
+
     def test_an_own_update_method_writes_more(self, memory: Database, marks: Marks) -> None:
         log = declare(memory, "Log", n=IntegerField(default=0))
         log.create(id=9)
@@ -1401,7 +1434,7 @@ class TestStatements:
     def test_deleting_a_bulk_row_writes_no_more_bits_than_any(
         self, db: Database, bit_commands: Callable[[], int]
     ) -> None:
-        Bulk.create(id=1)
+        Bulk.create(id=1, premium=True)
         before = bit_commands()
         Bulk.get_by_id(1).delete_instance()
         assert bit_commands() - before == 4  # day, week, month and the flag
