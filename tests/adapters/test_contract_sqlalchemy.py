@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from conftest import sqlite_engine
 from contract import ServerContract
+from engines import sqlite_engine
 from sqlalchemy import Boolean, Engine, Integer, String, Uuid, create_engine, func, select
 from sqlalchemy import delete as delete_where
 from sqlalchemy import insert as insert_many

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import mongoengine
 import pytest
 from bson import DBRef, ObjectId
-from conftest import Marks
+from marks import Marks
 from mongoengine import (
     CASCADE,
     DENY,

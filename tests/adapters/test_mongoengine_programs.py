@@ -8,9 +8,9 @@ from itertools import count
 from typing import Any
 
 import pytest
-from conftest import Marks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from marks import Marks
 from mongoengine import BooleanField, Document, IntField
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession

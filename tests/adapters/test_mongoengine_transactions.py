@@ -11,7 +11,7 @@ from typing import Any
 
 import mongoengine
 import pytest
-from conftest import Marks
+from marks import Marks
 from mongoengine import BooleanField, Document, IntField, StringField
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession

@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 
 import peewee
 import pytest
-from conftest import Marks
 from flask import Flask
+from marks import Marks
 from peewee import (
     SQL,
     BigIntegerField,

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 from bitmapist import DayEvents
-from conftest import Marks, Tables
+from engines import Tables
 from flask import Flask
+from marks import Marks
 from sqlalchemy import (
     JSON,
     Boolean,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from conftest import Marks, Tables, sqlite_engine
+from engines import Tables, sqlite_engine
+from marks import Marks
 from sqlalchemy import (
     Engine,
     ForeignKey,

@@ -14,10 +14,11 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
-from conftest import Marks, sqlite_engine
+from engines import sqlite_engine
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from marks import Marks
 from sqlalchemy import (
     Engine,
     ForeignKey,

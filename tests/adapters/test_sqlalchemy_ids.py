@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from conftest import Marks, Tables
+from engines import Tables
+from marks import Marks
 from sqlalchemy import (
     Boolean,
     Column,

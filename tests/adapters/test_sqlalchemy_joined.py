@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Marks, Tables, with_real_savepoints
+from engines import Tables, with_real_savepoints
+from marks import Marks
 from sqlalchemy import Connection, Engine, ForeignKey, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine

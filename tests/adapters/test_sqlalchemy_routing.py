@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Marks, sqlite_engine
+from engines import sqlite_engine
+from marks import Marks
 from sqlalchemy import Delete, Engine, Insert, Update, delete, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.horizontal_shard import ShardedSession

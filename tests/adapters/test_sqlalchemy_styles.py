@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 
 import flask_sqlalchemy_lite
 import pytest
-from conftest import Marks
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.model import DefaultMeta, Model
+from marks import Marks
 from sqlalchemy import (
     Column,
     Engine,

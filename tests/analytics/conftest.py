@@ -1,14 +1,12 @@
-"""What tests of reading share: a process that knows nothing yet, and a count of round trips."""
+"""What tests of reading share: a clock that stands still, and a process that knows nothing yet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
-from redis.connection import AbstractConnection
 
 from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.tracker import Tracker
@@ -25,14 +23,7 @@ def stranger(redis_url: str, tmp_path: Path) -> Iterator[Tracker]:
 
 
 @pytest.fixture
-def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The commands and pipelines sent to any server so far."""
-    sent = []
-    original = AbstractConnection.send_packed_command
-
-    def send(self: Any, command: Any, check_health: bool = True) -> Any:
-        sent.append(command)
-        return original(self, command, check_health)
-
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
-    return sent
+def at_now(request: pytest.FixtureRequest, app: Flask, tracker: Tracker) -> Iterator[None]:
+    """In the app, whose clock stands still at the `NOW` of the test's module."""
+    with app.app_context(), tracker.at(request.module.NOW):
+        yield

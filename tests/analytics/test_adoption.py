@@ -17,10 +17,7 @@ from flask_bitmapist.reading.segments import Event, Flag
 NOW = datetime(2027, 1, 2, 14, 32)  # a Saturday
 
 
-@pytest.fixture(autouse=True)
-def at_now(tracker):
-    with tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 def figures(**options):

@@ -15,10 +15,7 @@ from flask_bitmapist.reading import bitmaps
 NOW = datetime(2027, 1, 6, 14, 32)  # a Wednesday
 
 
-@pytest.fixture(autouse=True)
-def at_now(tracker):
-    with tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 def figures(silent, **options):

@@ -17,10 +17,7 @@ NOW = datetime(2027, 1, 2, 14, 32)
 TODAY = NOW.date()
 
 
-@pytest.fixture(autouse=True)
-def at_now(tracker):
-    with tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture

@@ -16,10 +16,7 @@ from flask_bitmapist.reading.segments import Event, Flag
 NOW = datetime(2027, 1, 10, 14, 32)
 
 
-@pytest.fixture(autouse=True)
-def at_now(tracker):
-    with tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 def steps(*names, first=0, last=9, **options):

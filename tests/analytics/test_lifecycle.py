@@ -18,10 +18,7 @@ NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
 
 
-@pytest.fixture(autouse=True)
-def at_now(app, tracker):
-    with app.app_context(), tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 def days_ago(days):

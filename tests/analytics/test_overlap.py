@@ -16,10 +16,7 @@ NOW = datetime(2026, 12, 31, 14, 32)  # a Thursday
 TODAY = NOW.date()
 
 
-@pytest.fixture(autouse=True)
-def at_now(tracker):
-    with tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture

@@ -22,10 +22,7 @@ TODAY = NOW.date()
 ANN, BOB, EVE = (UUID(int=n << 64 | 7) for n in (1, 2, 3))
 
 
-@pytest.fixture(autouse=True)
-def at_now(tracker):
-    with tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime
 from importlib import import_module
 from itertools import count
@@ -248,12 +248,6 @@ def test_an_arm_of_an_experiment_those_who_converted_and_those_who_did_not(
 
 
 # Pages, by hand
-
-
-@pytest.fixture
-def at_now(app: Flask, tracker: Tracker) -> Iterator[None]:
-    with app.app_context(), tracker.at(NOW):
-        yield
 
 
 at_that_time = pytest.mark.usefixtures("at_now")

@@ -30,10 +30,7 @@ with_fixtures = settings(
 )
 
 
-@pytest.fixture(autouse=True)
-def at_now(app, tracker):
-    with app.app_context(), tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 def days_ago(days):

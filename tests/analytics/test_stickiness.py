@@ -17,10 +17,7 @@ NOW = datetime(2026, 11, 25, 14, 32)  # a Wednesday
 TODAY = NOW.date()
 
 
-@pytest.fixture(autouse=True)
-def at_now(app, tracker):
-    with app.app_context(), tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 def days_ago(days):

@@ -20,10 +20,7 @@ NEW_YEARS_EVE = date(2025, 12, 31)
 ANN = UUID(int=1 << 64)
 
 
-@pytest.fixture(autouse=True)
-def at_now(tracker):
-    with tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture
