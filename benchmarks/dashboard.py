@@ -30,7 +30,7 @@ PAGES = {
     "overview, complete": "?complete=1",
     "overview, complete, sorted by year": "?complete=1&sort=year",
     "retention, 12 weeks": "cohort?cohort=user:logged_in&returned=user:logged_in",
-    "retention, 30 x 30 days": "cohort?by=day&rows=30&columns=30&members=every",
+    "retention, 30 x 30 days": "cohort?by=day&rows=30&periods=29&members=every",
     "lifecycle, 12 weeks": "lifecycle?rows=12",
     "stickiness, 28 days": "stickiness",
     "funnel, 30 days, 3 steps": "funnel?step=event:1&step=event:2&step=event:3",

@@ -11,7 +11,7 @@ from ..reading.segments import Event, Expression, Flag, SegmentError, parse
 from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
-from ._answers import answer, people_behind
+from ._answers import answer, everyone_behind, people_behind
 from ._churned import Churned, ChurnedPoint, churned
 from ._compare import Arm, Compare, compare, compare_people
 from ._funnel import Funnel, Step, funnel, funnel_people
@@ -19,7 +19,7 @@ from ._lifecycle import Lifecycle, LifecyclePoint, lifecycle, lifecycle_people
 from ._overlap import Overlap, overlap
 from ._overview import EventActivity, FlagCount, Overview, overview
 from ._people import contains, count, people, users
-from ._report import Report
+from ._report import Report, csv_rows, csv_text
 from ._retention import Average, Cell, Retention, Row, retention, retention_people
 from ._sets import People
 from ._stickiness import Stickiness, stickiness, stickiness_people
@@ -69,6 +69,9 @@ __all__ = [
     "compare_people",
     "contains",
     "count",
+    "csv_rows",
+    "csv_text",
+    "everyone_behind",
     "funnel",
     "funnel_people",
     "lifecycle",

@@ -10,7 +10,7 @@ from ..questions import ActiveUsersFigure, ActiveUsersQuestion
 from ..reading.bitmaps import Bitmaps, sliding_unions, tally
 from ..reading.segments import Expression
 from ._report import Report, Users, label, periods_of
-from ._sets import Page, People, only
+from ._sets import Crowd, only
 from ._trend import rolling_sets
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def active_users(
     question = ActiveUsersQuestion.of(
         event=event, start=start, end=end, where=where, strict=strict, now=now
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUsers:
+def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUsers:
     """The answer to `question`."""
     within = periods_of(
         "day", question.start, question.end, question.now, tracker, length=question.rows
@@ -103,12 +103,12 @@ def report(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUser
     )
 
 
-def people(
-    question: ActiveUsersQuestion, figure: ActiveUsersFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(
+    question: ActiveUsersQuestion, figure: ActiveUsersFigure, tracker: Tracker | None
+) -> Crowd:
     """The people behind `figure`."""
     asked = periods_of("day", None, figure.at, question.now, tracker, length=1)
     (users,), space = Users.mapped(
         (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
-    return rolling_sets(asked, users, WINDOWS[figure.window]).people(only, space, page)
+    return Crowd(rolling_sets(asked, users, WINDOWS[figure.window]), only, space)

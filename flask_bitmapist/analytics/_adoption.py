@@ -14,7 +14,7 @@ from ..reading.bitmaps import Bitmap, Bitmaps
 from ..reading.segments import Expression
 from ._past import Past
 from ._report import Report, Scope, Users, label, scope, scope_at
-from ._sets import Page, People, Sets, nth
+from ._sets import Crowd, Sets, nth
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -84,10 +84,10 @@ def adoption(
         strict=strict,
         now=now,
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: AdoptionQuestion, tracker: Tracker | None) -> Adoption:
+def answer(question: AdoptionQuestion, tracker: Tracker | None) -> Adoption:
     """The answer to `question`."""
     asked = scope(question, tracker)
     sets, _ = _sets(asked, question)
@@ -102,12 +102,10 @@ def report(question: AdoptionQuestion, tracker: Tracker | None) -> Adoption:
     )
 
 
-def people(
-    question: AdoptionQuestion, figure: AdoptionFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: AdoptionQuestion, figure: AdoptionFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     sets, space = _sets(scope_at(question, figure.at, tracker), question)
-    return sets.people(nth(USERS.index(figure.which)), space, page)
+    return Crowd(sets, nth(USERS.index(figure.which)), space)
 
 
 def _sets(asked: Scope, question: AdoptionQuestion) -> tuple[Sets, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import questions
@@ -14,18 +14,19 @@ from . import (
     _funnel,
     _lifecycle,
     _overlap,
+    _people,
     _retention,
     _stickiness,
     _timeline,
     _trend,
 )
 from ._report import Report
-from ._sets import Page, People
+from ._sets import Crowd, Page, People
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
-#: Each has ``report(question, tracker)`` and, but for a person's own, ``people``.
+#: Each has ``answer(question, tracker)`` and, but for a person's own, ``behind``.
 _MODULES: Mapping[type[questions.Question], Any] = {
     questions.ActiveUsersQuestion: _active_users,
     questions.AdoptionQuestion: _adoption,
@@ -34,6 +35,7 @@ _MODULES: Mapping[type[questions.Question], Any] = {
     questions.FunnelQuestion: _funnel,
     questions.LifecycleQuestion: _lifecycle,
     questions.OverlapQuestion: _overlap,
+    questions.PeopleQuestion: _people,
     questions.ProfileQuestion: _timeline,
     questions.RetentionQuestion: _retention,
     questions.StickinessQuestion: _stickiness,
@@ -49,7 +51,7 @@ def answer(question: questions.Question, tracker: Tracker | None = None) -> Repo
     :raises ValueError: for a question that makes no sense.
     :raises redis.RedisError: if the server does not answer.
     """
-    report: Report = _MODULES[type(question)].report(question, tracker)
+    report: Report = _MODULES[type(question)].answer(question, tracker)
     return report
 
 
@@ -68,5 +70,21 @@ def people_behind(
     The other arguments and errors are those of `answer`.
     """
     page = Page(first, limit)
-    people: People = _MODULES[type(question)].people(question, figure, page, tracker)
-    return people
+    return _crowd(question, figure, tracker).page(page)
+
+
+def everyone_behind(
+    question: questions.Question, figure: questions.Figure, tracker: Tracker | None = None
+) -> Iterator[list[int | str]]:
+    """All people behind one `figure`, in lists, in the order of their offsets.
+
+    The question is checked at once; ids are read as they are asked for.
+    """
+    return _crowd(question, figure, tracker).everyone()
+
+
+def _crowd(
+    question: questions.Question, figure: questions.Figure, tracker: Tracker | None
+) -> Crowd:
+    crowd: Crowd = _MODULES[type(question)].behind(question, figure, tracker)
+    return crowd

@@ -12,7 +12,7 @@ from ..questions import ChurnedFigure, ChurnedQuestion
 from ..reading.bitmaps import Bitmap, Bitmaps, sliding_unions, tally, union
 from ..reading.segments import Expression
 from ._report import LONGEST, USUAL_LENGTH, Report, Users, label, periods_of, scope_at
-from ._sets import Page, People, Sets, only
+from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -84,10 +84,10 @@ def churned(
         strict=strict,
         now=now,
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
+def answer(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
     """The answer to `question`."""
     silent, open_ = question.silent, question.silent + 1 if question.end is None else 0
     length = min((question.rows or USUAL_LENGTH[question.by]) + open_, LONGEST)
@@ -116,9 +116,7 @@ def report(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
     )
 
 
-def people(
-    question: ChurnedQuestion, figure: ChurnedFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: ChurnedQuestion, figure: ChurnedFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
     (period,) = asked.periods
@@ -135,4 +133,4 @@ def people(
         came_back = union(users.in_period(bitmaps, later) for later in after)
         return [users.in_period(bitmaps, period) - came_back]
 
-    return Sets(asked.tracker, [*users.keys([period, *after])], make).people(only, space, page)
+    return Crowd(Sets(asked.tracker, [*users.keys([period, *after])], make), only, space)

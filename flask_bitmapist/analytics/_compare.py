@@ -13,7 +13,7 @@ from ..questions import CompareFigure, CompareQuestion
 from ..reading.bitmaps import Bitmap, Bitmaps, union
 from ..reading.segments import Expression
 from ._report import Report, Scope, Users, check_length, scope
-from ._sets import Page, People, Sets
+from ._sets import Crowd, Page, People, Sets
 from ._statistics import rate
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ def compare(
     question = CompareQuestion.of(
         arms=arms, goal=goal, start=start, end=end, by=by, where=where, strict=strict, now=now
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: CompareQuestion, tracker: Tracker | None) -> Compare:
+def answer(question: CompareQuestion, tracker: Tracker | None) -> Compare:
     """The answer to `question`."""
     asked, listed = scope(question, tracker), question.arms
     reaching, *groups = Users.each(
@@ -150,16 +150,15 @@ def compare_people(
 
     The other arguments and errors are those of `compare`.
     """
+    page = Page(first, limit)
     question = CompareQuestion.of(
         arms=[arm], goal=goal, start=start, end=end, by=by, where=where, strict=strict, now=now
     )
     figure = CompareFigure.of(converted=converted)
-    return people(question, figure, Page(first, limit), tracker)
+    return behind(question, figure, tracker).page(page)
 
 
-def people(
-    question: CompareQuestion, figure: CompareFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: CompareQuestion, figure: CompareFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     check_length("arm", figure.arm, least=0, most=len(question.arms) - 1)
     asked, arm, converted = scope(question, tracker), question.arms[figure.arm], figure.converted
@@ -176,7 +175,7 @@ def people(
             return members
         return reached if converted else members - reached
 
-    return _sets(asked, reaching, [group]).people(pick, space, page)
+    return Crowd(_sets(asked, reaching, [group]), pick, space)
 
 
 def _sets(asked: Scope, reaching: Users, groups: Iterable[Users]) -> Sets:

@@ -18,7 +18,7 @@ from ..questions.funnel import Order
 from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, union
 from ..reading.segments import Expression
 from ._report import Report, Scope, Users, check_length, scope
-from ._sets import Page, People, Sets, nth
+from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -110,10 +110,10 @@ def funnel(
         strict=strict,
         now=now,
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
+def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     """The answer to `question`."""
     asked = scope(question, tracker)
     users = Users.each(*_each(question), tracker=asked.tracker, strict=question.strict)
@@ -165,6 +165,7 @@ def funnel_people(
     The other arguments and errors are those of `funnel`; nobody drops out before the first step,
     so that `step` is then 1 at least.
     """
+    page = Page(first, limit)
     question = FunnelQuestion.of(
         steps=steps,
         by=by,
@@ -177,19 +178,17 @@ def funnel_people(
         now=now,
     )
     figure = FunnelFigure.of(step=step, dropped=dropped)
-    return people(question, figure, Page(first, limit), tracker)
+    return behind(question, figure, tracker).page(page)
 
 
-def people(
-    question: FunnelQuestion, figure: FunnelFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: FunnelQuestion, figure: FunnelFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     last = len(question.steps) - 1
     check_length("step", figure.step, least=1 if figure.dropped else 0, most=last)
     asked = scope(question, tracker)
     users, space = Users.mapped(*_each(question), tracker=asked.tracker, strict=question.strict)
     pick = _lost(figure.step, last + 1) if figure.dropped else nth(figure.step)
-    return _sets(asked, users, question).people(pick, space, page)
+    return Crowd(_sets(asked, users, question), pick, space)
 
 
 def _lost(step: int, steps: int) -> Callable[[Iterable[Bitmap]], Bitmap]:

@@ -15,7 +15,7 @@ from ..reading.bitmaps import Bitmap, Bitmaps
 from ..reading.segments import Expression
 from ._past import Past
 from ._report import Report, Scope, Users, label, scope, scope_at
-from ._sets import Page, People, Sets, nth
+from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -82,10 +82,10 @@ def lifecycle(
     question = LifecycleQuestion.of(
         event=event, by=by, start=start, end=end, where=where, strict=strict, now=now
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
+def answer(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
     """The answer to `question`."""
     within = scope(question, tracker)
     (users,), _, first_day = Users.recorded(
@@ -125,21 +125,20 @@ def lifecycle_people(
 
     The other arguments and errors are those of `lifecycle`.
     """
+    page = Page(first, limit)
     question = LifecycleQuestion.of(event=event, by=by, where=where, strict=strict, now=now)
     figure = LifecycleFigure.of(group=group, at=at)
-    return people(question, figure, Page(first, limit), tracker)
+    return behind(question, figure, tracker).page(page)
 
 
-def people(
-    question: LifecycleQuestion, figure: LifecycleFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: LifecycleQuestion, figure: LifecycleFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
     (users,), space, first_day = Users.recorded(
         (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
     sets = _sets(asked, users, first_day)
-    return sets.people(nth(GROUPS.index(figure.group)), space, page)
+    return Crowd(sets, nth(GROUPS.index(figure.group)), space)
 
 
 def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:

@@ -12,7 +12,7 @@ from ..questions import OverlapFigure, OverlapQuestion
 from ..reading.bitmaps import Bitmap, Bitmaps, tally
 from ..reading.segments import Expression
 from ._report import Report, Users, check_length, scope_at
-from ._sets import Page, People, Sets, only
+from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -64,10 +64,10 @@ def overlap(
     :raises redis.RedisError: if the server does not answer.
     """
     question = OverlapQuestion.of(events=events, by=by, at=at, where=where, strict=strict, now=now)
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
+def answer(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
     """The answer to `question`."""
     asked, listed = scope_at(question, question.at, tracker), question.events
     (period,) = asked.periods
@@ -98,9 +98,7 @@ def report(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
     )
 
 
-def people(
-    question: OverlapQuestion, figure: OverlapFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: OverlapQuestion, figure: OverlapFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     last = len(question.events) - 1
     check_length("one", figure.one, least=0, most=last)
@@ -118,4 +116,4 @@ def people(
         return [one.in_period(bitmaps, period) & other.in_period(bitmaps, period)]
 
     keys = [*one.keys([period]), *other.keys([period])]
-    return Sets(asked.tracker, keys, make).people(only, space, page)
+    return Crowd(Sets(asked.tracker, keys, make), only, space)

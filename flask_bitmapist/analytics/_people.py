@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
-from ..questions import TrendFigure, TrendQuestion
+from ..questions import PeopleFigure, PeopleQuestion
 from ..reading.bitmaps import around, parts, tally
 from ..reading.segments import Expression
-from . import _trend
-from ._report import Users, periods_of
-from ._sets import Page, People
+from ._report import Users, periods_of, scope_at
+from ._sets import USUAL_PAGE, Crowd, Page, People, only
+from ._trend import rolling_sets
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -74,10 +74,35 @@ def people(
 
     The other arguments and errors are those of `trend`.
     """
-    question = TrendQuestion.of(
-        event=expression, by=by, where=where, rolling=rolling, strict=strict, now=now
+    page = Page(first, limit)
+    question = PeopleQuestion.of(
+        expression=expression,
+        by=by,
+        at=at,
+        rolling=rolling,
+        among=where,
+        strict=strict,
+        now=now,
     )
-    return _trend.people(question, TrendFigure.of(at=at), Page(first, limit), tracker)
+    return _crowd(question, tracker).page(page)
+
+
+def answer(question: PeopleQuestion, tracker: Tracker | None) -> People:
+    """The answer to `question`: their first page."""
+    return _crowd(question, tracker).page(Page(0, USUAL_PAGE))
+
+
+def behind(question: PeopleQuestion, figure: PeopleFigure, tracker: Tracker | None) -> Crowd:
+    """The people behind `figure`."""
+    return _crowd(question, tracker)
+
+
+def _crowd(question: PeopleQuestion, tracker: Tracker | None) -> Crowd:
+    asked = scope_at(question, question.at, tracker)
+    (users,), space = Users.mapped(
+        (question.expression, question.among), tracker=asked.tracker, strict=question.strict
+    )
+    return Crowd(rolling_sets(asked, users, question.rolling), only, space)
 
 
 def count(

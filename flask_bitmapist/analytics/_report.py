@@ -291,10 +291,13 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
     A text that a spreadsheet would take for a formula is preceded by an apostrophe.
     """
+    return csv_rows([header, *rows])
+
+
+def csv_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as lines of CSV, as in `csv_text`."""
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(map(_cell, header))
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 

@@ -16,11 +16,21 @@ from numpy.typing import NDArray
 from ..periods import Grain, Period
 from ..questions import RetentionFigure, RetentionQuestion
 from ..questions.retention import Members, Mode
-from ..reading.bitmaps import NOWHERE, PAIRED_WORDS, Bitmap, Bitmaps, Extent, Extents, tally, union
+from ..reading.bitmaps import (
+    EMPTY,
+    NOWHERE,
+    PAIRED_WORDS,
+    Bitmap,
+    Bitmaps,
+    Extent,
+    Extents,
+    tally,
+    union,
+)
 from ..reading.segments import Expression
 from ._past import Past
 from ._report import Report, Scope, Users, label, scope, scope_at
-from ._sets import Page, People, Sets, only
+from ._sets import Crowd, Page, People, Sets, only
 from ._statistics import rate
 
 if TYPE_CHECKING:
@@ -177,10 +187,10 @@ def retention(
         strict=strict,
         now=now,
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
+def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
     """The answer to `question`."""
     within, periods, mode = scope(question, tracker), question.periods, question.mode
     cohorts, back, _ = _cohorts(within, question)
@@ -231,6 +241,7 @@ def retention_people(
 
     The other arguments and errors are those of `retention`.
     """
+    page = Page(first, limit)
     question = RetentionQuestion.of(
         cohort=cohort,
         returned=returned,
@@ -241,21 +252,19 @@ def retention_people(
         strict=strict,
         now=now,
     )
-    return people(question, RetentionFigure.of(at=at, k=k), Page(first, limit), tracker)
+    return behind(question, RetentionFigure.of(at=at, k=k), tracker).page(page)
 
 
-def people(
-    question: RetentionQuestion, figure: RetentionFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: RetentionQuestion, figure: RetentionFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     within, k, mode = scope_at(question, figure.at, tracker), figure.k, question.mode
     cohorts, back, space = _cohorts(within, question)
     (period,) = within.periods
     if k is None:
         sets = Sets(within.tracker, [*cohorts.keys()], cohorts.members)
-        return sets.people(only, space, page)
+        return Crowd(sets, only, space)
     if _state(period.shift(k), within.current) == "future":
-        return People(0, page.first, [])
+        return Crowd(Sets(within.tracker, [], lambda bitmaps: [EMPTY]), only, space)
     followed = _followed(period, k, within.current, mode)
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
@@ -263,7 +272,7 @@ def people(
         return [_returned(users, came_back, mode) for users in cohorts.members(bitmaps)]
 
     keys = [*cohorts.keys(), *(key for period in followed for key in back.keys(period))]
-    return Sets(within.tracker, keys, make).people(only, space, page)
+    return Crowd(Sets(within.tracker, keys, make), only, space)
 
 
 def _cohorts(within: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str | None]:

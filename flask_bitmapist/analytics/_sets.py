@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,12 @@ from ._report import Report, check_length
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
+#: The people of a page, unless it is told.
+USUAL_PAGE = 50
 #: The most people of a page.
 LONGEST_PAGE = 1_000
+# Ids looked up together.
+_TOGETHER = 10_000
 # The bits of the longest string that Redis allows.
 _MOST_USERS = 2**32
 
@@ -71,32 +75,55 @@ class Sets:
         """How many users each has."""
         return tally(self.tracker.redis, self.keys, lambda part: [*map(len, self.make(part))])
 
-    def people(
-        self, pick: Callable[[Iterable[Bitmap]], Bitmap], space: str | None, page: Page
-    ) -> People:
-        """The users of the set that `pick` takes, or makes, of these.
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The users behind one figure of a report.
+
+    :ivar sets: the sets of the report.
+    :ivar pick: takes the figure's set of these, or makes it.
+    :ivar space: the id map of the users; None if their ids are plain.
+    """
+
+    sets: Sets
+    pick: Callable[[Iterable[Bitmap]], Bitmap]
+    space: str | None
+
+    def page(self, page: Page) -> People:
+        """One page of them.
 
         Every part is counted, but only those that the page overlaps are spelt out, so that neither
         the memory nor the ids looked up depend on how many users there are.
-
-        :param space: the id map of the users; None if their ids are plain.
         """
         users, offsets = 0, list[int]()
-        for part in parts(self.tracker.redis, self.keys):
-            here = pick(self.make(part))
+        for first_offset, here in self._parts():
             begin, end = page.first - users, page.first + page.limit - users
             found = len(here)
             users += found
             if begin < found and end > 0:
-                offsets += (here.ids()[max(begin, 0) : end] + part.first_offset).tolist()
-        ids: list[int | str] = [*offsets]
-        if space is not None:
-            ids = self.tracker.reader.identifiers_at(offsets, space)
-        return People(users, page.first, ids)
+                offsets += (here.ids()[max(begin, 0) : end] + first_offset).tolist()
+        return People(users, page.first, self._ids(offsets))
+
+    def everyone(self) -> Iterator[list[int | str]]:
+        """All of them, in lists of a bounded length, read once."""
+        for first_offset, here in self._parts():
+            offsets = here.ids() + first_offset
+            for begin in range(0, len(offsets), _TOGETHER):
+                yield self._ids(offsets[begin : begin + _TOGETHER].tolist())
+
+    def _parts(self) -> Iterator[tuple[int, Bitmap]]:
+        """Those of each part of the range of offsets, with its first offset."""
+        for part in parts(self.sets.tracker.redis, self.sets.keys):
+            yield part.first_offset, self.pick(self.sets.make(part))
+
+    def _ids(self, offsets: list[int]) -> list[int | str]:
+        if self.space is None:
+            return [*offsets]
+        return self.sets.tracker.reader.identifiers_at(offsets, self.space)
 
 
 def nth(index: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
-    """What takes the set at `index`; those behind it are not made if they are made one by one."""
+    """Picks the set at `index`; later ones are not built if they are built one by one."""
     return lambda sets: next(islice(sets, index, None))
 
 

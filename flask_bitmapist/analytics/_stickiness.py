@@ -13,7 +13,7 @@ from ..questions import StickinessFigure, StickinessQuestion
 from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, union
 from ..reading.segments import Expression
 from ._report import Report, Scope, Users, check_length, label, periods_of
-from ._sets import Page, People, Sets, nth
+from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -71,10 +71,10 @@ def stickiness(
     question = StickinessQuestion.of(
         event=event, by=by, within=within, end=end, where=where, strict=strict, now=now
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: StickinessQuestion, tracker: Tracker | None) -> Stickiness:
+def answer(question: StickinessQuestion, tracker: Tracker | None) -> Stickiness:
     """The answer to `question`."""
     window = _window(question, tracker)
     users = Users.of(question.event, question.where, window.tracker, strict=question.strict)
@@ -106,15 +106,16 @@ def stickiness_people(
 
     The other arguments and errors are those of `stickiness`.
     """
+    page = Page(first, limit)
     question = StickinessQuestion.of(
         event=event, by=by, within=within, end=end, where=where, strict=strict, now=now
     )
-    return people(question, StickinessFigure.of(k=k), Page(first, limit), tracker)
+    return behind(question, StickinessFigure.of(k=k), tracker).page(page)
 
 
-def people(
-    question: StickinessQuestion, figure: StickinessFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(
+    question: StickinessQuestion, figure: StickinessFigure, tracker: Tracker | None
+) -> Crowd:
     """The people behind `figure`."""
     window, k = _window(question, tracker), figure.k
     if k is not None:
@@ -122,7 +123,7 @@ def people(
     (users,), space = Users.mapped(
         (question.event, question.where), tracker=window.tracker, strict=question.strict
     )
-    return _sets(window, users).people(union if k is None else nth(k - 1), space, page)
+    return Crowd(_sets(window, users), union if k is None else nth(k - 1), space)
 
 
 def _window(question: StickinessQuestion, tracker: Tracker | None) -> Scope:

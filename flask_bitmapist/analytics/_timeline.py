@@ -94,10 +94,10 @@ def timeline(
     :raises ValueError: for something that identifies nobody; for more than 1000 days.
     :raises redis.RedisError: if the server does not answer.
     """
-    return report(TimelineQuestion.of(user=user, start=start, end=end, now=now), tracker)
+    return answer(TimelineQuestion.of(user=user, start=start, end=end, now=now), tracker)
 
 
-def report(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
+def answer(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
     """The answer to `question`."""
     if isinstance(question, ProfileQuestion):
         return _profile(question, tracker)

@@ -11,7 +11,7 @@ from ..questions import TrendFigure, TrendQuestion
 from ..reading.bitmaps import Bitmap, Bitmaps, sliding_unions
 from ..reading.segments import Expression
 from ._report import Report, Scope, Users, label, scope, scope_at
-from ._sets import Page, People, Sets, only
+from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -70,10 +70,10 @@ def trend(
         strict=strict,
         now=now,
     )
-    return report(question, tracker)
+    return answer(question, tracker)
 
 
-def report(question: TrendQuestion, tracker: Tracker | None) -> Trend:
+def answer(question: TrendQuestion, tracker: Tracker | None) -> Trend:
     """The answer to `question`."""
     within = scope(question, tracker)
     users = Users.of(question.event, question.where, within.tracker, strict=question.strict)
@@ -86,15 +86,13 @@ def report(question: TrendQuestion, tracker: Tracker | None) -> Trend:
     )
 
 
-def people(
-    question: TrendQuestion, figure: TrendFigure, page: Page, tracker: Tracker | None
-) -> People:
+def behind(question: TrendQuestion, figure: TrendFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
     (users,), space = Users.mapped(
         (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
-    return rolling_sets(asked, users, question.rolling).people(only, space, page)
+    return Crowd(rolling_sets(asked, users, question.rolling), only, space)
 
 
 def rolling_sets(within: Scope, users: Users, rolling: int) -> Sets:

@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest
 
 from ..refusals import SERVER_ERRORS
 from .access import refuse_strangers
+from .pages import PAGES, PageEntry
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -27,17 +28,6 @@ HEADERS = {
     "X-Robots-Tag": "noindex",
     "Referrer-Policy": "same-origin",
 }
-#: Endpoint -> address; the first two are those of 2016.
-ADDRESSES = {
-    "index": "/",
-    "cohort": "/cohort",
-    "funnel": "/funnel",
-    "lifecycle": "/lifecycle",
-    "stickiness": "/stickiness",
-    "compare": "/compare",
-    "people": "/people",
-    "person": "/person",
-}
 
 
 def blueprint() -> Blueprint:
@@ -45,34 +35,26 @@ def blueprint() -> Blueprint:
     pages = Blueprint("bitmapist", __name__, static_folder="static")
     pages.before_request(refuse_strangers)
     pages.after_request(_seal)
-    for endpoint, address in ADDRESSES.items():
-        pages.add_url_rule(address, endpoint, _page(endpoint))
+    for page in PAGES:
+        pages.add_url_rule(page.address, page.endpoint, _answer_of(page))
     pages.register_error_handler(BadRequest, _bad_request)
     for error in SERVER_ERRORS:
         pages.register_error_handler(error, _no_answer)
     return pages
 
 
-# The views are imported when they run: a worker that only marks never loads NumPy.
-
-
-def _page(endpoint: str) -> Callable[[], Response]:
-    def answer() -> Response:
-        from .views import VIEWS
-
-        return VIEWS[endpoint]()
-
-    return answer
+def _answer_of(page: PageEntry) -> Callable[[], Response]:
+    return lambda: page.view()
 
 
 def _bad_request(error: BadRequest) -> Response:
-    from .page import bad_request
+    from .answers import bad_request
 
     return bad_request(error)
 
 
 def _no_answer(error: Exception) -> Response:
-    from .page import no_answer
+    from .answers import no_answer
 
     return no_answer(error)
 

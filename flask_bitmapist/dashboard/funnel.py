@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Self, get_args
+from typing import Any, ClassVar
 
 from werkzeug.exceptions import BadRequest
 
-from ..analytics._funnel import Funnel, funnel, funnel_people
-from ..periods import Grain
+from ..questions import FunnelFigure, FunnelQuestion
 from ..questions.funnel import Order
-from ..reading.segments import Event
 from ..registry import Known
-from .page import ACTIVE, Behind, Question, first_period, of_one_kind, span
-from .query import Query, Segment
+from . import page
+from .page import ACTIVE, Behind, Page, Visit, of_one_kind
+from .query import Query
 
 
-@dataclass(frozen=True, slots=True)
-class FunnelQuestion(Question):
-    """How many took the first of `step`, and went on to the second, the third..."""
+class FunnelPage(Page):
+    """How many took the first of `steps`, and went on to the second, the third..."""
 
-    template: ClassVar[str] = "funnel"
-    endpoint: ClassVar[str] = "funnel"
-    LONGEST: ClassVar[int] = 366
+    endpoint = "funnel"
+    template = "funnel"
+    asks = FunnelQuestion
+    most: ClassVar[Mapping[str, int]] = {"rows": 366, "within": 365}
     MOST_STEPS: ClassVar[int] = 8
     ORDERS: ClassVar[dict[Order, str]] = {
         "ordered": "in this order",
@@ -32,63 +30,33 @@ class FunnelQuestion(Question):
         "any": "in any order",
     }
 
-    step: list[str]
-    by: Grain
-    rows: int
-    end: date | None
-    within: int | None
-    order: Order
-    where: Segment
-
     @classmethod
-    def read(cls, query: Query) -> Self:
-        steps = query.events("step", *_usual_steps(query.known)) or [query.event("step")]
-        if len(steps) > cls.MOST_STEPS:
-            raise BadRequest(f"A funnel has at most {cls.MOST_STEPS} steps.")
-        return cls(
-            step=steps,
-            by=query.by("day"),
-            rows=query.number("rows", 30, 1, cls.LONGEST),
-            end=query.day("end"),
-            within=query.number("within", 0, 0, 365) if query.text("within") else None,
-            order=query.choice("order", get_args(Order), "ordered"),
-            where=query.segment(),
-        )
+    def usual(cls, query: Query) -> Mapping[str, Any]:
+        return {"steps": _usual_steps(query.known), "rows": 30}
 
-    def report(self) -> Funnel:
-        return funnel(
-            [Event(step) for step in self.step],
-            self.by,
-            start=first_period(self.by, self.end, self.rows).start,
-            end=self.end,
-            within=self.within,
-            order=self.order,
-            where=self.where.expression,
-        )
+    def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
+        super().__init__(visit, values)
+        if len(self["steps"]) > self.MOST_STEPS:
+            raise BadRequest(f"A funnel has at most {self.MOST_STEPS} steps.")
 
     def behind(self, query: Query) -> Behind:
-        dropped = bool(query.choice("dropped", ("", "1"), ""))
+        steps: list[str] = self["steps"]
+        dropped = query.choice("dropped", ("", "yes"), "") == "yes"
         # Nobody is lost before the first step.
-        number = query.number("number", 1 + dropped, 1 + dropped, len(self.step))
-        path = (" and " if self.order == "any" else " → ").join(self.step[: number - dropped])
-        people = partial(
-            funnel_people,
-            [Event(step) for step in self.step],
-            number - 1,
-            self.by,
-            first_period(self.by, self.end, self.rows).start,
-            self.end,
-            self.within,
-            self.order,
-            self.where.expression,
-            dropped=dropped,
-        )
-        stop = f", and did not go on to {self.step[number - 1]}," if dropped else ""
-        return Behind(f"took {path}{stop} {span(self.by, self.end, self.rows)}", people)
+        number = query.number("number", 1 + dropped, 1 + dropped, len(steps))
+        path = (" and " if self["order"] == "any" else " → ").join(steps[: number - dropped])
+        stop = f", and did not go on to {steps[number - 1]}," if dropped else ""
+        figure = FunnelFigure.of(step=number - 1, dropped=dropped)
+        return Behind(f"took {path}{stop} {self.span}", figure)
 
 
 def _usual_steps(known: Known) -> list[str]:
     """From signing up by logging in to the first thing that users do with something else."""
     events = of_one_kind(known).events
     other = [event for event in events if not event.startswith("user:")]
-    return ["user:created", ACTIVE, *other[:1]]
+    active = [event for event in ACTIVE if event in events][:1]
+    steps = ["user:created", *active, *other[:1]]
+    return [step for step in steps if step in events] or events[:1]
+
+
+view = partial(page.view, FunnelPage)

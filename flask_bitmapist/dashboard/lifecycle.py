@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from ..analytics._lifecycle import (
-    Lifecycle,
-    LifecyclePoint,
-    lifecycle,
-    lifecycle_people,
-)
-from ..analytics._people import people
-from ..periods import Grain
+from ..analytics import Lifecycle, LifecyclePoint
+from ..questions import LifecycleFigure, LifecycleQuestion, TrendFigure, TrendQuestion
 from ..questions.lifecycle import Group
 from ..reading.segments import Event
+from . import page
 from .drawing import BarPlot, bar_plot, when
-from .page import ACTIVE, Behind, Question, first_period, last_period
-from .query import FIRST_REPORTED_YEAR, LONGEST_SEGMENT, Query, Segment
+from .page import ACTIVE, Behind, Page
+from .query import FIRST_REPORTED_YEAR, LONGEST_SEGMENT, Query, TypedSegment
 
 
-@dataclass(frozen=True, slots=True)
-class LifecycleQuestion(Question):
+class LifecyclePage(Page):
     """Who is new, returning, resurrected or dormant in `event`, period by period."""
 
-    template: ClassVar[str] = "lifecycle"
-    endpoint: ClassVar[str] = "lifecycle"
-    LONGEST: ClassVar[int] = 120
+    endpoint = "lifecycle"
+    template = "lifecycle"
+    asks = LifecycleQuestion
+    most: ClassVar[Mapping[str, int]] = {"rows": 120}
     #: The groups in the order of the bars' pieces, and what the page calls them.
     GROUPS: ClassVar[dict[Group, str]] = {
         "returning": "returning",
@@ -37,47 +31,26 @@ class LifecycleQuestion(Question):
         "dormant": "gone quiet",
     }
 
-    event: str
-    by: Grain
-    rows: int
-    end: date | None
-    where: Segment
-
     @classmethod
-    def read(cls, query: Query) -> Self:
-        return cls(
-            event=query.event("event", ACTIVE),
-            by=query.by("week"),
-            rows=query.number("rows", 26, 1, cls.LONGEST),
-            end=query.day("end"),
-            where=query.segment(),
-        )
-
-    def report(self) -> Lifecycle:
-        return lifecycle(
-            Event(self.event),
-            self.by,
-            start=first_period(self.by, self.end, self.rows).start,
-            end=self.end,
-            where=self.where.expression,
-        )
+    def usual(cls, query: Query) -> Mapping[str, Any]:
+        return {"event": ACTIVE, "by": "week", "rows": 26}
 
     def behind(self, query: Query) -> Behind:
-        at = last_period(self.by, query.day("at", FIRST_REPORTED_YEAR)).start
-        did, event, where = f"did {self.event}", Event(self.event), self.where.expression
+        event, by, where = self["event"], self["by"], self["where"].expression
+        at = self.visit.period(by, query.day("at", FIRST_REPORTED_YEAR)).start
         groups: list[Group | Literal["active"]] = [*self.GROUPS, "active"]
         group = query.choice("group", groups, "new")
         if group == "active":
-            active = partial(people, event, self.by, at, where=where)
-            return Behind(f"{did} {when(at, self.by)}", active)
-        found = partial(lifecycle_people, event, group, self.by, at, where)
+            active = TrendQuestion.of(event=Event(event), by=by, where=where, now=self.visit.now)
+            return Behind(f"did {event} {when(at, by)}", TrendFigure.of(at=at), active)
         title = {
-            "new": f"{did} for the first time ever",
-            "returning": f"{did}, as in the {self.by} before,",
-            "resurrected": f"{did}, not in the {self.by} before but earlier,",
-            "dormant": f"{did} in the {self.by} before but not",
+            "new": f"did {event} for the first time ever",
+            "returning": f"did {event}, as in the {by} before,",
+            "resurrected": f"did {event}, not in the {by} before but earlier,",
+            "dormant": f"did {event} in the {by} before but not",
         }[group]
-        return Behind(f"{title} {when(at, self.by)}", found)
+        figure = LifecycleFigure.of(group=group, at=at)
+        return Behind(f"{title} {when(at, by)}", figure)
 
     @property
     def active(self) -> str:
@@ -85,9 +58,9 @@ class LifecycleQuestion(Question):
 
         :raises ValueError: if with the event the segment is too long to be one.
         """
-        event, where = Event(self.event), self.where.expression
+        event, where = Event(self["event"]), self["where"].expression
         text = str(event if where is None else event & where)
-        if len(text) > LONGEST_SEGMENT or Segment.read(text).error is not None:
+        if len(text) > LONGEST_SEGMENT or TypedSegment.read(text).error is not None:
             raise ValueError("The segment is too long to be joined with the event.")
         return text
 
@@ -101,3 +74,6 @@ class LifecycleQuestion(Question):
             ],
             [[("dormant", p.dormant)] for p in report.points],
         )
+
+
+view = partial(page.view, LifecyclePage)

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from flask import Response, request, url_for
 from werkzeug.exceptions import BadRequest
 
-from ..analytics._active_users import ActivePoint, ActiveUsers, active_users
-from ..analytics._lifecycle import Lifecycle
-from ..analytics._overview import EventActivity, overview
-from ..analytics._report import Report
-from ..current import current_tracker
+from ..analytics import (
+    ActivePoint,
+    ActiveUsers,
+    EventActivity,
+    Lifecycle,
+    Report,
+    active_users,
+    overview,
+)
 from ..reading.segments import Event
+from .answers import download, empty
 from .drawing import LinePlot, line_plot
-from .lifecycle import LifecycleQuestion
-from .page import ACTIVE, attempt, download, empty, in_time, open_query, render
-from .query import Query, Segment
+from .lifecycle import LifecyclePage
+from .page import ACTIVE, Visit, attempt, in_time
+from .query import Query, TypedSegment
+from .rendering import render
 
 _PAGE = 50
 _TREND_DAYS = 90
@@ -50,7 +56,7 @@ class Table:
     endpoint: ClassVar[str] = "index"
 
     event: str
-    where: Segment
+    where: TypedSegment
     find: str
     sort: str
     page: int
@@ -59,7 +65,7 @@ class Table:
     @classmethod
     def read(cls, query: Query) -> Table:
         return cls(
-            event=query.event("event", ACTIVE) if query.catalogue.events else "",
+            event=query.event("event", *ACTIVE) if query.catalogue.events else "",
             where=query.segment(),
             find=query.text("find"),
             sort=query.choice("sort", SORTS, "event"),
@@ -93,15 +99,16 @@ class Activity(NamedTuple):
     lifecycle: Lifecycle
     #: The text form of the segment of those who are active.
     segment: str
-    #: What the lifecycle page would ask for the same bars.
-    question: LifecycleQuestion
+    #: The lifecycle page that would show the same bars.
+    page: LifecyclePage
 
     @classmethod
-    def of(cls, question: LifecycleQuestion) -> Activity:
+    def of(cls, page: LifecyclePage) -> Activity:
         """:raises ValueError: if the segment does not go with the event."""
-        first = current_tracker().now().date() - timedelta(days=_TREND_DAYS - 1)
-        active = active_users(Event(question.event), first, where=question.where.expression)
-        return cls(active, question.report(), question.active, question)
+        event, where, now = Event(page["event"]), page["where"].expression, page.visit.now
+        first = now.date() - timedelta(days=_TREND_DAYS - 1)
+        active = active_users(event, first, where=where, now=now)
+        return cls(active, page.report(), page.active, page)
 
     def before(self, days: int) -> ActivePoint:
         """The point so many days before today's."""
@@ -115,9 +122,10 @@ class Activity(NamedTuple):
 
 def view() -> Response:
     """The overview; or as JSON or CSV every event's figures, or those of the active users."""
-    query = open_query()
-    if query is None:
+    visit = Visit.of_request()
+    if visit.asks_nothing:
         return empty()
+    query = visit.query
     table = Table.read(query)
     told = query.choice("table", TABLES, "events")
     query.close()
@@ -125,22 +133,25 @@ def view() -> Response:
         # Nothing else is to follow.
         table = replace(table, complete="1")
     if query.form != "html":
-        report, problem = in_time(overview) if told == "events" else _active(table)
+        report, problem = (
+            in_time(partial(overview, now=visit.now)) if told == "events" else _active(visit, table)
+        )
         return download(report, problem, query.form)
     if not any(query.catalogue):
         return empty()
     events, flags = (
         [name for name in names if table.find.lower() in name.lower()] for names in query.catalogue
     )
-    shown, problem = in_time(partial(_page, table, events))
+    shown, problem = in_time(partial(_page, table, events, visit.now))
     if shown is None:
-        shown = _page(replace(table, complete=""), events)
+        shown = _page(replace(table, complete=""), events, visit.now)
     activity = None
     if table.event and table.complete == "1":
-        activity, no_activity = _activity(table)
+        activity, no_activity = _activity(visit, table)
         problem = no_activity or problem
     text = render(
         "overview",
+        as_of=visit.now,
         table=table,
         query=query,
         activity=activity,
@@ -148,7 +159,7 @@ def view() -> Response:
         shown=shown,
         found=len(events),
         pages=-(-len(events) // _PAGE),
-        flags=overview(events=(), flags=flags[:_PAGE], complete=False).flags,
+        flags=overview(events=(), flags=flags[:_PAGE], complete=False, now=visit.now).flags,
         more_flags=len(flags[_PAGE:]),
     )
     status = 400 if problem else 200
@@ -163,21 +174,28 @@ def view() -> Response:
     return answer
 
 
-def _activity(table: Table) -> tuple[Activity | None, str]:
-    question = LifecycleQuestion(table.event, "week", _LIFECYCLE_WEEKS, None, table.where)
-    return attempt(question, partial(Activity.of, question))
+def _activity(visit: Visit, table: Table) -> tuple[Activity | None, str]:
+    values = {
+        "event": table.event,
+        "by": "week",
+        "rows": _LIFECYCLE_WEEKS,
+        "end": None,
+        "where": table.where,
+    }
+    page = LifecyclePage(visit, values)
+    return attempt(page, partial(Activity.of, page))
 
 
-def _active(table: Table) -> tuple[Report | None, str]:
+def _active(visit: Visit, table: Table) -> tuple[Report | None, str]:
     if not table.event:
         raise BadRequest("No event has been recorded yet that would tell who is active.")
-    activity, problem = _activity(table)
+    activity, problem = _activity(visit, table)
     return activity and activity.report, problem
 
 
-def _page(table: Table, events: Sequence[str]) -> Sequence[EventActivity]:
+def _page(table: Table, events: Sequence[str], now: datetime) -> Sequence[EventActivity]:
     """Those of `events` that the table shows; with their years and days, if it is complete."""
-    counted = partial(overview, flags=())
+    counted = partial(overview, flags=(), now=now)
     page = slice(_PAGE * (table.page - 1), _PAGE * table.page)
     complete = table.complete != ""
     if table.sort == "event":

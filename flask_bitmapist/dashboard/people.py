@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from datetime import date
-from functools import partial
-from typing import ClassVar, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, request
+from flask import Response, current_app, request, stream_with_context
+from werkzeug.exceptions import BadRequest
 
-from ..analytics._people import people
-from ..analytics._sets import People
-from ..periods import Grain
-from .compare import CompareQuestion
-from .funnel import FunnelQuestion
-from .lifecycle import LifecycleQuestion
-from .page import ACTIVE, Behind, Question, attempt, download, empty, open_query, render, span
-from .query import Query, Segment
-from .retention import RetentionQuestion
-from .stickiness import StickinessQuestion
+from ..analytics import People, csv_rows, csv_text, everyone_behind, people_behind
+from ..questions import PeopleFigure, PeopleQuestion
+from .adoption import AdoptionPage
+from .answers import download, empty
+from .churned import ChurnedPage
+from .compare import ComparePage
+from .funnel import FunnelPage
+from .lifecycle import LifecyclePage
+from .overlap import OverlapPage
+from .page import ACTIVE, Behind, Page, Visit, attempt
+from .query import Query, TypedSegment
+from .rendering import render
+from .retention import RetentionPage
+from .stickiness import StickinessPage
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -29,48 +33,46 @@ _BLANKS = "".join(map(chr, range(0x21)))
 _MOST_PAGES = 4_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class PeopleQuestion(Question):
+class PeoplePage(Page):
     """Who is in a segment, in a period or in several that end with it."""
 
-    template: ClassVar[str] = "people"
-    endpoint: ClassVar[str] = "people"
-    LONGEST: ClassVar[int] = 366
-
-    where: Segment
-    by: Grain
-    rows: int
-    end: date | None
+    endpoint = "people"
+    template = "people"
+    asks = PeopleQuestion
+    most: ClassVar[Mapping[str, int]] = {"rolling": 366}
 
     @classmethod
-    def read(cls, query: Query) -> Self:
+    def usual(cls, query: Query) -> Mapping[str, Any]:
         terms = query.terms
-        usual = next((term for term in (ACTIVE, *terms) if term in terms), "")
-        return cls(
-            where=query.segment(usual=usual),
-            by=query.by("day"),
-            rows=query.number("rows", 1, 1, cls.LONGEST),
-            end=query.day("end"),
-        )
-
-    def report(self) -> People:
-        return people(self.where.text, self.by, self.end, rolling=self.rows)
+        return {"expression": next((term for term in (*ACTIVE, *terms) if term in terms), "")}
 
     def behind(self, query: Query) -> Behind:
-        found = partial(people, self.where.text, self.by, self.end, rolling=self.rows)
-        return Behind(f"match {self.where.text} {span(self.by, self.end, self.rows)}", found)
+        return Behind(f"match {self.where.text} {self.span}", PeopleFigure.of())
+
+    @property
+    def where(self) -> TypedSegment:
+        """The segment, as other pages call theirs."""
+        segment: TypedSegment = self["expression"]
+        return segment
+
+    @property
+    def span(self) -> str:
+        return self.range_of(self["rolling"], self["at"])
 
 
 #: Whose figure is asked for.
-QUESTIONS: dict[str, type[Question]] = {
-    question.endpoint: question
-    for question in (
-        PeopleQuestion,
-        RetentionQuestion,
-        FunnelQuestion,
-        LifecycleQuestion,
-        StickinessQuestion,
-        CompareQuestion,
+PAGES_WITH_PEOPLE: dict[str, type[Page]] = {
+    page.endpoint: page
+    for page in (
+        PeoplePage,
+        RetentionPage,
+        FunnelPage,
+        LifecyclePage,
+        StickinessPage,
+        ChurnedPage,
+        AdoptionPage,
+        OverlapPage,
+        ComparePage,
     )
 }
 
@@ -85,35 +87,65 @@ class Person(NamedTuple):
 
 
 def view() -> Response:
-    """A page of the users behind a figure."""
-    query = open_query()
-    if query is None:
+    """A page of the users behind a figure, or all of them as CSV."""
+    visit = Visit.of_request()
+    if visit.asks_nothing:
         return empty()
-    of = query.choice("of", [*QUESTIONS], "people")
-    page = query.number("page", 1, 1, _MOST_PAGES)
-    question = QUESTIONS[of].read(query)
-    behind = question.behind(query)
+    query = visit.query
+    of = query.choice("of", [*PAGES_WITH_PEOPLE], "people")
+    number = query.number("page", 1, 1, _MOST_PAGES)
+    page = PAGES_WITH_PEOPLE[of].read(visit)
+    behind = page.behind(query)
     query.close()
+    if query.form == "csv":
+        return _everyone(page, behind)
     limit = _PAGE if query.form == "html" else _DOWNLOAD
-    people_of = partial(behind.people, first=limit * (page - 1), limit=limit)
-    report, problem = attempt(question, people_of)
+    first = limit * (number - 1)
+
+    def people() -> People:
+        return people_behind(behind.question or page.question, behind.figure, first, limit)
+
+    report, problem = attempt(page, people)
     if query.form != "html":
         return download(report, problem, query.form)
     text = render(
         "people",
-        question=question,
+        as_of=visit.now,
+        question=page,
         query=query,
         report=report,
         problem=problem,
         title=behind.title,
         people=[person(id_) for id_ in report.ids] if report is not None else [],
-        first=limit * (page - 1),
-        page=page,
+        first=first,
+        page=number,
         pages=-(-report.users // limit) if report is not None else 0,
-        # A download has larger pages: it begins with the first.
+        # A download has other pages: it begins with the first.
         arguments={name: told for name, told in request.args.lists() if name != "page"},
     )
     return Response(text, 400 if problem else 200, mimetype="text/html")
+
+
+def _everyone(page: Page, behind: Behind) -> Response:
+    """All users behind a figure as CSV, sent while they are read; with their labels, if any."""
+
+    def ask() -> Iterator[list[int | str]]:
+        return everyone_behind(behind.question or page.question, behind.figure)
+
+    lists, problem = attempt(page, ask)
+    if lists is None:
+        raise BadRequest(problem)
+    labelled = current_app.extensions["bitmapist"].user_link_of(current_app) is not None
+    # The first list is read now: a server that does not answer is a 503, not half a file.
+    head = next(lists, [])
+
+    def lines() -> Iterator[str]:
+        yield csv_text(["id", "label"] if labelled else ["id"], [])
+        for ids in chain([head], lists):
+            rows = ([id_, person(id_).label] if labelled else [id_] for id_ in ids)
+            yield csv_rows(rows)
+
+    return Response(stream_with_context(lines()), mimetype="text/csv")
 
 
 def person(id_: int | str) -> Person:

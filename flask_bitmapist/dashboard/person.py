@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 
 from flask import Response
 from werkzeug.exceptions import BadRequest
 
-from ..analytics._timeline import profile
-from ..current import current_tracker
+from ..analytics import Profile, answer
 from ..ids import normal_form
+from ..questions import ProfileQuestion
+from .answers import download
 from .drawing import calendar
-from .page import download, in_time, query_of_request, render
+from .page import Visit, in_time
 from .people import person
 from .query import FIRST_YEAR
+from .rendering import render
 
 _DAYS = 365
 
 
 def view() -> Response:
     """What a user did on which days of a year, and since when."""
-    query = query_of_request()
-    asked, today = query.text("id"), current_tracker().now().date()
+    visit = Visit.of_request()
+    query, today = visit.query, visit.now.date()
+    asked = query.text("id")
     last = query.day("end") or today
     query.close()
     if not asked:
         raise BadRequest("The parameter id is missing: whose page is it to be?")
     first = last - timedelta(days=_DAYS - 1)
-    report, problem = in_time(partial(profile, asked, first, last))
+
+    def ask() -> Profile:
+        question = ProfileQuestion.of(user=asked, start=first, end=last, now=visit.now)
+        profile = answer(question)
+        assert isinstance(profile, Profile)
+        return profile
+
+    report, problem = in_time(ask)
     if query.form != "html" or report is None:
         return download(report, problem, query.form)
     id_ = normal_form(asked)
     before, after = first - timedelta(days=1), min(last + timedelta(days=_DAYS), today)
     text = render(
         "person",
+        as_of=visit.now,
         person=person(id_),
         report=report,
         squares=calendar(report.days, first, last),

@@ -12,12 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import dropwhile
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
 from ..marks import is_name
+from ..questions import fields
+from ..questions.fields import Declared
 from ..reading.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
 from ..reading.unknown import UnknownTermError, did_you_mean, unknown_terms
 from ..registry import Known
@@ -56,7 +58,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TypedSegment:
     """A segment as it was typed: an expression, or why it is none.
 
     :ivar text: its text form; empty for everyone.
@@ -68,7 +70,7 @@ class Segment:
     error: SegmentError | None = None
 
     @classmethod
-    def read(cls, text: str) -> Segment:
+    def read(cls, text: str) -> TypedSegment:
         if not text:
             return cls()
         try:
@@ -77,13 +79,13 @@ class Segment:
             return cls(text, None, error)
         return cls(str(expression), expression)
 
-    def joined(self, joint: str, term: str) -> Segment:
+    def joined(self, joint: str, term: str) -> TypedSegment:
         """This segment with one more condition, given in its text form."""
         if self.error is not None:
             return self
         joined = _joined([*_spine(self.expression), (JOINTS[joint], parse(term))])
         # It may have become too long.
-        return Segment.read(str(joined))
+        return TypedSegment.read(str(joined))
 
     @property
     def conditions(self) -> list[Condition]:
@@ -151,6 +153,37 @@ class Query:
         #: What the page is answered as.
         self.form = self.choice("format", FORMATS, "html")
 
+    def field(
+        self, field: Declared, usual: Any, most: int | None, offered: Sequence[str] | None
+    ) -> Any:
+        """The field of a question, as it is typed: a segment stays a `TypedSegment`, to be mended.
+
+        :param usual: its value if it is missing; of an event, the names to prefer.
+        :param most: the most of a number on a page.
+        :param offered: the choices that a page offers.
+        """
+        name = field.spelt
+        match field.kind:
+            case fields.Several(kind=fields.Did()):
+                return self.events(name, *usual) or [self.event(name)]
+            case fields.Several():
+                return self.segments(name) or [*map(TypedSegment.read, usual)]
+            case fields.Did():
+                return self.event(name, *usual)
+            case fields.Segment():
+                return self.segment(name, usual or "")
+            case fields.Choice(choices=choices):
+                return self.choice(name, offered or choices, usual)
+            case fields.Window():
+                return self.choice(name, offered or (), str(usual))
+            case fields.Number(least=least, most=bound):
+                if usual is None and not self.text(name):
+                    return None
+                return self.number(name, usual or 0, least, min(bound, most or bound))
+            case fields.Moment():
+                return self.day(name)
+        raise TypeError(f"no page asks for {field}")
+
     def text(self, name: str, usual: str = "") -> str:
         """The parameter `name` as it is, `usual` if it is missing."""
         self._read[name] = None
@@ -217,11 +250,11 @@ class Query:
             raise BadRequest(f"No event {event!r} has been recorded{_asked(hint)}")
         return event
 
-    def segments(self, name: str) -> list[Segment]:
+    def segments(self, name: str) -> list[TypedSegment]:
         """All segments called `name` that are not empty."""
         return [self._of_known(self._segment(text)) for text in self.texts(name)]
 
-    def segment(self, name: str = "where", usual: str = "") -> Segment:
+    def segment(self, name: str = "where", usual: str = "") -> TypedSegment:
         """A segment's text form, and what the segment builder adds to it."""
         segment = self._segment(self.text(name).strip() or usual)
         joint, term = self.choice("joint", [*JOINTS], "and"), self.text("term")
@@ -232,20 +265,20 @@ class Query:
         return self._of_known(segment.joined(joint, term))
 
     @staticmethod
-    def _segment(text: str) -> Segment:
-        segment = Segment.read(text[: LONGEST_SEGMENT + 1])
+    def _segment(text: str) -> TypedSegment:
+        segment = TypedSegment.read(text[: LONGEST_SEGMENT + 1])
         # Spelt with spaces it may be longer, and it is spelt so in every link.
         if len(segment.text) > LONGEST_SEGMENT:
             raise BadRequest(f"A segment has at most {LONGEST_SEGMENT} characters.")
         return segment
 
-    def _of_known(self, segment: Segment) -> Segment:
+    def _of_known(self, segment: TypedSegment) -> TypedSegment:
         """`segment`, with an error if a name in it was never marked."""
         if segment.expression is None:
             return segment
         for term in unknown_terms([segment.expression], self.known):
             error = UnknownTermError.of(segment.text, term, self.known)
-            return Segment(segment.text, None, error)
+            return TypedSegment(segment.text, None, error)
         return segment
 
     @property

@@ -16,7 +16,7 @@ from .overlap import OverlapFigure, OverlapQuestion
 from .retention import RetentionFigure, RetentionQuestion
 from .stickiness import StickinessFigure, StickinessQuestion
 from .trend import ActiveUsersFigure, ActiveUsersQuestion, TrendFigure, TrendQuestion
-from .users import ProfileQuestion, TimelineQuestion
+from .users import PeopleFigure, PeopleQuestion, ProfileQuestion, TimelineQuestion
 
 __all__ = [
     "ActiveUsersFigure",
@@ -34,6 +34,8 @@ __all__ = [
     "LifecycleQuestion",
     "OverlapFigure",
     "OverlapQuestion",
+    "PeopleFigure",
+    "PeopleQuestion",
     "ProfileQuestion",
     "Question",
     "Ranged",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Self
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
-from .fields import MOST, Choice, Moment, Number, Segment, Switch, asks, kinds
+from .fields import MOST, Choice, Moment, Number, Segment, Switch, asks, declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +17,10 @@ class Value:
     """A frozen value whose fields are checked by their kinds."""
 
     def __post_init__(self) -> None:
-        for each in fields(self):
+        for each in declared(self):
             value = getattr(self, each.name)
-            if value is not None or each.default is not None:
-                checked = each.metadata["kind"].checked(each.name, value)
-                object.__setattr__(self, each.name, checked)
+            if value is not None or each.usual is not None:
+                object.__setattr__(self, each.name, each.kind.checked(each.name, value))
 
     @classmethod
     def of(cls, **values: Any) -> Self:
@@ -35,9 +34,9 @@ class Value:
     def arguments(self) -> dict[str, str | list[str]]:
         """The query string that asks the same: what is as usual is left out."""
         return {
-            each.name: each.metadata["kind"].spelt(value)
-            for each in fields(self)
-            if each.metadata["told"] and (value := getattr(self, each.name)) != each.default
+            each.spelt: each.kind.spelt(value)
+            for each in declared(self)
+            if each.told and (value := getattr(self, each.name)) != each.usual
         }
 
 
@@ -58,9 +57,9 @@ class Question(Value):
 
     def expressions(self) -> Iterator[Expression]:
         """The events and segments in it."""
-        for name, kind in kinds(self).items():
-            value = getattr(self, name)
-            if isinstance(kind, Segment) and value is not None:
+        for each in declared(self):
+            value = getattr(self, each.name)
+            if isinstance(each.kind, Segment) and value is not None:
                 yield value
             elif isinstance(value, tuple):
                 yield from value

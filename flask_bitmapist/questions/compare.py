@@ -13,7 +13,9 @@ from .fields import Did, Index, Segment, Several, Switch, asks
 class CompareQuestion(Ranged):
     """How many of each of `arms` did `goal`, against the first of them."""
 
-    arms: tuple[Expression, ...] = asks(Several(Segment()), help="The segments to compare.")
+    arms: tuple[Expression, ...] = asks(
+        Several(Segment()), help="The segments to compare.", spelt="arm"
+    )
     goal: Expression = asks(Did(), help="The event that is to be reached.")
 
 
@@ -21,5 +23,5 @@ class CompareQuestion(Ranged):
 class CompareFigure(Figure):
     """Who is in `arm` (its index): all, or those who did the goal, or those who did not."""
 
-    arm: int = asks(Index(), 0)
+    arm: int = asks(Index(), 0, spelt="number")
     converted: bool | None = asks(Switch(), None)

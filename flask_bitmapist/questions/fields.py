@@ -62,13 +62,21 @@ class Number(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Index(Kind):
+class Count(Kind):
     """A whole number; how far it may go depends on the question, so the report checks it."""
 
     def checked(self, name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Count):
+    """A place in a list: counted from 0, in a URL from 1."""
+
+    def spelt(self, value: Any) -> str:
+        return str(value + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ class Switch(Kind):
         return value
 
     def spelt(self, value: Any) -> str:
-        return "1" if value else ""
+        return "yes" if value else "no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +161,46 @@ class Anyone(Kind):
         return value
 
 
-def asks(kind: Kind, usual: Any = MISSING, *, help: str = "", told: bool = True) -> Any:  # noqa: A002
+def asks(
+    kind: Kind,
+    usual: Any = MISSING,
+    *,
+    help: str = "",  # noqa: A002
+    told: bool = True,
+    spelt: str = "",
+) -> Any:
     """Declare a field of a question.
 
     :param usual: its default; None leaves it open, and is not checked.
     :param help: what it is for, as a command's option says it.
     :param told: whether a query string and a command carry it.
+    :param spelt: its name in a query string, if it is another one there.
     """
-    return field(default=usual, metadata={"kind": kind, "help": help, "told": told})
+    return field(default=usual, metadata={"kind": kind, "help": help, "told": told, "spelt": spelt})
 
 
-def kinds(question: Any) -> dict[str, Kind]:
-    """The kind of each field of a question, or of a question's class."""
-    return {each.name: each.metadata["kind"] for each in fields(question)}
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A field as it was declared with `asks`."""
+
+    name: str
+    kind: Kind
+    usual: Any
+    help: str
+    told: bool
+    spelt: str
+
+
+def declared(question: Any) -> list[Declared]:
+    """The fields of a question, or of a question's class."""
+    return [
+        Declared(
+            each.name,
+            each.metadata["kind"],
+            each.default,
+            each.metadata["help"],
+            each.metadata["told"],
+            each.metadata["spelt"] or each.name,
+        )
+        for each in fields(question)
+    ]

@@ -19,7 +19,7 @@ Order = Literal["ordered", "strict", "any"]
 class FunnelQuestion(Ranged):
     """How many took the first of `steps`, and went on to the second, the third..."""
 
-    steps: tuple[Expression, ...] = asks(Several(Did()), help="The events, in order.")
+    steps: tuple[Expression, ...] = asks(Several(Did()), help="The events, in order.", spelt="step")
     within: int | None = asks(Number(0), None, help="Periods that the way may take from its entry.")
     order: Order = asks(Choice(get_args(Order)), "ordered", help="The order of the steps.")
 
@@ -41,5 +41,5 @@ class FunnelQuestion(Ranged):
 class FunnelFigure(Figure):
     """Who took `step` (its index) and all before it; or, `dropped`, those but not it."""
 
-    step: int = asks(Index())
+    step: int = asks(Index(), spelt="number")
     dropped: bool = asks(Switch(), False)

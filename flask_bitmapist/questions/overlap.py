@@ -15,9 +15,13 @@ from .fields import Choice, Index, Moment, Segment, Several, asks
 class OverlapQuestion(Question):
     """How many did both of each two of `events` in one period."""
 
-    events: tuple[Expression, ...] = asks(Several(Segment()), help="The events, or segments.")
+    events: tuple[Expression, ...] = asks(
+        Several(Segment()), help="The events, or segments.", spelt="event"
+    )
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
-    at: date | datetime | None = asks(Moment(), None, help="A moment of it. Default: now.")
+    at: date | datetime | None = asks(
+        Moment(), None, help="A moment of it. Default: now.", spelt="end"
+    )
     where: Expression | None = asks(Segment(), None, help="Only those in this segment.")
 
 

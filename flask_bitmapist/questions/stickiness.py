@@ -9,7 +9,7 @@ from typing import Literal
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
 from .base import Figure, Question
-from .fields import Choice, Did, Index, Moment, Segment, Window, asks
+from .fields import Choice, Count, Did, Moment, Segment, Window, asks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,4 +31,4 @@ class StickinessQuestion(Question):
 class StickinessFigure(Figure):
     """Who did it in exactly `k` periods; None: in any of them."""
 
-    k: int | None = asks(Index(), None)
+    k: int | None = asks(Count(), None)

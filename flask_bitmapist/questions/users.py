@@ -5,8 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from .base import Question
-from .fields import Anyone, Moment, asks
+from ..periods import GRAINS, Grain
+from ..reading.segments import Expression
+from .base import Figure, Question
+from .fields import Anyone, Choice, Moment, Number, Segment, asks
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleQuestion(Question):
+    """Who is in `expression` in a period, or in the `rolling` ones that end with it."""
+
+    expression: Expression = asks(Segment(), help="An event, or a segment.", spelt="where")
+    by: Grain = asks(Choice(GRAINS), "day", help="The period.")
+    at: date | datetime | None = asks(
+        Moment(), None, help="A moment of it. Default: now.", spelt="end"
+    )
+    rolling: int = asks(Number(), 1, help="How many periods, up to its own.", spelt="rows")
+    among: Expression | None = asks(Segment(), None, told=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleFigure(Figure):
+    """All of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ def number_of_people(page: Page) -> int:
 
 @pytest.mark.parametrize("visitor", ["usual", "narrow"])
 def test_a_cell_tells_its_whole_story_when_pointed_at(site, visit, visitor):
-    page = visit(f"{site}/cohort?rows=40&columns=12", visitor)
+    page = visit(f"{site}/cohort?rows=40&periods=11", visitor)
     cells = page.locator(".heat tbody tr:not(.average) td:nth-child(n+4) a")
     for cell in (cells.nth(3), cells.last):
         cell.scroll_into_view_if_needed()

@@ -22,7 +22,18 @@ from .reading import Element, error_of, read
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 PREFIX = "/bitmapist"
 #: Every page that needs no parameter.
-PAGES = ("/", "/cohort", "/funnel", "/lifecycle", "/stickiness", "/compare", "/people")
+PAGES = (
+    "/",
+    "/cohort",
+    "/funnel",
+    "/lifecycle",
+    "/stickiness",
+    "/churned",
+    "/adoption",
+    "/overlap",
+    "/compare",
+    "/people",
+)
 #: Event -> days ago -> who did it then.
 LOG: dict[str, dict[int, list[int]]] = {
     "song:played": {35: [1, 2], 34: [3], 7: [7], 1: [1], 0: [10]},

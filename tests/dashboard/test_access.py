@@ -52,7 +52,7 @@ def test_every_route_of_the_blueprint_is_closed_to_strangers(
     closed_app: Flask, stranger: FlaskClient
 ) -> None:
     routes = [r for r in closed_app.url_map.iter_rules() if r.endpoint.startswith("bitmapist.")]
-    assert len(routes) == 9
+    assert len(routes) == 12
     for route in routes:
         address = route.rule.replace("<path:filename>", "dashboard.css")
         for method in route.methods or ():

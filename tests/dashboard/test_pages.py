@@ -48,9 +48,9 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "/": overview,
     "/?find=song&sort=today&page=2": overview,
     "/cohort": lambda: analytics.retention(
-        "user:created", "user:logged_in", "week", 11, start=back(77)
+        "user:created", "user:logged_in", "week", 12, start=back(77)
     ),
-    "/cohort?cohort=song:played&returned=user:created&by=day&rows=3&columns=2&end=2026-11-20"
+    "/cohort?cohort=song:played&returned=user:created&by=day&rows=3&periods=1&end=2026-11-20"
     "&mode=streak&members=every&where=flag:beta": lambda: analytics.retention(
         "song:played",
         "user:created",
@@ -142,6 +142,19 @@ def test_a_page_links_to_itself_as_json_and_csv(
     assert browser.client.get(told["JSON"]).json == json.loads(json.dumps(report.to_dict()))
 
 
+def test_a_download_has_all_people_with_what_the_application_calls_them(
+    app: Flask, at_now: None, browser: Browser
+) -> None:
+    mark_event("song:played", [f"user-{n}" for n in range(12_345)])
+    address = next(a for a in browser.open("/people").all("a") if a.text == "CSV").attributes
+    lines = browser.client.get(address["href"]).text.splitlines()
+    assert lines == ["id", *(f"user-{n}" for n in range(12_345))]
+
+    app.extensions["bitmapist"].user_link(lambda id_: id_.upper())
+    lines = browser.client.get(address["href"]).text.splitlines()
+    assert lines == ["id,label", *(f"user-{n},USER-{n}" for n in range(12_345))]
+
+
 def test_the_download_of_a_later_page_of_people_begins_with_the_first(
     at_now: None, browser: Browser
 ) -> None:
@@ -152,7 +165,7 @@ def test_the_download_of_a_later_page_of_people_begins_with_the_first(
 
 
 def test_the_retention_page_shows_who_came_back(recorded: None, browser: Browser) -> None:
-    page = browser.open("/cohort?rows=6&columns=6&members=every")
+    page = browser.open("/cohort?rows=6&periods=5&members=every")
     report = analytics.retention(
         "user:created", "user:logged_in", "week", 5, back(35), members="every"
     )
@@ -168,7 +181,7 @@ def test_the_retention_page_shows_who_came_back(recorded: None, browser: Browser
 def test_the_retention_page_marks_open_cells_and_leaves_later_ones_blank(
     recorded: None, browser: Browser
 ) -> None:
-    page = browser.open("/cohort?rows=3&columns=4")
+    page = browser.open("/cohort?rows=3&periods=3")
     rows = page.one("table", class_="heat").all("tr")[2:]
     states = [
         ["open" if "open" in cell.classes else cell.raw.strip() for cell in row.all("td")[1:]]
@@ -181,7 +194,7 @@ def test_the_retention_page_marks_open_cells_and_leaves_later_ones_blank(
 
 
 def test_the_retention_page_tells_each_cell_in_full(recorded: None, browser: Browser) -> None:
-    page = browser.open("/cohort?rows=6&columns=6")
+    page = browser.open("/cohort?rows=6&periods=5")
     row = analytics.retention("user:created", "user:logged_in", "week", 5, back(35)).rows[0]
     tips = [tip.raw for tip in page.one("table", class_="heat").all("span", class_="tip")]
     for k, cell in enumerate(row.cells):
@@ -192,7 +205,7 @@ def test_the_retention_page_tells_each_cell_in_full(recorded: None, browser: Bro
 
 
 def test_the_curve_of_retention_is_the_average(recorded: None, browser: Browser) -> None:
-    page = browser.open("/cohort?rows=6&columns=6")
+    page = browser.open("/cohort?rows=6&periods=5")
     report = analytics.retention("user:created", "user:logged_in", "week", 5, back(35))
     known = [average for average in report.average if average.rate is not None]
     assert page.one("table", id="curve-figures").rows[1:] == [
@@ -305,8 +318,7 @@ def test_of_arms_that_share_people_no_p_is_told(recorded: None, browser: Browser
 def test_the_people_page_lists_who_is_in_a_segment(recorded: None, browser: Browser) -> None:
     page = browser.open("/people", where="user:logged_in & flag:user:premium", rows=8)
     assert page.all("p", class_="lede")[0].text == (
-        "4 people: those who match user:logged_in & flag:user:premium "
-        "in the 8 days up to 23 Nov 2026."
+        "4 people: those who match user:logged_in & flag:user:premium in the last 8 days."
     )
     listed = page.one("ul", class_="people").all("li")
     assert [one.text for one in listed] == ["1", "5", "7", "10"]
@@ -886,7 +898,7 @@ def test_days_are_those_of_the_time_zone(redis_url: str) -> None:
         mark_event("song:played", [1, 2])
         mark_event("song:played", 3, now=datetime(2026, 11, 23, 23))
         page = Browser(app.test_client()).open("/people")
-    assert page.one("span", class_="as-of").text == "Pacific/Auckland · as of 01:00"
+    assert page.one("span", class_="as-of").text == "Pacific/Auckland · as of 24 Nov 2026, 01:00"
     assert "2 people: those who match song:played on 24 Nov 2026." in page.raw
 
 

@@ -40,14 +40,14 @@ ABSURD = [
     ("/cohort?by=hour", f"{BY} 'hour'."),
     ("/cohort?rows=0", "The parameter rows must be a whole number from 1 to 60, not '0'."),
     ("/cohort?rows=61", "The parameter rows must be a whole number from 1 to 60, not '61'."),
-    ("/cohort?columns=-1", "The parameter columns must be a whole number from 1 to 60, not '-1'."),
-    ("/cohort?columns=1e3", "The parameter columns must be a whole number from 1 to 60"),
+    ("/cohort?periods=-1", "The parameter periods must be a whole number from 0 to 60, not '-1'."),
+    ("/cohort?periods=0e3", "The parameter periods must be a whole number from 0 to 60"),
     ("/cohort?rows=" + "9" * 5000, "The parameter rows must be a whole number from 1 to 60"),
     ("/cohort?rows=%D9%A3", "The parameter rows must be a whole number from 1 to 60, not '٣'."),
     ("/cohort?rows=%2B3", "The parameter rows must be a whole number from 1 to 60, not '+3'."),
     ("/cohort?mode=never", "The parameter mode must be on, on_or_after, on_or_before, streak or"),
     ("/cohort?members=some", "The parameter members must be first or every, not 'some'."),
-    ("/cohort?periods=3", "There is no parameter 'periods': use format, cohort, returned, by,"),
+    ("/cohort?columns=3", "There is no parameter 'columns': use format, by, end, rows, where,"),
     ("/cohort?end=0000-00-00", f"The parameter end {DAY} '0000-00-00'."),
     ("/cohort?end=2026-02-30", f"The parameter end {DAY} '2026-02-30'."),
     ("/cohort?end=1999-12-31", f"The parameter end {DAY} '1999-12-31'."),
@@ -64,7 +64,7 @@ ABSURD = [
     ("/funnel?order=reverse", "The parameter order must be ordered, strict or any, not 'reverse'."),
     ("/funnel?within=366", "The parameter within must be a whole number from 0 to 365, not '366'."),
     ("/funnel?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
-    ("/funnel?number=1", "There is no parameter 'number': use format, step, by, rows, end,"),
+    ("/funnel?number=1", "There is no parameter 'number': use format, by, end, rows, where,"),
     # Lifecycle
     ("/lifecycle?event=nobody", "No event 'nobody' has been recorded."),
     ("/lifecycle?rows=121", "The parameter rows must be a whole number from 1 to 120, not '121'."),
@@ -89,9 +89,9 @@ ABSURD = [
     ("/people?of=lifecycle&at=2026-11-24", "up to today, 2026-11-23, not '2026-11-24'."),
     ("/people?of=cohort&group=new", "There is no parameter 'group': use"),
     ("/people?of=funnel&number=4", "The parameter number must be a whole number from 1 to 3"),
-    ("/people?of=funnel&dropped=no", "The parameter dropped must be empty or 1, not 'no'."),
+    ("/people?of=funnel&dropped=no", "The parameter dropped must be empty or yes, not 'no'."),
     (
-        "/people?of=funnel&number=1&dropped=1",
+        "/people?of=funnel&number=1&dropped=yes",
         "The parameter number must be a whole number from 2 to 3",
     ),
     ("/people?of=lifecycle&group=lost", "The parameter group must be returning, resurrected, new"),
@@ -191,8 +191,8 @@ def test_an_unknown_event_is_refused_even_before_the_first_mark(client: FlaskCli
 @pytest.mark.parametrize(
     "address",
     [
-        "/cohort?by=year&rows=60&columns=60&end={}",
-        "/cohort?by=month&rows=60&columns=60&end={}&members=every&mode=streak",
+        "/cohort?by=year&rows=60&periods=59&end={}",
+        "/cohort?by=month&rows=60&periods=59&end={}&members=every&mode=streak",
         "/funnel?by=year&rows=366&within=9&end={}",
         "/lifecycle?by=year&rows=120&end={}",
         "/lifecycle?by=month&rows=120&end={}",
@@ -214,7 +214,7 @@ def test_the_longest_report_of_the_first_and_of_the_last_year_is_answered(
         browser.open(link)
 
 
-@pytest.mark.parametrize("address", ["/cohort?rows=&columns=&end=", "/people?rows=&end=&where="])
+@pytest.mark.parametrize("address", ["/cohort?rows=&periods=&end=", "/people?rows=&end=&where="])
 def test_what_a_form_leaves_empty_is_as_usual(
     recorded: None, browser: Browser, address: str
 ) -> None:
@@ -408,7 +408,7 @@ STEPS = "rows=366&within=365&" + "&".join(["step=far", "step=user:logged_in"] * 
 SLOW = [
     f"/funnel?{STEPS}",
     f"/people?of=funnel&number=8&{STEPS}",
-    "/cohort?cohort=far&returned=far&by=day&members=every&rows=60&columns=60",
+    "/cohort?cohort=far&returned=far&by=day&members=every&rows=60&periods=59",
     "/?complete=1&event=far",
     "/person?id=7",
 ]

@@ -1,0 +1,42 @@
+"""Who went: those who were active in a period, and silent in the ones after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from ..analytics import Churned, ChurnedPoint
+from ..questions import ChurnedFigure, ChurnedQuestion
+from . import page
+from .drawing import BarPlot, bar_plot, periods, when
+from .page import ACTIVE, Behind, Page
+from .query import FIRST_REPORTED_YEAR, Query
+
+
+class ChurnedPage(Page):
+    """How many did `event` in each period and not in the `silent` ones after it."""
+
+    endpoint = "churned"
+    template = "churned"
+    asks = ChurnedQuestion
+    most: ClassVar[Mapping[str, int]] = {"rows": 120, "silent": 60}
+
+    @classmethod
+    def usual(cls, query: Query) -> Mapping[str, Any]:
+        return {"event": ACTIVE, "by": "week", "rows": 12, "silent": 4}
+
+    def behind(self, query: Query) -> Behind:
+        by = self["by"]
+        at = self.visit.period(by, query.day("at", FIRST_REPORTED_YEAR)).start
+        active = query.choice("active", ("", "yes", "no"), "") == "yes"
+        silence = "" if active else f", and not in the {periods(self['silent'], by)} after it"
+        figure = ChurnedFigure.of(at=at, active=active)
+        return Behind(f"did {self['event']} {when(at, by)}{silence}", figure)
+
+    def bars(self, report: Churned) -> BarPlot[ChurnedPoint]:
+        """Those who went, a bar a period."""
+        return bar_plot(report.points, [[("dormant", point.users)] for point in report.points])
+
+
+view = partial(page.view, ChurnedPage)

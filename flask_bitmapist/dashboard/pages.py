@@ -1,0 +1,42 @@
+"""The pages of the dashboard: one table, from which addresses, views and the navigation come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+from flask import Response
+
+
+class PageEntry(NamedTuple):
+    """A page: its endpoint, its address below the prefix, its name in the navigation."""
+
+    endpoint: str
+    address: str
+    #: Empty: the navigation does not list it.
+    title: str
+    #: The module here whose ``view`` answers.
+    module: str
+
+    @property
+    def view(self) -> Callable[[], Response]:
+        # Imported when it answers: a worker that only marks never loads NumPy.
+        view: Callable[[], Response] = import_module(f".{self.module}", __package__).view
+        return view
+
+
+#: In the order of the navigation. The endpoints and addresses of the first two are those of 2016.
+PAGES = (
+    PageEntry("index", "/", "Overview", "overview"),
+    PageEntry("cohort", "/cohort", "Retention", "retention"),
+    PageEntry("funnel", "/funnel", "Funnel", "funnel"),
+    PageEntry("lifecycle", "/lifecycle", "Lifecycle", "lifecycle"),
+    PageEntry("stickiness", "/stickiness", "Stickiness", "stickiness"),
+    PageEntry("churned", "/churned", "Churn", "churned"),
+    PageEntry("adoption", "/adoption", "Adoption", "adoption"),
+    PageEntry("overlap", "/overlap", "Overlap", "overlap"),
+    PageEntry("compare", "/compare", "Compare", "compare"),
+    PageEntry("people", "/people", "People", "people"),
+    PageEntry("person", "/person", "", "person"),
+)

@@ -1,0 +1,85 @@
+"""Templates, rendered apart from the application's Jinja environment.
+
+There autoescaping may be off and delimiters changed, its template names may be ours, and its
+context processors may fail or query a database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from flask import url_for
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..current import current_tracker
+from ..reading.segments import Event, Flag
+from . import drawing
+from .pages import PAGES
+from .query import BY, JOINTS
+
+if TYPE_CHECKING:
+    from ..tracker import Tracker
+
+#: The names that a picker lists; several pickers of more would be megabytes.
+_MOST_OPTIONS = 500
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("flask_bitmapist.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        url_for=url_for,
+        navigation=[page for page in PAGES if page.title],
+        grains=BY,
+        joints=[*JOINTS],
+        most_options=_MOST_OPTIONS,
+        segment_of=lambda event: str(Event(event)),
+        flag_of=lambda flag: str(Flag(flag)),
+        vendored=json.loads(
+            (files(__package__) / "static/vendor/vendored.json").read_text("utf-8")
+        ),
+        full_label=drawing.full_label,
+        heat=drawing.heat,
+        label=drawing.label,
+        periods=drawing.periods,
+        sparkline=drawing.sparkline,
+    )
+    environment.filters.update(
+        thousands=drawing.thousands,
+        percent=drawing.percent,
+        short=drawing.short,
+        tick_percent=drawing.tick_percent,
+        pairs=lambda values: [(value, value) for value in values],
+    )
+    return environment
+
+
+def render(name: str, as_of: datetime | None = None, **values: Any) -> str:
+    """The page from ``templates/bitmapist/<name>.html``.
+
+    :param as_of: the moment as of which its figures are; None is now.
+    """
+    template = _environment().get_template(f"bitmapist/{name}.html")
+    tracker = current_tracker()
+    as_of = tracker.now() if as_of is None else as_of
+    return template.render(
+        timezone=tracker.settings.timezone, as_of=as_of, waiting=_waiting(tracker), **values
+    )
+
+
+def _waiting(tracker: Tracker) -> Mapping[str, int]:
+    """The marks that the server does not take, by why: sentence -> how many."""
+    spool = tracker.settings.spool
+    # Without the file there are none, and a process that only reads does not load the spool.
+    return tracker.stats().waiting if spool is not None and spool.exists() else {}
