@@ -162,7 +162,8 @@ class _Computed(Events):
 
     def get_count(self) -> int:
         reader = self._reader()
-        reader.space(self.names)  # sets of different kinds of ids have no users in common
+        if len(self.names) > 1:
+            reader.space(self.names)  # an error if their ids are of different kinds
         return sum(len(found) for _, found in self._found(reader))
 
     def get_uuids(self) -> Iterator[int | str]:

@@ -17,12 +17,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
+import flask_bitmapist
 from flask_bitmapist import (
     Bitmapistable,
     DayEvents,
     FlaskBitmapist,
     MonthEvents,
-    YearEvents,
     analytics,
     get_event_names,
     mark,
@@ -72,7 +72,7 @@ def test_each_app_marks_on_its_own_server(two_apps: tuple[Flask, Flask]) -> None
             assert list(DayEvents("e", 2026, 3, 14)) == [id_]
 
 
-def test_bitmapists_own_functions_and_operators_follow_the_app(
+def test_bitmapists_own_functions_and_operators_follow_the_app_as_ours_do(
     two_apps: tuple[Flask, Flask],
 ) -> None:
     for id_, app in enumerate(two_apps):
@@ -82,8 +82,10 @@ def test_bitmapists_own_functions_and_operators_follow_the_app(
             bitmapist.mark_event("also", 9, now=NOON)
     for id_, app in enumerate(two_apps):
         with app.app_context():
-            assert list(DayEvents("theirs", 2026, 3, 14) & DayEvents("also", 2026, 3, 14)) == [id_]
-            assert list(YearEvents("also", 2026)) == [id_, 9]
+            for classes in (bitmapist, flask_bitmapist):
+                theirs, also = (classes.DayEvents(e, 2026, 3, 14) for e in ("theirs", "also"))
+                assert list(theirs & also) == [id_]
+                assert list(classes.YearEvents("also", 2026)) == [id_, 9]
             assert bitmapist.get_event_names() == bitmapist.get_event_names("default")
 
 

@@ -91,6 +91,7 @@ import flask_bitmapist, redis
 from flask import Flask
 from flask_bitmapist import *
 extension = FlaskBitmapist(Flask("app"), {{"BITMAPIST_REDIS_URL": {redis_url!r}}})
+assert "SYSTEMS" in dir(flask_bitmapist)
 assert extension.SYSTEMS is flask_bitmapist.SYSTEMS and extension.SYSTEMS["default"].ping()
 other = redis.Redis.from_url({server.fresh_database()!r})
 extension.SYSTEMS["stats"] = other
