@@ -238,11 +238,15 @@ def timeline(user: str, **arguments: Any) -> Answer:
 def reindex() -> Answer:
     """Register what bitmapist, or flask-bitmapist 0.1.2, has marked.
 
+    Names whose bitmaps have all been deleted are forgotten.
+
     \b
     flask bitmapist reindex
     """
-    names = current_tracker().reindex()
-    return {"registered": names}, ["registered"], [[name] for name in names]
+    tracker = current_tracker()
+    changes = {"registered": tracker.reindex(), "forgotten": tracker.forget_emptied()}
+    rows = [[change, name] for change, names in changes.items() for name in names]
+    return changes, ["change", "name"], rows
 
 
 @contextmanager

@@ -29,5 +29,9 @@ def contained_faults(doing: str, *arguments: object) -> Iterator[None]:
     except Exception as error:
         unusable = isinstance(error, TypeError | ValueError)
         logger.error(
-            f"could not {doing}: %s", *arguments, error, exc_info=None if unusable else error
+            f"could not {doing}: %s",
+            *arguments,
+            getattr(error, "without_id", error),
+            exc_info=None if unusable else error,
         )
+        logger.debug(f"could not {doing}: %s", *arguments, error)

@@ -39,6 +39,11 @@ _GAP = 32
 class UnusableIdError(TypeError, ValueError):
     """Something that identifies nobody, whether by its type or by its value."""
 
+    def __init__(self, message: str, *, without_id: str | None = None) -> None:
+        """:param without_id: the same for a log: the id may be an e-mail address."""
+        super().__init__(message)
+        self.without_id = without_id or message
+
 
 class TextKey(str):
     """The value of a textual key column: mapped even when it reads like a number."""
@@ -107,10 +112,14 @@ def _text(text: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:  # a lone surrogate, such as JSON may spell
-            raise UnusableIdError(f"the id {text[:32]!r} is no text that can be stored") from None
+            raise UnusableIdError(
+                f"the id {text[:32]!r} is no text that can be stored",
+                without_id="a text id is no text that can be stored",
+            ) from None
     if len(text) > LONGEST_TEXT:
         raise UnusableIdError(
-            f"the id {text[:32]!r}... has {len(text)} characters; {LONGEST_TEXT} are allowed"
+            f"the id {text[:32]!r}... has {len(text)} characters; {LONGEST_TEXT} are allowed",
+            without_id=f"a text id has {len(text)} characters; {LONGEST_TEXT} are allowed",
         )
     return text
 
@@ -141,10 +150,11 @@ def _rare_form(identifier: object) -> int | str:
         return normal_form(identifier.value)
     if isinstance(identifier, IPv4Address | IPv6Address):
         return str(identifier)
-    raise UnusableIdError(
-        f"{identifier!r} ({type(identifier).__name__}) is not an id: "
+    told = (
+        f"({type(identifier).__name__}) is not an id: "
         "use an int, str, UUID, ObjectId, date or tuple"
     )
+    raise UnusableIdError(f"{identifier!r} {told}", without_id=f"an object {told}")
 
 
 def _moment(moment: date | time) -> str:

@@ -97,5 +97,5 @@ def refusal(error: Exception, server: object) -> str | None:
     named = _NAMED.search(text)
     command = named["command"] if named else in_pipeline["command"] if in_pipeline else ""
     told = _ARGUMENTS.sub("", text)  # they are other ones each time, and may name a user
-    command = (command or next(iter(notes), "a command")).upper()
-    return f"{server} does not take {command} ({told}): {need}"
+    command = (command or next(iter(notes), "")).upper()
+    return f"{server} does not take {command} ({told}): {need}" if command else f"{told}: {need}"

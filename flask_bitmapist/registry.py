@@ -141,7 +141,8 @@ class Registry:
         self._learnt = _Learnt()
         self._scanned = Catalogue([], [])
         self._scan_expires = 0.0
-        self._calendar_was_asked = False
+        #: Whether the time zone of the server's data has been compared with this application's.
+        self.has_compared_calendar = False
         self._warned = False
 
     def kind_of(self, client: Any, event: str) -> str | None:
@@ -247,8 +248,8 @@ class Registry:
         if wanted:
             pipe.set(CALENDAR, self._calendar, nx=True)
             pipe.hmget(KINDS, list(wanted))
-        replies = pipe.execute()
-        return dict(zip(wanted, map(text, replies[-1]), strict=True)) if wanted else {}
+        *_, kinds = pipe.execute() or [()]
+        return dict(zip(wanted, map(text, kinds), strict=True)) if wanted else {}
 
     @staticmethod
     def _first_months(
@@ -263,28 +264,21 @@ class Registry:
             for month in months:
                 pipe.bitpos(month.key(event), 1)
             pipe.bitpos(unique_key(event), 1)
-        replies = map(_holds_a_bit, pipe.execute(raise_on_error=False))
+        held_bits = map(_holds_a_bit, pipe.execute(raise_on_error=False))
         older: dict[str, date | None] = {}
         for event in names:
-            held = [month.start.date() for month in months if next(replies)]
-            flag = next(replies)
+            held = [month.start.date() for month in months if next(held_bits)]
+            flag = next(held_bits)
             if held or flag:
                 older[event] = held[0] if held else None
         return older
 
-    def days_to_enter(self, days: Mapping[str, date]) -> tuple[dict[str, date], dict[str, date]]:
-        """Those of `days` that are the first of their event, as far as this process knows.
-
-        :returns: those of events without a first day, and those before a known first day.
-        """
-        first_days = self._learnt.first_days
-        new = {event: day for event, day in days.items() if event not in first_days}
-        earlier = {
-            event: day
-            for event, day in days.items()
-            if event in first_days and day < first_days[event]
+    def days_to_enter(self, days: Mapping[str, date]) -> dict[str, date]:
+        """Those of `days` that are the first of their event, as far as this process knows."""
+        known = self._learnt.first_days
+        return {
+            event: day for event, day in days.items() if event not in known or day < known[event]
         }
-        return new, earlier
 
     def kinds_to_copy(self, kinds: Mapping[str, str | None]) -> dict[str, str]:
         """Those of `kinds` that `KINDS_COPY` lacks, as far as this process knows."""
@@ -311,14 +305,14 @@ class Registry:
 
         :returns: whether it was queued; then `compare_calendar` takes the reply.
         """
-        if self._calendar_was_asked:
+        if self.has_compared_calendar:
             return False
         pipe.execute_command("GET", CALENDAR)
         return True
 
     def compare_calendar(self, recorded: Any) -> None:
         """Warn once if the data is of another time zone than this application's."""
-        self._calendar_was_asked = True
+        self.has_compared_calendar = True
         if recorded is not None and text(recorded) != self._calendar and not self._warned:
             self._warned = True
             logger.warning(
@@ -349,7 +343,7 @@ class Registry:
             if None not in kinds:
                 return _shared_space(dict(zip(listed, map(text, kinds), strict=True))), reply
         asked = _questions(listed)
-        asks_calendar = not self._calendar_was_asked
+        asks_calendar = not self.has_compared_calendar
         if asks_calendar:
             asked.append(("GET", CALENDAR))
         *told, reply = replies(client, [*asked, command])
@@ -378,10 +372,10 @@ class Registry:
         pipe = client.pipeline(transaction=False)
         _ask(pipe, asked)
         asks_calendar = self.ask_calendar(pipe)
-        replies = pipe.execute()
+        told = pipe.execute()
         if asks_calendar:
-            self.compare_calendar(replies.pop())
-        registered = _answered(asked, replies)
+            self.compare_calendar(told.pop())
+        registered = _answered(asked, told)
         days = [registered.first_days[event] for event in dated if event in registered.first_days]
         strangers = [event for event in dated if event not in registered.first_days]
         if strangers:
@@ -458,8 +452,8 @@ class Registry:
         for key in (KINDS, KINDS_COPY):
             pipe.hdel(key, *emptied)
         pipe.zrem(FIRST_DAYS, *emptied)
-        *replies, _, _, _ = pipe.execute()
-        before = _answered(emptied, replies)
+        *told, _, _, _ = pipe.execute()
+        before = _answered(emptied, told)
         # Somebody may have marked one in between. Whoever does so from now on finds it forgotten.
         revived = self._held(client).intersection(emptied)
         self._enter(
@@ -492,7 +486,7 @@ class Registry:
         """Drop what the process remembers: the server may have come back with other data."""
         self._learnt = _Learnt()
         self._scan_expires = 0.0
-        self._calendar_was_asked = False
+        self.has_compared_calendar = False
 
 
 def _check_not_lost(events: Collection[str]) -> None:
@@ -549,8 +543,8 @@ def _ask(pipe: Any, names: Collection[str]) -> None:
         pipe.execute_command(*question)
 
 
-def _answered(names: Collection[str], replies: Sequence[Any]) -> _Registered:
-    kinds, copies, *days = replies
+def _answered(names: Collection[str], told: Sequence[Any]) -> _Registered:
+    kinds, copies, *days = told
     held = [*zip(names, kinds, copies, days, strict=True)]
     return _Registered(
         kinds={

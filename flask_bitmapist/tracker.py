@@ -20,7 +20,7 @@ import redis
 from .config import Settings, Switch
 from .daily import Daily
 from .faults import contained_faults
-from .ids import IdMap, normal_form
+from .ids import IdMap, UnusableIdError, normal_form
 from .marks import Mark, SettledMark, checked_name
 from .periods import local
 from .reading.reader import Reader
@@ -128,7 +128,8 @@ class Tracker:
         hour = hour_of(self.now())
         settled = []
         for mark in marks:
-            with contained_faults("mark %s", mark):
+            # Without the id, which may be an e-mail address.
+            with contained_faults("mark %r", next(iter(mark), mark)):
                 settled.append(self._settle(Mark(*mark), hour))
         self._submit(settled)
 
@@ -170,6 +171,17 @@ class Tracker:
         :raises redis.RedisError: if the server does not answer.
         """
         return self._registry.reindex(self.server.patient, local(None, self.settings.timezone))
+
+    def forget_emptied(self) -> list[str]:
+        """Forget the events and flags that have no bitmap any more, and with them their kind.
+
+        As after ``bitmapist.delete_all_events()``, which knows nothing of the registry. Ids of
+        another kind can be marked under their names then.
+
+        :returns: the names, sorted.
+        :raises redis.RedisError: if the server does not answer.
+        """
+        return self._registry.forget_emptied(self.server.patient)
 
     def _deliverer(self) -> Delivery:
         # Made when first needed: a process that only reads loads neither the spool nor sqlite3.
@@ -244,10 +256,11 @@ class Tracker:
             return str(id_)
         if isinstance(id_, str):
             if self.settings.id_map == "never":
-                raise ValueError(
-                    f"the id {id_!r} is no number, and BITMAPIST_ID_MAP is 'never': "
-                    f"set it to 'auto' to give such ids ({mapped_kind(space)}) offsets of their own"
+                told = (
+                    "is no number, and BITMAPIST_ID_MAP is 'never': set it to 'auto' to give such "
+                    f"ids ({mapped_kind(space)}) offsets of their own"
                 )
+                raise UnusableIdError(f"the id {id_!r} {told}", without_id=f"a text id {told}")
             return id_
         return self.checked_offset(id_)
 

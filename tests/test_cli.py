@@ -18,7 +18,7 @@ import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
-from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
+from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event, mark_unique
 from flask_bitmapist.cli import commands
 from flask_bitmapist.tracker import Tracker
 
@@ -232,11 +232,31 @@ def test_reindex_registers_what_bitmapist_wrote(
     bitmapist.mark_event("user:created", 9, system=redis, now=datetime(2023, 2, 3))
     mark_event("mapped", "x", now=MONDAY)
     bitmapist.mark_event("mapped", 5, system=redis, now=datetime(2020, 1, 1))
-    assert output(runner, "reindex").split() == ["registered", "their:flag", "theirs"]
+    assert output(runner, "reindex").split("\n")[1:] == [
+        "registered  their:flag",
+        "registered  theirs",
+        "",
+    ]
     events, flags = tracker.reader.known(scanned=False)
     assert events["theirs"] == (None, date(2024, 7, 1))
     assert events["user:created"] == (None, date(2023, 2, 1))
     assert events["user:logged_in"] == (None, MONDAY.date())  # as it was
     assert events["mapped"] == ("", MONDAY.date())
     assert flags["their:flag"] is None
-    assert json.loads(output(runner, "reindex", "--json")) == {"registered": []}
+    nothing = {"registered": [], "forgotten": []}
+    assert json.loads(output(runner, "reindex", "--json")) == nothing
+
+
+def test_reindex_forgets_what_has_been_deleted(
+    runner: FlaskCliRunner, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    mark_event("emptied", "x", now=MONDAY)
+    mark_unique("empty:flag", "x")
+    bitmapist.delete_all_events(redis)
+    mark_event("kept", 7, now=MONDAY)
+    assert "emptied" in tracker.reader.event_names()
+    forgotten = json.loads(output(runner, "reindex", "--json"))["forgotten"]
+    assert {"emptied", "empty:flag"} <= {*forgotten}
+    assert tracker.reader.event_names() == ["kept"]
+    mark_event("emptied", 7, now=MONDAY)
+    assert list(DayEvents.from_date("emptied", MONDAY)) == [7]

@@ -410,3 +410,43 @@ def test_lost_first_days_are_found_again(
     redis.delete(FIRST_DAYS)
     mark(one, "e", 1)
     assert one.reader.space_and_first_day(["e"], ["e"])[1] == date(2025, 11, 1)
+
+
+@pytest.mark.parametrize(("policy", "warns"), [("allkeys-lru", 1), ("volatile-lru", 0)])
+def test_a_server_that_evicts_is_a_warning_once(
+    tmp_path: Path,
+    process: Callable[..., Tracker],
+    caplog: pytest.LogCaptureFixture,
+    policy: str,
+    warns: int,
+) -> None:
+    server = Killed(tmp_path)
+    with redis_py.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory-policy", policy)
+    one = process(server.url)
+    mark(one, "e", 1)
+    mark(one, "e", 2)
+    server.close()
+    assert caplog.text.count(f"is {policy}: when its memory is full") == warns
+
+
+def test_a_log_tells_no_text_id(
+    redis_url: str, process: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    never = process(redis_url, BITMAPIST_ID_MAP="never")
+    one = process(redis_url)
+    mark(one, "plain", 1)
+    for tracker, event, id_ in (
+        (one, "e", "ann@example.org" * 40),
+        (one, "e", ["ann@example.org"]),
+        (one, "e", "ann@example.org\ud800"),
+        (one, "plain", "ann@example.org"),
+        (never, "e", "ann@example.org"),
+    ):
+        tracker.publish([(event, id_)])
+    assert "could not mark 'e'" in caplog.text
+    assert len(caplog.records) == 5
+    assert "ann" not in caplog.text
+    with caplog.at_level("DEBUG"):
+        never.publish([("e", "ann@example.org")])
+    assert "the id 'ann@example.org' is no number" in caplog.text

@@ -135,6 +135,7 @@ parts = st.one_of(st.integers(0), st.text(min_size=1, max_size=20).filter(lambda
 @given(st.tuples(parts, parts), st.tuples(parts, parts))
 @example(("a:b", "c"), ("a", "b:c"))
 @example(("a\\", "b"), ("a", "\\b"))
+@example(("a\\", "b", "c"), ("a:b", "c"))
 @example(("a\\:", "b"), ("a\\", ":b"))
 def test_different_composite_keys_stay_different(
     one: tuple[int | str, ...], other: tuple[int | str, ...]
@@ -214,7 +215,24 @@ class TestIdMap:
         assert id_map.ids(redis, "", range(0, 20_000, 4))[-1] == "user-19996"
         assert len(round_trips) == 1
 
-    def test_racing_processes_agree(self, redis_url: str, redis: redis_py.Redis) -> None:
+    def test_the_process_forgets_the_ids_that_it_learnt_first(
+        self, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, round_trips: list[object]
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.ids.CACHE_SIZE", 100)
+        id_map = IdMap()
+        id_map.offsets(redis, "", [f"user-{number}" for number in range(150)])
+        round_trips.clear()
+        id_map.offsets(redis, "", [f"user-{number}" for number in range(50, 150)])
+        assert not round_trips
+        id_map.offsets(redis, "", ["user-49"])
+        assert round_trips
+
+    @pytest.mark.parametrize("scripting", [True, False])
+    def test_racing_processes_agree(
+        self, redis_url: str, redis: redis_py.Redis, scripting: bool
+    ) -> None:
+        if not scripting:
+            redis_url = url_without_scripting(redis, redis_url)
         spawn = multiprocessing.get_context("spawn")
         with spawn.Pool(8) as pool:
             found = pool.starmap(racing_offsets, [(redis_url, seed) for seed in range(8)])
@@ -224,6 +242,24 @@ class TestIdMap:
                 assert agreed.setdefault(id_, offset) == offset
         assert sorted(agreed.values()) == list(range(2_000))
         assert IdMap().ids(redis, "", agreed.values()) == list(agreed)
+
+    def test_without_scripting_a_damaged_map_gives_no_offset(
+        self, redis: redis_py.Redis, redis_url: str
+    ) -> None:
+        with redis_py.Redis.from_url(url_without_scripting(redis, redis_url)) as client:
+            assert IdMap().offsets(client, "", ["a", "b"]) == {"a": 0, "b": 1}
+            redis.rpop(IdMap.keys("")[1])
+            with pytest.raises(redis_py.ResponseError, match="the id map is damaged"):
+                IdMap().offsets(client, "", ["c"])
+            assert IdMap().offsets(client, "", ["b"]) == {"b": 1}
+
+
+def url_without_scripting(redis: redis_py.Redis, url: str) -> str:
+    """`url` as a user who may run no script."""
+    redis.execute_command(
+        "ACL", "SETUSER", "scriptless", "on", ">secret", "~*", "+@all", "-@scripting"
+    )
+    return f"{url}&username=scriptless&password=secret"
 
 
 def racing_offsets(url: str, seed: int) -> dict[str, int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from array import array
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from flask_bitmapist import (
     UniqueEvents,
     WeekEvents,
     YearEvents,
+    analytics,
     get_event_names,
     mark,
     mark_event,
@@ -38,6 +40,7 @@ from flask_bitmapist import (
     unmark_event,
     unmark_unique,
 )
+from flask_bitmapist.periods import Period, marked_periods
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
@@ -87,6 +90,113 @@ def test_unmark_takes_back_all_that_mark_set(
     for function in (mark_event, unmark_event):
         function("song:played", 7, now=NOON, track_hourly=hourly, track_unique=hourly)
     assert all(not redis.bitcount(key) for key in redis.keys("trackist_*"))
+
+
+def test_an_unmark_keeps_week_and_month_while_another_day_has_it(context: None) -> None:
+    for day in (10, 12, 20):  # Tuesday and Thursday of week 11, Friday of week 12
+        mark_event("song:played", [7, 8], now=date(2026, 3, day))
+    unmark_event("song:played", 7, now=date(2026, 3, 10))
+    assert list(DayEvents("song:played", 2026, 3, 10)) == [8]
+    assert list(WeekEvents("song:played", 2026, 11)) == [7, 8]
+    unmark_event("song:played", 7, now=date(2026, 3, 12))
+    assert list(WeekEvents("song:played", 2026, 11)) == [8]
+    assert list(MonthEvents("song:played", 2026, 3)) == [7, 8]
+    unmark_event("song:played", [7], now=date(2026, 3, 20))
+    assert list(MonthEvents("song:played", 2026, 3)) == [8]
+
+
+def test_an_unmark_that_is_not_exact_is_bitmapists(context: None) -> None:
+    for day in (10, 12):
+        mark_event("song:played", 7, now=date(2026, 3, day))
+    unmark_event("song:played", 7, now=date(2026, 3, 10), exact=False)
+    assert list(DayEvents("song:played", 2026, 3, 12)) == [7]
+    assert not WeekEvents("song:played", 2026, 11).has_events_marked()
+    assert not MonthEvents("song:played", 2026, 3).has_events_marked()
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
+@given(
+    batches=st.lists(
+        st.lists(
+            st.tuples(
+                st.integers(0, 1), st.dates(date(2026, 1, 26), date(2026, 3, 3)), st.booleans()
+            ),
+            max_size=8,
+        ),
+        max_size=4,
+    )
+)
+def test_weeks_and_months_are_what_their_days_are(
+    batches: list[list[tuple[int, date, bool]]], redis: redis_py.Redis, tracker: Tracker
+) -> None:
+    redis.flushdb()
+    days: set[tuple[int, date]] = set()
+    for batch in batches:
+        tracker.record([Mark("e", id_, value, when=day) for id_, day, value in batch])
+        for id_, day, value in batch:
+            (days.add if value else days.discard)((id_, day))
+    expected: dict[str, set[int]] = {}
+    for id_, day in days:
+        for period in marked_periods(datetime.combine(day, time()), hourly=False):
+            expected.setdefault(period.key("e"), set()).add(id_)
+    found = {key.decode(): {*ids_of(redis, key)} for key in redis.keys("trackist_*")}
+    assert {key: ids for key, ids in found.items() if ids} == expected
+
+
+def test_marks_and_unmarks_of_several_threads_leave_no_week_without_its_days(
+    redis_url: str, redis: redis_py.Redis
+) -> None:
+    days = [date(2026, 3, day) for day in range(9, 14)]
+
+    def mark_and_unmark(number: int) -> None:
+        random = np.random.default_rng(number)
+        for value in random.random(60) < 0.5:
+            trackers[number].record([Mark("e", 1, bool(value), when=days[number])])
+
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_ENABLED": True}
+    trackers = []
+    for number in range(len(days)):
+        app = Flask(f"app {number}")
+        trackers.append(FlaskBitmapist(app, options).tracker_of(app))
+    threads = [threading.Thread(target=mark_and_unmark, args=(n,)) for n in range(len(days))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = [
+        redis.getbit(Period.containing("day", datetime.combine(day, time())).key("e"), 1)
+        for day in days
+    ]
+    assert redis.getbit("trackist_e_W2026-11", 1) == max(held)
+    assert redis.getbit("trackist_e_2026-3", 1) == max(held)
+
+
+def test_an_unmark_of_a_name_or_an_id_that_was_never_marked_leaves_no_trace(
+    context: None, tracker: Tracker, redis: redis_py.Redis
+) -> None:
+    for id_ in (7, "seven"):
+        for _ in range(2):
+            unmark_event("never", id_)
+            unmark_unique("never:flag", id_)
+    assert redis.keys("*") == []
+    assert get_event_names() == []
+    mark_event("e", "somebody", now=NOON)
+    keys = {*redis.keys("*")}
+    unmark_event("e", "nobody", now=NOON)
+    unmark_event("e", "somebody", now=datetime(2025, 1, 1))
+    assert {*redis.keys("*")} == keys
+    assert tracker.reader.offset_of("nobody", "") is None
+
+
+def test_what_bitmapist_has_marked_meanwhile_is_unmarked(
+    context: None, redis: redis_py.Redis
+) -> None:
+    unmark_event("theirs", 7, now=NOON)
+    bitmapist.mark_event("theirs", 7, redis, NOON)
+    unmark_event("theirs", 7, now=NOON)
+    assert not DayEvents("theirs", 2026, 3, 14).has_events_marked()
 
 
 def test_a_flag_has_no_date(context: None, redis: redis_py.Redis) -> None:
@@ -604,6 +714,31 @@ class TestRegistry:
         assert commands <= {"setbit", "hmget", "zmscore", "config|resetstat", "info"}
         assert stats["cmdstat_setbit"]["calls"] == 3
 
+    @pytest.mark.parametrize("first", ["mark", "report", "catalogue", "bitmap"])
+    def test_another_calendar_is_a_warning_at_the_first_mark_or_report(
+        self, first: str, app: Flask, redis_url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with app.app_context():
+            mark_event("e", 1, now=NOON)
+        options = {
+            "BITMAPIST_REDIS_URL": redis_url,
+            "BITMAPIST_TIMEZONE": "Asia/Tokyo",
+            "BITMAPIST_ENABLED": True,
+        }
+        other = Flask("other")
+        FlaskBitmapist(other, options)
+        with other.app_context():
+            for _ in range(2):
+                if first == "mark":
+                    mark_event("e", 2, now=NOON)
+                elif first == "report":
+                    analytics.trend("e", now=NOON)
+                elif first == "catalogue":
+                    get_event_names()
+                else:
+                    assert 1 in DayEvents("e", 2026, 3, 14)
+        assert caplog.text.count("BITMAPIST_TIMEZONE is Asia/Tokyo") == 1
+
     def test_another_calendar_on_the_same_data_is_a_warning(
         self, app: Flask, redis_url: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -636,6 +771,28 @@ def test_bitmaps_expire_when_their_period_has_been_over_for_the_ttl(
     for key in (f"trackist_e_{now.year}-{now.month}", "trackist_e_u"):
         assert redis.ttl(key) == -1
     assert redis.ttl(DayEvents.from_date("e", now).redis_key) > 400 * 86_400 - 5
+
+
+def test_a_repeated_mark_under_a_ttl_writes_nothing(redis_url: str, redis: redis_py.Redis) -> None:
+    ttl = dict.fromkeys(("hour", "day", "week", "month"), timedelta(days=400))
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TTL": ttl, "BITMAPIST_ENABLED": True}
+    FlaskBitmapist(Flask(__name__), options)
+    mark_event("e", 1, track_hourly=True)
+    changes = redis.info("persistence")["rdb_changes_since_last_save"]
+    for _ in range(5):
+        mark_event("e", 1, track_hourly=True)
+    assert redis.info("persistence")["rdb_changes_since_last_save"] == changes
+
+
+def test_an_expiry_that_was_lost_is_set_again(redis_url: str, redis: redis_py.Redis) -> None:
+    options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_ENABLED": True}
+    options["BITMAPIST_TTL"] = {"day": timedelta(days=400)}
+    tracker = FlaskBitmapist(Flask(__name__), options).tracker
+    mark_event("e", 1)
+    key = DayEvents.from_date("e", tracker.now()).redis_key
+    redis.delete(key)
+    mark_event("e", 1)
+    assert redis.ttl(key) > 0
 
 
 def test_operators_of_bitmapist_work_on_our_bits(context: None) -> None:

@@ -177,13 +177,13 @@ class Users:
     ) -> list[Users]:
         """The users of each pair of `what` and `where`, whose sets one report combines.
 
-        One round trip, or none if the process has marked all their events; none for a single name.
+        One round trip; none for a single name, once the process has compared the time zone.
 
         :raises ValueError: for a text that is no segment; for events whose ids are of different
             kinds, because equal offsets mean different people; with `strict`, for unknown events.
         """
         users, names = cls._named(pairs, tracker, strict)
-        if len(names) > 1:
+        if len(names) > 1 or not tracker.reader.has_compared_calendar:
             tracker.reader.space(names)
         return users
 

@@ -157,7 +157,10 @@ def person(id_: int | str) -> Person:
             label, url = map(_text, told if isinstance(told, tuple) else (told, None))
             return Person(id_, label or str(id_), _safe(url))
         except Exception:
-            logger.exception("user_link failed for the user %r", id_)
+            # A text id may be an e-mail address.
+            told = id_ if isinstance(id_, int) else "of a text id"
+            logger.exception("user_link failed for the user %s", told)
+            logger.debug("user_link failed for the user %r", id_)
     return Person(id_, str(id_), "")
 
 

@@ -148,7 +148,9 @@ class Delivery:
         left_out = sift(self._writer.write, marks)
         for mark, error in left_out.items():
             if need_of(error) is None:
-                logger.error("a mark cannot be delivered: %r", mark, exc_info=error)
+                told = (mark.event, mark.kind)  # not the id, which may be an e-mail address
+                logger.error("a mark cannot be delivered: %r (%s ids)", *told, exc_info=error)
+                logger.debug("it cannot be delivered: %r", mark)
                 self._outcomes.add("refused", 1)
             else:
                 refused[mark] = self._why(error)

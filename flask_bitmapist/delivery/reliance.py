@@ -35,22 +35,25 @@ class Reliance:
         #: Kind -> id -> offset.
         self.offsets: dict[str, dict[str, int]] = {}
         self._registry = registry
-        self._new_days, self._earlier_days = registry.days_to_enter(days)
+        self._first_days = registry.days_to_enter(days)
         self._uncopied = registry.kinds_to_copy(kinds)
         # The first day of an event that has a kind is not in the future, whatever the history.
         self._past_days = {event: day for event, day in days.items() if day < today}
-        self._unregistered: list[str] = []
+        #: Events that had no first day.
+        self._added: list[str] = []
+        self._unregistered: set[str] = set()
 
     def enter(self, pipe: Any) -> None:
         """Queue what is to stand before the bits do; `entered` takes the replies."""
         for event, kind in self._uncopied.items():
             pipe.execute_command("HSETNX", KINDS_COPY, event, kind)
-        for event, day in (self._new_days | self._earlier_days).items():
+        for event, day in self._first_days.items():
             pipe.execute_command("ZADD", FIRST_DAYS, "LT", day.toordinal(), event)
 
     def entered(self, replies: Iterator[Any]) -> None:
-        for _ in (*self._uncopied, *self._new_days, *self._earlier_days):
+        for _ in self._uncopied:
             next(replies)
+        self._added = [event for event in self._first_days if next(replies) == 1]
 
     def ask(self, pipe: Any) -> None:
         """Queue the questions; `holds` takes the replies.
@@ -69,9 +72,9 @@ class Reliance:
         :raises redis.RedisError: if it does not say.
         """
         kinds = [None if kind is None else text(kind) for kind in _list(next(replies))]
-        self._unregistered = [
+        self._unregistered = {
             event for event, kind in zip(self.kinds, kinds, strict=True) if kind is None
-        ]
+        }
         hold = kinds == [*self.kinds.values()]
         if self._past_days:
             first_days = zip(_list(next(replies)), self._past_days.values(), strict=True)
@@ -88,12 +91,12 @@ class Reliance:
 
         A first day without a kind would look as if the kind had been lost.
         """
-        if names := [event for event in self._unregistered if event in self._new_days]:
+        if names := self._unregistered.intersection(self._added):
             pipe.execute_command("ZREM", FIRST_DAYS, *names)
 
     def remember(self) -> None:
         """It held: the entries need not be made again."""
-        self._registry.remember(self._uncopied, self._new_days | self._earlier_days)
+        self._registry.remember(self._uncopied, self._first_days)
 
 
 def _list(reply: Any) -> list[Any]:

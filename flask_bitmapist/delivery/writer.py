@@ -85,6 +85,8 @@ class Writer:
         self._zone = zone
         self._max_id = max_id
         self._expiries = Expiries(ttl, zone)
+        #: The ``maxmemory-policy`` that was looked at last.
+        self._eviction = ""
         self._complaints: set[str] = set()
         #: Marks refused for good (by the registry or the limit) in this process.
         self.refused = 0
@@ -98,6 +100,7 @@ class Writer:
         if not marks:
             return
         client = self._server.quick
+        self._warn_of_eviction()
         if len(marks) > BULK:
             client.ping()  # a server that is silent is not waited for with the patience for bulk
             client = self._server.patient
@@ -115,6 +118,20 @@ class Writer:
                 return
             self.forget_known()
         raise redis.RedisError("what the server holds changes while marks are written")
+
+    def _warn_of_eviction(self) -> None:
+        """Say once that a server which is full throws away what cannot be had again."""
+        policy = self._server.facts.eviction
+        if policy == self._eviction:
+            return
+        self._eviction = policy
+        if policy.startswith("allkeys"):
+            logger.warning(
+                "maxmemory-policy of %s is %s: when its memory is full it deletes bitmaps and "
+                "what says whose bits they hold. Use noeviction, and a server of its own",
+                self._server.facts,
+                policy,
+            )
 
     def forget_known(self) -> None:
         """The server may have come back with other data: ask it anew."""

@@ -46,6 +46,11 @@ class Reader:
         """
         return self._server.patient
 
+    @property
+    def has_compared_calendar(self) -> bool:
+        """Whether this process has seen in which time zone the server's days were recorded."""
+        return self._registry.has_compared_calendar
+
     def event_names(self) -> list[str]:
         """The names of all events on the server, sorted, bitmapist's own included."""
         return self._registry.names(self.redis)
@@ -69,8 +74,6 @@ class Reader:
 
     def space(self, names: Iterable[str]) -> str | None:
         """The id map that the events and flags `names` share; None if their ids are plain.
-
-        No round trip if this process has marked them all.
 
         :raises ValueError: if their ids are of different kinds.
         """

@@ -97,8 +97,9 @@ def commands_since_reset(redis):
     return names - {"config|resetstat"}
 
 
-def test_the_kind_of_a_single_event_is_not_asked_for(redis, tracker, stranger):
+def test_the_kind_of_a_single_event_is_asked_for_once_a_process(redis, tracker, stranger):
     tracker.record([Mark("a", 1, when=NOW)])
+    trend("a", now=NOW, tracker=stranger)  # compares the time zone in the same round trip
     for asked in (tracker, stranger):
         redis.config_resetstat()
         trend("a", now=NOW, tracker=asked)
