@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -72,37 +72,94 @@ def overview(
     :raises redis.RedisError: the server does not answer.
     """
     tracker = tracker or current_tracker()
-    moment = tracker.now() if now is None else local(now, tracker.settings.timezone)
-    today = Period.containing("day", moment)
-    days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
-    week, month = Period.containing("week", moment), Period.containing("month", moment)
-    year = Period.containing("year", moment)
+    moment = _moment(now, tracker)
     if events is None or flags is None:
         catalogue = tracker.reader.catalogue()
         events = catalogue.events if events is None else events
         flags = catalogue.flags if flags is None else flags
+    years = _in_year(tracker, moment, events) if complete else {}
+    activities, counted = _figures(tracker, moment, events, years, flags, complete=complete)
+    return Overview(
+        moment, activities, tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags)
+    )
+
+
+def busiest_of_year(
+    events: Sequence[str],
+    ranks: slice,
+    *,
+    now: datetime | None = None,
+    tracker: Tracker | None = None,
+) -> tuple[EventActivity, ...]:
+    """Of `events`, those with the most users in the current year, most first.
+
+    A year has no more users than its months together, which the server counts: so most events need
+    not be read to know that they are not among the first.
+
+    :param ranks: which of them, such as ``slice(50, 100)``; those of equal rank keep their order.
+
+    The other arguments and errors are those of `overview`.
+    """
+    tracker = tracker or current_tracker()
+    moment = _moment(now, tracker)
+    year = Period.containing("year", moment)
+    keys = {name: year.keys(name) for name in events}
+    counted = counts(tracker.redis, chain.from_iterable(keys.values()))
+    most = {name: sum(counted[key] for key in months) for name, months in keys.items()}
+    pending = sorted(most, key=lambda name: -most[name])
+    years: dict[str, int] = {}
+    while pending:
+        known = sorted(years.values(), reverse=True)
+        least = known[ranks.stop - 1] if len(known) >= ranks.stop else 0
+        asked = [name for name in pending[: ranks.stop] if most[name] >= least]
+        if not asked:
+            break
+        years |= _in_year(tracker, moment, asked)
+        pending = pending[len(asked) :]
+    ranked = sorted((name for name in keys if name in years), key=lambda name: -years[name])
+    return _figures(tracker, moment, ranked[ranks], years)[0]
+
+
+def _moment(now: datetime | None, tracker: Tracker) -> datetime:
+    return tracker.now() if now is None else local(now, tracker.settings.timezone)
+
+
+def _in_year(tracker: Tracker, moment: datetime, events: Sequence[str]) -> dict[str, int]:
+    """How many users each event has had in the current year."""
+    year = Period.containing("year", moment)
+    keys = [year.keys(name) for name in events]
+    counted = tally(
+        tracker.redis,
+        chain.from_iterable(keys),
+        lambda part: [len(part.union_of(months)) for months in keys],
+    )
+    return dict(zip(events, counted, strict=True))
+
+
+def _figures(
+    tracker: Tracker,
+    moment: datetime,
+    events: Sequence[str],
+    years: Mapping[str, int],
+    flags: Sequence[str] = (),
+    *,
+    complete: bool = True,
+) -> tuple[tuple[EventActivity, ...], Mapping[str, int]]:
+    """The figures of each event, and what the server has counted under the keys of `flags` too."""
+    today = Period.containing("day", moment)
+    days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
+    week, month = Period.containing("week", moment), Period.containing("month", moment)
     dated = (period.key(name) for name in events for period in (today, week, month, *days))
     counted = counts(tracker.redis, chain(dated, map(unique_key, flags)))
-    years: list[int | None] = [None] * len(events)
-    if complete:
-        keys = [year.keys(name) for name in events]
-        years[:] = tally(
-            tracker.redis,
-            chain.from_iterable(keys),
-            lambda part: [len(part.union_of(months)) for months in keys],
+    activities = (
+        EventActivity(
+            name,
+            counted[today.key(name)],
+            counted[week.key(name)],
+            counted[month.key(name)],
+            years.get(name),
+            tuple(counted[day.key(name)] for day in days),
         )
-    return Overview(
-        moment,
-        tuple(
-            EventActivity(
-                name,
-                counted[today.key(name)],
-                counted[week.key(name)],
-                counted[month.key(name)],
-                in_year,
-                tuple(counted[day.key(name)] for day in days),
-            )
-            for name, in_year in zip(events, years, strict=True)
-        ),
-        tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags),
+        for name in events
     )
+    return tuple(activities), counted

@@ -25,6 +25,7 @@ from ..analytics import (
     active_users,
     overview,
 )
+from ..analytics._overview import busiest_of_year
 from ..reading.segments import Event
 from .answers import download, empty
 from .drawing import LinePlot, line_plot
@@ -200,11 +201,12 @@ def _page(table: Table, events: Sequence[str], now: datetime) -> Sequence[EventA
     complete = table.complete != ""
     if table.sort == "event":
         return counted(events=events[page], complete=complete).events
-    by_year = complete and table.sort == "year"
+    if complete and table.sort == "year":
+        return busiest_of_year(events, page)
     # Until the years are counted, the month is the nearest that is known.
-    by = "month" if table.sort == "year" and not complete else table.sort
-    known = counted(events=events, complete=by_year).events
+    by = "month" if table.sort == "year" else table.sort
+    known = counted(events=events, complete=False).events
     shown = sorted(known, key=lambda one: -getattr(one, by))[page]
-    if complete and not by_year:
+    if complete:
         return counted(events=[one.event for one in shown]).events
     return shown

@@ -1,0 +1,55 @@
+"""The events of the busiest year: the right ones in the right order, without reading all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import date, datetime
+
+import pytest
+from redis import Redis
+
+from flask_bitmapist.analytics import overview
+from flask_bitmapist.analytics._overview import busiest_of_year
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.tracker import Tracker
+
+NOW = datetime(2026, 11, 23, 14, 32)
+EVENTS = [f"event {n:02}" for n in range(40)]
+
+
+@pytest.fixture
+def marked(tracker: Tracker) -> Iterator[None]:
+    """Some events are done by many in one month, others by the same few in each."""
+    chance = random.Random(5)
+    with tracker.at(NOW):
+        tracker.record(
+            Mark(event, user, when=date(2026, month, 2))
+            for n, event in enumerate(EVENTS)
+            for month in chance.sample(range(1, 12), chance.randint(1, 6))
+            for user in range(chance.randint(0, 2) * (n % 7 + 1))
+        )
+        yield
+
+
+@pytest.mark.parametrize("ranks", [slice(0, 1), slice(0, 10), slice(10, 20), slice(35, 99)])
+def test_the_busiest_events_of_the_year_are_those_of_the_whole_overview(
+    marked: None, tracker: Tracker, ranks: slice
+) -> None:
+    whole = overview(events=EVENTS, flags=(), tracker=tracker).events
+    by_year = sorted(whole, key=lambda one: -(one.year or 0))
+    assert busiest_of_year(EVENTS, ranks, tracker=tracker) == tuple(by_year[ranks])
+
+
+def test_events_that_cannot_be_among_the_busiest_are_not_read(
+    tracker: Tracker, redis: Redis
+) -> None:
+    with tracker.at(NOW):
+        tracker.record(Mark(event, n, when=NOW) for event in EVENTS[:3] for n in range(99))
+        tracker.record(Mark(event, 7, when=NOW) for event in EVENTS)
+        redis.config_resetstat()
+        first = busiest_of_year(EVENTS, slice(0, 3), tracker=tracker)
+    assert [(one.event, one.year) for one in first] == [(event, 99) for event in EVENTS[:3]]
+    stats = redis.info("commandstats")
+    read = sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("get", "getrange"))
+    assert read <= 3
