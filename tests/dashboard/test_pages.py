@@ -814,6 +814,25 @@ def test_the_usual_event_is_that_of_2016_if_there_is_one(
     assert {name: sent[name] for name in usual} == usual
 
 
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ("/", "event"),
+        ("/cohort", "returned"),
+        ("/lifecycle", "event"),
+        ("/stickiness", "event"),
+        ("/churned", "event"),
+        ("/adoption", "active"),
+    ],
+)
+def test_who_was_seen_counts_as_active_where_that_is_marked(
+    recorded: None, browser: Browser, address: str, field: str
+) -> None:
+    assert asked(browser.open(address))[field] == ["user:logged_in"]
+    mark_event("user:seen", 1)
+    assert asked(browser.open(address))[field] == ["user:seen"]
+
+
 def test_other_events_are_taken_when_nobody_was_created(at_now: None, browser: Browser) -> None:
     mark_event("song:played", 1)
     sent = asked(browser.open("/cohort"))
