@@ -83,7 +83,7 @@ def untracked(method: str, action: str) -> tuple[str, str, str]:
 # --- The mutants: name, text, replacement (none: the text is removed), the server that it needs ---
 #
 # Not here is what one server, one process and the newest libraries cannot show: reads from a
-# secondary of MongoDB; rows that another transaction changes between a SELECT and a statement;
+# secondary of MongoDB; a transaction that MongoDB has ended after an error; rows that another transaction changes between a SELECT and a statement;
 # types of SQLAlchemy 2.0 without a Python type.
 
 # fmt: off
@@ -529,11 +529,9 @@ MONGOENGINE = [
         ("identity without collection", "(collection.full_name, _key_of(document))",
          "(_key_of(document),)"),
         ("identity of a key without collection", "(collection.full_name, id_)", "(id_,)"),
-        ("flags of what is deleted", '() if action == "deleted" else None', "None"),
-        ("flags that did not change", "if columns.get(flag) in names", "if flag in columns"),
-        ("flag with a db_field", "if columns.get(flag) in names", "if flag in names"),
+        ("flags that did not change", "if document._db_field_map.get(flag) in names", "if flag in document._db_field_map"),
+        ("flag with a db_field", "if document._db_field_map.get(flag) in names", "if flag in names"),
         ("flag in a nested change", 'name.partition(".")[0] for name in changed', "name for name in changed"),
-        ("flag that is a dynamic field", ", **{name: name for name in dynamic}"),
         uncontained("fault in noting", "note a document of %s as %s"),
         ("flags need no document", "bool(model.__bitmapist_flags__) or "),
         ("chosen ids need no document", " or model.__bitmapist_id__ is not None"),
@@ -596,13 +594,13 @@ MONGOENGINE = [
          '        _mark("created", self, lambda: stored_all_the_same(self, inserted, cause))\n'),
         ("deleted twice", "if deleted or deleted is None:", "if True:"),
         ("unacknowledged deletion", "if deleted or deleted is None:", "if deleted:"),
-        ("deletion one by one", " or (not by_document and _deletes_one_by_one(self))"),
+        ("deletion one by one", "if not by_document and _deletes_one_by_one(self):", "if False:"),
         ("deletion with a limit", "        or queryset._limit\n"),
         ("deletion with an offset", "        queryset._skip\n        or ", "        "),
         ("deletion that is listened to",
          "        or any(signal.has_receivers_for(model) for signal in listened)\n"),
-        ("document.delete() that is listened to", "(not by_document and _deletes_one_by_one(self))",
-         "_deletes_one_by_one(self)"),
+        ("document.delete() that is listened to", "if not by_document and _deletes_one_by_one(self):",
+         "if _deletes_one_by_one(self):"),
         ("queryset.update", "    if call[\"multi\"]:\n", "    if True:\n        return call()\n    if call[\"multi\"]:\n"),
         ("queryset.none()", "if queryset._none or queryset._empty:", "if False:"),
         ("update without a change", "elif result.modified_count:", "else:"),
@@ -643,8 +641,6 @@ MONGOENGINE = [
         ("partly refused insert: what failed", " if number not in failed"),
         ("partly refused insert: what was not tried", '[: error.details["nInserted"]]'),
         ("partly refused insert: other models", "[each for each in found if has_mixin(each.model)]", "found"),
-        ("partly refused insert in a transaction", "if session is not None and session.in_transaction:",
-         "if False:"),
     ),
 ]
 

@@ -29,6 +29,7 @@ from mongoengine import (
     Document,
     DynamicDocument,
     DynamicEmbeddedDocument,
+    DynamicField,
     EmbeddedDocument,
     EmbeddedDocumentField,
     GenericReferenceField,
@@ -138,13 +139,13 @@ def ann(database: Database, marks: Marks) -> Member:
 
 @pytest.fixture
 def finds(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The collections that were read by `find()` so far."""
+    """The collections that were read by `find()` so far, and the limits."""
     found: list[Any] = []
     kind = type(database.anything)
     original = kind.find
 
     def find(collection: Any, *args: Any, **kwargs: Any) -> Any:
-        found.append(collection.name)
+        found.append((collection.name, kwargs.get("limit", 0)))
         return original(collection, *args, **kwargs)
 
     monkeypatch.setattr(kind, "find", find)
@@ -350,6 +351,10 @@ class TestDelete:
         marks.forget()
         Member.objects.order_by("-number").limit(1).delete()
         assert marks() == {"member:deleted": [8]}
+        Member(number=9, name="Cleo").save()
+        marks.forget()
+        Member.objects.order_by("number").skip(1).delete()
+        assert marks() == {"member:deleted": [9]}
 
     def test_a_cascade_marks_what_it_deleted(self, ann: Member, marks: Marks) -> None:
         Letter(author=ann, text="hello").save()
@@ -371,7 +376,7 @@ class TestDelete:
         Parcel.objects.insert([Parcel(number=1), Parcel(number=2)])
         finds.clear()
         assert Parcel.objects.delete() == 2
-        assert finds == ["parcel"]
+        assert finds == [("parcel", 0)]
         assert marks() == {"parcel:created": [1, 2], "parcel:deleted": [1, 2]}
 
     def test_a_document_is_deleted_without_reading_it(
@@ -393,7 +398,7 @@ class TestDelete:
         with signals.pre_delete.connected_to(listener, sender=Numbered):
             assert Numbered.objects.delete() == 2
         assert deleted == [1, 2]
-        assert finds == ["numbered"]  # by MongoEngine
+        assert finds == [("numbered", 0)]  # by MongoEngine
         assert marks() == {"numbered:created": [1, 2], "numbered:deleted": [1, 2]}
 
     def test_documents_that_refer_to_each_other_cascade(
@@ -518,6 +523,10 @@ class Numbered(MongoEngineBitmapistable, Document):
     id = IntField(primary_key=True)
 
 
+class Anything(MongoEngineBitmapistable, Document):
+    key = DynamicField(primary_key=True)
+
+
 class Ticket(MongoEngineBitmapistable, Document):
     serial = SequenceField(primary_key=True, value_decorator=str)
 
@@ -548,6 +557,21 @@ class TestKeys:
         profile.save()
         Profile.objects.get().delete()
         assert marks() == {f"profile:{action}": [7] for action in ACTIONS}
+
+    def test_a_document_whose_key_is_a_reference_is_replaced(
+        self, ann: Member, marks: Marks
+    ) -> None:
+        Profile(owner=ann).save()
+        marks.forget()
+        Profile(owner=ann, text="hello").save()
+        assert marks() == {"profile:updated": [7]}
+
+    def test_a_key_that_is_no_id_costs_no_other_document_its_mark(
+        self, database: Database, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Anything.objects.insert([Anything(key={"a": 1}), Anything(key=3)], load_bulk=False)
+        assert marks() == {"anything:created": [3]}
+        assert "could not note a document of Anything" in caplog.text
 
     def test_a_key_that_cannot_be_marked_is_logged_and_the_document_saved(
         self, database: Database, marks: Marks, caplog: pytest.LogCaptureFixture
@@ -640,6 +664,13 @@ class TestClasses:
         assert not [name for name in vars(vehicle) if "bitmapist" in name]
         assert caplog.text == ""
 
+    def test_a_partly_refused_insert_by_a_base_without_the_mixin_is_seen(
+        self, database: Database, marks: Marks
+    ) -> None:
+        with pytest.raises(BulkWriteError):
+            Vehicle.objects.insert([Vehicle(number=1), Car(number=2), Car(number=2)])
+        assert marks() == {"car:created": [2]}
+
     def test_a_mixin_of_ones_own_can_hold_the_options(
         self, database: Database, marks: Marks
     ) -> None:
@@ -691,6 +722,7 @@ class Note(MongoEngineBitmapistable, Document):
 
 class Poster(MongoEngineBitmapistable, Document):
     number = IntField(primary_key=True)
+    text = StringField()
 
     def __bitmapist_id__(self) -> Any:
         return Member.objects.get(number=self.number)
@@ -771,7 +803,9 @@ class TestIds:
         self, database: Database, marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
         poster = Poster(number=404).save()
-        assert Poster.objects.count() == 1
+        poster.text = "hello"
+        poster.save()
+        assert Poster.objects.get().text == "hello"
         poster.delete()
         assert Poster.objects.count() == 0
         assert marks() == {}
@@ -1016,8 +1050,9 @@ class TestBulk:
         assert Cow.objects(name="a").update_one(name="z") == 1
         assert marks() == {"cow:updated": [Cow.objects.get(name="z").number]}
 
+    @pytest.mark.parametrize("upsert", [False, True])
     def test_update_one_marks_another_when_the_chosen_one_is_changed_meanwhile(
-        self, database: Database, marks: Marks, monkeypatch: pytest.MonkeyPatch
+        self, database: Database, marks: Marks, monkeypatch: pytest.MonkeyPatch, upsert: bool
     ) -> None:
         kind = type(database.cow)
         original = kind.update_one
@@ -1030,7 +1065,7 @@ class TestBulk:
             return original(collection, query, *args, **kwargs)
 
         monkeypatch.setattr(kind, "update_one", update_one)
-        assert Cow.objects(name="a").update_one(sold=True) == 1
+        assert Cow.objects(name="a").update_one(upsert=upsert, sold=True) == 1
         sold = Cow.objects.get(sold=True).number
         assert {sold, *chosen} == {1, 2}
         assert marks() == {"cow:updated": [sold]}
@@ -1066,6 +1101,10 @@ class TestBulk:
         assert Cow.objects(number=1).upsert_one(name="z").name == "z"
         assert Cow.objects(number=9).upsert_one(name="z").number == 9
         assert marks() == {"cow:updated": [1], "cow:created": [9]}
+
+    def test_an_upsert_writes_what_mongoengine_writes(self, database: Database) -> None:
+        Cow.objects(number=3).update_one(upsert=True, name="z")
+        assert database.cow.find_one({"_id": 3})["_cls"] == "Cow"  # it was a Calf
 
     def test_an_upsert_with_a_key_of_mongodbs_own_is_created(self, marks: Marks) -> None:
         Milk.objects(litres=3).update_one(upsert=True, set__litres=4)
@@ -1159,8 +1198,13 @@ class TestBulk:
         milk = Milk(litres=1).save()
         marks.forget()
         Milk.objects.update(litres=2)
-        assert finds == ["milk"]
+        assert finds == [("milk", 0)]
         assert marks() == {"milk:updated": [marks.offset(str(milk.id))]}
+
+    def test_update_one_reads_no_more_than_it_needs(self, finds: list[Any]) -> None:
+        Milk.objects.insert([Milk(litres=1) for _ in range(3)], load_bulk=False)
+        Milk.objects.update_one(litres=2)
+        assert finds == [("milk", 2)]
 
     @pytest.mark.parametrize("database", ["mongomock"], indirect=True)  # it is the quicker one
     def test_more_documents_than_one_query_reads_are_marked(self, marks: Marks) -> None:
@@ -1195,6 +1239,11 @@ class TestBulk:
         finds.clear()
         Ox.objects.update(sold=True)
         Ox.objects.modify(sold=False)
+        Cow.objects(number=9).modify(remove=True)
+        Ox(number=9, name="a").save()
+        marks.forget()
+        finds.clear()
+        Ox.objects.update(sold=True)
         assert finds == []
         assert marks() == {}
         Cow.objects(name="a").update(name="z")

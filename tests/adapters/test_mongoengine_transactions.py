@@ -15,6 +15,7 @@ from marks import Marks
 from mongoengine import BooleanField, Document, IntField, StringField
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import InvalidOperation, OperationFailure
 
@@ -43,6 +44,12 @@ class Invoice(MongoEngineBitmapistable, Document):
     id = IntField(primary_key=True)
 
 
+class Other(Document):
+    """Has not the mixin."""
+
+    id = IntField(primary_key=True)
+
+
 @pytest.fixture
 def client(server_database: Database, marks: Marks) -> MongoClient:
     client: MongoClient = server_database.client
@@ -50,6 +57,7 @@ def client(server_database: Database, marks: Marks) -> MongoClient:
         pytest.skip("transactions need a replica set")
     Account.ensure_indexes()
     Invoice.ensure_indexes()
+    Other.ensure_indexes()
     return client
 
 
@@ -202,6 +210,13 @@ class TestBoundSessions:
             assert marks() == {"account:created": [2]}
         assert marks() == {"account:created": [1, 2]}
 
+    def test_a_transaction_of_other_documents_is_left_alone(self, client: MongoClient) -> None:
+        with transaction(client) as session:
+            before = dict(vars(session))
+            Other.objects.insert([Other(id=1), Other(id=2)])
+            Other.objects.delete()
+            assert vars(session).keys() == before.keys()
+
     def test_record_without_a_session_uses_the_bound_one(
         self, client: MongoClient, marks: Marks
     ) -> None:
@@ -318,6 +333,22 @@ class TestDevelopmentBranch:
             Account(id=1).save()
             assert marks() == {}
         assert marks() == {"account:created": [1]}
+
+    def test_our_own_reading_is_in_the_transaction(
+        self, passed: ClientSession, server_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Account(id=1).save()
+        sessions = []
+        find = Collection.find
+
+        def noted(collection: Collection, *args: Any, **kwargs: Any) -> Any:
+            sessions.append(kwargs["session"])
+            return find(collection, *args, **kwargs)
+
+        monkeypatch.setattr(Collection, "find", noted)
+        with passed.start_transaction():
+            Account(id=2).save()
+        assert sessions == [passed]
 
     def test_an_abort_drops_them(self, passed: ClientSession, marks: Marks) -> None:
         passed.start_transaction()

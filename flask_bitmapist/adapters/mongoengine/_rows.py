@@ -53,12 +53,11 @@ def row_of_key(model: Any, collection: Any, key: Any) -> Row:
 
 def rows_of(documents: Iterable[Any], collection: Any, action: Action) -> list[Row]:
     """The rows of those `documents` that have the mixin and can be marked."""
-    flags = () if action == "deleted" else None
     rows = []
     for document in documents:
         if isinstance(document, BitmapistableModel):
             with contained_faults("note a document of %s as %s", type(document).__name__, action):
-                rows.append(row_of(document, collection, flags))
+                rows.append(row_of(document, collection))
     return rows
 
 
@@ -93,24 +92,16 @@ def id_of(document: Any) -> object:
 def changed_flags(document: Any, changed: Iterable[str]) -> list[str]:
     """The flags that are fields, of which `changed` (fields of the database) are some."""
     names = {name.partition(".")[0] for name in changed}
-    columns = _columns(document)
-    return [flag for flag in _flags(document) if columns.get(flag) in names]
+    return [flag for flag in _flags(document) if document._db_field_map.get(flag) in names]
 
 
 def computed_flags(document: Any) -> list[str]:
-    """The flags that are no fields: each may depend on any field."""
-    columns = _columns(document)
-    return [flag for flag in _flags(document) if flag not in columns]
+    """The flags that are no fields of the class: each may depend on any field."""
+    return [flag for flag in _flags(document) if flag not in document._db_field_map]
 
 
 def _flags(document: Any) -> Collection[str]:
     return cast(Collection[str], type(document).__bitmapist_flags__)
-
-
-def _columns(document: Any) -> dict[str, str]:
-    """Attribute -> field of the database, those of a dynamic document included."""
-    dynamic = getattr(document, "_dynamic_fields", None) or {}
-    return {**document._db_field_map, **{name: name for name in dynamic}}
 
 
 def _key_field(model: Any) -> Any:

@@ -64,9 +64,11 @@ def insert(self: Any, doc_or_docs: Any, *args: Any, **kwargs: Any) -> Any:
 
 @wraps(_delete)
 def delete(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if not _is_seen(self, has_mixin):
+        return _delete(self, *args, **kwargs)
     call = _Call(_delete, self, *args, **kwargs)
     by_document = call["_from_doc_delete"]
-    if not _is_seen(self, has_mixin) or (not by_document and _deletes_one_by_one(self)):
+    if not by_document and _deletes_one_by_one(self):
         return call()
     doomed = doomed_rows(self, by_document)
     deleted = call()
@@ -77,9 +79,9 @@ def delete(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 @wraps(_update)
 def update(self: Any, *args: Any, **kwargs: Any) -> Any:
-    call = _Call(_update, self, *args, **kwargs)
     if not _is_seen(self, has_opted_in):
-        return call()
+        return _update(self, *args, **kwargs)
+    call = _Call(_update, self, *args, **kwargs)
     if call["multi"]:
         matched = matched_by(self)
         result = call(full_result=True)
@@ -97,9 +99,9 @@ def update(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 @wraps(_modify)
 def modify(self: Any, *args: Any, **kwargs: Any) -> Any:
-    call = _Call(_modify, self, *args, **kwargs)
     if not _is_seen(self, has_opted_in):
-        return call()
+        return _modify(self, *args, **kwargs)
+    call = _Call(_modify, self, *args, **kwargs)
     upsert = call["upsert"]
     existed = not upsert or bool(matched_by(self, 1))
     document = call()
