@@ -637,6 +637,7 @@ MONGOENGINE = [
         ("unneeded documents are read", "if not any(needs_document(each.model) for each in found):",
          "if False:"),
         uncontained("fault in finding documents", "find the documents of %s to mark"),
+        uncontained("fault in reading what is deleted", "read the documents of %s to delete"),
         uncontained("fault in noting a key", "note a document of %s as %s"),
         ("partly refused insert: what failed", " if number not in failed"),
         ("partly refused insert: what was not tried", '[: error.details["nInserted"]]'),

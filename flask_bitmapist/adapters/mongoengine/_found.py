@@ -45,7 +45,7 @@ def doomed_rows(queryset: Any, by_document: bool) -> list[Row]:
     """
     model, collection, query = queryset._document, queryset._collection, queryset._query
     if any(each.__bitmapist_id__ is not None for each in filter(has_mixin, classes_of(model))):
-        with contained_faults("find the documents of %s to mark", model.__name__):
+        with contained_faults("read the documents of %s to delete", model.__name__):
             return rows_of(map(model._from_son, find(collection, query)), collection, "deleted")
         return []
     named = by_document and "_id" in query
