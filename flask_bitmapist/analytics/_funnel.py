@@ -17,6 +17,7 @@ from ..questions import FunnelFigure, FunnelQuestion
 from ..questions.funnel import Order
 from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, union
 from ..reading.segments import Expression
+from ..reading.time_limit import small_step
 from ._report import Report, Scope, Users, check_length, scope
 from ._sets import Crowd, Page, People, Sets, nth
 
@@ -249,6 +250,7 @@ def _in_order(took: _Took, *, strict: bool) -> list[Bitmap]:
     """Who reached each step."""
     reached = [EMPTY] * len(took)
     for did in zip(*took, strict=True):
+        small_step(len(did))
         for k in _turns(len(took), strict):
             reached[k] |= did[k] & reached[k - 1] if k else did[k]
     return reached
@@ -308,6 +310,7 @@ class _Windows:
 
     def move(self, did: Sequence[Bitmap]) -> None:
         """Users move on in the next period; `did` are those who did each step in it."""
+        small_step(len(did) * (1 + self._slots.bit_length()))
         slot = self._moves % self._slots
         self._moves += 1
         for entries in self._by_entry:
@@ -383,6 +386,7 @@ def _in_some(first: Sequence[Bitmap], others: Sequence[Sequence[Bitmap]]) -> lis
     """Who took each step and all before it in one window, given who took each in which."""
     reached = [EMPTY] * (1 + len(others))
     for window in zip(first, *others, strict=False):
+        small_step(len(window))
         for k, users in enumerate(accumulate(window, and_)):
             reached[k] |= users
     return reached

@@ -11,6 +11,7 @@ from ..periods import Grain
 from ..questions import OverlapFigure, OverlapQuestion
 from ..reading.bitmaps import Bitmap, Bitmaps, tally
 from ..reading.segments import Expression
+from ..reading.time_limit import small_step
 from ._report import Report, Users, check_length, scope_at
 from ._sets import Crowd, Sets, only
 
@@ -80,7 +81,11 @@ def answer(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
 
     def count(bitmaps: Bitmaps) -> list[int]:
         sets = [users.in_period(bitmaps, period) for users in groups]
-        return [sets[i].common(sets[j]) if i < j else len(sets[i]) for i in size for j in size[i:]]
+        counted = []
+        for i, users in enumerate(sets):
+            small_step(len(sets) - i)
+            counted += [len(users), *map(users.common, sets[i + 1 :])]
+        return counted
 
     keys = [key for users in groups for key in users.keys([period])]
     counted = iter(tally(asked.tracker.redis, keys, count))

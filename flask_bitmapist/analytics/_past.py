@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..periods import Grain, Period
 from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps
 from ..reading.segments import Expression
+from ..reading.time_limit import small_step
 from ._report import Scope
 
 
@@ -65,6 +66,7 @@ class Past:
         # By grain, those of whom its periods tell, and those of longer ones.
         told = [self.what.evaluate(_Undated(bitmaps), self.periods[0])] * len(self.grains)
         for changed, added in self._steps:
+            small_step(1 + sum(map(len, added)))
             for index, periods in enumerate(added, start=changed):
                 longer = told[index if index == changed else index - 1]
                 over = (self.what.evaluate(bitmaps, period) for period in periods)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..current import current_tracker
 from ..periods import GRAINS, Grain, Period, local
 from ..reading.segments import Expression, S, Sets, parse
+from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
 
 if TYPE_CHECKING:
@@ -242,6 +243,7 @@ class Users:
                 yield from self.where.keys(period)
 
     def in_period(self, sets: Sets[S], period: Period) -> S:
+        small_step()
         users = self.what.evaluate(sets, period)
         return users if self.where is None else users & self.where.evaluate(sets, period)
 

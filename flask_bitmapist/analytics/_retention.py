@@ -28,6 +28,7 @@ from ..reading.bitmaps import (
     union,
 )
 from ..reading.segments import Expression
+from ..reading.time_limit import small_step
 from ._past import Past
 from ._report import Report, Scope, Users, label, scope, scope_at
 from ._sets import Crowd, Page, People, Sets, only
@@ -294,6 +295,7 @@ def _state(period: Period, current: Period) -> State:
 
 
 def _cells(size: int, found: list[int], states: list[State]) -> list[Cell]:
+    small_step(len(states))
     begun = len(states) - states.count("future")
     users = [*found[:begun], *repeat(None, len(states) - begun)]
     return [*map(Cell, users, states, repeat(size))]
@@ -356,8 +358,10 @@ def count_returns(
     :returns: lists of 1 + columns; 0 where `followed` has ended.
     """
 
+    back = Users(returned)
+
     def count(bitmaps: Bitmaps) -> list[int]:
-        came_back = [returned.evaluate(bitmaps, period) for period in followed]
+        came_back = [back.in_period(bitmaps, period) for period in followed]
         if mode == "on_or_after":
             came_back = _from_each_on(came_back)
         return _count(cohorts.members(bitmaps), came_back, columns, mode).ravel().tolist()
@@ -420,6 +424,7 @@ def _count(
     end = max((users.end for users in held), default=0)
     if mode in ("on", "on_or_after") and end - first >= PAIRED_WORDS:
         for i, users in enumerate(members):
+            small_step(columns)
             counted[i, 0] = len(users)
             for k, back in enumerate(came_back[i : i + columns], start=1):
                 counted[i, k] = users.common(back)
@@ -462,6 +467,7 @@ def _count_columns(
         top, bottom = int(inhabited[0]), int(inhabited[-1]) + 1
         _stack(returns[top : bottom + columns], came_back[top : bottom + columns], begin)
         for k in range(min(columns, len(came_back) - top)):
+            small_step(rows)
             last = min(bottom, len(came_back) - k)
             members_left, back = left[top:last], returns[top + k : last + k]
             hit = np.bitwise_and(members_left, back, out=hits[top:last])

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..reading.bitmaps import Bitmap, Bitmaps, parts, tally
+from ..reading.time_limit import small_step
 from ._report import Report, check_length
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Sets:
 
     def counts(self) -> list[int]:
         """How many users each has."""
-        return tally(self.tracker.redis, self.keys, lambda part: [*map(len, self.make(part))])
+        return tally(self.tracker.redis, self.keys, lambda part: [*map(_size, self.make(part))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,11 @@ class Crowd:
         if self.space is None:
             return [*offsets]
         return self.sets.tracker.reader.identifiers_at(offsets, self.space)
+
+
+def _size(users: Bitmap) -> int:
+    small_step()
+    return len(users)
 
 
 def nth(index: int) -> Callable[[Iterable[Bitmap]], Bitmap]:

@@ -12,6 +12,7 @@ from ..periods import Grain, Period
 from ..questions import StickinessFigure, StickinessQuestion
 from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, union
 from ..reading.segments import Expression
+from ..reading.time_limit import small_step
 from ._report import Report, Scope, Users, check_length, label, periods_of
 from ._sets import Crowd, Page, People, Sets, nth
 
@@ -168,6 +169,7 @@ def _frequencies(sets: list[Bitmap]) -> Iterator[Bitmap]:
     """
     planes: list[Bitmap] = []
     for carry in sets:
+        small_step(1 + len(planes))
         for bit, plane in enumerate(planes):
             if not carry:
                 break

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
 from .replies import read_octets, read_words
-from .time_limit import check_time
+from .time_limit import check_time, small_step
 
 try:
     import numkong
@@ -41,6 +41,8 @@ _SLICE_UNIT = 64 * 2**10
 #: Bytes of bitmaps that are better read one by one, and only where they are needed.
 _MANY_BYTES = 512 * 2**10
 _MOST_MEASURED = 10_000
+#: Commands of one round trip, which a server answers in some milliseconds.
+_COMMANDS = 2_000
 _PART_WORDS = 128 * 2**10 // WORD_BYTES
 
 
@@ -177,6 +179,7 @@ def sliding_unions(sets: Sequence[Bitmap], width: int) -> list[Bitmap]:
     unions, size = list(sets), 1
     while size < width:
         step = min(size, width - size)
+        small_step(len(unions))
         unions = [*map(or_, unions, unions[step:]), *unions[-step:]]
         size += step
     return unions
@@ -464,11 +467,14 @@ def lengths(client: Any, keys: Iterable[str]) -> dict[str, int]:
 
 
 def _read(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The replies to `commands`, in one round trip."""
-    if not commands:
-        return []
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
-        pipeline.execute_command(*command, NEVER_DECODE=True)
-    return list(pipeline.execute())
+    """The replies to `commands`, in one round trip for every 2,000 of them."""
+    replies: list[Any] = []
+    for first in range(0, len(commands), _COMMANDS):
+        if first:
+            check_time()
+        pipeline = client.pipeline(transaction=False)
+        for command in commands[first : first + _COMMANDS]:
+            # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
+            pipeline.execute_command(*command, NEVER_DECODE=True)
+        replies += pipeline.execute()
+    return replies

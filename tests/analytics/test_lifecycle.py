@@ -210,3 +210,10 @@ def test_a_lifecycle_is_what_sets_say_and_adds_up(
         assert point.new + point.returning + point.resurrected == n
     for point, (n_before, n) in zip(report.points[1:], pairwise(counted), strict=True):
         assert n - n_before == point.new + point.resurrected - point.dormant
+
+
+def test_in_a_segment_only_those_here_are_new(visits):
+    """Whoever does it for the first time outside of the segment is not one of its new users."""
+    mark_days("web", {4: {1}, 2: {5}})
+    report = lifecycle("visit", "day", days_ago(4), where="web")
+    assert [point.new for point in report.points] == [1, 0, 1, 0, 0]

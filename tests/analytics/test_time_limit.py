@@ -8,9 +8,16 @@ import pytest
 from flask_bitmapist.analytics import (
     TimeLimitError,
     active_users,
+    adoption,
+    churned,
+    compare,
     funnel,
     funnel_people,
+    lifecycle,
+    overlap,
+    overview,
     retention,
+    stickiness,
     time_limit,
     timeline,
     trend,
@@ -29,7 +36,7 @@ def marked(tracker):
 
 
 def test_a_report_that_takes_longer_ends_with_a_sentence():
-    steps, year = ["far"] * 8, {"start": date(2025, 1, 2), "end": date(2026, 1, 2)}
+    steps, year = ["far", "near"] * 4, {"start": date(2025, 1, 2), "end": date(2026, 1, 2)}
     began = time.monotonic()
     told = "more than 0.001 seconds: ask for fewer periods"
     with time_limit(0.001), pytest.raises(TimeLimitError, match=told):
@@ -63,3 +70,45 @@ def test_the_limit_ends_with_its_block():
     with time_limit(-1):
         pass
     assert trend("far").points[-1].users == 1
+
+
+# Many short bitmaps: the clock is looked at once in a thousand small steps
+
+
+MANY = [f"event:{n:03}" for n in range(80)]
+LONG_AGO = date(2023, 5, 1)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: overlap(MANY),
+        lambda: retention("near", "near", "day", 99, LONG_AGO, mode="streak", members="every"),
+        lambda: retention("near", "near", "day", 99, LONG_AGO, members="first"),
+        lambda: trend("near", "day", LONG_AGO, rolling=7),
+        lambda: trend("near", "day", date(2025, 12, 1), rolling=999),
+        lambda: lifecycle("near", "day", LONG_AGO),
+        lambda: stickiness("near", within=1000),
+        lambda: funnel(["near", "far"] * 3, start=LONG_AGO, end=date(2024, 12, 1), order="ordered"),
+        lambda: funnel(["near", "far"] * 2, start=LONG_AGO, within=30),
+        lambda: funnel(["near", "other"], start=LONG_AGO, order="any", within=30),
+        lambda: adoption("near", "near", start=LONG_AGO),
+        lambda: churned("near", 7, start=LONG_AGO),
+        lambda: compare(MANY, "near"),
+        lambda: overview(events=MANY, flags=()),
+    ],
+)
+def test_many_small_steps_look_at_the_clock_too(tracker, ask):
+    tracker.record((event, 7) for event in MANY)
+    ask()  # the process knows now that all of it is short
+    with time_limit(-1), pytest.raises(TimeLimitError):
+        ask()
+
+
+def test_between_two_looks_there_are_a_thousand_small_steps(monkeypatch):
+    looks = []
+    with time_limit(60):
+        monkeypatch.setattr(time, "monotonic", lambda: looks.append(1) or 0.0)
+        overlap([f"never:{n}" for n in range(300)])
+    # 45,150 pairs, and 300 sets
+    assert 40 <= len(looks) <= 60
