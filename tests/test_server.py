@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import redis as redis_py
 from flask import Flask
 from redis.cache import CacheConfig
 from redis.cluster import RedisCluster
+from redis.sentinel import Sentinel
 from servers import MortalServer, eventually
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event
@@ -273,10 +274,68 @@ def test_a_cluster_behind_a_plain_address_is_followed(
             mark_event("mapped", ["a", "b"], now=NOON)
             assert tracker.stats() == Stats(sent=42)
             assert type(tracker.redis) is RedisCluster
-            assert analytics.count("e & f", by="day", at=NOON) == 10
+            assert users_of_last_days("e & f") == [0, 0, 10]
             tracker.redis.close()
         tracker_on(url)  # of a process that only reads
-        assert analytics.count("e & f", by="day", at=NOON) == 10
+        assert [users_of_last_days("e") for _ in range(2)] == [[0, 0, 20]] * 2
+
+
+def users_of_last_days(segment: str) -> list[int]:
+    trend = analytics.trend(segment, "day", NOON - timedelta(days=2), NOON)
+    return [point.users for point in trend.points]
+
+
+def test_a_cluster_client_lends_its_settings_too(tmp_path: Path, tracker_on: Any) -> None:
+    with cluster(tmp_path, 1) as url:
+        given = RedisCluster.from_url(url, socket_timeout=5, decode_responses=True)
+        tracker = tracker_on(client=given, BITMAPIST_TIMEOUT=2)
+        mark_event("e", range(20), now=NOON)
+        assert tracker.stats() == Stats(sent=20)
+        assert tracker.redis is given
+        quick = tracker.server.quick
+        (node,) = quick.get_nodes()
+        settings = node.redis_connection.connection_pool.connection_kwargs
+        assert (settings["socket_timeout"], settings["decode_responses"]) == (2, True)
+        quick.close()
+        given.close()
+    tracker.server.forget()
+    mark_event("e", 20, now=NOON)
+    assert tracker.stats() == Stats(sent=20, spooled=1, breaker="open")
+
+
+def test_a_master_that_sentinels_know_is_marked_on_with_our_timeout(
+    tmp_path: Path, tracker_on: Any
+) -> None:
+    master = MortalServer(tmp_path)
+    master_port, port = free_port(), free_port()
+    master.start("--port", str(master_port))
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(
+        f"port {port}\nsentinel monitor ours 127.0.0.1 {master_port} 1\ndir {tmp_path}\n"
+    )
+    command = [find_binary(), str(configuration), "--sentinel"]
+    sentinel = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        manager = Sentinel([("127.0.0.1", port)], socket_timeout=5)
+        eventually(lambda: _finds(manager))
+        given = manager.master_for("ours", socket_timeout=5, db=1)
+        tracker = tracker_on(client=given, BITMAPIST_TIMEOUT=2)
+        mark_event("e", range(20), now=NOON)
+        assert tracker.stats() == Stats(sent=20)
+        assert given.bitcount("trackist_e_2026-3-14") == 20
+        pool = tracker.server.quick.connection_pool
+        assert (pool.service_name, pool.connection_kwargs["socket_timeout"]) == ("ours", 2)
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+        master.kill()
+
+
+def _finds(manager: Sentinel) -> bool:
+    try:
+        return bool(manager.discover_master("ours"))
+    except redis_py.RedisError:
+        return False
 
 
 class Attempts:
@@ -379,7 +438,7 @@ from gevent import monkey
 monkey.patch_all()
 import sys
 import gevent
-from datetime import datetime
+from datetime import datetime, timedelta
 from flask import Flask
 from flask_bitmapist import FlaskBitmapist, mark_event
 tracker = FlaskBitmapist(
