@@ -584,6 +584,16 @@ class TestFlags:
         session.commit()
         assert marks.flags() == {"user:premium": [7]}
 
+    def test_another_columns_change_leaves_the_flag(
+        self, session: Session, ann: User, marks: Marks
+    ) -> None:
+        ann.premium = True
+        session.commit()
+        marks.forget()
+        ann.visits = 5
+        session.commit()
+        assert marks.flags() == {}  # not set again
+
     def test_a_flag_comes_from_the_servers_default(self, engine: Engine, marks: Marks) -> None:
         class Own(DeclarativeBase):
             pass

@@ -137,7 +137,7 @@ class TestShards:
 
 
 class TestRouting:
-    def test_the_get_bind_that_sqlalchemy_documents(
+    def test_a_get_bind_that_takes_no_further_arguments(
         self, any_databases: dict[str, Engine], marks: Marks
     ) -> None:
         class RoutingSession(Session):

@@ -120,8 +120,8 @@ class _Statement:
         options[_SENT] = True
         if not _has_last_word(state):
             return state.invoke_statement(statement=statement, execution_options=options)
-        # invoke_statement() calls get_bind(_sa_skip_events=True), which the get_bind() that
-        # SQLAlchemy documents for routing does not take.
+        # invoke_statement() calls get_bind(_sa_skip_events=True), which raises where a routing
+        # session overrides get_bind(mapper, clause) alone.
         return Session.execute(
             state.session,
             state.statement if statement is None else statement,

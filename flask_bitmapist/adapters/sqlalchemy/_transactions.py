@@ -201,7 +201,7 @@ class _Scope:
 
     connections: list[Connection] = field(default_factory=list)
     #: Marks of the caller's own, recorded before it had a connection.
-    pending: Changes = field(default_factory=Changes)
+    pending: Changes | None = None
     #: What its connections have committed.
     committed: list[Changes] = field(default_factory=list)
     is_committing: bool = False
@@ -210,10 +210,18 @@ class _Scope:
     def changes(self) -> Changes:
         """Where marks of the caller's own go."""
         changes = changes_of(self.connections[0]) if self.connections else None
-        return self.pending if changes is None else changes
+        if changes is None:
+            changes = self.pending = self.pending or Changes()
+        return changes
+
+    def take_over(self, pending: Changes | None) -> None:
+        """Take over marks that were recorded in a savepoint, or before there was a connection."""
+        if pending is not None:
+            self.changes().absorb(pending)
 
     def marks(self) -> list[Mark]:
-        done = [*self.committed, self.pending] if self.has_committed else self.committed
+        pending = self.pending if self.has_committed else None
+        done = self.committed if pending is None else [*self.committed, pending]
         return [mark for changes in done for mark in changes.marks()]
 
 
@@ -237,9 +245,9 @@ def _committing_scope(connection: Connection) -> _Scope | None:
 
 def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     scope = _scope_of(session, transaction)
-    pending, scope.pending = scope.pending, Changes()
+    pending, scope.pending = scope.pending, None
     scope.connections.append(connection)
-    scope.changes().absorb(pending)
+    scope.take_over(pending)
     if scope.is_committing:
         _committing[connection] = ref(session)
 
@@ -270,7 +278,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     if transaction.parent is not None:
         enclosing = _open_scope(session)
         if scope.has_committed and enclosing is not None:
-            enclosing.changes().absorb(scope.pending)
+            enclosing.take_over(scope.pending)
         return
     for connection in scope.connections:
         _committing.pop(connection, None)
