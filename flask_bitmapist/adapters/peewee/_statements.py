@@ -145,8 +145,10 @@ def _equal(fields: Sequence[Any], key: Key) -> Any:
 
 
 def _is_virtual(database: Any, model: TrackedModel) -> bool:
-    """Whether the table is such as FTS5's: their UPDATE and DELETE cannot have a RETURNING, and
-    that of INSERT gives -1 for each rowid."""
+    """Whether the table is a virtual one, such as FTS5's.
+
+    SQLite refuses RETURNING in their UPDATE and DELETE, and in INSERT returns -1 for each rowid.
+    """
     schema = f'"{model._meta.schema}".' if model._meta.schema else ""
     cursor = database.cursor()
     cursor.execute(
@@ -335,7 +337,7 @@ _KINDS: dict[Action, type[_Statement]] = {
 
 
 def mix_in(mixin: type, query: Any) -> None:
-    """Make the class of `query` what it were if it had been declared with `mixin` in front."""
+    """Put `mixin` in front of the classes of `query`."""
     query.__class__ = _mixed(cast(Any, mixin), cast(Any, type(query)))
 
 
