@@ -282,3 +282,9 @@ def test_another_reading_does_not_disturb_one_that_is_under_way(redis, monkeypat
     assert len(next(reading)["x"]) == 1
     assert len([*slices(redis, ["y"])]) == 1  # forgets how long "x" is
     assert len(next(reading)["x"]) == 1
+
+
+def test_more_offsets_than_16_bits_hold_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_bitmapist.reading.bitmaps._dot", None)
+    full = Bitmap.from_bytes(b"\xff" * 2**14)
+    assert len(full) == full.common(full) == 2**17

@@ -476,6 +476,17 @@ def test_bitmaps_beyond_the_budget_are_counted_in_slices(monkeypatch):
     assert users_of(whole[0])[0] == [0, 3, 3]
 
 
+@pytest.mark.parametrize("words", [1_023, 1_024, 2_048])
+@pytest.mark.parametrize("mode", ["on", "streak"])
+def test_full_bitmaps_of_as_many_words_as_are_counted_at_a_time(redis, words, mode):
+    """1,024 words have one bit more than the 16 bits hold in which a stretch of them is summed."""
+    for event in ("signup", "visit"):
+        redis.set(f"trackist_{event}_2026-11-23", b"\xff" * 8 * words)
+    asked = {"periods": 0, "start": TODAY, "members": "every", "mode": mode}
+    (row,) = retention("signup", "visit", "day", **asked).rows
+    assert (row.size, row.cells[0].users) == (64 * words, 64 * words)
+
+
 # How it is told
 
 
