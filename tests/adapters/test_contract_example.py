@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import contract  # noqa: F401  # before the page imports flask_bitmapist.testing: see there
+import fakeredis
+import pytest
+from contract import ServerMarks  # before the page imports flask_bitmapist.testing: see there
+from flask import Flask
+
+from flask_bitmapist import FlaskBitmapist
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-an-adapter.md"
 FILE = re.compile(r"^```\{code-block\} python\n:caption: (\w+)\.py\n\n(.*?)^```$", re.M | re.S)
@@ -27,3 +32,21 @@ def modules(page: Path) -> dict[str, ModuleType]:
 
 
 TestTinyStore = modules(PAGE)["test_tinystore"].TestTinyStore
+
+
+class TestTinyStoreOnFakeRedis(TestTinyStore):  # type: ignore[misc, valid-type]
+    """The same where an application's tests give it an in-process stand-in for Redis."""
+
+    @pytest.fixture
+    def fake(self) -> fakeredis.FakeRedis:
+        return fakeredis.FakeRedis()
+
+    @pytest.fixture(autouse=True)
+    def app(self, fake: fakeredis.FakeRedis, tmp_path: Path) -> Flask:
+        app = Flask("contract", instance_path=str(tmp_path / "instance"))
+        FlaskBitmapist(app, redis_client=fake)
+        return app
+
+    @pytest.fixture
+    def marked(self, fake: fakeredis.FakeRedis) -> ServerMarks:
+        return ServerMarks(fake)
