@@ -137,7 +137,7 @@ class Server:
             return self._of_cluster()[1] if self.facts.is_cluster else self.client
         except UnfitServerError:
             raise
-        except redis.RedisError:
+        except SERVER_ERRORS:
             return self.client
 
     @property
