@@ -872,6 +872,18 @@ class TestFlags:
         stale.save()
         assert marks.flags() == {}
 
+    def test_a_flag_that_cannot_be_read_costs_no_other_mark(
+        self, database: Database, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        subscriber = Subscriber(number=1).save()
+        marks.forget()
+        subscriber.paying = True
+        with unreadable(database):
+            subscriber.save()
+        assert marks() == {"subscriber:updated": [1]}
+        assert marks.flags() == {"subscriber:paying": [1]}
+        assert "no reading" in caplog.text
+
     def test_a_flag_follows_what_is_inside_of_a_field(
         self, database: Database, marks: Marks
     ) -> None:
