@@ -865,8 +865,11 @@ class TestTransactions:
             db.execute_sql("SELECT version()").fetchone()
         ):
             pytest.skip("needs MariaDB")
-        db.execute_sql("BEGIN NOT ATOMIC SELECT 1; END")
+        db.begin()
         User.create(id=1)
+        db.execute_sql("BEGIN NOT ATOMIC SELECT 1; END")
+        assert marks() == {}
+        db.commit()
         assert marks() == {"user:created": [1]}
         db.execute_sql("# of MySQL alone\nBEGIN")
         User.create(id=2)
