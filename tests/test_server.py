@@ -25,6 +25,7 @@ from servers import MortalServer, eventually
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event
 from flask_bitmapist.delivery import Stats
 from flask_bitmapist.embedded import find_binary
+from flask_bitmapist.ids import IdMap
 from flask_bitmapist.server import Facts
 from flask_bitmapist.tracker import Tracker
 
@@ -336,6 +337,27 @@ def _finds(manager: Sentinel) -> bool:
         return bool(manager.discover_master("ours"))
     except redis_py.RedisError:
         return False
+
+
+@pytest.mark.parametrize("scripting", [True, False])
+def test_a_cluster_keeps_mapped_ids_apart_whatever_it_forgets(
+    tmp_path: Path, tracker_on: Any, scripting: bool
+) -> None:
+    with cluster(tmp_path, 3) as url:
+        tracker = tracker_on(url)
+        tracker.record([("e", id_, True, True, NOON) for id_ in ("a", "b", "c", "d")])
+        if not scripting:
+            command = ("ACL", "SETUSER", "default", "-@scripting")
+            tracker.redis.execute_command(*command, target_nodes=RedisCluster.ALL_NODES)
+        known, order = IdMap.keys("")
+        tracker.redis.hdel(known, "d")
+        tracker.redis.rpop(order)
+        tracker.record([("new", "z", True, True, NOON)])
+        tracker.record([("new", "d", True, True, NOON), ("e", "b", False, True, NOON)])
+        assert list(analytics.users("new", at=NOON, tracker=tracker)) == ["z", "d"]
+        assert "b" not in list(analytics.users("e", at=NOON, tracker=tracker))
+        assert tracker.reader.offset_of("d", "") == 4
+        tracker.redis.close()
 
 
 class Attempts:

@@ -96,7 +96,8 @@ class Reliance:
 
     def remember(self) -> None:
         """It held: the entries need not be made again."""
-        self._registry.remember(self._uncopied, self._first_days)
+        if self._uncopied or self._first_days:
+            self._registry.remember(self._uncopied, self._first_days)
 
 
 def _list(reply: Any) -> list[Any]:

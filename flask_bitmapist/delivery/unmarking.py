@@ -40,9 +40,6 @@ class Unmarking:
         self._evidence: dict[Key, tuple[str, ...]] = {}
         self._cleared: set[tuple[Key, int]] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self._own)
-
     def add(self, event: str, keys: Iterable[Key], offset: int) -> None:
         """Unmark the bit at `offset` of `keys`: of an hour, a day, its week and month, undated."""
         for key in keys:

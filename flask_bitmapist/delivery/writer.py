@@ -42,7 +42,8 @@ class _Batch:
     """What is to be written, and what it relies on."""
 
     relies_on: Reliance
-    unmarking: Unmarking
+    #: None: nothing is unmarked, or as bitmapist does it.
+    unmarking: Unmarking | None = None
     bits: Bits = field(default_factory=dict)
     #: Bits that are unmarked under names that nobody has registered: key -> its event, and offsets.
     strays: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class _Batch:
 
     def reads(self) -> dict[str, set[int]]:
         """The bits that are read in each trip, by the name of the key."""
-        reads = self.unmarking.reads() if self.unmarking else {}
+        reads = self.unmarking.reads() if self.unmarking is not None else {}
         return reads | {key: bits for key, (_, bits) in self.strays.items()}
 
     def found_strays(self, values: Values) -> set[str]:
@@ -85,6 +86,7 @@ class Writer:
         self._zone = zone
         self._max_id = max_id
         self._expiries = Expiries(ttl, zone)
+        self._may_expire = bool(ttl)
         #: The ``maxmemory-policy`` that was looked at last.
         self._eviction = ""
         self._complaints: set[str] = set()
@@ -155,7 +157,6 @@ class Writer:
                 },
                 datetime.now(self._zone).date(),
             ),
-            Unmarking(days_expire=self._expiries.covers("day")),
         )
         admitted = []
         for mark in marks:
@@ -202,13 +203,16 @@ class Writer:
             for key in keys:
                 if key.period is None or key.period.grain in ("hour", "day"):
                     batch.bits.get(key, {}).pop(offset, None)
+            if batch.unmarking is None:
+                batch.unmarking = Unmarking(days_expire=self._expiries.covers("day"))
             batch.unmarking.add(mark.event, keys, offset)
             return
         for key in keys:
-            if not self._expiries.has_passed(key.period):
-                batch.bits.setdefault(key, {})[offset] = mark.value
-                if batch.unmarking:
-                    batch.unmarking.cancel(key, offset)
+            if self._may_expire and self._expiries.has_passed(key.period):
+                continue
+            batch.bits.setdefault(key, {})[offset] = mark.value
+            if batch.unmarking is not None:
+                batch.unmarking.cancel(key, offset)
 
     def _wrote(self, client: Any, batch: _Batch) -> bool:
         """Whether the server holds what this process knew, so that `batch` is written now.
@@ -224,7 +228,7 @@ class Writer:
             if strays := batch.found_strays(values):
                 self._registry.enter_plain(client, strays, self._clock)
                 return False
-            if not batch.unmarking:
+            if batch.unmarking is None:
                 return True
             bits = batch.unmarking.outstanding(values)
             if not bits:
