@@ -236,8 +236,6 @@ SQLALCHEMY = [
         ("get_bind", "if not _has_last_word(state):", "if True:"),
         ("other listeners again", "if not _has_last_word(state):", "if False:"),
         uncontained("fault in preparing", "prepare to mark a bulk statement"),
-        ("lambda_stmt", "statement._resolved if isinstance(statement, StatementLambdaElement)",
-         "statement if isinstance(statement, StatementLambdaElement)"),
         ("alias", 'self._statement.entity_description["expr"]', "self._mapper.class_"),
         ("alias fetched", "if self._is_of_alias() or not", "if not"),
         ("subclass opts out", "                if model.__bitmapist_bulk__:",

@@ -193,9 +193,9 @@ class TestRelationships:
 
         class User(Own):
             __tablename__ = "user"
-            id: Mapped[int] = mapped_column(primary_key=True)
+            key = ForeignKey("post.id") if options else Integer
+            id: Mapped[int] = mapped_column(key, primary_key=True)
             email: Mapped[str] = mapped_column(unique=True)
-            post_id: Mapped[int] = mapped_column(ForeignKey("post.id") if options else Integer)
 
         body = {"__tablename__": "post", "id": mapped_column(Integer, primary_key=True), **columns}
         body |= {"authors": relationship(User, **options), "__bitmapist_id__": "authors"}

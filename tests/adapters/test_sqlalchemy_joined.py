@@ -268,6 +268,27 @@ class TestOuterTransactions:
         assert (marks(), rows(connection)) == ({}, [])
 
 
+def test_what_a_session_commits_to_two_databases_is_one_batch(
+    engine: Engine, file_engine: Engine, marks: Marks, round_trips: list[object]
+) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    class Note(Own, Bitmapistable):
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Own.metadata.create_all(file_engine)
+    with Session(binds={User: engine, Note: file_engine}) as session:
+        session.add_all([User(id=1), Note(id=1)])
+        session.commit()  # the events are known from now on
+        before = len(round_trips)
+        session.add_all([User(id=2), Note(id=2)])
+        session.commit()
+        assert len(round_trips) - before == 1
+    assert marks() == {"note:created": [1, 2], "user:created": [1, 2]}
+
+
 class TestSavepointsBehindTheSession:
     def test_a_rollback(self, connection: Connection, engine: Engine, marks: Marks) -> None:
         with Session(engine) as session:

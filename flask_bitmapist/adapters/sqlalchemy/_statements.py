@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import (
     Connection,
     Result,
-    StatementLambdaElement,
     TextClause,
     event,
     select,
@@ -95,7 +94,7 @@ class _Statement:
         self._state = state
         self._mapper: Mapper[Any] = cast("Mapper[Any]", state.bind_mapper)
         #: What it returns, whether it is an upsert, and its options, have no public names.
-        self._statement: Any = _resolved(state.statement)
+        self._statement: Any = state.statement
         #: The class, or an alias of it.
         self._entity = self._statement.entity_description["expr"]
         mapper = self._mapper
@@ -290,11 +289,6 @@ class _Change(_Statement):
             query = query.with_for_update()
         criteria = self._statement.whereclause
         return query if criteria is None else query.where(criteria)
-
-
-def _resolved(statement: Any) -> Any:
-    """`statement` itself, or what a ``lambda_stmt`` stands for this time."""
-    return statement._resolved if isinstance(statement, StatementLambdaElement) else statement
 
 
 def _unharmed(connection: Connection) -> AbstractContextManager[object]:
