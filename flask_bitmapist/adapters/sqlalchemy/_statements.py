@@ -94,7 +94,7 @@ class _Statement:
         self._state = state
         self._mapper: Mapper[Any] = cast("Mapper[Any]", state.bind_mapper)
         #: What it returns, whether it is an upsert, and its options, have no public names.
-        self._statement: Any = state.statement
+        self._statement = cast(Any, state.statement)
         #: The class, or an alias of it.
         self._entity = self._statement.entity_description["expr"]
         mapper = self._mapper
