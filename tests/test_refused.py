@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import redis as redis_py
 from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from markupsafe import escape
 from servers import MortalServer
 
@@ -246,3 +248,49 @@ def test_a_page_tells_a_refused_command_from_a_server_that_is_away(
     assert "did not answer" in app.test_client().get("/bitmapist/lifecycle?event=e").text
     command = app.test_cli_runner().invoke(args=show)
     assert "does not answer" in command.output
+
+
+DAYS = (14, 15)
+#: What the server takes, as rules of its access control.
+RIGHTS = {
+    "everything": ("+setbit", "+bitfield", "resetkeys", "allkeys"),
+    "no bits": ("-setbit", "-bitfield", "resetkeys", "allkeys"),
+    "single bits": ("+setbit", "-bitfield", "resetkeys", "allkeys"),
+    "only one day": (
+        *("+setbit", "+bitfield", "resetkeys"),
+        *("~flask_bitmapist:*", "~trackist_e_2026-3-14", "~trackist_e_W*", "~trackist_e_2026-3"),
+    ),
+}
+MARKS = st.lists(
+    st.tuples(st.integers(0, 1), st.booleans(), st.sampled_from(DAYS)), min_size=1, max_size=4
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck])
+@given(steps=st.lists(st.tuples(st.sampled_from([*RIGHTS]), MARKS, st.booleans()), max_size=5))
+def test_whatever_is_refused_meanwhile_the_last_mark_of_each_bit_decides(
+    server: Any, tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
+) -> None:
+    url = server.fresh_database()
+    with redis_py.Redis.from_url(url) as admin:
+        admin.execute_command("ACL", "SETUSER", "app", "reset", "on", "nopass", "+@all", "allkeys")
+        client = redis_py.Redis.from_url(url, username="app", password="any")
+        app = Flask(__name__, instance_path=str(tmp_path_factory.mktemp("instance")))
+        tracker = FlaskBitmapist(app, {"BITMAPIST_TIMEOUT": 10}, redis_client=client).tracker
+        expected: dict[tuple[int, int], bool] = {}
+        for rights, marks, flushed in steps:
+            admin.execute_command("ACL", "SETUSER", "app", *RIGHTS[rights])
+            tracker.record(
+                [Mark("e", id_, on, when=NOON.replace(day=day)) for id_, on, day in marks]
+            )
+            expected |= {(id_, day): on for id_, on, day in marks}
+            if flushed:
+                tracker.flush()
+        admin.execute_command("ACL", "SETUSER", "app", *RIGHTS["everything"])
+        assert tracker.flush()
+        for (id_, day), on in expected.items():
+            assert admin.getbit(f"trackist_e_2026-3-{day}", id_) == on
+        for id_ in {id_ for id_, _ in expected}:
+            on = any(expected.get((id_, day)) for day in DAYS)
+            assert admin.getbit("trackist_e_2026-3", id_) == on
+        client.close()
