@@ -13,12 +13,13 @@ from datetime import date, datetime
 from pathlib import Path
 
 import bitmapist
+import click
 import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
-from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event, mark_unique
+from flask_bitmapist import DayEvents, FlaskBitmapist, analytics, mark_event, mark_unique
 from flask_bitmapist.cli import commands
 from flask_bitmapist.tracker import Tracker
 
@@ -61,8 +62,8 @@ def test_show_draws_a_trend(runner: FlaskCliRunner) -> None:
         "2026-03-22",
     )  # fmt: skip
     assert words(text)[1:] == [
-        ["2026-03-09", "3", "yes", "█" * 40],
-        ["2026-03-16", "2", "yes", "█" * 27],
+        ["2026-03-09", "3", "█" * 40],
+        ["2026-03-16", "2", "█" * 27],
     ]
 
 
@@ -78,8 +79,8 @@ def test_retention_shows_rates_and_tells_numbers(runner: FlaskCliRunner) -> None
         "2026-03-10", "--periods", "1",
     )  # fmt: skip
     assert words(output(runner, *arguments)) == [
-        ["week", "size", "+0", "+1"],
-        ["average", "3", "100.0", "66.7"],
+        ["period", "size", "+0", "+1"],
+        ["average,", "%", "3", "100.0", "66.7"],
         ["2026-03-09", "3", "100.0", "66.7"],
     ]
     told = json.loads(output(runner, *arguments, "--json"))
@@ -90,11 +91,11 @@ def test_lifecycle_stickiness_funnel_and_timeline_answer(runner: FlaskCliRunner)
     march = ("--start", "2026-03-09", "--end", "2026-03-22")
     lifecycle = words(output(runner, "lifecycle", "user:logged_in", "--by", "week", *march))
     assert lifecycle[1:] == [
-        ["2026-03-09", "3", "0", "0", "0", "yes"],
-        ["2026-03-16", "0", "2", "0", "1", "yes"],
+        ["2026-03-09", "3", "0", "0", "0"],
+        ["2026-03-16", "0", "2", "0", "1"],
     ]
     sticky = output(runner, "stickiness", "user:logged_in", "--within", "14", "--end", "2026-03-22")
-    assert words(sticky)[1:3] == [["1", "1"], ["2", "2"]]
+    assert words(sticky)[1:3] == [["1", "1", "33.3"], ["2", "2", "66.7"]]
     steps = ("user:created", "user:logged_in", "user:upgraded")
     rows = list(csv.DictReader(io.StringIO(output(runner, "funnel", *steps, *march, "--csv"))))
     assert [row["users"] for row in rows] == ["3", "3", "1"]
@@ -216,6 +217,79 @@ def test_an_output_that_is_closed_prints_no_traceback(
     closed: str, app: Flask, runner: FlaskCliRunner
 ) -> None:
     assert not shell(app, f"flask bitmapist events {closed}").stderr
+
+
+def test_csv_is_the_reports_own_table_and_not_what_a_terminal_shows(
+    runner: FlaskCliRunner,
+) -> None:
+    march = ("--start", "2026-03-09", "--end", "2026-03-22", "--by", "week")
+    told = output(runner, "retention", "user:created", "user:logged_in", *march, "--csv")
+    with runner.app.app_context():
+        report = analytics.retention(
+            "user:created", "user:logged_in", "week", start=MONDAY, end=MONDAY.replace(day=22)
+        )
+    assert told == report.to_csv().replace("\r\n", os.linesep)
+    events = list(csv.reader(io.StringIO(output(runner, "events", "--csv"))))
+    assert events[0][:5] == ["event", "today", "week", "month", "year"]
+    assert all(cell.isdigit() for line in events[1:] for cell in line[1:] if cell)
+
+
+def test_the_same_unit_everywhere(runner: FlaskCliRunner) -> None:
+    march = ("--start", "2026-03-09", "--end", "2026-03-22")
+    steps = words(output(runner, "funnel", "user:created", "user:upgraded", *march))
+    assert steps[-1] == ["user:upgraded", "1", "33.3", "33.3"]
+    arms = words(
+        output(runner, "compare", "user:created", "user:logged_in", "user:upgraded", *march)
+    )
+    assert arms[1][:4] == ["user:created", "3", "1", "33.3"]
+
+
+def test_every_report_has_its_command(runner: FlaskCliRunner) -> None:
+    march = ("--start", "2026-03-09", "--end", "2026-03-22")
+    active = words(output(runner, "active", "user:logged_in", *march))
+    assert active[-1] == ["2026-03-22", "0", "2", "3", "0.0"]
+    adopted = words(output(runner, "adoption", "user:upgraded", "user:logged_in", *march))
+    assert ["2026-03-09", "3", "0", "0.0", "0"] in adopted
+    churned = words(
+        output(runner, "churned", "user:logged_in", "--silent", "1", "--by", "week", *march)
+    )
+    assert churned[1:] == [["2026-03-09", "3", "1", "33.3"], ["2026-03-16", "2", "2", "100.0"]]
+    both = words(
+        output(runner, "overlap", "user:created", "flag:user:premium", "--at", "2026-03-09")
+    )
+    assert both[1] == ["user:created", "3", "33.3"]
+    profile = output(runner, "profile", "2", *march)
+    assert ["user:upgraded", "2026-03-17", "2026-03-17", "1"] in words(profile)
+    assert "Flags set now: user:premium" in profile
+
+
+def test_a_user_of_whom_nothing_is_recorded_is_told_so(runner: FlaskCliRunner) -> None:
+    assert "Nothing is recorded of this user" in output(runner, "timeline", "999")
+    assert "Nothing is recorded of this user" in output(runner, "profile", "999")
+
+
+def test_an_id_reaches_the_terminal_harmlessly(runner: FlaskCliRunner) -> None:
+    ids = ["red \x1b[31m", "line\nbreak", "turned \u202e round", "no", "a*b"]
+    mark_event("texts", ids, now=MONDAY)
+    done = runner.invoke(args=["bitmapist", "users", "texts", "--at", "2026-03-09"], color=True)
+    assert click.unstyle(done.output).splitlines()[1:] == [
+        "red \\x1b[31m",
+        "line\\nbreak",
+        "turned \\u202e round",
+        "no",
+        "a*b",
+    ]
+
+
+def test_what_does_not_fit_a_terminal_is_left_out_and_said(
+    runner: FlaskCliRunner, app: Flask
+) -> None:
+    march = "--start 2026-03-09 --end 2026-03-22"
+    command = f"flask bitmapist retention user:created user:logged_in {march}"
+    done = shell(app, f"script -qec '{command}' /dev/null", COLUMNS="80")
+    lines = click.unstyle(done.stdout.decode()).splitlines()
+    assert max(map(len, lines[:3])) <= 80
+    assert any(line.startswith("Not shown for want of room: +") for line in lines)
 
 
 @pytest.mark.parametrize("name", sorted(commands.commands))

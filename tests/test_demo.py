@@ -522,3 +522,14 @@ def test_a_taken_port_is_said_in_a_line_before_anything_is_played(tmp_path: Path
 def test_importing_the_library_does_not_import_the_demo() -> None:
     check = "import sys, flask_bitmapist; sys.exit('flask_bitmapist.demo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_the_demo_can_be_asked_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = [sys.executable, "-m", "flask", "--app", "flask_bitmapist.demo", "bitmapist", "events"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(asked, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:2] == ["event", "30"]

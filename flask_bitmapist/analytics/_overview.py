@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
 from ..periods import Period, local, unique_key
@@ -51,6 +51,16 @@ class Overview(Report):
     as_of: datetime
     events: tuple[EventActivity, ...]
     flags: tuple[FlagCount, ...]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row an event: its figures, and its users on each day if they were counted."""
+        days = max((len(event.days) for event in self.events), default=0)
+        today = self.as_of.date()
+        dates = [str(today - timedelta(days=back)) for back in reversed(range(days))]
+        return ["event", "today", "week", "month", "year", *dates], [
+            [event.event, event.today, event.week, event.month, event.year, *event.days]
+            for event in self.events
+        ]
 
 
 def overview(

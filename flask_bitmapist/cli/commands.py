@@ -1,0 +1,89 @@
+"""How a command asks and prints, whatever it is about."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+from flask.cli import AppGroup
+
+from ..current import current_tracker
+from ..refusals import SERVER_ERRORS
+from .terminal import Picture, shown
+
+commands = AppGroup("bitmapist", help="Who was active, who came back, who did what.")
+
+
+class Answer(Protocol):
+    """What a command prints: reports are answers, as they are the dashboard's downloads."""
+
+    def to_dict(self) -> Any: ...
+    def to_csv(self) -> str: ...
+
+
+def command(
+    name: str, picture: Callable[[Any], Picture]
+) -> Callable[[Callable[..., Answer]], click.Command]:
+    """A command that asks for one answer and prints it.
+
+    :param picture: the answer as a terminal shows it.
+    """
+
+    def decorate(ask: Callable[..., Answer]) -> click.Command:
+        @functools.wraps(ask)
+        def run(as_json: bool, as_csv: bool, **arguments: Any) -> None:
+            server = current_tracker().server
+            try:
+                _ = server.facts  # a server that is too old says so before it says anything else
+                answer = ask(**arguments)
+            except SERVER_ERRORS as error:
+                reason = server.explain(error) or f"Redis does not answer: {error}"
+                raise click.ClickException(reason) from error
+            except ValueError as error:
+                raise click.UsageError(str(error)) from error
+            with _unwritten_told():
+                if as_json:
+                    click.echo(json.dumps(answer.to_dict(), indent=2))
+                elif as_csv:
+                    _print_csv(answer.to_csv())
+                else:
+                    picture(answer).show()
+
+        run = click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")(run)
+        run = click.option("--json", "as_json", is_flag=True, help="JSON, for pipes.")(run)
+        return commands.command(name)(run)
+
+    return decorate
+
+
+def _print_csv(text: str) -> None:
+    if sys.stdout is not None and sys.stdout.isatty():
+        # A terminal would obey the control characters of an id.
+        text = "".join(f"{shown(line)}\n" for line in text.split("\r\n") if line)
+    click.echo(text, nl=False)
+
+
+@contextmanager
+def _unwritten_told() -> Iterator[None]:
+    """Say in a sentence why the output cannot be written."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise click.ClickException(
+            f"the output's encoding, {error.encoding}, does not have "
+            f"{error.object[error.start]!a}: set PYTHONIOENCODING=utf-8"
+        ) from error
+    except BrokenPipeError:
+        raise  # nobody reads on, as in `| head`: click ends quietly
+    except OSError as error:
+        # Python would try again to write what is left, and complain, when the process ends.
+        with suppress(OSError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise click.ClickException(f"the output was not written: {error.strerror}") from error

@@ -1,0 +1,374 @@
+"""A command for each report; its arguments and options come from the report's question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from .. import questions
+from ..periods import GRAINS
+from ..questions import Question
+from ..questions import fields as kinds
+from ..questions.fields import Declared, Kind, declared
+from .commands import command
+from .terminal import Bar, Picture, Share, Spark, shown
+
+if TYPE_CHECKING:
+    from ..analytics import (
+        ActiveUsers,
+        Adoption,
+        Churned,
+        Compare,
+        Funnel,
+        Lifecycle,
+        Overlap,
+        Overview,
+        Profile,
+        Report,
+        Retention,
+        Stickiness,
+        Timeline,
+        Trend,
+    )
+
+_NOTHING = "Nothing is recorded of this user in this range."
+_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
+
+
+class _Window(click.ParamType):  # type: ignore[type-arg]
+    """A number of periods, or ``week``, or ``month``; the question says which are allowed."""
+
+    name = "window"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return int(value) if str(value).isdecimal() else value
+
+
+def _type_of(kind: Kind) -> Any:
+    match kind:
+        case kinds.Choice(choices=choices):
+            return click.Choice(choices)
+        case kinds.Number() | kinds.Count():
+            return int
+        case kinds.Moment():
+            return _MOMENT
+        case kinds.Window():
+            return _Window()
+    return str
+
+
+def _parameter(field: Declared) -> Callable[[Any], Any]:
+    """What has to be said about whom is an argument, all else an option."""
+    name = field.name.replace("_", "-")
+    required = field.usual is MISSING
+    if required and isinstance(field.kind, kinds.Several):
+        return click.argument(field.name, nargs=-1, required=True)
+    if required and isinstance(field.kind, kinds.Segment | kinds.Anyone):
+        return click.argument(field.name)
+    return click.option(
+        f"--{name}",
+        field.name,
+        type=_type_of(field.kind),
+        required=required,
+        default=None if required else field.usual,
+        show_default=field.usual not in (MISSING, None),
+        help=field.help,
+    )
+
+
+def report_command(
+    name: str,
+    question: type[Question],
+    picture: Callable[[Any], Picture],
+    help_: str,
+    **usual: Any,
+) -> None:
+    """Register the command `name`, which asks `question`.
+
+    :param picture: the report as a terminal shows it.
+    :param help_: what the command's help says, with an example.
+    :param usual: values of fields that are no option of this command.
+    """
+
+    def ask(**values: Any) -> Report:
+        from ..analytics import answer
+
+        return answer(question.of(strict=True, **usual, **values))
+
+    ask.__doc__ = help_
+    for field in reversed([f for f in declared(question) if f.told and f.name not in usual]):
+        ask = _parameter(field)(ask)
+    command(name, picture)(ask)
+
+
+@command("events", lambda found: _events(found))
+def events() -> Overview:
+    """Every event: its users today, this week, this month, this year, and 30 days.
+
+    \b
+    flask bitmapist events
+    flask bitmapist events --json | jq -r '.events[].event'
+    """
+    from ..analytics import overview
+
+    return overview()
+
+
+def _events(found: Overview) -> Picture:
+    rows = [[a.event, Spark(a.days), a.today, a.week, a.month, a.year] for a in found.events]
+    rows += [[f"flag:{flag.flag}", None, flag.users, None, None, None] for flag in found.flags]
+    return Picture(["event", "30 days", "today", "week", "month", "year"], rows)
+
+
+class Everyone(NamedTuple):
+    """All the ids of a segment."""
+
+    ids: list[int | str]
+
+    def to_dict(self) -> list[int | str]:
+        return self.ids
+
+    def to_csv(self) -> str:
+        from ..analytics import csv_text
+
+        return csv_text(["id"], [[id_] for id_ in self.ids])
+
+
+@command("users", lambda found: Picture(["id"], [[id_] for id_ in found.ids]))
+@click.argument("expression")
+@click.option("--by", type=click.Choice(GRAINS), default="day", show_default=True)
+@click.option("--at", type=_MOMENT, help="A moment of the period. Default: now.")
+def users(expression: str, **arguments: Any) -> Everyone:
+    """The ids of those in EXPRESSION, an event or a segment, in one period.
+
+    \b
+    flask bitmapist users "song:played - flag:user:premium" --by month --csv
+    """
+    from ..analytics import users as ids_of
+
+    found = ids_of(expression, strict=True, **arguments)
+    return Everyone(found if isinstance(found, list) else found.tolist())
+
+
+def _trend(report: Trend) -> Picture:
+    most = max((point.users for point in report.points), default=0) or 1
+    rows = [[p.period_start, p.users, Bar(p.users / most)] for p in report.points]
+    return Picture(["period", "users", ""], rows, _open(report.points))
+
+
+def _open(points: list[Any]) -> frozenset[int]:
+    return frozenset(number for number, point in enumerate(points) if not point.complete)
+
+
+def _active_users(report: ActiveUsers) -> Picture:
+    rows = [[p.period_start, p.day, p.week, p.month, Share(p.stickiness)] for p in report.points]
+    header = ["day", "users", "7 days", "28 days", "DAU/MAU, %"]
+    return Picture(header, rows, _open(report.points))
+
+
+def _retention(report: Retention) -> Picture:
+    header = ["period", "size", *(f"+{k}" for k in range(len(report.average)))]
+    average = ["average, %", report.size, *(Share(cell.rate) for cell in report.average)]
+    rows = [
+        [row.period_start, row.size, *(Share(c.rate, c.state == "open") for c in row.cells)]
+        for row in report.rows
+    ]
+    is_open = any(cell.state == "open" for row in report.rows for cell in row.cells)
+    return Picture(header, [average, *rows], note="*: the period is not over" if is_open else "")
+
+
+def _lifecycle(report: Lifecycle) -> Picture:
+    header = ["period", "new", "returning", "resurrected", "dormant"]
+    rows = [[p.period_start, p.new, p.returning, p.resurrected, p.dormant] for p in report.points]
+    return Picture(header, rows, _open(report.points))
+
+
+def _stickiness(report: Stickiness) -> Picture:
+    rows = [[k, n, Share(report.shares[k])] for k, n in report.counts.items()]
+    return Picture(["periods", "users", "%"], rows)
+
+
+def _funnel(report: Funnel) -> Picture:
+    header = ["step", "users", "% of first", "% of previous"]
+    rows = [[s.event, s.users, Share(s.from_first), Share(s.from_previous)] for s in report.steps]
+    if any(step.open for step in report.steps):
+        header.append("open")
+        rows = [[*row, step.open] for row, step in zip(rows, report.steps, strict=True)]
+    return Picture(header, rows)
+
+
+def _compare(report: Compare) -> Picture:
+    header = ["arm", "size", "converted", "%", "from", "to", "p"]
+    rows = [
+        [a.segment, a.size, a.converted, Share(a.rate), Share(a.low), Share(a.high), _p(a.p)]
+        for a in report.arms
+    ]
+    return Picture(header, rows)
+
+
+def _p(p: float | None) -> str | None:
+    return None if p is None else f"{p:.3f}"
+
+
+def _adoption(report: Adoption) -> Picture:
+    header = ["period", "active", "users", "%", "new"]
+    rows = [[p.period_start, p.active, p.users, Share(p.rate), p.new] for p in report.points]
+    return Picture(header, rows, _open(report.points))
+
+
+def _churned(report: Churned) -> Picture:
+    rows = [[p.period_start, p.active, p.users, Share(p.rate)] for p in report.points]
+    return Picture(["period", "active", "gone", "%"], rows)
+
+
+def _overlap(report: Overlap) -> Picture:
+    rows = [
+        [event, *(Share(share) if i != j else report.counts[i][j] for j, share in enumerate(line))]
+        for i, (event, line) in enumerate(zip(report.events, report.jaccard, strict=True))
+    ]
+    note = "Users of both as per cent of the users of either; on the diagonal, users."
+    return Picture(["", *report.events], rows, note=note)
+
+
+def _timeline(report: Timeline) -> Picture:
+    rows = [[event, day] for event, days in report.days.items() for day in days]
+    return Picture(["event", "day"], rows, note="" if rows else _NOTHING)
+
+
+def _profile(report: Profile) -> Picture:
+    rows = [
+        [span.event, span.first, span.last, len(report.days.get(span.event, ()))]
+        for span in report.events
+    ]
+    flags = f"Flags set now: {', '.join(map(shown, report.flags))}" if report.flags else ""
+    note = flags if rows or flags else _NOTHING
+    return Picture(["event", "first ever", "last", "days in the range"], rows, note=note)
+
+
+report_command(
+    "show",
+    questions.TrendQuestion,
+    _trend,
+    """The users of EVENT (or of a segment), period by period.
+
+    \b
+    flask bitmapist show user:seen --by week
+    flask bitmapist show "song:played & flag:user:premium" --start 2026-01-01
+    """,
+)
+report_command(
+    "active",
+    questions.ActiveUsersQuestion,
+    _active_users,
+    """Daily, weekly (7 days) and monthly (28 days) active users: those who did EVENT.
+
+    \b
+    flask bitmapist active user:seen --rows 14
+    """,
+)
+report_command(
+    "retention",
+    questions.RetentionQuestion,
+    _retention,
+    """Of those who first did COHORT in a period, the per cent who did RETURNED k periods later.
+
+    --json and --csv have the numbers of users.
+
+    \b
+    flask bitmapist retention user:created user:seen --by week
+    flask bitmapist retention user:created song:played --where flag:user:premium
+    """,
+)
+report_command(
+    "lifecycle",
+    questions.LifecycleQuestion,
+    _lifecycle,
+    """Who is new, returning, resurrected or dormant in EVENT, period by period.
+
+    \b
+    flask bitmapist lifecycle user:seen --by month
+    """,
+)
+report_command(
+    "stickiness",
+    questions.StickinessQuestion,
+    _stickiness,
+    """How many did EVENT in exactly k of the last periods.
+
+    \b
+    flask bitmapist stickiness user:seen --within 7
+    """,
+)
+report_command(
+    "funnel",
+    questions.FunnelQuestion,
+    _funnel,
+    """How many did all STEPS up to each one, in this order (within a period it is unknown).
+
+    \b
+    flask bitmapist funnel user:created post:created user:upgraded --within 14
+    """,
+)
+report_command(
+    "adoption",
+    questions.AdoptionQuestion,
+    _adoption,
+    """How many of those who did ACTIVE in each period did FEATURE too.
+
+    \b
+    flask bitmapist adoption song:played user:seen --by week
+    """,
+)
+report_command(
+    "churned",
+    questions.ChurnedQuestion,
+    _churned,
+    """How many did EVENT in each period, and not in the ones after it.
+
+    \b
+    flask bitmapist churned user:seen --silent 4 --by week
+    """,
+)
+report_command(
+    "overlap",
+    questions.OverlapQuestion,
+    _overlap,
+    """How far the users of EVENTS are the same, in one period.
+
+    \b
+    flask bitmapist overlap song:played user:seen --by month
+    """,
+)
+report_command(
+    "compare",
+    questions.CompareQuestion,
+    _compare,
+    """How many of each of ARMS, which are segments, did the goal.
+
+    \b
+    flask bitmapist compare flag:button:blue flag:button:green user:upgraded
+    """,
+)
+report_command(
+    "timeline",
+    questions.TimelineQuestion,
+    _timeline,
+    """What USER, an id as the application knows it, did on which days.
+
+    \b
+    flask bitmapist timeline 42 --start 2026-01-01
+    """,
+)
+report_command(
+    "profile",
+    questions.ProfileQuestion,
+    _profile,
+    """The first and the last time of each event of USER, and the flags.
+
+    \b
+    flask bitmapist profile 42
+    """,
+)

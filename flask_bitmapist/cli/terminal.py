@@ -1,0 +1,133 @@
+"""What commands show on a terminal: aligned columns, bars, sparks, dimmed and bold lines."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import click
+
+# What to draw with, and what instead where the output's encoding does not have it.
+_SPARKS = ("▁▂▃▄▅▆▇█", "_.:-=+*#")
+_BAR = ("█", "#")
+_BAR_WIDTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of 1, shown as per cent; a star marks one whose period is not over."""
+
+    rate: float | None
+    is_open: bool = False
+
+    def __str__(self) -> str:
+        return "" if self.rate is None else f"{100 * self.rate:.1f}{'*' if self.is_open else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of up to 40 characters."""
+
+    share: float
+
+    def __str__(self) -> str:
+        return _drawable(*_BAR) * round(_BAR_WIDTH * self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """A column of eight heights for each value."""
+
+    values: Sequence[int]
+
+    def __str__(self) -> str:
+        most, sparks = max(self.values, default=0), _drawable(*_SPARKS)
+        top = len(sparks) - 1
+        return "".join(sparks[round(top * value / most) if most else 0] for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A table as a terminal shows it.
+
+    :ivar open: the rows whose periods are not over; they are dimmed.
+    :ivar note: a sentence below the table.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    open: frozenset[int] = field(default_factory=frozenset)
+    note: str = ""
+
+    def show(self) -> None:
+        """Print it; styles reach a terminal only."""
+        fitting, left_out = self._fitting()
+        texts = [[shown(_text(value)) for value in row[:fitting]] for row in self.rows]
+        header = self.header[:fitting]
+        widths = [max(map(len, column)) for column in zip(header, *texts, strict=True)]
+        rights = [
+            all(isinstance(row[i], int | Share | None) for row in self.rows)
+            and any(isinstance(row[i], int | Share) for row in self.rows)
+            for i in range(len(header))
+        ]
+
+        def line(cells: Sequence[str]) -> str:
+            padded = (
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(cells, widths, rights, strict=True)
+            )
+            return "  ".join(padded).rstrip()
+
+        click.secho(line(header), bold=True)
+        for number, cells in enumerate(texts):
+            click.secho(line(cells), dim=True if number in self.open else None)
+        for note in (self.note, left_out):
+            if note:
+                click.secho(note, dim=True)
+
+    def _fitting(self) -> tuple[int, str]:
+        """How many columns fit a terminal, and a sentence on those that do not."""
+        if not sys.stdout or not sys.stdout.isatty():
+            return len(self.header), ""
+        room, used = shutil.get_terminal_size().columns, -2
+        for number, name in enumerate(self.header):
+            texts = [shown(_text(row[number])) for row in self.rows]
+            used += 2 + max(map(len, [name, *texts]))
+            # A line that is too long for two columns is folded all the same.
+            if used > room and number > 1:
+                hidden = ", ".join(self.header[number:])
+                return number, f"Not shown for want of room: {hidden}. Take --csv or fewer columns."
+        return len(self.header), ""
+
+
+def shown(text: str) -> str:
+    """`text` as the output can tell it, harmlessly.
+
+    What its encoding does not have, and what a terminal would obey rather than show (control
+    characters, marks of direction), is escaped, as in ``\\u6b4c``.
+    """
+    # Where the output was closed (`>&-`) sys.stdout is None; a StringIO has an encoding of None.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    visible = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return visible.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _drawable(usual: str, plainer: str) -> str:
+    """`usual`, unless the output's encoding does not have all of it."""
+    return usual if shown(usual) == usual else plainer
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, date):
+        return f"{value:%Y-%m-%d}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return "" if value is None else str(value)
