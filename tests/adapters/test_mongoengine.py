@@ -1124,6 +1124,7 @@ class TestBulk:
 
     def test_an_upsert_without_an_update_inserts_or_does_nothing(self, marks: Marks) -> None:
         assert Cow.objects(number=1).upsert_one().name == "a"
+        assert Cow.objects(name="a").update_one(upsert=True) == 1  # of two
         assert marks() == {}
         assert Cow.objects(number=9).upsert_one().number == 9
         assert marks() == {"cow:created": [9]}
