@@ -262,12 +262,16 @@ RIGHTS = {
     ),
 }
 MARKS = st.lists(
-    st.tuples(st.integers(0, 1), st.booleans(), st.sampled_from(DAYS)), min_size=1, max_size=4
+    st.tuples(st.integers(0, 1), st.booleans(), st.sampled_from(DAYS)), min_size=1, max_size=2
 )
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck])
-@given(steps=st.lists(st.tuples(st.sampled_from([*RIGHTS]), MARKS, st.booleans()), max_size=5))
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from([*RIGHTS]), MARKS, st.booleans()), min_size=3, max_size=5
+    )
+)
 def test_whatever_is_refused_meanwhile_the_last_mark_of_each_bit_decides(
     server: Any, tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
 ) -> None:
