@@ -3,43 +3,91 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import inspect
 import re
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from documented import BROUGHT_BY, PAGES, ROOT, example_of, files_of, installed_by, needs_of
 
-from flask_bitmapist import ids, periods
+import flask_bitmapist
+from flask_bitmapist import analytics, questions, testing
 from flask_bitmapist.testing import AdapterContract
 
-ROOT = Path(__file__).parent.parent
-EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = [
-    page
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    if EXAMPLE.search(page.read_text())
+RUN_HERE = [page for page in PAGES if example_of(page)]
+#: Pages whose files are a small project with tests. Those of the page on adapters run elsewhere.
+PROJECTS = [page for page in PAGES if "conftest.py" in files_of(page)]
+#: The modules that show examples in their docstrings.
+SHOWING = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "flask_bitmapist").rglob("*.py"))
+    if ">>> " in path.read_text()
 ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: page.name)
 def test_the_examples_of_a_page_run_as_written(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # instance folders, and the servers in them, are made here
-    program = ModuleType("example")
-    for example in EXAMPLE.finditer(page.read_text()):
-        line = page.read_text()[: example.start(1)].count("\n")
-        code = compile("\n" * line + example[1], page, "exec")
-        exec(code, program.__dict__)
+    exec(compile(example_of(page), page, "exec"), ModuleType("example").__dict__)
 
 
-@pytest.mark.parametrize("module", [ids, periods], ids=lambda module: module.__name__)
-def test_the_examples_of_docstrings_hold(module: ModuleType) -> None:
+@pytest.mark.parametrize("page", PROJECTS, ids=lambda page: page.name)
+def test_the_tests_of_a_page_pass(page: Path, tmp_path: Path) -> None:
+    for name, code in files_of(page).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(code)
+    options = ["-q", "-c", ROOT / "pyproject.toml", "--rootdir", tmp_path, tmp_path]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_installs_is_enough_for_its_examples(page: Path) -> None:
+    installed = installed_by(page)
+    missing = {need for need in needs_of(page) if not BROUGHT_BY[need] & installed}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("name", SHOWING)
+def test_the_examples_of_docstrings_hold(name: str) -> None:
+    module = importlib.import_module(name)
     found = doctest.testmod(module, extraglobs={"datetime": datetime})
     assert found.attempted > 0
     assert found.failed == 0
+
+
+@pytest.mark.parametrize(
+    "module", [flask_bitmapist, analytics, questions, testing], ids=lambda module: module.__name__
+)
+def test_the_reference_has_every_public_name(module: ModuleType) -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)$", page, re.M))
+    for whole in re.findall(r"^\.\. automodule:: ([\w.]+)\n   :members:$", page, re.M):
+        documented |= {f"{whole}.{name}" for name in importlib.import_module(whole).__all__}
+    names = {f"{module.__name__}.{name}" for name in (*module.__all__, *mixins_of(module))}
+    assert names - documented == set()
+
+
+def mixins_of(module: ModuleType) -> set[str]:
+    """The models' mixins, which `import *` leaves out; `Bitmapistable` is one by another name."""
+    return {name for name in dir(module) if name.endswith("Bitmapistable")} - {"Bitmapistable"}
+
+
+def test_the_index_links_to_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = {page.name for page in PAGES if page.parent == ROOT / "docs"} - {"index.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == pages
+    trees = "".join(re.findall(r"```{toctree}\n(.*?)```", index, re.DOTALL))
+    assert {f"{name}.md" for name in re.findall(r"^([\w-]+)$", trees, re.M)} == pages
 
 
 def test_the_table_of_adapters_has_every_test_of_the_contract() -> None:
@@ -47,21 +95,3 @@ def test_the_table_of_adapters_has_every_test_of_the_contract() -> None:
     table = (ROOT / "docs" / "adapters.md").read_text()
     for test in tests:
         assert f"| {(inspect.getdoc(test) or '').splitlines()[0]} |" in table
-
-
-#: What stands in an example, and what its page must tell to install for it.
-NEEDED = {
-    "embedded://": "embedded",
-    "Bitmapistable": "sqlalchemy",
-    "flask_sqlalchemy": "flask-sqlalchemy",
-    "flask_login": "login",
-}
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
-def test_what_the_first_pages_install_is_enough_for_their_examples(page: str) -> None:
-    text = (ROOT / page).read_text()
-    (line,) = re.findall(r'^\$ pip install "flask-bitmapist\[(.*)$', text, re.MULTILINE)
-    installed = set(re.split(r"[^\w-]+", line))
-    examples = "".join(EXAMPLE.findall(text))
-    assert {what for word, what in NEEDED.items() if word in examples} <= installed

@@ -1,10 +1,7 @@
-"""The recorded marks, the guards of the contract, and the page of the documentation on both."""
+"""The recorded marks, and the guards of the contract."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -27,7 +24,6 @@ from flask_bitmapist.testing import AdapterContract, Capability, RecordedMarks, 
 from flask_bitmapist.tracker import Tracker
 
 ROOT = Path(__file__).parent.parent
-FILE = re.compile(r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```$", re.M | re.S)
 KEY = UUID("12345678-1234-5678-1234-567812345678")
 
 
@@ -213,25 +209,3 @@ def test_every_test_of_the_contract_has_a_line_for_the_documentation() -> None:
 def test_the_page_on_adapters_names_every_capability() -> None:
     page = (ROOT / "docs" / "writing-an-adapter.md").read_text()
     assert not [name for name in get_args(Capability) if f'`"{name}"`' not in page]
-
-
-def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
-    for name, code in FILE.findall((ROOT / "docs" / "testing.md").read_text()):
-        (tmp_path / name).write_text(code)
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-c",
-            ROOT / "pyproject.toml",
-            "--rootdir",
-            tmp_path,
-            tmp_path,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
