@@ -19,11 +19,27 @@ import nox
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "lint", "docs", "browser"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 AXE_CORE = "4.14.1"
 PYTHONS = ["3.11", "3.12", "3.13"]
+NEWER_PYTHONS = ["3.14", "3.15"]
+REDIS_PYS = {"5.1": "redis==5.1.*", "6": "redis==6.*", "7": "redis==7.*", "8": "redis>=8"}
+# Marking, delivery, ids, bitmapist's classes, reports and pages, in about a minute.
+FAST_TESTS = (
+    "tests/test_marking.py",
+    "tests/test_ids.py",
+    "tests/test_delivery.py",
+    "tests/test_events.py",
+    "tests/test_extension.py",
+    "tests/test_cli.py",
+    "tests/analytics/test_reading.py",
+    "tests/analytics/test_people.py",
+    "tests/dashboard/test_answers.py",
+    "tests/adapters/test_contract_example.py",
+)
 FLASKS = {"3.0": ["flask==3.0.*", "werkzeug==3.0.*"], "newest": ["flask"]}
 SQLALCHEMYS = {"2.0": "sqlalchemy==2.0.*", "2.1": "sqlalchemy==2.1.*"}
 PEEWEES = {"3.17": "peewee==3.17.*", "3.19": "peewee==3.19.*", "newest": "peewee>=4.5"}
@@ -51,9 +67,16 @@ def versions(orm_versions: Iterable[str]) -> Iterator[object]:
 def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] = ()) -> None:
     # One resolution for all: a later install would undo the pins of an earlier one.
     session.install("-e", ".[all]", *group("tests"), *requirements)
+    install_bitmapist(session)
     shared_database = {"TEST_POSTGRESQL_URL", "TEST_MYSQL_URL"} & os.environ.keys()
     parallel = [] if shared_database else ["--numprocesses=auto"]
     session.run("pytest", *paths, *parallel, *session.posargs)
+
+
+def install_bitmapist(session: nox.Session) -> None:
+    # Its bounds (Python below 3.14, redis-py below 6) are needless; the tests show that it works.
+    extra = PYPROJECT["project"]["optional-dependencies"]["bitmapist"]
+    session.install("--no-deps", "--ignore-requires-python", *extra)
 
 
 @nox.session
@@ -86,9 +109,30 @@ def mongoengine(session: nox.Session, mongoengine: str, flask: str) -> None:
 
 
 @nox.session
+@nox.parametrize("redis", list(REDIS_PYS), ids=list(REDIS_PYS), tags=["matrix"])
+def redis(session: nox.Session, redis: str) -> None:
+    """A fast choice of the tests over versions of redis-py, and bitmapist beside each."""
+    run_tests(session, REDIS_PYS[redis], paths=FAST_TESTS)
+
+
+@nox.session(python=NEWER_PYTHONS, tags=["matrix"])
+def newer_python(session: nox.Session) -> None:
+    """The same choice on Pythons that not every machine has; skipped where one is missing."""
+    run_tests(session, paths=FAST_TESTS)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel in fresh environments, with each extra. Needs a package index."""
+    session.install(*group("package"))
+    session.run("pytest", "--confcutdir=tests/package", "tests/package", *session.posargs, env={"PACKAGE_TESTS": "1"})
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The dashboard in Chromium, which ``apt install chromium`` brings or CHROMIUM names."""
     session.install("-e", ".[all]", *group("browser"))
+    install_bitmapist(session)
     session.env.setdefault("AXE_CORE", str(axe_core(session)))
     parallel = ["--numprocesses=2", "--dist=worksteal"]
     session.run("pytest", "tests/browser", *parallel, *session.posargs)
@@ -108,9 +152,28 @@ def axe_core(session: nox.Session) -> Path:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Each hook and guard of the adapters broken in turn: some test has to fail. Takes an hour."""
+    session.install("-e", ".[all]", *group("tests"))
+    install_bitmapist(session)
+    session.run("python", "tests/mutate_adapters.py", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """The random programs and histories with many more examples than every day. Takes hours."""
+    session.install("-e", ".[all]", *group("tests"))
+    install_bitmapist(session)
+    many = {"FUZZ_EXAMPLES": "5000", "BITMAPIST_TRUTH_EXAMPLES": "1000"}
+    paths = ("tests/adapters", "tests/analytics/test_truth.py", "-k", "fuzz or programs or truth")
+    session.run("pytest", *paths, "--numprocesses=auto", *session.posargs, env=many)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Format, lint and types."""
     session.install("-e", ".[all]", *group("lint"), *group("tests"))
+    install_bitmapist(session)
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")

@@ -1,6 +1,6 @@
 """Notes on Flask-SQLAlchemy and Flask-Login, with UUIDs for keys.
 
-pip install "flask-bitmapist[sqlalchemy,login,embedded]" flask-sqlalchemy
+pip install "flask-bitmapist[sqlalchemy,login,embedded]>=1.0" flask-sqlalchemy
 flask --app examples/flask_sqlalchemy_app run --debug
 """
 

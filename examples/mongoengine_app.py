@@ -1,6 +1,6 @@
 """Notes on MongoEngine and Flask-Login, with ObjectIds for keys.
 
-pip install "flask-bitmapist[mongoengine,login,embedded]"
+pip install "flask-bitmapist[mongoengine,login,embedded]>=1.0"
 flask --app examples/mongoengine_app run --debug
 """
 

@@ -1,6 +1,6 @@
 """Notes on peewee's FlaskDB and Flask-Login.
 
-pip install "flask-bitmapist[peewee,login,embedded]"
+pip install "flask-bitmapist[peewee,login,embedded]>=1.0"
 flask --app examples/peewee_app run --debug
 """
 
