@@ -125,7 +125,8 @@ def newer_python(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """The wheel in fresh environments, with each extra. Needs a package index."""
     session.install(*group("package"))
-    session.run("pytest", "--confcutdir=tests/package", "tests/package", *session.posargs, env={"PACKAGE_TESTS": "1"})
+    paths = ("tests/package", "--confcutdir=tests/package")
+    session.run("pytest", *paths, *session.posargs, env={"PACKAGE_TESTS": "1"})
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""What `pip install flask-bitmapist` brings: no needless bound, each extra, the README's example."""
+"""What `pip install flask-bitmapist` brings: no needless bound, extras, the README's example."""
 
 from __future__ import annotations
 
