@@ -73,6 +73,13 @@ def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] =
     session.run("pytest", *paths, *parallel, *session.posargs)
 
 
+def redis_pys() -> Iterator[object]:
+    """Each version of redis-py; the newest is that of ``nox -s tests``."""
+    for version in REDIS_PYS:
+        oldest = version == next(iter(REDIS_PYS))
+        yield nox.param(version, id=version, tags=["matrix", "oldest"] if oldest else ["matrix"])
+
+
 def install_bitmapist(session: nox.Session) -> None:
     # Its bounds (Python below 3.14, redis-py below 6) are needless; the tests show that it works.
     extra = PYPROJECT["project"]["optional-dependencies"]["bitmapist"]
@@ -88,8 +95,10 @@ def tests(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("python,sqlalchemy,flask", versions(SQLALCHEMYS))
 def sqlalchemy(session: nox.Session, sqlalchemy: str, flask: str) -> None:
-    """Everything, over SQLAlchemy versions (with Flask-SQLAlchemy 3.1)."""
-    run_tests(session, SQLALCHEMYS[sqlalchemy], "flask-sqlalchemy==3.1.*", *FLASKS[flask])
+    """The SQLAlchemy adapter and what touches Flask, over versions of both."""
+    paths = ("tests/adapters", *FAST_TESTS, "tests/test_login.py", "-k", "not peewee and not mongo")
+    requirements = (SQLALCHEMYS[sqlalchemy], "flask-sqlalchemy==3.1.*", *FLASKS[flask])
+    run_tests(session, *requirements, paths=paths)
 
 
 @nox.session
@@ -109,7 +118,7 @@ def mongoengine(session: nox.Session, mongoengine: str, flask: str) -> None:
 
 
 @nox.session
-@nox.parametrize("redis", list(REDIS_PYS), ids=list(REDIS_PYS), tags=["matrix"])
+@nox.parametrize("redis", [*redis_pys()])
 def redis(session: nox.Session, redis: str) -> None:
     """A fast choice of the tests over versions of redis-py, and bitmapist beside each."""
     run_tests(session, REDIS_PYS[redis], paths=FAST_TESTS)
