@@ -12,11 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 from documented import BROUGHT_BY, PAGES, ROOT, example_of, files_of, installed_by, needs_of
 
 import flask_bitmapist
 from flask_bitmapist import analytics, questions, testing
+from flask_bitmapist.cli import commands
 from flask_bitmapist.testing import AdapterContract
 
 RUN_HERE = [page for page in PAGES if example_of(page)]
@@ -80,6 +82,24 @@ def test_the_reference_has_every_public_name(module: ModuleType) -> None:
 def mixins_of(module: ModuleType) -> set[str]:
     """The models' mixins, which `import *` leaves out; `Bitmapistable` is one by another name."""
     return {name for name in dir(module) if name.endswith("Bitmapistable")} - {"Bitmapistable"}
+
+
+@pytest.mark.parametrize("name", sorted(commands.commands))
+def test_the_page_of_commands_has_every_command_and_option(name: str) -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    sections = dict(re.findall(r"^## `(\w+)[^`]*`\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    options = {
+        option
+        for parameter in commands.commands[name].params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+    assert options - set(re.findall(r"`(--\w+)", sections[name])) == {"--json", "--csv"}
+
+
+def test_the_page_of_commands_has_no_command_that_there_is_none() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert set(re.findall(r"^## `(\w+)", page, re.M)) == commands.commands.keys()
 
 
 def test_the_index_links_to_every_page() -> None:
