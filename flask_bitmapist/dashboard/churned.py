@@ -34,6 +34,14 @@ class ChurnedPage(Page):
         figure = ChurnedFigure.of(at=at, active=active)
         return Behind(f"did {self['event']} {when(at, by)}{silence}", figure)
 
+    @property
+    def span(self) -> str:
+        """The range: without an end it is that of the last periods whose silence is over."""
+        if self["end"] is not None:
+            return super().span
+        over = self.visit.period(self["by"], None).shift(-self["silent"] - 1)
+        return self.range_of(self["rows"], over.start.date())
+
     def bars(self, report: Churned) -> BarPlot[ChurnedPoint]:
         """Those who went, a bar a period."""
         return bar_plot(report.points, [[("dormant", point.users)] for point in report.points])

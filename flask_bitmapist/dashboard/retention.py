@@ -35,7 +35,12 @@ class RetentionPage(Page):
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
         alike = of_one_kind(query.known).events
-        return {"cohort": ("user:created", *alike), "returned": (*ACTIVE, *alike), "rows": 12}
+        return {
+            "cohort": ("user:created", *alike),
+            "returned": (*ACTIVE, *alike),
+            "rows": 12,
+            "periods": 11,
+        }
 
     def behind(self, query: Query) -> Behind:
         at = self.visit.period(self["by"], query.day("at", FIRST_REPORTED_YEAR)).start

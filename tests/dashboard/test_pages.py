@@ -48,7 +48,7 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "/": overview,
     "/?find=song&sort=today&page=2": overview,
     "/cohort": lambda: analytics.retention(
-        "user:created", "user:logged_in", "week", 12, start=back(77)
+        "user:created", "user:logged_in", "week", 11, start=back(77)
     ),
     "/cohort?cohort=song:played&returned=user:created&by=day&rows=3&periods=1&end=2026-11-20"
     "&mode=streak&members=every&where=flag:beta": lambda: analytics.retention(
@@ -940,3 +940,12 @@ def test_an_event_named_like_a_flag_is_no_flag(recorded: None, browser: Browser)
     mark_event("flag:beta", [1])
     page = browser.open("/people", where=str(Event("flag:beta")))
     assert page.all("p", class_="lede")[0].one("b").text == "1"
+
+
+def test_the_churn_page_says_which_weeks_it_shows(recorded: None, browser: Browser) -> None:
+    page = browser.open("/churned?rows=3&silent=2")
+    report = analytics.churned("user:logged_in", 2, "week", back(35), back(21))
+    assert [point.period_start for point in report.points][-1] == date(2026, 11, 2)
+    assert "in the 3 weeks up to week of 2 Nov 2026" in page.one("p", class_="lede").text
+    told = browser.client.get("/bitmapist/churned?rows=3&silent=2&format=json").json
+    assert told == json.loads(json.dumps(report.to_dict()))
