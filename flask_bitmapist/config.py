@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .periods import Grain
+from .periods import Grain, Period
 
 PREFIX = "BITMAPIST_"
 #: SETBIT's own limit; one bit there costs half a gigabyte a key.
@@ -45,6 +45,10 @@ class Settings:
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
     track_login: bool = True
     track_seen: bool = True
+
+    def period(self, grain: Grain, moment: datetime) -> Period:
+        """The period of the application's calendar in which the naive local `moment` lies."""
+        return Period.containing(grain, moment, self.timezone, tuple(self.ttl.items()))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], instance_path: str) -> Settings:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from functools import reduce
 from itertools import chain
 from operator import and_, or_, xor
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from .current import current_tracker
 from .ids import normal_form
 from .periods import KEY_PREFIX, Grain, Period, local, unique_key
-from .systems import reader_of
+from .systems import names_own_system, reader_of
 
 if TYPE_CHECKING:
     from .reading.bitmaps import Bitmap, Bitmaps
@@ -40,10 +40,13 @@ class Events(ABC):
     system: Any
     #: bitmapist's key for the set. A year and a combination are not stored under theirs.
     redis_key: str
-    #: The keys of the bitmaps that it is made of.
-    keys: tuple[str, ...]
     #: The events and flags that it is made of.
     names: frozenset[str]
+
+    @property
+    @abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the bitmaps that it is made of."""
 
     @abstractmethod
     def get_count(self) -> int:
@@ -119,8 +122,11 @@ class _Stored(Events):
         self.event_name = event_name
         self.system = system
         self.redis_key = redis_key
-        self.keys = (redis_key,)
         self.names = frozenset((event_name,))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.redis_key,)
 
     def get_count(self) -> int:
         return int(reader_of(self.system).redis.bitcount(self.redis_key))
@@ -325,7 +331,8 @@ def _period_key(event_name: str, period: str) -> str:
 class YearEvents(GenericPeriodEvents, _Computed):
     """Those who did an event in a year, such as ``YearEvents("active", 2012)``; by default this.
 
-    It is the union of its months, which is not stored.
+    It is the union of its months, which is not stored; or of its weeks and days, where
+    ``BITMAPIST_TTL`` keeps them for longer.
     """
 
     _grain = "year"
@@ -336,8 +343,16 @@ class YearEvents(GenericPeriodEvents, _Computed):
         self.event_name = event_name
         self.system = system
         self.names = frozenset((event_name,))
-        self.keys = tuple(month.redis_key for month in months)
-        self.redis_key = _combined_key("OR", self.keys)
+        self._months = tuple(month.redis_key for month in months)
+        self.redis_key = _combined_key("OR", self._months)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of what the application keeps of the year; on a server of others, its months."""
+        tracker = current_tracker()
+        if not names_own_system(tracker, self.system) or not MINYEAR <= self.year <= MAXYEAR:
+            return self._months
+        return tracker.settings.period("year", self._start()).keys(self.event_name)
 
     def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
         return part.union_of(self.keys)
@@ -493,11 +508,14 @@ class BitOperation(_Computed):
         self._systems = [system_or_event] if named else [event.system for event in self.events]
         self.system = self._systems[0]
         self.redis_key = _combined_key(self._name, (event.redis_key for event in self.events))
-        self.keys = tuple(dict.fromkeys(key for event in self.events for key in event.keys))
         self.names = frozenset[str]().union(*(event.names for event in self.events))
         self.has_complement = any(
             isinstance(event, _Computed) and event.has_complement for event in self.events
         )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key for event in self.events for key in event.keys))
 
     def __repr__(self) -> str:
         return _told(self, *self.events)

@@ -61,8 +61,9 @@ def get_cohort(
     """
     check_length("rows", num_rows)
     check_length("columns", num_cols)
-    now = current_tracker().now()
-    last = Period.containing(_grain(time_group), now)
+    tracker = current_tracker()
+    now = tracker.now()
+    last = tracker.settings.period(_grain(time_group), now)
     periods = list(last.shift(1 - num_rows).until(last))
     counted = count_returns(
         reader_of(system).redis,

@@ -6,6 +6,7 @@ begin (``BITMAPIST_TIMEZONE``). Its start is a naive datetime of that calendar.
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -14,6 +15,8 @@ from typing import Literal, Self, get_args
 
 Grain = Literal["hour", "day", "week", "month", "year"]
 GRAINS: tuple[Grain, ...] = get_args(Grain)
+#: How long after its end a period's bitmap is kept, by grain; for ever if the grain is not in it.
+Ttl = tuple[tuple[Grain, timedelta], ...]
 
 KEY_PREFIX = "trackist_"
 
@@ -66,12 +69,17 @@ class Period:
     start: datetime
     #: Of an hour that is to step over those that the clock skips when summer time begins.
     zone: tzinfo | None = field(default=None, compare=False, repr=False)
+    #: Of a year, which is not stored: how long the periods are kept that it is read from.
+    ttl: Ttl = field(default=(), compare=False, repr=False)
 
     @classmethod
-    def containing(cls, grain: Grain, moment: datetime, zone: tzinfo | None = None) -> Self:
+    def containing(
+        cls, grain: Grain, moment: datetime, zone: tzinfo | None = None, ttl: Ttl = ()
+    ) -> Self:
         """The period of `grain` in which the naive local `moment` of `zone` lies.
 
-        An hour that the clocks of `zone` skip is the next one that they show.
+        An hour that the clocks of `zone` skip is the next one that they show. For an application's
+        own zone and TTL, ask its `Settings.period`.
         """
         if grain == "hour":
             hour = moment.replace(minute=0, second=0, microsecond=0)
@@ -87,7 +95,7 @@ class Period:
             case "month":
                 return cls(grain, midnight.replace(day=1))
             case "year":
-                return cls(grain, midnight.replace(month=1, day=1))
+                return cls(grain, midnight.replace(month=1, day=1), ttl=ttl)
         raise ValueError(f"unknown period {grain!r}: use one of {', '.join(GRAINS)}")
 
     def shift(self, count: int) -> Self:
@@ -96,7 +104,7 @@ class Period:
         :raises ValueError: if it is not in the calendar any more.
         """
         try:
-            return type(self)(self.grain, self._start_after(count), self.zone)
+            return type(self)(self.grain, self._start_after(count), self.zone, self.ttl)
         except (OverflowError, ValueError):
             raise ValueError(
                 f"{count} {self.grain}s after {self.start.date()} lie outside of the calendar, "
@@ -141,7 +149,7 @@ class Period:
             period = period.shift(1)
 
     def key(self, event: str) -> str:
-        """bitmapist's key, unpadded. A year has none: it is the union of its `months`."""
+        """bitmapist's key, unpadded. A year has none: it is the union of its `parts`."""
         start = self.start
         match self.grain:
             case "hour":
@@ -154,14 +162,59 @@ class Period:
             case "month":
                 return f"{KEY_PREFIX}{event}_{start.year}-{start.month}"
             case "year":
-                raise ValueError("a year has no key of its own: read the keys of its months")
+                raise ValueError("a year has no key of its own: read the keys of its parts")
+
+    @property
+    def parts(self) -> tuple[Period, ...]:
+        """The stored periods whose union is this one: itself, or what is kept of a year."""
+        return _parts_of_year(self.start, self.ttl) if self.grain == "year" else (self,)
 
     def keys(self, event: str) -> tuple[str, ...]:
-        """The keys whose union is this period: one, or a year's twelve months."""
+        """The keys whose union is this period: one, or those of a year's `parts`."""
         if self.grain == "year":
-            january = Period("month", self.start)
-            return tuple(january.shift(month).key(event) for month in range(12))
+            ends = _ends_of_keys(self.start, self.ttl)
+            return tuple([f"{KEY_PREFIX}{event}{end}" for end in ends])
         return (self.key(event),)
+
+
+@lru_cache(maxsize=1024)
+def _parts_of_year(start: datetime, ttl: Ttl) -> tuple[Period, ...]:
+    """The stored periods that tell of the year which begins at `start`.
+
+    Each of its days is told by the day itself, its week or its month, whichever is kept longest;
+    of those that are kept equally long, the longest one. A week that lies in two years tells of
+    neither. Without a TTL these are the twelve months.
+    """
+    january = Period("month", start)
+    months = [january.shift(count) for count in range(12)]
+    ages = dict(ttl)
+    if "month" not in ages:
+        return tuple(months)
+
+    def expiry(period: Period) -> datetime:
+        try:
+            return period.end + ages.get(period.grain, timedelta.max)
+        except (OverflowError, ValueError):
+            return datetime.max
+
+    parts: dict[Period, None] = {}
+    for month in months:
+        for day in _days_of(month):
+            week = Period.containing("week", day.start)
+            is_whole = start <= week.start <= start.replace(month=12, day=25)
+            parts[max([month, *([week] if is_whole else []), day], key=expiry)] = None
+    return tuple(parts)
+
+
+def _days_of(month: Period) -> Iterator[Period]:
+    for number in range(1, monthrange(month.start.year, month.start.month)[1] + 1):
+        yield Period("day", month.start.replace(day=number))
+
+
+@lru_cache(maxsize=1024)
+def _ends_of_keys(start: datetime, ttl: Ttl) -> tuple[str, ...]:
+    """What follows an event's name in the keys of a year's parts."""
+    return tuple(part.key("").removeprefix(KEY_PREFIX) for part in _parts_of_year(start, ttl))
 
 
 @lru_cache(maxsize=16384)

@@ -112,7 +112,7 @@ def busiest_of_year(
     """
     tracker = tracker or current_tracker()
     moment = _moment(now, tracker)
-    year = Period.containing("year", moment)
+    year = tracker.settings.period("year", moment)
     keys = {name: year.keys(name) for name in events}
     counted = counts(tracker.redis, chain.from_iterable(keys.values()))
     most = {name: sum(counted[key] for key in months) for name, months in keys.items()}
@@ -136,7 +136,7 @@ def _moment(now: datetime | None, tracker: Tracker) -> datetime:
 
 def _in_year(tracker: Tracker, moment: datetime, events: Sequence[str]) -> dict[str, int]:
     """How many users each event has had in the current year."""
-    year = Period.containing("year", moment)
+    year = tracker.settings.period("year", moment)
     keys = [year.keys(name) for name in events]
     counted = tally(
         tracker.redis,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from operator import or_
 from typing import NamedTuple
 
@@ -40,20 +40,23 @@ class Past:
     :ivar periods: without a gap, in time order.
     :ivar first_day: a day before which nobody did it; None if nobody ever did.
     :ivar grains: of the periods that tell of the past, longest first.
+    :ivar containing: makes the period of a grain that contains a moment.
     """
 
     what: Expression
     periods: Sequence[Period]
     first_day: date | None
     grains: Sequence[Grain]
+    containing: Callable[[Grain, datetime], Period]
 
     @classmethod
     def of(cls, what: Expression, asked: Scope, first_day: date | None) -> Past:
         """The past of each period of a scope."""
         # What is true of a month need not be so of any of its days if `what` combines events: then
         # only periods of the report's own grain can tell.
-        grains = _telling(asked.by, asked.tracker.settings.ttl) if what.spreads else (asked.by,)
-        return cls(what, asked.periods, first_day, grains)
+        settings = asked.tracker.settings
+        grains = _telling(asked.by, settings.ttl) if what.spreads else (asked.by,)
+        return cls(what, asked.periods, first_day, grains, settings.period)
 
     def keys(self) -> Iterator[str]:
         for step in self._steps:
@@ -83,21 +86,24 @@ class Past:
         if self.first_day is None:
             return [_Step(0, ())] * len(self.periods)
         since = datetime.combine(self.first_day, time())
-        pending = [_Pending(grain, since) for grain in self.grains]
+        pending = [_Pending(partial(self.containing, grain), since) for grain in self.grains]
         return [_step(pending, since, period.start) for period in self.periods]
 
 
 class _Pending:
     """Of a grain, the earliest period that is not over."""
 
-    def __init__(self, grain: Grain, since: datetime) -> None:
-        """:param since: a moment in it."""
-        self._grain = grain
+    def __init__(self, containing: Callable[[datetime], Period], since: datetime) -> None:
+        """
+        :param containing: makes the period of the grain that contains a moment.
+        :param since: a moment in it.
+        """
+        self._containing = containing
         self.begin(since)
 
     def begin(self, since: datetime) -> None:
         # A week may begin in a month that is told of already: it is past all the same.
-        self.period = Period.containing(self._grain, since)
+        self.period = self._containing(since)
         self.end = self.period.end
 
     def until(self, now: datetime) -> list[Period]:

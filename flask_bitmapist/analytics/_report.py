@@ -83,13 +83,13 @@ def periods_of(
     tracker = tracker or current_tracker()
     if by not in GRAINS:
         raise ValueError(f"by must be one of {', '.join(GRAINS)}, not {by!r}")
-    zone = tracker.settings.timezone
-    current = Period.containing(by, _moment("now", now, tracker), zone)
-    last = current if end is None else Period.containing(by, _moment("end", end, tracker), zone)
+    period = tracker.settings.period
+    current = period(by, _moment("now", now, tracker))
+    last = current if end is None else period(by, _moment("end", end, tracker))
     if start is None:
         first = last.shift(1 - (length or USUAL_LENGTH[by]))
     else:
-        first = Period.containing(by, _moment("start", start, tracker), zone)
+        first = period(by, _moment("start", start, tracker))
     if first.start > last.start:
         raise ValueError(f"the end, {last.start:%Y-%m-%d}, is before the start, {first.start:%F}")
     if first.shift(LONGEST).start <= last.start:
