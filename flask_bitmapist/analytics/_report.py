@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
@@ -141,7 +142,7 @@ def check_list(what: str, items: Iterable[str | Expression]) -> list[str | Expre
 def check_known(expressions: Iterable[Expression], tracker: Tracker) -> None:
     """:raises ValueError: for events and flags that were never marked, with the nearest names."""
     known = tracker.reader.known()
-    if unknown := unknown_terms(expressions, known):
+    if unknown := sorted(unknown_terms(expressions, known), key=attrgetter("name")):
         hints = [did_you_mean(term, known) for term in unknown]
         told = (
             f"{term.name} ({hint})" if hint else term.name
