@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -292,16 +291,16 @@ class Report:
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table as CSV (RFC 4180).
 
-    A text that a spreadsheet would take for a formula is preceded by an apostrophe.
+    A text that a spreadsheet would take for a formula is preceded by an apostrophe. A text with a
+    semicolon or a tab is quoted too: a spreadsheet that splits lines there would find another cell
+    behind it, which may begin like a formula.
     """
     return csv_rows([header, *rows])
 
 
 def csv_rows(rows: Iterable[Sequence[Any]]) -> str:
     """Rows as lines of CSV, as in `csv_text`."""
-    text = io.StringIO()
-    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    return "".join(f"{','.join(map(_field, row)) or _EMPTY}\r\n" for row in rows)
 
 
 def flat_table(rows: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
@@ -310,6 +309,9 @@ def flat_table(rows: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
     return header, [[getattr(row, name) for name in header] for row in rows]
 
 
+_TO_BE_QUOTED = re.compile('[,;"\r\n\t]')
+#: A line of one empty field, which would otherwise be no line.
+_EMPTY = '""'
 #: How a text begins that a spreadsheet runs (OWASP, CSV injection); full-width signs too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
 
@@ -324,6 +326,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.isoformat() if isinstance(value, date) else value
+
+
+def _field(value: Any) -> str:
+    text = str(_cell(value))
+    return '"' + text.replace('"', '""') + '"' if _TO_BE_QUOTED.search(text) else text
 
 
 def _cell(value: Any) -> Any:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, request
-from werkzeug.datastructures import Headers
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    has_request_context,
+    request,
+    request_finished,
+)
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import BadRequest
 
 from ..refusals import SERVER_ERRORS
@@ -14,7 +22,7 @@ from .access import refuse_strangers
 from .pages import PAGES, PageEntry
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from flask.sansio.app import App
 
 #: Pages are self-contained: styles, scripts and figures from this blueprint, nothing inline,
 #: nothing from elsewhere, in no one's frame.
@@ -30,11 +38,40 @@ HEADERS = {
 }
 
 
+#: The part of a rule that stands for the host, in applications whose rules have one.
+_HOST = "bitmapist_host"
+
+
+class _Registration(BlueprintSetupState):
+    """Adds the rules; where the application's rules have hosts, ours answer on each of them."""
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if self.app.url_map.host_matching:
+            # Without a host a rule would match none.
+            options.setdefault("host", f"<{_HOST}>")
+        super().add_url_rule(rule, endpoint, view_func, **options)
+
+
+class _Dashboard(Blueprint):
+    def make_setup_state(
+        self, app: App, options: dict[str, Any], first_registration: bool = False
+    ) -> BlueprintSetupState:
+        return _Registration(self, app, options, first_registration)
+
+
 def blueprint() -> Blueprint:
     """A fresh blueprint named ``bitmapist``; the extension registers it under the URL prefix."""
-    pages = Blueprint("bitmapist", __name__, static_folder="static")
+    pages = _Dashboard("bitmapist", __name__, static_folder="static")
     pages.before_request(refuse_strangers)
-    pages.after_request(_seal)
+    pages.record_once(_seal_answers_of)
+    pages.url_value_preprocessor(_forget_host)
+    pages.url_defaults(_keep_host)
     for page in PAGES:
         pages.add_url_rule(page.address, page.endpoint, _answer_of(page))
     pages.register_error_handler(BadRequest, _bad_request)
@@ -59,16 +96,31 @@ def _no_answer(error: Exception) -> Response:
     return no_answer(error)
 
 
-class _Sealed(Response):
-    """An answer whose headers the application's own ``after_request`` cannot weaken."""
-
-    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
-        headers = super().get_wsgi_headers(environ)
-        headers.update(HEADERS)
-        if request.endpoint != "bitmapist.static" or self.status_code >= 400:
-            headers["Cache-Control"] = "no-store"
-        return headers
+def _seal_answers_of(state: BlueprintSetupState) -> None:
+    request_finished.connect(_seal, state.app)
 
 
-def _seal(response: Response) -> Response:
-    return cast(Response, _Sealed.force_type(response))
+def _seal(app: Flask, response: Response, **_: object) -> None:
+    """Set our headers on an answer, after all that the application's ``after_request`` did to it.
+
+    One of those may have put another response in the place of ours, so the signal is the first to
+    know which one is sent.
+    """
+    if request.blueprint != "bitmapist":
+        return
+    response.headers.update(HEADERS)
+    if request.endpoint != "bitmapist.static" or response.status_code >= 400:
+        response.headers["Cache-Control"] = "no-store"
+
+
+def _forget_host(_: str | None, values: dict[str, Any] | None) -> None:
+    """Views take no host."""
+    if values:
+        values.pop(_HOST, None)
+
+
+def _keep_host(_: str, values: dict[str, Any]) -> None:
+    """Links of a page stay on its host."""
+    if current_app.url_map.host_matching:
+        on = request.host if has_request_context() else current_app.config["SERVER_NAME"]
+        values.setdefault(_HOST, on)

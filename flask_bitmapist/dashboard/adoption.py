@@ -25,11 +25,11 @@ class AdoptionPage(Page):
 
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
-        alike = of_one_kind(query.known).events
+        alike = of_one_kind(query.known, *query.given("feature", "active")).events
         other = [event for event in alike if not event.startswith("user:")]
         return {
             "feature": (*other, *alike),
-            "active": (*ACTIVE, *alike),
+            "active": (*(event for event in ACTIVE if event in alike), *alike),
             "by": "week",
             "rows": 12,
         }

@@ -75,6 +75,5 @@ def _message(title: str, sentence: str, status: int, url: str, link: str) -> Res
         return Response(json.dumps({"error": sentence}), status, mimetype="application/json")
     if request.args.get("format") == "csv":
         return Response(sentence, status, mimetype="text/plain")
-    endpoint = str(request.endpoint).rpartition(".")[2]
-    page = render("message", title=title, text=sentence, endpoint=endpoint, link=link, url=url)
+    page = render("message", title=title, text=sentence, link=link, url=url)
     return Response(page, status, mimetype="text/html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from functools import partial
 from typing import Any, ClassVar
 
@@ -26,6 +27,13 @@ class ChurnedPage(Page):
     def usual(cls, query: Query) -> Mapping[str, Any]:
         return {"event": ACTIVE, "by": "week", "rows": 12, "silent": 4}
 
+    @property
+    def last(self) -> date | None:
+        """Without an end, the last period whose silence is over."""
+        if self["end"] is not None:
+            return super().last
+        return self.visit.period(self["by"], None).shift(-self["silent"] - 1).start.date()
+
     def behind(self, query: Query) -> Behind:
         by = self["by"]
         at = self.visit.period(by, query.day("at", FIRST_REPORTED_YEAR)).start
@@ -33,14 +41,6 @@ class ChurnedPage(Page):
         silence = "" if active else f", and not in the {periods(self['silent'], by)} after it"
         figure = ChurnedFigure.of(at=at, active=active)
         return Behind(f"did {self['event']} {when(at, by)}{silence}", figure)
-
-    @property
-    def span(self) -> str:
-        """The range: without an end it is that of the last periods whose silence is over."""
-        if self["end"] is not None:
-            return super().span
-        over = self.visit.period(self["by"], None).shift(-self["silent"] - 1)
-        return self.range_of(self["rows"], over.start.date())
 
     def bars(self, report: Churned) -> BarPlot[ChurnedPoint]:
         """Those who went, a bar a period."""

@@ -27,9 +27,9 @@ class ComparePage(Page):
 
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
-        usual = of_one_kind(query.known)
+        usual = of_one_kind(query.known, *query.given("goal", "arm"))
         goals = [event for event in usual.events if event not in ACTIVE]
-        return {"arms": _usual_arms(usual), "goal": goals, "rows": 30}
+        return {"arms": _usual_arms(usual), "goal": (*goals, *usual.events), "rows": 30}
 
     def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
         super().__init__(visit, values)

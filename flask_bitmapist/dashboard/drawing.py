@@ -25,6 +25,8 @@ _UNITS = 1000
 _LABELS = 5
 #: The share of its slot that a bar takes.
 _BAR = 0.76
+#: The least height of a bar's piece, in per cent: fewer people than a pixel shows are seen too.
+_LEAST = 2.0
 #: How dark the square of a day with few events is at least, of 1.
 _FAINTEST = 0.35
 
@@ -205,16 +207,17 @@ def bar_plot(
     base = high * scale
 
     def pieces(up: Sequence[tuple[str, int]], down: Sequence[tuple[str, int]]) -> list[Piece]:
-        tops = accumulate(users for _, users in up)
-        bottoms = accumulate((users for _, users in down), initial=0)
+        risen = _heights([users for _, users in up], scale)
+        hanging = _heights([users for _, users in down], scale)
+        tops, bottoms = accumulate(risen), accumulate(hanging, initial=0.0)
         return [
             *(
-                Piece(kind, base - top * scale, users * scale, users)
-                for (kind, users), top in zip(up, tops, strict=True)
+                Piece(kind, base - top, height, users)
+                for (kind, users), top, height in zip(up, tops, risen, strict=True)
             ),
             *(
-                Piece(kind, base + bottom * scale, users * scale, users)
-                for (kind, users), bottom in zip(down, bottoms, strict=False)
+                Piece(kind, base + bottom, height, users)
+                for (kind, users), bottom, height in zip(down, bottoms, hanging, strict=False)
             ),
         ]
 
@@ -224,6 +227,16 @@ def bar_plot(
         for slot, up, down in zip(slots, above, below, strict=True)
     ]
     return BarPlot(base, bars, marks)
+
+
+def _heights(users: Sequence[int], scale: float) -> list[float]:
+    """The heights of a bar's pieces; what small ones gain, the largest one loses."""
+    heights = [max(number * scale, _LEAST) if number else 0.0 for number in users]
+    if heights:
+        largest = heights.index(max(heights))
+        gained = sum(heights) - sum(users) * scale
+        heights[largest] = max(heights[largest] - gained, min(heights[largest], _LEAST))
+    return heights
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from ..questions import FunnelFigure, FunnelQuestion
 from ..questions.funnel import Order
 from ..registry import Known
 from . import page
+from .drawing import periods
 from .page import ACTIVE, Behind, Page, Visit, of_one_kind
 from .query import Query
 
@@ -39,6 +40,12 @@ class FunnelPage(Page):
         if len(self["steps"]) > self.MOST_STEPS:
             raise BadRequest(f"A funnel has at most {self.MOST_STEPS} steps.")
 
+    @property
+    def way(self) -> str:
+        """In which order, and how fast, the steps are to be taken, in words."""
+        within = f", within {periods(self['within'], self['by'])}" * (self["within"] is not None)
+        return f", {self.ORDERS[self['order']].replace('period', self['by'])}{within}"
+
     def behind(self, query: Query) -> Behind:
         steps: list[str] = self["steps"]
         dropped = query.choice("dropped", ("", "yes"), "") == "yes"
@@ -47,7 +54,8 @@ class FunnelPage(Page):
         path = (" and " if self["order"] == "any" else " → ").join(steps[: number - dropped])
         stop = f", and did not go on to {steps[number - 1]}," if dropped else ""
         figure = FunnelFigure.of(step=number - 1, dropped=dropped)
-        return Behind(f"took {path}{stop} {self.span}", figure)
+        title = f"took {path}{self.way}{stop or ','} {self.span}"
+        return Behind(title, figure)
 
 
 def _usual_steps(known: Known) -> list[str]:

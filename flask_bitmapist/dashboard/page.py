@@ -182,9 +182,22 @@ class Page(ABC):
         return ""
 
     @property
+    def last(self) -> date | None:
+        """A day of the last period that is shown; None: the present one."""
+        day: date | None = self.values.get("end") or self.values.get("at")
+        return day
+
+    @property
+    def up_to(self) -> str:
+        """The name of the last period that is shown; empty if it is the present one."""
+        by: Grain = self["by"]
+        last = self.visit.period(by, self.last).start
+        return "" if last == self.visit.period(by, None).start else drawing.full_label(last, by)
+
+    @property
     def span(self) -> str:
         """Its range as an adverb: in the last 30 days, in the 30 days up to 23 Nov 2026."""
-        return self.range_of(self["rows"], self["end"])
+        return self.range_of(self["rows"], self.last)
 
     def range_of(self, rows: int, end: date | None) -> str:
         """The range of so many periods up to that of `end`, as an adverb."""
@@ -254,6 +267,7 @@ def view(page: type[Page]) -> Response:
         query=visit.query,
         report=report,
         problem=problem,
+        up_to=asked.up_to,
     )
     return Response(text, 400 if problem else 200, mimetype="text/html")
 
@@ -273,10 +287,15 @@ def in_time(ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
         return None, str(error)
 
 
-def of_one_kind(known: Known) -> Catalogue:
-    """Those events and flags whose ids are of the same kind as those of the active users."""
+def of_one_kind(known: Known, *given: str) -> Catalogue:
+    """Those events and flags whose ids are of one kind, so that a report may combine them.
+
+    :param given: names whose kind it is, as far as they are recorded; else that of the active users
+        counts.
+    """
     (events, flags), spaces = known.catalogue, known.spaces
-    users = spaces.get(next((event for event in (*ACTIVE, *events, *flags) if event in spaces), ""))
+    names = (*given, *ACTIVE, *events, *flags)
+    users = spaces.get(next((name for name in names if name in spaces), ""))
     return Catalogue(
         [event for event in events if spaces[event] == users],
         [flag for flag in flags if spaces[flag] == users],

@@ -13,6 +13,7 @@ from werkzeug.exceptions import BadRequest
 
 from ..analytics import People, csv_rows, csv_text, everyone_behind, people_behind
 from ..questions import PeopleFigure, PeopleQuestion
+from ..refusals import SERVER_ERRORS
 from .adoption import AdoptionPage
 from .answers import download, empty
 from .churned import ChurnedPage
@@ -108,6 +109,7 @@ def view() -> Response:
     report, problem = attempt(page, people)
     if query.form != "html":
         return download(report, problem, query.form)
+    call = UserLink()
     text = render(
         "people",
         as_of=visit.now,
@@ -116,10 +118,11 @@ def view() -> Response:
         report=report,
         problem=problem,
         title=behind.title,
-        people=[person(id_) for id_ in report.ids] if report is not None else [],
+        people=[call(id_) for id_ in report.ids] if report is not None else [],
         first=first,
         page=number,
         pages=-(-report.users // limit) if report is not None else 0,
+        up_to=page.up_to,
         # A download has other pages: it begins with the first.
         arguments={name: told for name, told in request.args.lists() if name != "page"},
     )
@@ -135,33 +138,56 @@ def _everyone(page: Page, behind: Behind) -> Response:
     lists, problem = attempt(page, ask)
     if lists is None:
         raise BadRequest(problem)
-    labelled = current_app.extensions["bitmapist"].user_link_of(current_app) is not None
+    call = UserLink()
     # The first list is read now: a server that does not answer is a 503, not half a file.
     head = next(lists, [])
 
     def lines() -> Iterator[str]:
-        yield csv_text(["id", "label"] if labelled else ["id"], [])
-        for ids in chain([head], lists):
-            rows = ([id_, person(id_).label] if labelled else [id_] for id_ in ids)
-            yield csv_rows(rows)
+        yield csv_text(["id", "label"] if call.is_registered else ["id"], [])
+        sent = 0
+        try:
+            for ids in chain([head], lists):
+                rows = ([id_, call(id_).label] if call.is_registered else [id_] for id_ in ids)
+                yield csv_rows(rows)
+                sent += len(ids)
+        except SERVER_ERRORS as error:
+            # The status is sent: what tells the reader is that the answer breaks off.
+            logger.error("a download of people broke off after %d of them: %s", sent, error)
+            raise
 
     return Response(stream_with_context(lines()), mimetype="text/csv")
 
 
-def person(id_: int | str) -> Person:
-    """How the application's `user_link` calls the user `id_`; by the id if it does not say."""
-    link = current_app.extensions["bitmapist"].user_link_of(current_app)
-    if link is not None:
-        try:
-            told = current_app.ensure_sync(link)(id_)
-            label, url = map(_text, told if isinstance(told, tuple) else (told, None))
-            return Person(id_, label or str(id_), _safe(url))
-        except Exception:
+class UserLink:
+    """What the application calls people, for one request, whose first failure alone is logged."""
+
+    def __init__(self) -> None:
+        self._link = current_app.extensions["bitmapist"].user_link_of(current_app)
+        self._has_failed = False
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the application says anything."""
+        return self._link is not None
+
+    def __call__(self, id_: int | str) -> Person:
+        """The user `id_`; called by the id if the application does not say."""
+        if self._link is not None:
+            try:
+                told = current_app.ensure_sync(self._link)(id_)
+                label, url = map(_text, told if isinstance(told, tuple) else (told, None))
+                return Person(id_, label or str(id_), _safe(url))
+            except Exception:
+                self._log(id_)
+        return Person(id_, str(id_), "")
+
+    def _log(self, id_: int | str) -> None:
+        if not self._has_failed:
             # A text id may be an e-mail address.
-            told = id_ if isinstance(id_, int) else "of a text id"
-            logger.exception("user_link failed for the user %s", told)
-            logger.debug("user_link failed for the user %r", id_)
-    return Person(id_, str(id_), "")
+            called = id_ if isinstance(id_, int) else "of a text id"
+            logger.exception("user_link failed for the user %s", called)
+        self._has_failed = True
+        logger.debug("user_link failed for the user %r", id_)
 
 
 def _text(part: object) -> str:

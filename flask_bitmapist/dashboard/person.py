@@ -11,9 +11,9 @@ from ..analytics import Profile, answer
 from ..ids import normal_form
 from ..questions import ProfileQuestion
 from .answers import download
-from .drawing import calendar
+from .drawing import calendar, full_label
 from .page import Visit, in_time
-from .people import person
+from .people import UserLink
 from .query import FIRST_YEAR
 from .rendering import render
 
@@ -45,12 +45,13 @@ def view() -> Response:
     text = render(
         "person",
         as_of=visit.now,
-        person=person(id_),
+        person=UserLink()(id_),
         report=report,
         squares=calendar(report.days, first, last),
         end=last,
         earlier=before if before.year >= FIRST_YEAR else None,
         later=after if after > last else None,
         days=_DAYS,
+        up_to=full_label(last, "day") if last < today else "",
     )
     return Response(text, mimetype="text/html")

@@ -194,6 +194,10 @@ class Query:
         self._read[name] = None
         return [text for text in self._args.getlist(name) if text]
 
+    def given(self, *names: str) -> list[str]:
+        """All parameters with one of these names, unchecked: to choose what goes with them."""
+        return [text for name in names for text in self._args.getlist(name)]
+
     def choice(self, name: str, choices: Sequence[_Choice], usual: _Choice) -> _Choice:
         """One of `choices`."""
         text = self.text(name, usual)

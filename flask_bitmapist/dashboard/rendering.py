@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from flask import url_for
+from flask import request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..current import current_tracker
@@ -65,16 +65,22 @@ def _environment() -> Environment:
     return environment
 
 
-def render(name: str, as_of: datetime | None = None, **values: Any) -> str:
+def render(name: str, as_of: datetime | None = None, up_to: str = "", **values: Any) -> str:
     """The page from ``templates/bitmapist/<name>.html``.
 
     :param as_of: the moment as of which its figures are; None is now.
+    :param up_to: the name of the period with which they end, if that is over.
     """
     template = _environment().get_template(f"bitmapist/{name}.html")
     tracker = current_tracker()
     as_of = tracker.now() if as_of is None else as_of
     return template.render(
-        timezone=tracker.settings.timezone, as_of=as_of, waiting=_waiting(tracker), **values
+        timezone=tracker.settings.timezone,
+        as_of=as_of,
+        up_to=up_to,
+        waiting=_waiting(tracker),
+        endpoint=str(request.endpoint).rpartition(".")[2],
+        **values,
     )
 
 

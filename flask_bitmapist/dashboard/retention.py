@@ -34,10 +34,10 @@ class RetentionPage(Page):
 
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
-        alike = of_one_kind(query.known).events
+        alike = of_one_kind(query.known, *query.given("cohort", "returned")).events
         return {
-            "cohort": ("user:created", *alike),
-            "returned": (*ACTIVE, *alike),
+            "cohort": (*(event for event in alike if event == "user:created"), *alike),
+            "returned": (*(event for event in ACTIVE if event in alike), *alike),
             "rows": 12,
             "periods": 11,
         }

@@ -41,7 +41,10 @@ class StickinessPage(Page):
     def window_text(self) -> str:
         """The window in words: the last 28 days, the 28 days up to 1 Mar 2026."""
         within, by, end = self["within"], self["by"], self["end"]
-        if within in ("week", "month") or end is None:
+        if within in ("week", "month"):
+            calendar = full_label(self.visit.period(within, end).start, within)
+            return f"the {by}s of {'the ' * (within == 'week')}{calendar}"
+        if end is None:
             return f"{self.WITHIN[within]} {by}s"
         last = full_label(self.visit.period(by, end).start, by)
         return f"the {within} {by}s up to {last}"

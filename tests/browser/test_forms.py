@@ -148,7 +148,7 @@ def test_after_an_answer_one_is_where_one_was_and_hears_what_it_says(site, visit
     page.wait_for_url("**rows=7**")
     settle(page)
     assert page.evaluate("document.activeElement.id") == "show"
-    expect(said).to_contain_text("Of the people who did user:created in 7 days")
+    expect(said).to_contain_text("Of the people who did user:created in the last 7 days")
     page.get_by_text("of everyone").click()
     page.get_by_label("as text").fill("(")
     page.keyboard.press("Enter")

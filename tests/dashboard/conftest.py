@@ -15,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
+from flask_bitmapist.dashboard import pages
 from flask_bitmapist.tracker import Tracker
 
 from .reading import Element, error_of, read
@@ -22,18 +23,7 @@ from .reading import Element, error_of, read
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 PREFIX = "/bitmapist"
 #: Every page that needs no parameter.
-PAGES = (
-    "/",
-    "/cohort",
-    "/funnel",
-    "/lifecycle",
-    "/stickiness",
-    "/churned",
-    "/adoption",
-    "/overlap",
-    "/compare",
-    "/people",
-)
+PAGES = tuple(page.address for page in pages.PAGES if page.endpoint != "person")
 #: Event -> days ago -> who did it then.
 LOG: dict[str, dict[int, list[int]]] = {
     "song:played": {35: [1, 2], 34: [3], 7: [7], 1: [1], 0: [10]},

@@ -122,17 +122,27 @@ def figures(page: Element) -> Iterator[tuple[str, int]]:
             yield address, _figure(link)
 
 
+#: What a bar's tip says of the number that a piece stands for, by the class of the piece.
+_TOLD = {
+    "new": ("new", "for the first time", "of [\\d,]+ on exactly"),
+    "returning": ("returning", "of [\\d,]+ used it"),
+    "resurrected": ("resurrected",),
+    "dormant": ("gone quiet", "of [\\d,]+ went"),
+}
+
+
 def _figure(link: Element) -> int:
-    if link.all("small"):
-        return _number(link.one("small").text)
+    smalls = [one.text for one in link.all("small") if not one.text.endswith("%")]
+    if smalls:
+        return _number(smalls[0])
     if link.all("text", class_="tip"):
         return _number(link.one("text", class_="tip").raw.partition(": ")[2])
     if link.all("rect"):
         assert link.parent is not None
         tip = link.parent.one("text", class_="tip").raw
-        kind = link.one("rect").attributes["class"].replace("dormant", "gone quiet")
-        named = re.search(rf"([\d,]+) {kind}", tip)
-        return _number(named[1] if named else tip)
+        for told in _TOLD[link.one("rect").attributes["class"]]:
+            if named := re.search(rf"([\d,]+) {told}", tip):
+                return _number(named[1])
     return _number(link.text)
 
 

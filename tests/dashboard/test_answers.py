@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, url_for
 from flask.testing import FlaskClient
 from markupsafe import escape
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -91,6 +91,46 @@ def test_what_the_application_adds_to_every_answer_does_not_weaken_the_headers(
         app.extensions["bitmapist"].dashboard_access(lambda: False)
     check_headers(client, {403} if closed else {200, 400, 404})
     assert client.get("/bitmapist/").headers["X-Their-Own"] == "1"
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_another_response_in_the_place_of_ours_carries_the_headers(
+    app: Flask, recorded: None, client: FlaskClient, closed: bool
+) -> None:
+    @app.after_request
+    def replace(response: Response) -> Response:
+        response.direct_passthrough = False
+        theirs = Response(response.get_data(), response.status, mimetype=response.mimetype)
+        theirs.headers["Cache-Control"] = "public"
+        response.close()
+        return theirs
+
+    if closed:
+        app.extensions["bitmapist"].dashboard_access(lambda: False)
+    check_headers(client, {403} if closed else {200, 400, 404})
+
+
+@pytest.mark.parametrize("host", ["localhost", "stats.example:8000"])
+def test_where_rules_have_hosts_the_dashboard_answers_on_each(redis_url: str, host: str) -> None:
+    app = Flask("hosts", host_matching=True, static_host="static.example")
+    app.config.update(TESTING=True, BITMAPIST_ENABLED=True, BITMAPIST_REDIS_URL=redis_url)
+    app.add_url_rule("/", "home", lambda: "theirs", host="home.example")
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    client = app.test_client()
+    with app.app_context(), tracker.at(NOW):
+        mark_log()
+        for page in (*PAGES, "/?complete=1", "/person?id=1"):
+            answer = client.get(f"/bitmapist{page}", base_url=f"http://{host}")
+            assert answer.status_code == 200
+            found = addresses(read(answer.text))
+            assert all(address.startswith("/bitmapist/") for address in found), found
+        for address in {*found}:
+            answer = client.get(address, base_url=f"http://{host}", buffered=True)
+            assert answer.status_code == 200
+    assert client.get("/", base_url="http://home.example").text == "theirs"
+    app.config["SERVER_NAME"] = "stats.example"
+    with app.app_context():
+        assert url_for("bitmapist.cohort") == "http://stats.example/bitmapist/cohort"
 
 
 def test_what_the_application_adds_to_every_address_is_let_pass(

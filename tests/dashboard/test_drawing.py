@@ -131,7 +131,11 @@ def test_bars_are_stacked_on_the_base_line_and_hang_below_it(
         assert new.y + new.height == pytest.approx(plot.base)
         assert returning.y + returning.height == pytest.approx(new.y)
         assert dormant.y == pytest.approx(plot.base)
-        assert new.height == pytest.approx(a * scale)
+        assert new.height + returning.height == pytest.approx(
+            max((a + b) * scale, 2.0 * ((a > 0) + (b > 0)))
+        )
+        assert all((piece.height >= 2) == (piece.users > 0) for piece in bar.pieces)
+        assert not any(piece.height for piece in bar.pieces if not piece.users)
         assert returning.y >= -1e-9
         assert dormant.y + dormant.height <= 100 + 1e-9
         assert bar.slot.left <= bar.left < bar.left + bar.width <= bar.slot.left + bar.slot.width

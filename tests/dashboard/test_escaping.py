@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from io import StringIO
 from itertools import cycle
 from urllib.parse import quote
 
@@ -158,6 +160,17 @@ def test_an_id_that_a_spreadsheet_would_run_is_quoted(at_now: None, client: Flas
     mark_event("song:played", ["=1+1", "@sum", "plain"])
     lines = client.get("/bitmapist/people?format=csv").text.splitlines()
     assert lines == ["id", "'=1+1", "'@sum", "plain"]
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_an_id_that_a_spreadsheet_would_split_is_quoted(
+    at_now: None, client: FlaskClient, sign: str
+) -> None:
+    ids = [f"a{sign}=1+1", f'"a"{sign}@b', f"'{sign}-1"]
+    mark_event("song:played", ids)
+    text = client.get("/bitmapist/people?format=csv").text
+    assert [*csv.reader(StringIO(text), delimiter=sign)] == [["id"], *([id_] for id_ in ids)]
+    assert [*csv.reader(StringIO(text))] == [["id"], *([id_] for id_ in ids)]
 
 
 def test_an_id_that_reads_like_a_number_is_found_as_a_text(at_now: None, browser: Browser) -> None:

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import mark_event
+from flask_bitmapist.dashboard.pages import PAGES as ENTRIES
+from flask_bitmapist.dashboard.people import PAGES_WITH_PEOPLE
 
 from .conftest import FLAGS, LOG
 from .reading import addresses
@@ -106,7 +108,8 @@ PAGES = {
     "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_SEGMENT},
     "/person": {"id": "id", "end": "day"},
 }
-_BEHIND = {
+#: Parameters that tell of which figure the people are asked for, by the page that has it.
+_BEHIND: dict[str, dict[str, str]] = {
     "people": {},
     "cohort": {"at": "day", "k": "number"},
     "funnel": {"number": "number", "dropped": "switch"},
@@ -147,6 +150,11 @@ def queries(parameters: dict[str, str]) -> st.SearchStrategy[str]:
     return st.one_of(
         fitting, fitting, fitting, st.lists(st.one_of(*pairs, strange), max_size=5)
     ).map("&".join)
+
+
+def test_every_page_is_asked() -> None:
+    assert {*PAGES, "/people"} == {page.address for page in ENTRIES}
+    assert {*_BEHIND} == {*PAGES_WITH_PEOPLE}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *BEHIND])

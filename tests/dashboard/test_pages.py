@@ -83,6 +83,22 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "/stickiness?event=song:played&by=week&within=7&end=2026-11-22&where=flag:beta": (
         lambda: analytics.stickiness("song:played", "week", 7, back(1), Flag("beta"))
     ),
+    "/churned": lambda: analytics.churned("user:logged_in", 4, "week", start=back(112)),
+    "/churned?event=song:played&by=day&rows=9&silent=2&end=2026-11-20&where=flag:beta": (
+        lambda: analytics.churned("song:played", 2, "day", back(11), back(3), Flag("beta"))
+    ),
+    "/adoption": lambda: analytics.adoption("song:played", "user:logged_in", "week", back(77)),
+    "/adoption?feature=user:logged_in&active=user:created&by=month&rows=2&end=2026-10-31"
+    "&where=flag:beta": lambda: analytics.adoption(
+        "user:logged_in", "user:created", "month", back(80), back(23), Flag("beta")
+    ),
+    "/overlap": lambda: analytics.overlap(
+        ["song:played", "user:created", "user:logged_in"], "month"
+    ),
+    "/overlap?event=user:created&event=song:played+-+flag:beta&by=week&end=2026-10-31"
+    "&where=user:logged_in": lambda: analytics.overlap(
+        ["user:created", "song:played - flag:beta"], "week", back(23), "user:logged_in"
+    ),
     "/compare": lambda: analytics.compare(
         ["user:logged_in - flag:beta", "user:logged_in & flag:beta"], "song:played", back(29)
     ),
@@ -770,13 +786,34 @@ def test_with_one_event_alone_every_page_answers(
     browser.open(address)
 
 
-@pytest.mark.parametrize("address", PAGES)
+#: Events and flags of plain and of mapped ids, by which of them are mapped.
+MIXTURES = [
+    ["visitor:seen"],
+    ["user:logged_in"],
+    ["user:created"],
+    ["user:logged_in", "a:first", "flag"],
+    ["user:created", "visitor:seen", "flag"],
+    ["flag"],
+]
+
+
+@pytest.mark.parametrize("mapped", MIXTURES, ids=" ".join)
 def test_with_ids_of_two_kinds_every_page_answers(
-    at_now: None, browser: Browser, address: str
+    at_now: None, browser: Browser, mapped: list[str]
 ) -> None:
-    mark_event("user:created", 1)
-    mark_event("visitor:seen", "a-visitor")
-    browser.open(address)
+    for event in ("a:first", "user:created", "user:logged_in", "visitor:seen"):
+        mark_event(event, "somebody" if event in mapped else 1)
+    mark_unique("flag", "somebody" if "flag" in mapped else 1)
+    for address in PAGES:
+        browser.open(address)
+    for event in ("a:first", "user:created", "visitor:seen"):
+        for given in (
+            "/cohort?cohort=",
+            "/cohort?returned=",
+            "/compare?goal=",
+            "/adoption?active=",
+        ):
+            browser.open(f"{given}{event}")
 
 
 @pytest.mark.parametrize("address", [*PAGES, "/person?id=1"])

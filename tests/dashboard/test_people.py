@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import redis as redis_py
 from flask import Flask, url_for
+from flask.testing import FlaskClient
 from markupsafe import Markup
 
 from flask_bitmapist import FlaskBitmapist, mark_event
@@ -37,6 +39,12 @@ QUESTIONS = [
     "/stickiness",
     "/stickiness?within=12&by=week",
     "/stickiness?within=month&end=2026-10-31",
+    "/churned?rows=7&silent=1",
+    "/churned?rows=30&by=day&silent=3&event=song:played&end=2026-11-15",
+    "/adoption?rows=7",
+    "/adoption?rows=3&by=month&feature=user:logged_in&active=user:created",
+    "/overlap",
+    "/overlap?by=year&event=user:created+%26+flag:beta&event=flag:user:premium&event=song:played",
     "/compare?rows=36&arm=flag:beta&arm=flag:user:premium+-+flag:beta&arm=user:created",
     "/compare?rows=6&by=week&goal=song:played",
 ]
@@ -196,6 +204,41 @@ def test_a_user_link_that_fails_for_one_is_logged_and_leaves_the_id(
     ]
     assert "user_link failed for the user 3" in errors.text
     assert "ZeroDivisionError" in errors.text
+
+
+def test_a_user_link_that_fails_leaves_the_ids_of_a_download_and_is_logged_once(
+    app: Flask, at_now: None, client: FlaskClient, errors: pytest.LogCaptureFixture
+) -> None:
+    mark_event("song:played", [f"user-{n}" for n in range(2_345)])
+    app.extensions["bitmapist"].user_link(lambda id_: 1 / 0)
+    lines = client.get("/bitmapist/people?format=csv").text.splitlines()
+    assert lines == ["id,label", *(f"user-{n},user-{n}" for n in range(2_345))]
+    failures = [one for one in errors.records if one.levelname == "ERROR"]
+    assert [one.getMessage() for one in failures] == ["user_link failed for the user of a text id"]
+
+
+def test_a_download_that_breaks_off_does_not_look_complete_and_is_logged(
+    redis: redis_py.Redis, redis_url: str, errors: pytest.LogCaptureFixture
+) -> None:
+    redis.acl_setuser("reader", True, True, keys="*", categories=["+@all"])
+    people = [f"user-{n}" for n in range(12_345)]
+    app = Flask("reading")
+    app.testing = True
+    with redis_py.Redis.from_url(redis_url, username="reader") as reader:
+        config = {"BITMAPIST_SPOOL": False, "BITMAPIST_ENABLED": True}
+        tracker = FlaskBitmapist(app, config, redis_client=reader).tracker_of(app)
+        with app.app_context(), tracker.at(NOW):
+            mark_event("song:played", people)
+            answer = app.test_client().get("/bitmapist/people?format=csv")
+            assert answer.status_code == 200
+            redis.acl_setuser("reader", True, True, keys="*", categories=["-@all"])
+            got = []
+            with pytest.raises(redis_py.exceptions.NoPermissionError):
+                got.extend(answer.response)
+    listed = b"".join(got).decode().splitlines()[1:]
+    assert listed == people[: len(listed)]
+    assert f"a download of people broke off after {len(listed)} of them" in errors.text
+    assert 0 < len(listed) < len(people)
 
 
 class _Unspeakable:

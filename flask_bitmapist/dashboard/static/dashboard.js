@@ -11,6 +11,10 @@
         create: false, maxOptions: 1000, plugins: [],
         allowEmptyOption: select.value !== "", // to choose nothing again; before that it is the placeholder
         refreshThrottle: 0, // Enter takes what has been typed, however fast
+        // What was chosen before makes way for what is typed.
+        onType: (text) => { select.tomselect.wrapper.classList.toggle("typing", text !== ""); },
+        onBlur: () => { select.tomselect.wrapper.classList.remove("typing"); },
+        onItemAdd: () => { select.tomselect.wrapper.classList.remove("typing"); },
       });
       // One combobox for a screen reader, which tells what is chosen.
       const tell = () => select.tomselect.control_input.setAttribute("aria-description", select.selectedOptions[0]?.text ?? "");
