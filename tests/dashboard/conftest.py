@@ -69,6 +69,12 @@ class Browser:
         return page
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page answers does not depend on how busy this machine is."""
+    monkeypatch.setattr("flask_bitmapist.dashboard.page._LONGEST_WAIT", 600)
+
+
 @pytest.fixture
 def browser(client: FlaskClient) -> Browser:
     return Browser(client)
