@@ -12,17 +12,20 @@ date. Those of a database server run where its variable, such as ``TEST_POSTGRES
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 ADAPTERS = Path("flask_bitmapist/adapters")
@@ -656,12 +659,40 @@ MUTANTS = {"sqlalchemy": SQLALCHEMY, "peewee": PEEWEE, "mongoengine": MONGOENGIN
 
 # --- The check ------------------------------------------------------------------------------------
 
+#: Each mutant is tested in a fork of this process, which has imported the libraries once: that
+#: takes longer than most mutants live. Not NumPy, whose threads do not survive a fork.
+FORK = multiprocessing.get_context("fork")
+LIBRARIES = [
+    "bitmapist",
+    "flask_sqlalchemy",
+    "mongoengine",
+    "mongomock",
+    "playhouse.flask_utils",
+    "redis",
+    "secantus",
+    "sqlalchemy.ext.asyncio",
+    "sqlmodel",
+]
+OPTIONS = [
+    "-x",
+    "-q",
+    "--tb=no",
+    "--show-capture=no",
+    "-p",
+    "no:randomly",
+    "-p",
+    "no:xdist",
+    "-p",
+    "no:cacheprovider",
+]
 
-@dataclass(frozen=True)
+
+@dataclass
 class Copy:
     """A copy of the package and its tests, which can be broken."""
 
     root: Path
+    _writes: int = 0
 
     @classmethod
     def into(cls, root: Path) -> Copy:
@@ -679,52 +710,62 @@ class Copy:
             return "NOT FOUND", f"{source.count(mutant.text)} times in {mutant.file}"
         if mutant.needs and mutant.needs not in os.environ:
             return "skipped", f"{mutant.needs} is not set"
-        file.write_text(source.replace(mutant.text, mutant.replacement), encoding="utf-8")
+        self._write(file, source.replace(mutant.text, mutant.replacement))
         try:
             first = FIRST.get(mutant.file, [])
             failed = self.first_failure(dict.fromkeys([*first, *tests]), mutant.needs)
         finally:
-            file.write_text(source, encoding="utf-8")
+            self._write(file, source)
         return ("killed", failed) if failed else ("SURVIVED", "")
+
+    def _write(self, file: Path, source: str) -> None:
+        """Bytecode is told from that of another mutant by size and by the second of writing."""
+        self._writes += 1
+        file.write_text(source, encoding="utf-8")
+        os.utime(file, (self._writes, self._writes))
 
     def first_failure(self, tests: Iterable[str], server: str = "") -> str:
         """The first of `tests` that fails, over SQLite or over `server`; empty if none does."""
-        # Bytecode would be taken for that of the next mutant, made within the same second.
-        environment = os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
-        for variable in {POSTGRESQL, MYSQL} - {server}:
-            environment.pop(variable, None)
-        options = [
-            "-x",
-            "-q",
-            "-rfE",
-            "--tb=no",
-            "--show-capture=no",
-            "-p",
-            "no:randomly",
-            "-p",
-            "no:cacheprovider",
-        ]
-        paths = [f"tests/adapters/{name}" for name in tests]
+        receiver, sender = FORK.Pipe(duplex=False)
+        run = FORK.Process(target=self._run, args=(list(tests), server, sender))
+        run.start()
+        sender.close()
+        told = ""
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", *options, *paths],
-                cwd=self.root,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            return f"nothing within {SECONDS} s"
-        failed = re.search(
-            r"^(?:FAILED|ERROR) (?:\S+?::)?(.+?)(?: - .*)?$", done.stdout, re.MULTILINE
-        )
-        if failed:
-            return failed[1]
-        if done.returncode:
-            # Not even a test: a row of the table that makes no sense.
-            sys.exit(f"the tests did not run:\n{done.stdout}{done.stderr}")
-        return ""
+            told = receiver.recv() if receiver.poll(SECONDS) else f"nothing within {SECONDS} s"
+        except EOFError:
+            told = "the process ended"
+        finally:
+            run.kill()
+            run.join()
+        return told
+
+    def _run(self, tests: list[str], server: str, sender: Connection) -> None:
+        """Run `tests` in this process, a fork in which no module of ours is loaded yet."""
+        for variable in {POSTGRESQL, MYSQL} - {server}:
+            os.environ.pop(variable, None)
+        os.chdir(self.root)
+        sys.path.insert(0, str(self.root))
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 1)
+        paths = [f"tests/adapters/{name}" for name in tests]
+        first = FirstFailure()
+        code = pytest.main([*OPTIONS, *paths], plugins=[first])
+        sender.send(first.test or ("" if code == 0 else f"pytest ended with {code!r}"))
+
+
+class FirstFailure:
+    """A plugin of pytest that keeps the name of the first test that fails."""
+
+    test = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.test:
+            self.test = report.nodeid.partition("::")[2]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed and not self.test:
+            self.test = f"import of {report.nodeid}"
 
 
 def outcomes(copy: Copy, adapter: str, mutants: list[Mutant]) -> Iterator[str]:
@@ -749,6 +790,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.adapters) - set(MUTANTS):
         parser.error(f"no such adapter: {', '.join(sorted(unknown))}")
+    for library in LIBRARIES:
+        import_module(library)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy.into(Path(folder))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis as redis_py
-from engines import sqlite_engine
 from flask import Flask
-from marks import Marks
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.tracker import Tracker
+
+from .engines import sqlite_engine
+from .marks import Marks
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def bit_commands(redis: redis_py.Redis) -> Callable[[], int]:
     """How many commands have written bits so far: a batch takes one a key, whatever its size."""
 
     def count() -> int:
-        stats = redis.info("commandstats")
+        stats: Any = redis.info("commandstats")
         return sum(
             stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("setbit", "bitfield")
         )

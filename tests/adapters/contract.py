@@ -53,11 +53,13 @@ class ServerMarks:
         return [match.groups() for match in matches if match]
 
     def _ids(self, event: str, offsets: Any) -> set[int | str]:
-        kind = self._redis.hget(KINDS, event).decode()
+        stored: Any = self._redis.hget(KINDS, event)
+        kind: str = stored.decode()
         if kind == PLAIN:
             return set(offsets)
         _, _, space = kind.partition(":")
-        return set(IdMap().ids(self._redis, space, list(offsets)))
+        known = IdMap().ids(self._redis, space, list(offsets))
+        return {id_ for id_ in known if id_ is not None}
 
 
 class ServerContract(AdapterContract):
@@ -65,7 +67,8 @@ class ServerContract(AdapterContract):
 
     @pytest.fixture
     def redis_url(self, server: Any) -> str:
-        return server.fresh_database()
+        url: str = server.fresh_database()
+        return url
 
     @pytest.fixture
     def marked(self, redis: redis_py.Redis) -> Marked:

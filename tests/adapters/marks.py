@@ -32,7 +32,14 @@ class Marks:
 
     def offset(self, id_: str, space: str = "") -> int:
         """The offset that stands for a mapped id."""
-        return self._tracker._id_map.lookup(self._tracker.redis, id_, [space])[space]
+        offset = self._tracker.reader.offset_of(id_, space)
+        assert offset is not None, f"{id_} was never marked"
+        return offset
+
+    def forget_event(self, event: str) -> None:
+        """Start afresh with `event`."""
+        if keys := self._tracker.redis.keys(f"trackist_{event}_*"):
+            self._tracker.redis.delete(*keys)
 
     def forget_days(self) -> None:
         """Start afresh but for the flags."""
@@ -43,6 +50,6 @@ class Marks:
 
     def forget(self) -> None:
         """Start afresh: as if nothing had been marked."""
-        self._tracker.redis.flushdb()
-        self._tracker._registry.forget_known()
-        self._tracker._id_map.forget_known()
+        if bitmaps := self._tracker.redis.keys("trackist_*"):
+            self._tracker.redis.delete(*bitmaps)
+        self._tracker.forget_emptied()

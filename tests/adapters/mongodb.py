@@ -1,6 +1,6 @@
 """MongoDB for the tests of MongoEngine: mongomock, and a server over a real socket.
 
-A plugin: ``pytest_plugins = ["mongodb"]`` in a test module provides the fixtures.
+A plugin: ``pytest_plugins = ["adapters.mongodb"]`` in a test module provides the fixtures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def mongodb_url() -> Iterator[str]:
 
 
 @contextmanager
-def connected(url: str | None) -> Iterator[Database]:
+def connected(url: str | None) -> Iterator[Database[Any]]:
     """MongoEngine's default connection is to a fresh database: of mongomock if `url` is None."""
     name = f"test_{uuid4().hex}"
     where: dict[str, Any] = {"host": url}
@@ -54,12 +54,12 @@ def _documents(base: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def mongomock_database() -> Iterator[Database]:
+def mongomock_database() -> Iterator[Database[Any]]:
     with connected(None) as database:
         yield database
 
 
 @pytest.fixture
-def server_database(mongodb_url: str) -> Iterator[Database]:
+def server_database(mongodb_url: str) -> Iterator[Database[Any]]:
     with connected(mongodb_url) as database:
         yield database

@@ -9,10 +9,11 @@ from types import ModuleType
 
 import fakeredis
 import pytest
-from contract import ServerMarks  # before the page imports flask_bitmapist.testing: see there
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist
+
+from .contract import ServerMarks  # before the page imports flask_bitmapist.testing: see there
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-an-adapter.md"
 FILE = re.compile(r"^```\{code-block\} python\n:caption: (\w+)\.py\n\n(.*?)^```$", re.M | re.S)

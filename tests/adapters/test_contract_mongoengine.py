@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from contract import ServerContract
 from mongoengine import (
     BooleanField,
     Document,
@@ -27,7 +26,9 @@ from flask_bitmapist.adapters.mongoengine import MongoEngineBitmapistable, recor
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.testing import Capability, ContractOrm
 
-pytest_plugins = ["mongodb"]
+from .contract import ServerContract
+
+pytest_plugins = ["adapters.mongodb"]
 
 CANNOT: dict[Capability, str] = {
     "savepoints": "MongoDB has none",
@@ -52,7 +53,7 @@ KEYS: dict[Any, BaseField] = {
 class MongoEngineOrm(ContractOrm):
     """A document class for each model; without transactions unless given a client."""
 
-    def __init__(self, database: Database, *, transactions: bool) -> None:
+    def __init__(self, database: Database[Any], *, transactions: bool) -> None:
         self._client = database.client if transactions else None
 
     def model(self, name: str, *, parent: Any = None, key: Any = None, **options: Any) -> Any:
@@ -66,7 +67,7 @@ class MongoEngineOrm(ContractOrm):
         }
         if key is not None:
             fields["id"] = copy(KEYS[key])
-        model = type(name, (MongoEngineBitmapistable, Document), fields | options)
+        model: Any = type(name, (MongoEngineBitmapistable, Document), fields | options)
         model.ensure_indexes()  # a transaction cannot make them
         return model
 
@@ -75,6 +76,7 @@ class MongoEngineOrm(ContractOrm):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        assert self._client is not None
         with self._client.start_session() as session, session.bind(), session.start_transaction():
             yield
 
@@ -92,7 +94,7 @@ class MongoEngineOrm(ContractOrm):
         row.delete()
 
     def count(self, model: Any) -> int:
-        return model.objects.count()
+        return int(model.objects.count())
 
     def record(self, *marks: Mark | tuple[Any, ...]) -> None:
         record(None, *marks)
@@ -117,7 +119,7 @@ class TestMongomock(ServerContract):
     }
 
     @pytest.fixture
-    def orm(self, mongomock_database: Database) -> MongoEngineOrm:
+    def orm(self, mongomock_database: Database[Any]) -> MongoEngineOrm:
         return MongoEngineOrm(mongomock_database, transactions=False)
 
 
@@ -127,7 +129,7 @@ class TestServer(ServerContract):
     cannot: ClassVar[Mapping[Capability, str]] = CANNOT | {"transactions": NO_TRANSACTIONS}
 
     @pytest.fixture
-    def orm(self, server_database: Database) -> MongoEngineOrm:
+    def orm(self, server_database: Database[Any]) -> MongoEngineOrm:
         return MongoEngineOrm(server_database, transactions=False)
 
 
@@ -137,7 +139,7 @@ class TestBoundSession(ServerContract):
     cannot: ClassVar[Mapping[Capability, str]] = CANNOT
 
     @pytest.fixture
-    def orm(self, server_database: Database) -> MongoEngineOrm:
+    def orm(self, server_database: Database[Any]) -> MongoEngineOrm:
         if not hasattr(ClientSession, "bind"):
             pytest.skip("PyMongo < 4.17 binds no sessions to operations")
         if "setName" not in server_database.client.admin.command("hello"):

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
 import pytest
-from contract import ServerContract
 from peewee import (
     BooleanField,
     CharField,
@@ -19,8 +17,6 @@ from peewee import (
     Database,
     IntegerField,
     Model,
-    MySQLDatabase,
-    PostgresqlDatabase,
     SqliteDatabase,
     UUIDField,
 )
@@ -29,20 +25,8 @@ from flask_bitmapist.adapters.peewee import PeeweeBitmapistable, record
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.testing import ContractOrm
 
-
-def server_database(url: str) -> Database:
-    """The database at a URL as SQLAlchemy takes it: ``postgresql+psycopg2://user@host/name``."""
-    parts = urlsplit(url)
-    kinds = {"postgresql": PostgresqlDatabase, "mysql": MySQLDatabase, "mariadb": MySQLDatabase}
-    options = {
-        "user": parts.username,
-        "password": parts.password and unquote(parts.password),
-        "host": parts.hostname,
-        "port": parts.port,
-        **dict(parse_qsl(parts.query)),
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    return kinds[parts.scheme.partition("+")[0]](parts.path.lstrip("/"), **given)
+from .contract import ServerContract
+from .peewee_servers import server_database
 
 
 class PeeweeOrm(ContractOrm):
@@ -59,7 +43,7 @@ class PeeweeOrm(ContractOrm):
 
         bases = (PeeweeBitmapistable, Model) if parent is None else (parent,)
         if key is tuple:
-            Meta.primary_key = CompositeKey("team", "number")
+            setattr(Meta, "primary_key", CompositeKey("team", "number"))  # noqa: B010
         fields = {} if parent is not None else _fields(key)
         model = type(name, bases, fields | {"Meta": Meta} | options)
         self._models.append(model)
@@ -84,7 +68,7 @@ class PeeweeOrm(ContractOrm):
         row.delete_instance()
 
     def count(self, model: Any) -> int:
-        return model.select().count()
+        return int(model.select().count())
 
     def record(self, *marks: Mark | tuple[Any, ...]) -> None:
         record(self._database, *marks)
@@ -131,7 +115,7 @@ class PeeweeContract(ServerContract):
     @pytest.fixture
     def orm(self, tmp_path: Path) -> Iterator[PeeweeOrm]:
         if self.variable is None:
-            database: Database = SqliteDatabase(tmp_path / "app.sqlite3", timeout=30)
+            database: Database = SqliteDatabase(str(tmp_path / "app.sqlite3"), timeout=30)
         elif self.variable in os.environ:
             database = server_database(os.environ[self.variable])
         else:

@@ -11,8 +11,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from contract import ServerContract
-from engines import sqlite_engine
 from sqlalchemy import Boolean, Engine, Integer, String, Uuid, create_engine, func, select
 from sqlalchemy import delete as delete_where
 from sqlalchemy import insert as insert_many
@@ -23,6 +21,9 @@ from flask_bitmapist import SQLAlchemyBitmapistable
 from flask_bitmapist.adapters.sqlalchemy import record
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.testing import ContractOrm
+
+from .contract import ServerContract
+from .engines import sqlite_engine
 
 
 class SQLAlchemyOrm(ContractOrm):
@@ -102,11 +103,12 @@ class SQLAlchemyOrm(ContractOrm):
 
     @property
     def _session(self) -> Session:
-        return self._current.session
+        session: Session = self._current.session
+        return session
 
 
 def _columns(key: Any) -> dict[str, MappedColumn[Any]]:
-    kinds = {None: Integer, str: String(40), UUID: Uuid}
+    kinds: dict[Any, Any] = {None: Integer, str: String(40), UUID: Uuid}
     if key is tuple:
         keys = {"team": mapped_column(String(40), primary_key=True)}
         keys["number"] = mapped_column(Integer, primary_key=True, autoincrement=False)

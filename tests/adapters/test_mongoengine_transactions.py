@@ -11,7 +11,6 @@ from typing import Any
 
 import mongoengine
 import pytest
-from marks import Marks
 from mongoengine import BooleanField, Document, IntField, StringField
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
@@ -21,7 +20,9 @@ from pymongo.errors import InvalidOperation, OperationFailure
 
 from flask_bitmapist.adapters.mongoengine import MongoEngineBitmapistable, record
 
-pytest_plugins = ["mongodb"]
+from .marks import Marks
+
+pytest_plugins = ["adapters.mongodb"]
 
 #: PyMongo's label of an error after which the whole transaction may be tried again.
 TRANSIENT = "TransientTransactionError"
@@ -51,8 +52,8 @@ class Other(Document):
 
 
 @pytest.fixture
-def client(server_database: Database, marks: Marks) -> MongoClient:
-    client: MongoClient = server_database.client
+def client(server_database: Database[Any], marks: Marks) -> MongoClient[Any]:
+    client: MongoClient[Any] = server_database.client
     if "setName" not in client.admin.command("hello"):
         pytest.skip("transactions need a replica set")
     Account.ensure_indexes()
@@ -62,14 +63,14 @@ def client(server_database: Database, marks: Marks) -> MongoClient:
 
 
 @pytest.fixture
-def session(client: MongoClient) -> Iterator[ClientSession]:
+def session(client: MongoClient[Any]) -> Iterator[ClientSession]:
     with client.start_session() as session:
         yield session
     assert not [name for name in vars(session) if "bitmapist" in name]
 
 
 @contextmanager
-def transaction(client: MongoClient) -> Iterator[ClientSession]:
+def transaction(client: MongoClient[Any]) -> Iterator[ClientSession]:
     """A transaction that MongoEngine writes in, of a session bound to this thread."""
     with client.start_session() as session, session.bind(), session.start_transaction():
         yield session
@@ -79,7 +80,7 @@ class UndoneError(Exception):
     pass
 
 
-def undone(client: MongoClient, work: Callable[[], Any]) -> None:
+def undone(client: MongoClient[Any], work: Callable[[], Any]) -> None:
     """Do `work` in a transaction that an exception ends."""
     with suppress(UndoneError), transaction(client):
         work()
@@ -88,7 +89,7 @@ def undone(client: MongoClient, work: Callable[[], Any]) -> None:
 
 @bound
 class TestBoundSessions:
-    def test_marks_wait_for_the_commit(self, client: MongoClient, marks: Marks) -> None:
+    def test_marks_wait_for_the_commit(self, client: MongoClient[Any], marks: Marks) -> None:
         with transaction(client):
             Account(id=1, premium=True).save()
             Account(id=2).save()
@@ -96,12 +97,16 @@ class TestBoundSessions:
         assert marks() == {"account:created": [1, 2]}
         assert marks.flags() == {"account:premium": [1]}
 
-    def test_an_aborted_transaction_marks_nothing(self, client: MongoClient, marks: Marks) -> None:
+    def test_an_aborted_transaction_marks_nothing(
+        self, client: MongoClient[Any], marks: Marks
+    ) -> None:
         undone(client, lambda: Account(id=1).save())
         assert Account.objects.count() == 0
         assert marks() == {}
 
-    def test_an_abandoned_session_marks_nothing(self, client: MongoClient, marks: Marks) -> None:
+    def test_an_abandoned_session_marks_nothing(
+        self, client: MongoClient[Any], marks: Marks
+    ) -> None:
         with client.start_session() as session, session.bind():
             session.start_transaction()
             Account(id=1).save()
@@ -109,7 +114,7 @@ class TestBoundSessions:
         assert marks() == {}
 
     def test_each_transaction_marks_its_own_changes_alone(
-        self, client: MongoClient, marks: Marks
+        self, client: MongoClient[Any], marks: Marks
     ) -> None:
         with client.start_session() as session, session.bind():
             with session.start_transaction():
@@ -124,7 +129,7 @@ class TestBoundSessions:
         assert not [name for name in vars(session) if "bitmapist" in name]
 
     def test_the_net_change_of_a_document_is_marked(
-        self, client: MongoClient, marks: Marks
+        self, client: MongoClient[Any], marks: Marks
     ) -> None:
         stays, goes = Account(id=1).save(), Account(id=2, premium=True).save()
         marks.forget()
@@ -148,14 +153,14 @@ class TestBoundSessions:
         assert marks.flags() == {"account:premium": [3]}
 
     def test_documents_of_two_collections_may_have_one_key(
-        self, client: MongoClient, marks: Marks
+        self, client: MongoClient[Any], marks: Marks
     ) -> None:
         with transaction(client):
             Account(id=1).save()
             Invoice(id=1).save().delete()
         assert marks() == {"account:created": [1]}
 
-    def test_bulk_statements_wait_too(self, client: MongoClient, marks: Marks) -> None:
+    def test_bulk_statements_wait_too(self, client: MongoClient[Any], marks: Marks) -> None:
         Account(id=1).save()
         marks.forget()
 
@@ -173,7 +178,7 @@ class TestBoundSessions:
         assert marks.flags() == {"account:premium": [1, 2]}
 
     def test_a_commit_is_one_batch(
-        self, client: MongoClient, marks: Marks, bit_commands: Callable[[], int]
+        self, client: MongoClient[Any], marks: Marks, bit_commands: Callable[[], int]
     ) -> None:
         Account(id=1).save()  # the event is known from now on
         before = bit_commands()
@@ -184,7 +189,7 @@ class TestBoundSessions:
         assert marks() == {"account:created": list(range(1, 21))}
         assert bit_commands() - before == 4  # day, week, month and the flag
 
-    def test_a_retried_transaction_marks_once(self, client: MongoClient, marks: Marks) -> None:
+    def test_a_retried_transaction_marks_once(self, client: MongoClient[Any], marks: Marks) -> None:
         attempts = []
 
         def work(session: ClientSession) -> None:
@@ -199,7 +204,7 @@ class TestBoundSessions:
         assert marks() == {"account:created": [2]}
 
     def test_a_write_outside_of_the_transaction_is_marked_at_once(
-        self, client: MongoClient, marks: Marks
+        self, client: MongoClient[Any], marks: Marks
     ) -> None:
         def create() -> None:
             Account(id=2).save()
@@ -210,7 +215,7 @@ class TestBoundSessions:
             assert marks() == {"account:created": [2]}
         assert marks() == {"account:created": [1, 2]}
 
-    def test_a_transaction_of_other_documents_is_left_alone(self, client: MongoClient) -> None:
+    def test_a_transaction_of_other_documents_is_left_alone(self, client: MongoClient[Any]) -> None:
         with transaction(client) as session:
             before = dict(vars(session))
             Other.objects.insert([Other(id=1), Other(id=2)])
@@ -218,7 +223,7 @@ class TestBoundSessions:
             assert vars(session).keys() == before.keys()
 
     def test_record_without_a_session_uses_the_bound_one(
-        self, client: MongoClient, marks: Marks
+        self, client: MongoClient[Any], marks: Marks
     ) -> None:
         with transaction(client):
             record(None, ("account:seen", 1))
@@ -230,7 +235,7 @@ class TestRecord:
     """`record` with a session that PyMongo's own writes are given."""
 
     def test_own_marks_wait_for_the_commit(
-        self, session: ClientSession, server_database: Database, marks: Marks
+        self, session: ClientSession, server_database: Database[Any], marks: Marks
     ) -> None:
         with session.start_transaction():
             server_database.account.insert_one({"_id": 1}, session=session)
@@ -239,7 +244,7 @@ class TestRecord:
         assert marks() == {"account:created": [1]}
 
     def test_own_marks_of_an_aborted_transaction_are_dropped(
-        self, session: ClientSession, server_database: Database, marks: Marks
+        self, session: ClientSession, server_database: Database[Any], marks: Marks
     ) -> None:
         session.start_transaction()
         server_database.account.insert_one({"_id": 1}, session=session)
@@ -270,7 +275,7 @@ class TestRecord:
         assert marks() == {"account:seen": [1]}
 
     def test_a_commit_that_failed_marks_once_it_succeeds(
-        self, session: ClientSession, server_database: Database, marks: Marks
+        self, session: ClientSession, server_database: Database[Any], marks: Marks
     ) -> None:
         session.start_transaction()
         server_database.account.insert_one({"_id": 1}, session=session)
@@ -286,7 +291,7 @@ class TestRecord:
         session.commit_transaction()  # as PyMongo allows
 
     def test_a_commit_that_was_given_up_leaves_nothing_to_the_next_transaction(
-        self, session: ClientSession, server_database: Database, marks: Marks
+        self, session: ClientSession, server_database: Database[Any], marks: Marks
     ) -> None:
         session.start_transaction()
         server_database.account.insert_one({"_id": 1}, session=session)
@@ -298,7 +303,7 @@ class TestRecord:
             record(session, ("account:seen", 2))
         assert marks() == {"account:seen": [2]}
 
-    def test_a_followed_session_is_collected(self, client: MongoClient, marks: Marks) -> None:
+    def test_a_followed_session_is_collected(self, client: MongoClient[Any], marks: Marks) -> None:
         session = client.start_session()
         session.start_transaction()
         record(session, ("account:seen", 1))
@@ -310,7 +315,7 @@ class TestRecord:
         assert marks() == {}
 
 
-def let_a_commit_fail(client: MongoClient) -> None:
+def let_a_commit_fail(client: MongoClient[Any]) -> None:
     """The next commit runs out of time: nobody knows whether it was done."""
     command = {"failCommands": ["commitTransaction"], "errorCode": 50}
     try:
@@ -335,13 +340,13 @@ class TestDevelopmentBranch:
         assert marks() == {"account:created": [1]}
 
     def test_our_own_reading_is_in_the_transaction(
-        self, passed: ClientSession, server_database: Database, monkeypatch: pytest.MonkeyPatch
+        self, passed: ClientSession, server_database: Database[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         Account(id=1).save()
         sessions = []
         find = Collection.find
 
-        def noted(collection: Collection, *args: Any, **kwargs: Any) -> Any:
+        def noted(collection: Collection[Any], *args: Any, **kwargs: Any) -> Any:
             sessions.append(kwargs["session"])
             return find(collection, *args, **kwargs)
 
@@ -357,7 +362,7 @@ class TestDevelopmentBranch:
         assert marks() == {}
 
     def test_without_a_transaction_marks_do_not_wait(
-        self, client: MongoClient, marks: Marks, monkeypatch: pytest.MonkeyPatch
+        self, client: MongoClient[Any], marks: Marks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(mongoengine.connection, "_get_session", lambda: None, raising=False)
         Account(id=1).save()

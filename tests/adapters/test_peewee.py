@@ -10,14 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import peewee
 import pytest
 from flask import Flask
-from marks import Marks
 from peewee import (
     SQL,
     BigIntegerField,
@@ -42,7 +41,6 @@ from playhouse import signals
 from playhouse.flask_utils import FlaskDB
 from playhouse.pool import PooledSqliteDatabase
 from playhouse.sqlite_ext import FTS5Model, RowIDField, SearchField
-from test_contract_peewee import server_database
 
 from flask_bitmapist.adapters.peewee import PeeweeBitmapistable as Bitmapistable
 from flask_bitmapist.adapters.peewee import _transactions, record
@@ -50,7 +48,10 @@ from flask_bitmapist.login import user_id
 from flask_bitmapist.testing import abandoned
 from flask_bitmapist.tracker import Tracker
 
-VERSION = tuple(int(part) for part in peewee.__version__.split(".")[:2])
+from .marks import Marks
+from .peewee_servers import server_database
+
+VERSION = tuple(int(part) for part in version("peewee").split(".")[:2])
 SERVERS = {"postgresql": "TEST_POSTGRESQL_URL", "mysql": "TEST_MYSQL_URL"}
 
 # What peewee < 4 passes to PyMySQL.
@@ -60,6 +61,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'db' is deprecated:DeprecationWa
 class User(Bitmapistable, Model):
     __bitmapist_flags__ = ("premium",)
 
+    id: Any  # peewee's own
     name = CharField(null=True, unique=True)
     premium = BooleanField(default=False)
     visits = IntegerField(default=0)
@@ -71,11 +73,13 @@ class User(Bitmapistable, Model):
 class Post(Bitmapistable, Model):
     __bitmapist_id__ = "author"
 
+    id: Any
     title = CharField(default="")
     author = ForeignKeyField(User, null=True, backref="posts")
 
 
 class Comment(Bitmapistable, Model):
+    id: Any
     post = ForeignKeyField(Post, backref="comments")
 
 
@@ -83,11 +87,12 @@ class Bulk(Bitmapistable, Model):
     __bitmapist_bulk__ = True
     __bitmapist_flags__ = ("premium",)
 
+    id: Any
     name = CharField(null=True, unique=True)
     premium = BooleanField(default=False)
 
 
-MODELS = [User, Post, Comment, Bulk]
+MODELS: list[Any] = [User, Post, Comment, Bulk]
 
 
 def open_database(kind: str) -> Database:
@@ -131,13 +136,11 @@ def ann(db: Database, marks: Marks) -> User:
 
 
 def declare(database: Any, named: str = "Thing", **body: Any) -> Any:
-    class Meta:
-        pass
-
-    Meta.database = database
+    options = {"database": database}
     if "primary_key" in body:
-        Meta.primary_key = body.pop("primary_key")
-    model = type(named, (Bitmapistable, Model), body | {"Meta": Meta})
+        options["primary_key"] = body.pop("primary_key")
+    meta = type("Meta", (), options)
+    model = type(named, (Bitmapistable, Model), body | {"Meta": meta})
     database.create_tables([model])
     return model
 
@@ -230,7 +233,7 @@ class TestSave:
     def test_an_sql_expression_is_a_change_of_the_value_it_gives(
         self, ann: User, marks: Marks
     ) -> None:
-        ann.premium = User.visits == 0
+        setattr(ann, "premium", User.visits == 0)  # noqa: B010
         ann.save()
         assert marks() == {"user:updated": [7]}
         assert marks.flags() == {"user:premium": [7]}
@@ -239,7 +242,7 @@ class TestSave:
         self, db: Database, marks: Marks
     ) -> None:
         ann = User.create(id=7, premium=True)
-        ann.premium = User.visits > 0
+        setattr(ann, "premium", User.visits > 0)  # noqa: B010
         ann.save()
         assert marks.flags() == {}
 
@@ -255,7 +258,8 @@ class TestSave:
         self, memory: Database, marks: Marks
     ) -> None:
         def select(cls: Any, *fields: Any) -> Any:
-            return super(thing, cls).select(*fields).where(~cls.gone)
+            inherited: Any = super(thing, cls)
+            return inherited.select(*fields).where(~cls.gone)
 
         thing = declare(
             memory,
@@ -302,13 +306,13 @@ def stamped_models(database: Database) -> Any:
         class Meta:
             pass
 
-        def save(self, *args: Any, **kwargs: Any) -> None:  # it forgets to return
+        def save(self, *args: Any, **kwargs: Any) -> Any:  # it forgets to return
             type(self).update(n=-1).where(type(self).n == 99).execute()
             self.n += 1
             self.premium = self.n > 1
             super().save(*args, **kwargs)
 
-        def delete_instance(self, *args: Any, **kwargs: Any) -> None:
+        def delete_instance(self, *args: Any, **kwargs: Any) -> Any:
             type(self).delete().where(type(self).n == 99).execute()
             super().delete_instance(*args, **kwargs)
 
@@ -509,7 +513,8 @@ class TestWhatIsWritten:
 
     def test_an_own_insert_method_makes_it_an_upsert(self, memory: Database, marks: Marks) -> None:
         def insert(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return super(thing, cls).insert(*args, **kwargs).on_conflict_ignore()
+            inherited: Any = super(thing, cls)
+            return inherited.insert(*args, **kwargs).on_conflict_ignore()
 
         thing = declare(memory, insert=classmethod(insert))
         memory.execute_sql("INSERT INTO thing (id) VALUES (1)")
@@ -520,7 +525,8 @@ class TestWhatIsWritten:
         self, memory: Database, marks: Marks
     ) -> None:
         def delete(cls: Any) -> Any:
-            return super(thing, cls).delete().where(cls.id < 2)
+            inherited: Any = super(thing, cls)
+            return inherited.delete().where(cls.id < 2)
 
         thing = declare(memory, delete=classmethod(delete))
         rows = [thing.create(id=id_) for id_ in (1, 2)]
@@ -529,7 +535,7 @@ class TestWhatIsWritten:
         assert marks() == {"thing:deleted": [1]}
 
     def test_a_row_that_has_not_changed_is_not_asked_for_its_id(self, memory: Database) -> None:
-        def chosen(row: Any) -> int:
+        def chosen(row: Any) -> Any:
             asked.append(row)
             return row.id
 
@@ -545,7 +551,8 @@ class TestWhatIsWritten:
 
         def update(cls: Any, *args: Any, **kwargs: Any) -> Any:
             log.update(n=1).execute()  # there are no rows
-            return super(thing, cls).update(*args, **kwargs | {"stamp": 1})
+            inherited: Any = super(thing, cls)
+            return inherited.update(*args, **kwargs | {"stamp": 1})
 
         thing = declare(
             memory,
@@ -615,7 +622,7 @@ class TestDelete:
         assert marks() == {"node:deleted": [1, 2, 3]}
 
     def test_the_id_is_read_before_the_row_is_gone(self, memory: Database, marks: Marks) -> None:
-        def owner(row: Any) -> int:
+        def owner(row: Any) -> Any:
             return type(row).get_by_id(row.id).owner
 
         thing = declare(memory, __bitmapist_id__=owner, owner=IntegerField())
@@ -684,7 +691,7 @@ class TestTransactions:
         assert marks() == {"user:created": [2, 3]}
 
     def test_the_database_as_a_context_is_a_transaction(self, tmp_path: Path, marks: Marks) -> None:
-        database = SqliteDatabase(tmp_path / "app.sqlite3")
+        database = SqliteDatabase(str(tmp_path / "app.sqlite3"))
         thing = declare(database)
         database.close()
         with abandoned(database):
@@ -723,7 +730,7 @@ class TestTransactions:
         assert marks() == ({"user:created": stored} if stored else {})
 
     def test_a_failing_commit_marks_nothing(self, tmp_path: Path, marks: Marks) -> None:
-        database = SqliteDatabase(tmp_path / "app.sqlite3", pragmas={"foreign_keys": 1})
+        database = SqliteDatabase(str(tmp_path / "app.sqlite3"), pragmas={"foreign_keys": 1})
         user = declare(database, "User")
         receipt = declare(
             database, "Receipt", user=ForeignKeyField(user, deferrable="INITIALLY DEFERRED")
@@ -932,7 +939,7 @@ class TestTransactions:
     def test_a_connection_that_is_lost_takes_its_changes_along(
         self, tmp_path: Path, marks: Marks
     ) -> None:
-        database = SqliteDatabase(tmp_path / "app.sqlite3")
+        database = SqliteDatabase(str(tmp_path / "app.sqlite3"))
         thing = declare(database)
         database.begin()
         thing.create(id=1)
@@ -946,7 +953,7 @@ class TestTransactions:
     def test_marks_of_a_closed_database_are_published_at_once(
         self, tmp_path: Path, marks: Marks
     ) -> None:
-        database = SqliteDatabase(tmp_path / "app.sqlite3")
+        database = SqliteDatabase(str(tmp_path / "app.sqlite3"))
         declare(database)
         database.begin()
         database.close()
@@ -1357,7 +1364,7 @@ class TestStatements:
     def test_a_row_whose_id_cannot_be_told_does_not_keep_others_unmarked(
         self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def reciprocal(row: Any) -> int:
+        def reciprocal(row: Any) -> Any:
             return 60 // row.number
 
         thing = declare(
@@ -1466,7 +1473,7 @@ class TestStatements:
     def test_a_statement_on_another_database_joins_its_transaction(
         self, memory: Database, tmp_path: Path, marks: Marks
     ) -> None:
-        other = SqliteDatabase(tmp_path / "other.sqlite3")
+        other = SqliteDatabase(str(tmp_path / "other.sqlite3"))
         thing = declare(memory, __bitmapist_bulk__=True)
         with thing.bind_ctx(other):
             other.create_tables([thing])
@@ -1647,16 +1654,19 @@ class TestOptions:
     def test_the_id_of_a_foreign_key_is_read_without_a_query(
         self, ann: User, monkeypatch: pytest.MonkeyPatch, db: Database
     ) -> None:
-        queries = []
+        queries: list[Any] = []
         execute = type(db).execute_sql
-        monkeypatch.setattr(
-            type(db), "execute_sql", lambda *args: queries.append(args[1]) or execute(*args)
-        )
+
+        def noted(self: Database, sql: str, *args: Any) -> Any:
+            queries.append(sql)
+            return execute(self, sql, *args)
+
+        monkeypatch.setattr(type(db), "execute_sql", noted)
         Post.create(author=7)
         assert len(queries) == 1
 
     def test_the_id_is_a_property_or_a_method(self, memory: Database, marks: Marks) -> None:
-        def doubled(self: Any) -> int:
+        def doubled(self: Any) -> Any:
             return self.id * 2
 
         by_property = declare(
@@ -1730,7 +1740,7 @@ class TestOptions:
 
     def test_subclasses_mark_under_their_own_name(self, memory: Database, marks: Marks) -> None:
         base = declare(memory, "Base", __bitmapist_flags__=("on",), on=BooleanField())
-        child = type("Child", (base,), {})
+        child: Any = type("Child", (base,), {})
         memory.create_tables([child])
         child.create(id=1, on=True)
         assert (marks(), marks.flags()) == ({"child:created": [1]}, {"child:on": [1]})
@@ -1834,9 +1844,9 @@ class TestDatabases:
     def test_flask_db_marks_with_its_requests(
         self, app: Flask, tmp_path: Path, marks: Marks
     ) -> None:
-        flask_db = FlaskDB(app, SqliteDatabase(tmp_path / "app.sqlite3"))
+        flask_db = FlaskDB(app, SqliteDatabase(str(tmp_path / "app.sqlite3")))
 
-        class Thing(Bitmapistable, flask_db.Model):
+        class Thing(Bitmapistable, flask_db.Model):  # type: ignore[name-defined]
             pass
 
         flask_db.database.create_tables([Thing])
@@ -1859,9 +1869,9 @@ class TestDatabases:
     def test_flask_db_without_an_app_is_followed_later(
         self, app: Flask, tmp_path: Path, marks: Marks
     ) -> None:
-        flask_db = FlaskDB(database=SqliteDatabase(tmp_path / "app.sqlite3"))
+        flask_db = FlaskDB(database=SqliteDatabase(str(tmp_path / "app.sqlite3")))
 
-        class Thing(Bitmapistable, flask_db.Model):
+        class Thing(Bitmapistable, flask_db.Model):  # type: ignore[name-defined]
             pass
 
         flask_db.init_app(app)
@@ -1874,7 +1884,7 @@ class TestDatabases:
         assert marks() == {}
 
     def test_pooled_connections_hand_nothing_on(self, tmp_path: Path, marks: Marks) -> None:
-        database = PooledSqliteDatabase(tmp_path / "app.sqlite3", max_connections=2)
+        database = PooledSqliteDatabase(str(tmp_path / "app.sqlite3"), max_connections=2)
         thing = declare(database)
         with abandoned(database.atomic()):
             thing.create(id=1)
@@ -1887,7 +1897,9 @@ class TestDatabases:
         database.close_all()
 
     def test_threads_have_transactions_of_their_own(self, tmp_path: Path, marks: Marks) -> None:
-        database = SqliteDatabase(tmp_path / "app.sqlite3", timeout=30, pragmas={"synchronous": 0})
+        database = SqliteDatabase(
+            str(tmp_path / "app.sqlite3"), timeout=30, pragmas={"synchronous": 0}
+        )
         thing = declare(database)
         failed = []
 
@@ -1931,7 +1943,7 @@ class TestDatabases:
     def test_two_databases_commit_apart(
         self, memory: Database, tmp_path: Path, marks: Marks
     ) -> None:
-        other = SqliteDatabase(tmp_path / "other.sqlite3")
+        other = SqliteDatabase(str(tmp_path / "other.sqlite3"))
         here, there = declare(memory, "Here"), declare(other, "There")
         with abandoned(memory.atomic()):
             here.create(id=1)

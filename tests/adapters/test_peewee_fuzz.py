@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from peewee import (
     Model,
     SqliteDatabase,
 )
-from test_contract_peewee import server_database
 
 from flask_bitmapist.adapters.peewee import PeeweeBitmapistable, record
 from flask_bitmapist.testing import RecordedMarks, record_marks
 from flask_bitmapist.tracker import Tracker
+
+from .peewee_servers import server_database
 
 # What peewee < 4 passes to PyMySQL.
 pytestmark = pytest.mark.filterwarnings("ignore:'db' is deprecated:DeprecationWarning")
@@ -52,6 +54,7 @@ class Item(PeeweeBitmapistable, Model):
 
 
 class Note(PeeweeBitmapistable, Model):
+    id: Any
     """Marked for its author; the database gives the keys. Not opted in to bulk statements."""
 
     __bitmapist_id__ = "author"
@@ -75,7 +78,7 @@ class Own(Model):
         table_name = "fuzz_own"
 
 
-MODELS = [Item, Note, Own]
+MODELS: list[Any] = [Item, Note, Own]
 TABLES = {
     "item": "SELECT id, value, hot FROM fuzz_item",
     "note": "SELECT author, value, hot FROM fuzz_note",
@@ -109,7 +112,7 @@ class Programs(RuleBasedStateMachine):
         self.fresh = itertools.count(1)
         self.contexts: list[Any] = []
         self.committed: Snapshot = {}
-        self.flags: set[tuple[str, int]] = set()
+        self.flags: set[tuple[str, int | str]] = set()
         for model in (Note, Item, Own):
             database.execute(model.delete())
         for key in KEYS[::2]:
@@ -159,10 +162,10 @@ class Programs(RuleBasedStateMachine):
         """Whether the server has a transaction open, whatever peewee thinks."""
         connection = self.database.connection()
         if isinstance(self.database, SqliteDatabase):
-            return connection.in_transaction
+            return bool(connection.in_transaction)
         if hasattr(connection, "server_status"):
             return bool(connection.server_status & 1)
-        return connection.info.transaction_status != 0
+        return bool(connection.info.transaction_status != 0)
 
     # Rows.
 
@@ -303,7 +306,7 @@ class Programs(RuleBasedStateMachine):
     @rule(rollback=flags)
     def end_and_go_on(self, rollback: bool) -> None:
         """``commit()`` or ``rollback()`` of the transaction or savepoint that was entered last."""
-        context = (
+        context: Any = (
             getattr(self.contexts[-1], "_helper", self.contexts[-1]) if self.contexts else None
         )
         if hasattr(context, "rollback"):
@@ -337,7 +340,7 @@ def test_marks_are_the_difference_of_what_is_committed(
     def connect() -> Database:
         if kind == "sqlite":
             pragmas = {"synchronous": 0, "foreign_keys": 1}
-            return SqliteDatabase(tmp_path / "fuzz.sqlite3", pragmas=pragmas)
+            return SqliteDatabase(str(tmp_path / "fuzz.sqlite3"), pragmas=pragmas)
         return server_database(os.environ[SERVERS[kind]])
 
     database, observer = connect(), connect()
@@ -347,8 +350,9 @@ def test_marks_are_the_difference_of_what_is_committed(
         database.create_tables(MODELS)
         database.close()
         try:
+            programs: Any = partial(Programs, database, observer, marks)  # any callable will do
             run_state_machine_as_test(
-                lambda: Programs(database, observer, marks),
+                programs,
                 settings=settings(
                     max_examples=examples,
                     stateful_step_count=40,

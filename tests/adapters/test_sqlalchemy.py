@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from bitmapist import DayEvents
-from engines import Tables
 from flask import Flask
-from marks import Marks
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -53,6 +51,9 @@ from sqlalchemy.types import UserDefinedType
 
 from flask_bitmapist import Bitmapistable, FlaskBitmapist
 from flask_bitmapist.adapters.sqlalchemy import record
+
+from .engines import Tables
+from .marks import Marks
 
 
 class Base(DeclarativeBase):
@@ -120,7 +121,7 @@ class Versioned(Bitmapistable, Base):
     name: Mapped[str]
     version = mapped_column(Integer, nullable=False)
 
-    __mapper_args__: ClassVar = {"version_id_col": version}
+    __mapper_args__ = {"version_id_col": version}
 
 
 TABLES = Tables(Base.metadata)
@@ -601,7 +602,7 @@ class TestFlags:
         class Member(Own, Bitmapistable):
             __tablename__ = "member"
             __bitmapist_flags__ = ("trial",)
-            __mapper_args__: ClassVar = {"eager_defaults": False}
+            __mapper_args__ = {"eager_defaults": False}
             id: Mapped[int] = mapped_column(primary_key=True)
             trial: Mapped[bool] = mapped_column(Boolean, server_default=text("1"))
 
@@ -828,7 +829,7 @@ class TestKeys:
             cache_ok = True
 
             def process_result_value(self, value: int | None, _: object) -> str | None:
-                return value and str(value)
+                return None if value is None else str(value)
 
         create({"id": Digits}, {"id": "900"})
         assert marks() == {"thing:created": [900]}
@@ -909,7 +910,7 @@ class TestInheritance:
 
         class Employee(Own, Bitmapistable):
             __tablename__ = "employee"
-            __mapper_args__: ClassVar = {
+            __mapper_args__ = {
                 "polymorphic_on": "kind",
                 "polymorphic_identity": "employee",
             }
@@ -918,7 +919,7 @@ class TestInheritance:
             name: Mapped[str] = mapped_column(default="")
 
         class Manager(Employee):
-            __mapper_args__: ClassVar = {"polymorphic_identity": "manager"}
+            __mapper_args__ = {"polymorphic_identity": "manager"}
             __bitmapist_flags__ = ("board",)
             if request.param == "joined":
                 __tablename__ = "manager"
@@ -959,12 +960,12 @@ class TestInheritance:
 
         class Engineer(Employee):
             __tablename__ = "engineer"
-            __mapper_args__: ClassVar = {"concrete": True}
+            __mapper_args__ = {"concrete": True}
             id: Mapped[int] = mapped_column(primary_key=True)
 
         class Manager(Employee):
             __tablename__ = "manager"
-            __mapper_args__: ClassVar = {"concrete": True}
+            __mapper_args__ = {"concrete": True}
             id: Mapped[int] = mapped_column(primary_key=True)
 
         Own.metadata.create_all(engine)
@@ -1154,7 +1155,7 @@ class TestNotSeen:
     """What the documentation says to record by hand."""
 
     def test_core_statements_and_raw_sql(self, session: Session, ann: User, marks: Marks) -> None:
-        table = User.__table__
+        table: Any = User.__table__
         session.execute(insert(table).values(name="core"))
         session.execute(update(table).values(visits=3))
         session.execute(text("DELETE FROM user WHERE name = 'core'"))
@@ -1171,8 +1172,8 @@ class TestNotSeen:
 
     def test_legacy_bulk_methods(self, session: Session, ann: User, marks: Marks) -> None:
         session.bulk_save_objects([User(name="bulk")])
-        session.bulk_insert_mappings(User, [{"name": "mapping"}])  # type: ignore[arg-type]
-        session.bulk_update_mappings(User, [{"id": 7, "visits": 3}])  # type: ignore[arg-type]
+        session.bulk_insert_mappings(User, [{"name": "mapping"}])
+        session.bulk_update_mappings(User, [{"id": 7, "visits": 3}])
         session.commit()
         assert marks() == {}
 

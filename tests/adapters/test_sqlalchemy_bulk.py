@@ -5,11 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from engines import Tables, sqlite_engine
-from marks import Marks
 from sqlalchemy import (
     Engine,
     ForeignKey,
@@ -42,6 +40,9 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import StaticPool
 
 from flask_bitmapist import Bitmapistable
+
+from .engines import Tables, sqlite_engine
+from .marks import Marks
 
 
 class Base(DeclarativeBase):
@@ -99,7 +100,7 @@ class Country(Base, Bitmapistable):
 class Employee(Base, Bitmapistable):
     __tablename__ = "employee"
     __bitmapist_bulk__ = True
-    __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "employee"}
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "employee"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
@@ -108,7 +109,7 @@ class Employee(Base, Bitmapistable):
 
 class Manager(Employee):
     __tablename__ = "manager"
-    __mapper_args__: ClassVar = {"polymorphic_identity": "manager"}
+    __mapper_args__ = {"polymorphic_identity": "manager"}
     __bitmapist_flags__ = ("board",)
 
     id: Mapped[int] = mapped_column(ForeignKey("employee.id"), primary_key=True)
@@ -116,11 +117,11 @@ class Manager(Employee):
 
 
 class Worker(Employee):
-    __mapper_args__: ClassVar = {"polymorphic_identity": "worker"}
+    __mapper_args__ = {"polymorphic_identity": "worker"}
 
 
 class Trainee(Employee):
-    __mapper_args__: ClassVar = {"polymorphic_identity": "trainee"}
+    __mapper_args__ = {"polymorphic_identity": "trainee"}
     __bitmapist_bulk__ = False
 
 
@@ -254,7 +255,7 @@ class TestInserts:
         rows = session.execute(
             insert(User).returning(User.name, User.visits.label("seen")), [{"name": "a"}]
         )
-        assert rows.mappings().all() == [{"name": "a", "seen": 0}]
+        assert [dict(row) for row in rows.mappings()] == [{"name": "a", "seen": 0}]
         session.commit()
         assert marks() == {"user:created": [1]}
 
@@ -740,7 +741,7 @@ class TestTables:
 
         class Thing(Own, Bitmapistable):
             __tablename__ = "thing"
-            __table_args__: ClassVar = {"implicit_returning": False}
+            __table_args__ = {"implicit_returning": False}
             __bitmapist_bulk__ = True
             id: Mapped[int] = mapped_column(primary_key=True)
             visits: Mapped[int] = mapped_column(default=0)

@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from engines import Tables
-from marks import Marks
 from sqlalchemy import (
     Boolean,
     Column,
@@ -37,6 +35,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, synonym
 
 from flask_bitmapist import Bitmapistable
+
+from .engines import Tables
+from .marks import Marks
 
 
 class Base(DeclarativeBase):
@@ -231,7 +232,11 @@ def keyed_by(engine: Engine) -> Callable[..., Any]:
             pass
 
         columns = {f"key_{n}": Column(type_, primary_key=True) for n, type_ in enumerate(types)}
-        body = {"__tablename__": "thing", "hot": Column(Boolean, default=False), **columns}
+        body: dict[str, Any] = {
+            "__tablename__": "thing",
+            "hot": Column(Boolean, default=False),
+            **columns,
+        }
         body |= {"__bitmapist_bulk__": True}
         return type("Thing", (Own, Bitmapistable), body)
 

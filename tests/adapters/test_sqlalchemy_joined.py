@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import Tables, with_real_savepoints
-from marks import Marks
 from sqlalchemy import Connection, Engine, ForeignKey, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -17,6 +15,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_bitmapist import Bitmapistable
 from flask_bitmapist.adapters.sqlalchemy import record
+
+from .engines import Tables, with_real_savepoints
+from .marks import Marks
 
 
 class Base(DeclarativeBase):

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engines import sqlite_engine
-from marks import Marks
 from sqlalchemy import Delete, Engine, Insert, Update, delete, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.horizontal_shard import ShardedSession
@@ -22,6 +20,9 @@ from sqlalchemy.orm import (
 from sqlalchemy.pool import StaticPool
 
 from flask_bitmapist import Bitmapistable
+
+from .engines import sqlite_engine
+from .marks import Marks
 
 
 class Base(DeclarativeBase):
@@ -74,7 +75,7 @@ class TestShards:
 
     @pytest.fixture
     def session(self, any_databases: dict[str, Engine]) -> Iterator[Any]:
-        def shard_of(_: object, instance: Any, clause: object = None) -> str:
+        def shard_of(mapper: object, instance: Any, clause: object = None) -> str:
             return "a" if instance.views % 2 else "b"
 
         with ShardedSession(
@@ -141,7 +142,7 @@ class TestRouting:
         self, any_databases: dict[str, Engine], marks: Marks
     ) -> None:
         class RoutingSession(Session):
-            def get_bind(self, mapper: Any = None, clause: Any = None) -> Any:
+            def get_bind(self, mapper: Any = None, **_: Any) -> Any:
                 return any_databases["a" if mapper and mapper.class_ is Page else "b"]
 
         with RoutingSession() as session:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from marks import Marks
 from sqlalchemy import Engine, create_engine, delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_bitmapist import Bitmapistable
 from flask_bitmapist.adapters.sqlalchemy import record
+
+from .marks import Marks
 
 
 class Base(DeclarativeBase):

@@ -15,7 +15,6 @@ import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.model import DefaultMeta, Model
-from marks import Marks
 from sqlalchemy import (
     Column,
     Engine,
@@ -55,6 +54,8 @@ from sqlmodel import Session as SQLModelSession
 from flask_bitmapist import Bitmapistable
 from flask_bitmapist.adapters.sqlalchemy import record
 
+from .marks import Marks
+
 
 def declarative(mixin_first: bool) -> Any:
     class Base(DeclarativeBase):
@@ -85,7 +86,7 @@ def declarative_without_metaclass() -> Any:
 def declarative_function() -> Any:
     base: Any = declarative_base()
 
-    class User(base, Bitmapistable):  # type: ignore[misc]
+    class User(base, Bitmapistable):
         __tablename__ = "user"
         id = Column(Integer, primary_key=True)
         name = Column(String, default="")
@@ -166,8 +167,8 @@ def mixin_with_columns_of_its_own() -> Any:
         name: Mapped[str] = mapped_column(default="")
 
         @declared_attr.directive
-        def __tablename__(cls) -> str:  # noqa: N805
-            return cls.__name__.lower()
+        def __tablename__(cls: Any) -> str:  # noqa: N805
+            return str(cls.__name__).lower()
 
     class User(Base, Tracked):
         pass
@@ -248,7 +249,7 @@ class TestFlaskSQLAlchemy:
 
     @pytest.fixture
     def user(self, db: SQLAlchemy, app: Flask) -> Any:
-        class User(Bitmapistable, db.Model):  # type: ignore[misc, name-defined]
+        class User(Bitmapistable, db.Model):  # type: ignore[name-defined]
             __bitmapist_flags__ = ("premium",)
             __bitmapist_bulk__ = True
             id: Mapped[int] = mapped_column(primary_key=True)
@@ -316,10 +317,10 @@ def test_flask_sqlalchemy_with_several_databases_marks_once_a_commit(
     )
     db = SQLAlchemy(app)
 
-    class User(Bitmapistable, db.Model):  # type: ignore[misc, name-defined]
+    class User(Bitmapistable, db.Model):  # type: ignore[name-defined]
         id = db.Column(db.Integer, primary_key=True)
 
-    class Letter(Bitmapistable, db.Model):  # type: ignore[misc, name-defined]
+    class Letter(Bitmapistable, db.Model):  # type: ignore[name-defined]
         __bind_key__ = "archive"
         __bitmapist_bulk__ = True
         __bitmapist_flags__ = ("read",)

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from marks import Marks
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_bitmapist import Bitmapistable
+
+from .marks import Marks
 
 
 class Base(DeclarativeBase):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ here on SQLite. What lies outside the contract stands on each adapter's own page
 """
 
 
+def title(test: Any) -> str:
+    """The first line of the docstring of a test."""
+    return (inspect.getdoc(test) or "").splitlines()[0]
+
+
 class Results:
     """What became of each test of the contract, for each column."""
 
@@ -40,9 +45,9 @@ class Results:
         self.outcomes: dict[tuple[str, str], set[str]] = {}
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Function) -> Iterator[None]:
-        report: Any = yield
-        row = (inspect.getdoc(item.function) or "").splitlines()[0]
+    def pytest_runtest_makereport(self, item: pytest.Function) -> Generator[None, Any, Any]:
+        report = yield
+        row = title(item.function)
         for column, place in COLUMNS.items():
             if f"{place}::" in item.nodeid and (report.when == "call" or not report.passed):
                 skipped = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else ""
@@ -54,9 +59,7 @@ class Results:
 def rows() -> list[str]:
     """The first line of the docstring of each test of the contract, in order."""
     tests = vars(AdapterContract).items()
-    return [
-        inspect.getdoc(test).splitlines()[0] for name, test in tests if name.startswith("test_")
-    ]
+    return [title(test) for name, test in tests if name.startswith("test_")]
 
 
 def page(outcomes: dict[tuple[str, str], set[str]]) -> str:

@@ -84,7 +84,7 @@ def count_by_commands() -> None:
         counter.started_at = listener.counts[counter.db.name]
 
     def count(counter: Any) -> int:
-        return listener.counts[counter.db.name] - counter.started_at
+        return int(listener.counts[counter.db.name] - counter.started_at)
 
     query_counter._turn_on_profiling = start
     query_counter._resets_profiling = lambda counter: None

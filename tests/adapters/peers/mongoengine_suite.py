@@ -24,6 +24,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pymongo
 import secantus
@@ -84,6 +85,7 @@ def run_suite(checkout: Path, mixin: str, options: list[str]) -> Run:
 
 
 def drop_databases(url: str) -> None:
+    client: pymongo.MongoClient[Any]
     with pymongo.MongoClient(url) as client:
         for name in client.list_database_names():
             if name not in {"admin", "config", "local"}:

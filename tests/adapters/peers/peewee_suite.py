@@ -92,7 +92,8 @@ def put_base_under_every_model(mode: str, folder: Path) -> None:
     FlaskBitmapist(Flask("suite"), options)
     bases = (peewee.Model,) if mode == "plain" else (PeeweeBitmapistable, peewee.Model)
     body = {"__bitmapist_bulk__": True} if mode == "bulk" else {}
-    peewee.Model = type(peewee.Model)("Model", bases, body)
+    metaclass: Any = type(peewee.Model)
+    setattr(peewee, "Model", metaclass("Model", bases, body))  # noqa: B010
 
 
 def run(mode: str, tests: list[str], folder: Path) -> dict[str, Any]:
@@ -116,7 +117,8 @@ def in_a_process(mode: str, checkout: Path, tests: list[str]) -> dict[str, Any]:
         (folder / "tests").symlink_to(checkout.absolute() / "tests")
         command = [sys.executable, __file__, str(checkout), *tests, "--mode", mode]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True)
-        return json.loads(done.stdout.splitlines()[-1])
+        outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return outcome
 
 
 def differences(plain: dict[str, Any], other: dict[str, Any], expected: set[str]) -> Iterator[str]:
