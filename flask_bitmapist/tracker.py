@@ -7,7 +7,6 @@ raises, before any I/O) or `Tracker.publish` (after a commit, a login, a view: n
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -21,6 +20,7 @@ from .config import Settings, Switch
 from .daily import Daily
 from .faults import contained_faults
 from .ids import IdMap, UnusableIdError, normal_form
+from .locks import new_lock
 from .marks import Mark, SettledMark, checked_name
 from .periods import local
 from .reading.reader import Reader
@@ -56,7 +56,7 @@ class Tracker:
             maps_ints=settings.id_map == "always",
         )
         self._delivery: Delivery | None = None
-        self._delivery_lock = threading.Lock()
+        self._delivery_lock = new_lock()
 
     @property
     def redis(self) -> Any:
@@ -185,6 +185,8 @@ class Tracker:
 
     def _deliverer(self) -> Delivery:
         # Made when first needed: a process that only reads loads neither the spool nor sqlite3.
+        if self._delivery is not None:
+            return self._delivery
         with self._delivery_lock:
             if self._delivery is None:
                 self._delivery = self._new_delivery()

@@ -822,3 +822,34 @@ for id_ in range(2_000):
     app = Flask("app", instance_path=str(mortal.folder))
     assert FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": mortal.url}).tracker.flush()
     assert set(acknowledged) <= set(mortal.ids())
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent(mortal: MortalServer) -> None:
+    """Each lock is held by a thread when the process forks, as any may be at that moment."""
+    script = """
+import os, signal, sys, threading
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist, locks
+tracker = FlaskBitmapist(Flask("app", instance_path=sys.argv[2]),
+                         {"BITMAPIST_REDIS_URL": sys.argv[1]}).tracker
+tracker.stats()
+held = [*locks._locks]
+assert len(held) == 3
+for lock in held:
+    threading.Thread(target=lock.acquire).start()
+while not all(lock.locked() for lock in held):
+    pass
+if os.fork() == 0:
+    signal.alarm(60)
+    tracker.record([("e", 1)])
+    tracker._delivery = None
+    tracker.record([("e", 2)])
+    tracker._deliverer()._breaker.trip()
+    os._exit(0 if tracker.stats().sent == 1 else 1)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+"""
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, mortal.url, str(mortal.folder)],
+        check=True,
+        timeout=90,
+    )

@@ -269,6 +269,21 @@ def test_a_first_day_is_registered_again(
     assert one.reader.space_and_first_day(["e"], ["e"]) == (None, date(2026, 2, 20))
 
 
+def test_a_flag_that_became_an_event_is_one_again(
+    redis_url: str, process: Callable[..., Tracker]
+) -> None:
+    server = Restored(redis_url)
+    one = process(redis_url)
+    one.record([("premium", 1, True, False)])
+    server.remember()
+    today = one.now()
+    mark(one, "premium", 1, when=today)
+    server.go_back()
+    mark(one, "premium", 1, when=today)
+    assert one.reader.space_and_first_day(["premium"], ["premium"]) == (None, today.date())
+    assert one.reader.catalogue().events == ["premium"]
+
+
 def test_reports_read_what_the_server_holds_now(
     server_of_the_past: Historic, process: Callable[..., Tracker]
 ) -> None:

@@ -94,3 +94,9 @@ print(question.arguments, "numpy" in sys.modules)
     assert run(script) == (
         "{'cohort': 'user:created', 'returned': 'user:seen & flag:premium'} False"
     )
+
+
+def test_a_lock_is_one_that_a_forked_child_can_take() -> None:
+    own = {"locks.py", "queue.py"}  # a queue begins anew in a child, with new locks
+    for file in PACKAGE.rglob("*.py"):
+        assert file.name in own or "Lock()" not in file.read_text(), file

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
+
+from ..locks import new_lock
 
 #: Seconds without an attempt after a fault; doubled by each further one, up to the longest.
 _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
@@ -13,7 +14,7 @@ class Breaker:
     """Keeps callers from waiting for a server that just failed; lets one through to probe it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._break = 0.0  # seconds; 0 while all is well
         self._until = 0.0
 

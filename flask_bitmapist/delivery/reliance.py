@@ -25,7 +25,6 @@ class Reliance:
         registry: Registry,
         kinds: Mapping[str, str | None],
         days: Mapping[str, date],
-        today: date,
     ) -> None:
         """
         :param kinds: event -> its kind in the registry; None: it is not there.
@@ -37,8 +36,7 @@ class Reliance:
         self._registry = registry
         self._first_days = registry.days_to_enter(days)
         self._uncopied = registry.kinds_to_copy(kinds)
-        # The first day of an event that has a kind is not in the future, whatever the history.
-        self._past_days = {event: day for event, day in days.items() if day < today}
+        self._days = days
         #: Events that had no first day.
         self._added: list[str] = []
         self._unregistered: set[str] = set()
@@ -61,8 +59,8 @@ class Reliance:
         Last in the pipeline: what becomes of the server while it is executed is noticed, too.
         """
         pipe.execute_command("HMGET", KINDS, *self.kinds)
-        if self._past_days:
-            pipe.execute_command("ZMSCORE", FIRST_DAYS, *self._past_days)
+        if self._days:
+            pipe.execute_command("ZMSCORE", FIRST_DAYS, *self._days)
         for kind, ids in self.offsets.items():
             pipe.execute_command("HMGET", IdMap.keys(space_of(kind))[0], *ids)
 
@@ -76,8 +74,8 @@ class Reliance:
             event for event, kind in zip(self.kinds, kinds, strict=True) if kind is None
         }
         hold = kinds == [*self.kinds.values()]
-        if self._past_days:
-            first_days = zip(_list(next(replies)), self._past_days.values(), strict=True)
+        if self._days:
+            first_days = zip(_list(next(replies)), self._days.values(), strict=True)
             hold &= all(
                 first is not None and int(first) <= day.toordinal() for first, day in first_days
             )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from ..locks import new_lock
 
 Outcome = Literal["sent", "spooled", "replayed", "refused", "dropped"]
 
@@ -35,7 +36,7 @@ class Outcomes:
     """Counts marks, from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._counts: Counter[Outcome] = Counter()
 
     def add(self, outcome: Outcome, marks: int) -> None:

@@ -83,7 +83,6 @@ class Writer:
         self._registry = registry
         self._id_map = id_map
         self._clock = clock
-        self._zone = zone
         self._max_id = max_id
         self._expiries = Expiries(ttl, zone)
         self._may_expire = bool(ttl)
@@ -155,7 +154,6 @@ class Writer:
                     for event, want in wanted.items()
                     if want.first_day is not None and want.kind == kinds[event]
                 },
-                datetime.now(self._zone).date(),
             ),
         )
         admitted = []
