@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
@@ -62,10 +61,10 @@ class FlaskBitmapist:
         """
         if config is not None and not isinstance(config, Mapping):
             raise ValueError(f"config must be a mapping of options or None, not {config!r}")
-        options = ChainMap(dict(config or {}), app.config)
-        settings = Settings.from_config(options, app.instance_path)
+        overrides = dict(config or {})
+        settings = Settings.from_config({**app.config, **overrides}, app.instance_path)
         server = Server.of(settings, app.instance_path, redis_client)
-        tracker = Tracker(settings, Switch(options), server)
+        tracker = Tracker(settings, Switch(app.config, overrides), server)
         replaced = app.extensions.get(TRACKER)
         if replaced is not None:
             replaced.flush()

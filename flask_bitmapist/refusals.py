@@ -71,19 +71,9 @@ def is_about_hello(error: Exception) -> bool:
     return "unknown command" in text and "hello" in text.partition(", with args")[0]
 
 
-def queued_on(pipe: Any) -> Sequence[Any]:
-    """The commands that are queued on `pipe`, for `note_command`; () if its class does not tell."""
-    queued: Sequence[Any] = getattr(pipe, "command_stack", ())
-    return queued
-
-
-def note_command(error: Exception, queued: Sequence[Any], index: int) -> None:
-    """Let `refusal` know that `error` answers the `index`-th of `queued`, if they are known."""
-    if index < len(queued):
-        # A pipeline's are tuples of arguments and options, those of a cluster's are objects.
-        one = queued[index]
-        arguments = getattr(one, "args", one[0] if isinstance(one, tuple) else ("",))
-        error.add_note(f"{_NOTE}{arguments[0]}")
+def note_command(error: Exception, command: Sequence[Any]) -> None:
+    """Let `refusal` know that `error` answers `command`."""
+    error.add_note(f"{_NOTE}{command[0]}")
 
 
 def refusal(error: Exception, server: object) -> str | None:

@@ -19,7 +19,7 @@ import redis
 
 from .ids import IdMap
 from .periods import KEY_PREFIX, Period, unique_key
-from .reading.commands import replies
+from .trip import replies
 
 logger = logging.getLogger("flask_bitmapist")
 

@@ -7,6 +7,6 @@ that cannot be answered as asked.
 from __future__ import annotations
 
 from . import maintenance, reports
-from .commands import commands
+from .group import commands
 
 __all__ = ["commands", "maintenance", "reports"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..current import current_tracker
-from .commands import command
+from .group import command
 from .terminal import Picture
 
 

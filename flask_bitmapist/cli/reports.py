@@ -13,7 +13,7 @@ from ..periods import GRAINS
 from ..questions import Question
 from ..questions import fields as kinds
 from ..questions.fields import Declared, Kind, declared
-from .commands import command
+from .group import command
 from .terminal import Bar, Picture, Share, Spark, shown
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -189,7 +190,7 @@ class Spool:
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
     try:
-        status = file.lstat()
+        status = os.lstat(file)  # a third of what Path.lstat takes, for each mark
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

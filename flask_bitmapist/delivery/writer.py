@@ -15,9 +15,10 @@ import redis
 from ..ids import IdMap
 from ..marks import SettledMark
 from ..periods import Grain, marked_periods, unique_key
-from ..refusals import note_command, queued_on
+from ..refusals import note_command
 from ..registry import Registry, Wanted, mismatch, space_of
 from ..server import Server
+from ..trip import Trip
 from .expiry import Expiries
 from .reliance import Reliance
 from .unmarking import Bits, Key, Unmarking, Values
@@ -235,7 +236,7 @@ class Writer:
 
     def _trip(self, client: Any, batch: _Batch, bits: Bits) -> Values | None:
         """Write `bits` and read those of `batch`; None if it relies on what the server denies."""
-        pipe = client.pipeline(transaction=False)
+        pipe = Trip(client)
         batch.relies_on.enter(pipe)
         writes = [(key, part) for key, of_key in bits.items() for part in _slices(of_key.items())]
         for key, part in writes:
@@ -249,8 +250,7 @@ class Writer:
         compares_calendar = self._registry.ask_calendar(pipe)
         batch.relies_on.ask(pipe)
 
-        queued = queued_on(pipe)
-        replies = pipe.execute(raise_on_error=False)
+        replies = pipe.execute()
         rest = iter(replies)
         batch.relies_on.entered(rest)
         before = [*islice(rest, len(writes))]
@@ -261,9 +261,9 @@ class Writer:
             self._undo(client, batch, writes, before)
             return None
         batch.relies_on.remember()
-        for index, reply in enumerate(replies):
+        for command, reply in zip(pipe.commands, replies, strict=True):
             if isinstance(reply, Exception):
-                note_command(reply, queued, index)
+                note_command(reply, command)
                 raise reply
         if compares_calendar:
             self._registry.compare_calendar(calendar)

@@ -10,7 +10,7 @@ from ..ids import IdMap, normal_form
 from ..marks import is_name
 from ..registry import Catalogue, Known, Registry
 from ..server import Server
-from .commands import replies
+from ..trip import replies
 
 # Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
 _BITS = 2**32

@@ -1,0 +1,94 @@
+"""A trip: commands that go to a server together, and their replies.
+
+redis-py's pipeline takes three times the CPU of packing, sending and reading. With the server on
+the same machine that is more than the trip itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+Command = tuple[Any, ...]
+
+
+class Trip:
+    """Commands in the order in which they are queued; replies are never decoded."""
+
+    def __init__(self, client: Any) -> None:
+        """:param client: any redis-py compatible client."""
+        self._client = client
+        self.commands: list[Command] = []
+
+    def execute_command(self, *command: Any) -> None:
+        """Queue `command`."""
+        self.commands.append(command)
+
+    def execute(self) -> list[Any]:
+        """The replies, in order; an error reply is one of them.
+
+        :raises redis.RedisError: if the server does not answer.
+        """
+        if not self.commands:
+            return []
+        if isinstance(self._client, redis.Redis):
+            return _straight(self._client.connection_pool, self.commands)
+        return _by_pipeline(self._client, self.commands)
+
+
+def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
+    """The replies to `commands`, which only read, so that they may be sent again.
+
+    :param client: any redis-py compatible client.
+    :raises redis.RedisError: if the server does not answer, or refuses one of them.
+    """
+    if isinstance(client, redis.Redis):
+        # The pipeline reconnects and retries as the client is configured to.
+        with suppress(redis.ConnectionError, AttributeError, TypeError):
+            return _without_errors(_straight(client.connection_pool, commands))
+    return _without_errors(_by_pipeline(client, commands))
+
+
+def _without_errors(found: list[Any]) -> list[Any]:
+    for reply in found:
+        if isinstance(reply, Exception):
+            raise reply
+    return found
+
+
+def _by_pipeline(client: Any, commands: Sequence[Command]) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
+        pipe.execute_command(*command, NEVER_DECODE=True)
+    found: list[Any] = pipe.execute(raise_on_error=False)
+    return found
+
+
+def _straight(pool: Any, commands: Sequence[Command]) -> list[Any]:
+    connection = _taken_from(pool)
+    try:
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [_reply(connection) for _ in commands]
+    except BaseException:
+        connection.disconnect()  # the rest of the replies is nobody's
+        raise
+    finally:
+        pool.release(connection)
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except redis.ResponseError as error:
+        return error
+
+
+def _taken_from(pool: Any) -> Any:
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants a command
+        return pool.get_connection("_")
