@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bitmapist
 import pytest
@@ -70,7 +71,8 @@ def app(redis_url: str, tmp_path: Path) -> Flask:
 
 @pytest.fixture
 def bitmapist_extension(app: Flask) -> FlaskBitmapist:
-    return app.extensions["bitmapist"]
+    extension: FlaskBitmapist = app.extensions["bitmapist"]
+    return extension
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def client(app: Flask) -> FlaskClient:
 def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The commands and pipelines sent to any server so far, those of a new connection included."""
     sent: list[object] = []
-    original = AbstractConnection.send_packed_command
+    original: Any = AbstractConnection.send_packed_command
 
     def send(self: AbstractConnection, command: object, check_health: bool = True) -> None:
         sent.append(command)

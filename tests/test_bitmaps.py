@@ -1,9 +1,14 @@
 """Bitmaps agree with Python's sets, with Redis and with bitmapist; reading takes one round trip."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import bitmapist
 import numpy as np
 import pytest
 import redis as redis_py
+from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +38,9 @@ def narrowed(offsets: frozenset[int], padding: int) -> Bitmap:
 
 
 @given(offset_sets, offset_sets)
-def test_bitmaps_combine_as_sets_do_whatever_their_lengths(left, right):
+def test_bitmaps_combine_as_sets_do_whatever_their_lengths(
+    left: frozenset[int], right: frozenset[int]
+) -> None:
     for combined, expected in (
         (bitmap(left) & bitmap(right), left & right),
         (bitmap(left) | bitmap(right), left | right),
@@ -59,7 +66,9 @@ def counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("counting")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(offset_sets, offset_sets, st.integers(0, 2), st.integers(0, 2), st.integers(-20, 400))
-def test_bitmaps_combine_wherever_their_words_begin(left, right, before, between, asked):
+def test_bitmaps_combine_wherever_their_words_begin(
+    left: frozenset[int], right: frozenset[int], before: int, between: int, asked: int
+) -> None:
     one, other = narrowed(left, before), narrowed(right, between)
     for combined, expected in (
         (one & other, left & right),
@@ -78,51 +87,51 @@ def test_bitmaps_combine_wherever_their_words_begin(left, right, before, between
 
 
 @given(offset_sets, st.integers(-20, 400))
-def test_a_bitmap_contains_its_offsets_and_no_others(offsets, asked):
+def test_a_bitmap_contains_its_offsets_and_no_others(offsets: frozenset[int], asked: int) -> None:
     assert (asked in bitmap(offsets)) == (asked in offsets)
 
 
 @given(st.lists(offset_sets, max_size=5))
-def test_a_union_holds_what_any_of_its_bitmaps_holds(sets):
+def test_a_union_holds_what_any_of_its_bitmaps_holds(sets: list[frozenset[int]]) -> None:
     assert union(map(bitmap, sets)).ids().tolist() == sorted(frozenset().union(*sets))
 
 
 @given(st.binary(max_size=40))
-def test_every_string_that_redis_may_hold_is_a_bitmap(value):
+def test_every_string_that_redis_may_hold_is_a_bitmap(value: bytes) -> None:
     offsets = [i for i in range(8 * len(value)) if value[i // 8] & (128 >> i % 8)]
     assert Bitmap.from_bytes(value).ids().tolist() == offsets
 
 
-def test_combining_leaves_the_operands_as_they_were():
+def test_combining_leaves_the_operands_as_they_were() -> None:
     left, right = bitmap(frozenset({1, 200})), bitmap(frozenset({1, 2}))
     left &= right  # a new value under an old name
     assert right.ids().tolist() == [1, 2]
     assert left.ids().tolist() == [1]
 
 
-def test_the_words_of_a_bitmap_cannot_be_written():
+def test_the_words_of_a_bitmap_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="read-only"):
         (bitmap(frozenset({1})) | EMPTY).words[0] = 0
 
 
-def test_a_bitmap_is_no_key_and_no_set():
+def test_a_bitmap_is_no_key_and_no_set() -> None:
     assert bitmap(frozenset({1})) != {1}
     with pytest.raises(TypeError, match="unhashable"):
         hash(EMPTY)
 
 
-def test_a_bitmap_prints_its_size_and_not_its_bits():
+def test_a_bitmap_prints_its_size_and_not_its_bits() -> None:
     assert repr(bitmap(frozenset({1, 70}))) == "<Bitmap of 2 in 16 bytes>"
 
 
-def test_ids_are_an_array_in_ascending_order():
+def test_ids_are_an_array_in_ascending_order() -> None:
     ids = bitmap(frozenset({64, 3, 0})).ids()
     assert isinstance(ids, np.ndarray)
     assert ids.tolist() == [0, 3, 64]
     assert EMPTY.ids().size == 0
 
 
-def test_fetched_bits_are_those_that_redis_set(redis):
+def test_fetched_bits_are_those_that_redis_set(redis: Any) -> None:
     for offset in (0, 7, 8, 63, 64, 1000):
         redis.setbit("bits", offset, 1)
     (fetched,) = slices(redis, ["bits", "missing"])
@@ -130,7 +139,7 @@ def test_fetched_bits_are_those_that_redis_set(redis):
     assert fetched["missing"] == EMPTY
 
 
-def test_fetched_bits_are_those_that_bitmapist_reads(redis, app):
+def test_fetched_bits_are_those_that_bitmapist_reads(redis: Any, app: Flask) -> None:
     with app.app_context():
         for user in (1, 2, 9, 512):
             bitmapist.mark_event("song:played", user, system="default")
@@ -142,7 +151,7 @@ def test_fetched_bits_are_those_that_bitmapist_reads(redis, app):
         assert all((user in fetched) == (user in collection) for user in range(600))
 
 
-def test_combinations_agree_with_the_operations_of_bitmapist(redis, app):
+def test_combinations_agree_with_the_operations_of_bitmapist(redis: Any, app: Flask) -> None:
     with app.app_context():
         for user in (1, 2, 300):
             bitmapist.mark_unique("left", user)
@@ -157,13 +166,15 @@ def test_combinations_agree_with_the_operations_of_bitmapist(redis, app):
         bitmapist.delete_runtime_bitop_keys()
 
 
-def test_counts_are_those_of_the_bitmaps(redis):
+def test_counts_are_those_of_the_bitmaps(redis: Any) -> None:
     for offset in (5, 6, 99):
         redis.setbit("bits", offset, 1)
     assert counts(redis, ["bits", "missing"]) == {"bits": 3, "missing": 0}
 
 
-def test_counting_asks_for_every_key_once_and_in_one_round_trip(redis, round_trips):
+def test_counting_asks_for_every_key_once_and_in_one_round_trip(
+    redis: Any, round_trips: list[object]
+) -> None:
     redis.config_resetstat()
     round_trips.clear()
     found = counts(redis, (key for key in ["a", "b", "a", "c", "b"]))
@@ -172,12 +183,12 @@ def test_counting_asks_for_every_key_once_and_in_one_round_trip(redis, round_tri
     assert redis.info("commandstats")["cmdstat_bitcount"]["calls"] == 3
 
 
-def test_counting_nothing_asks_nobody():
+def test_counting_nothing_asks_nobody() -> None:
     nobody = redis_py.Redis(host="nowhere.invalid")
     assert counts(nobody, []) == {}
 
 
-def test_a_client_that_decodes_replies_still_reads_bitmaps(redis, redis_url):
+def test_a_client_that_decodes_replies_still_reads_bitmaps(redis: Any, redis_url: str) -> None:
     redis.setbit("bits", 0, 1)  # the byte 0x80 is no UTF-8
     decoding = redis_py.Redis.from_url(redis_url, decode_responses=True)
     (found,) = slices(decoding, ["bits"])
@@ -186,7 +197,7 @@ def test_a_client_that_decodes_replies_still_reads_bitmaps(redis, redis_url):
     decoding.close()
 
 
-def test_a_key_that_holds_no_string_is_an_error(redis):
+def test_a_key_that_holds_no_string_is_an_error(redis: Any) -> None:
     redis.hset("hash", "field", "value")
     with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
         next(slices(redis, ["hash"]))
@@ -197,8 +208,14 @@ def test_a_key_that_holds_no_string_is_an_error(redis):
 @pytest.mark.parametrize("budget", [4, 2**28], ids=["sliced", "whole"])
 @pytest.mark.parametrize("many", [0, 2**28], ids=["long", "short"])
 def test_slices_hold_every_bit_of_every_key(
-    redis, redis_url, monkeypatch, many, budget, in_cluster, decoding
-):
+    redis: Any,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    many: int,
+    budget: int,
+    in_cluster: bool,
+    decoding: bool,
+) -> None:
     monkeypatch.setattr(bitmaps, "_MANY_BYTES", many)
     monkeypatch.setattr(bitmaps, "BUDGET", budget)
     monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
@@ -210,7 +227,7 @@ def test_slices_hold_every_bit_of_every_key(
         for user in users:
             redis.setbit(key, user, 1)
     client = redis_py.Redis.from_url(redis_url, decode_responses=decoding)
-    found = {key: set() for key in offsets}
+    found: dict[str, set[int]] = {key: set() for key in offsets}
     for part in slices(client, offsets):
         for key in offsets:
             found[key] |= set((part[key].ids() + part.first_offset).tolist())
@@ -220,7 +237,9 @@ def test_slices_hold_every_bit_of_every_key(
     client.close()
 
 
-def test_bitmaps_that_have_grown_long_are_measured_the_next_time(redis, round_trips):
+def test_bitmaps_that_have_grown_long_are_measured_the_next_time(
+    redis: Any, round_trips: list[object]
+) -> None:
     redis.set("x", b"\x80")
     read = []
     for _ in range(4):
@@ -232,7 +251,9 @@ def test_bitmaps_that_have_grown_long_are_measured_the_next_time(redis, round_tr
 
 
 @pytest.mark.parametrize("budget", [16, 2**28], ids=["sliced", "whole"])
-def test_of_long_bitmaps_only_what_is_needed_is_read(redis, monkeypatch, budget):
+def test_of_long_bitmaps_only_what_is_needed_is_read(
+    redis: Any, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
     monkeypatch.setattr(bitmaps, "_MANY_BYTES", 0)
     monkeypatch.setattr(bitmaps, "BUDGET", budget)
     monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
@@ -241,13 +262,13 @@ def test_of_long_bitmaps_only_what_is_needed_is_read(redis, monkeypatch, budget)
         for user in users:
             redis.setbit(key, user, 1)
     redis.set("zeros", b"\0" * 30)
-    seen = []
+    seen: list[list[tuple[int, ...]]] = []
 
-    def where_a_is(extents):
+    def where_a_is(extents: bitmaps.Extents) -> dict[str, bitmaps.Extent]:
         seen.append([tuple(extents[key]) for key in (*offsets, "zeros")])
         return {"a": extents["a"], "b": extents["a"] & extents["b"]}
 
-    found = {key: set() for key in offsets}
+    found: dict[str, set[int]] = {key: set() for key in offsets}
     for part in slices(redis, [*offsets, "zeros"], where_a_is):
         for key in offsets:
             found[key] |= set((part[key].ids() + part.first_offset).tolist())
@@ -255,7 +276,7 @@ def test_of_long_bitmaps_only_what_is_needed_is_read(redis, monkeypatch, budget)
     assert found == {"a": {130, 200}, "b": {131, 199}, "unneeded": set(), "missing": set()}
 
 
-def test_between_two_users_far_apart_there_are_no_parts(redis):
+def test_between_two_users_far_apart_there_are_no_parts(redis: Any) -> None:
     for user in (3, 2**27 - 1):
         redis.setbit("x", user, 1)
     redis.setbit("y", 4, 1)
@@ -264,14 +285,16 @@ def test_between_two_users_far_apart_there_are_no_parts(redis):
 
 
 @pytest.mark.parametrize("stored", [None, b"", b"\0" * 300_000])
-def test_of_bitmaps_without_anybody_there_is_one_part(redis, stored):
+def test_of_bitmaps_without_anybody_there_is_one_part(redis: Any, stored: bytes | None) -> None:
     if stored is not None:
         redis.set("x", stored)
     (part,) = parts(redis, ["x"])
     assert len(part["x"]) == 0
 
 
-def test_another_reading_does_not_disturb_one_that_is_under_way(redis, monkeypatch):
+def test_another_reading_does_not_disturb_one_that_is_under_way(
+    redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bitmaps, "_MANY_BYTES", 0)
     monkeypatch.setattr(bitmaps, "BUDGET", 8)
     monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)

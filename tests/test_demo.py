@@ -58,7 +58,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
         yield app
 
 
-def today(app: Flask, event: str) -> set[int]:
+def today(app: Flask, event: str) -> set[int | str]:
     with app.app_context():
         return set(DayEvents(event))
 
@@ -333,7 +333,7 @@ def _year(month: int) -> tuple[int, int]:
 def test_a_closed_account_does_nothing_more(played: Flask) -> None:
     with played.app_context():
         days = [UNTIL.date() - timedelta(days=age) for age in reversed(range(90))]
-        gone: set[int] = set()
+        gone = set[int | str]()
         for day in days:
             gone |= set(DayEvents.from_date("user:deleted", day))
             assert gone.isdisjoint(DayEvents.from_date("user:seen", day))
@@ -344,7 +344,7 @@ def test_a_closed_account_does_nothing_more(played: Flask) -> None:
 def test_premium_readers_come_back_more_often_than_free_ones(played: Flask) -> None:
     with played.app_context():
         premium = set(UniqueEvents("user:premium"))
-        newcomers, returned = set[int](), set[int]()
+        newcomers, returned = set[int | str](), set[int | str]()
         for age in range(8, 12):  # weeks ago, so that each cohort has had six weeks
             monday = UNTIL - timedelta(weeks=age)
             cohort = set(WeekEvents.from_date("user:created", monday))

@@ -45,7 +45,14 @@ def test_the_tests_of_a_page_pass(page: Path, tmp_path: Path) -> None:
     for name, code in files_of(page).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(code)
-    options = ["-q", "-c", ROOT / "pyproject.toml", "--rootdir", tmp_path, tmp_path]
+    options: list[str | Path] = [
+        "-q",
+        "-c",
+        ROOT / "pyproject.toml",
+        "--rootdir",
+        tmp_path,
+        tmp_path,
+    ]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options], cwd=ROOT, capture_output=True, text=True
     )

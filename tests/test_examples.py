@@ -54,7 +54,8 @@ def live_three_days(app: Flask) -> dict[str, Any]:
         assert list(DayEvents.from_date("user:logged_in", today)) == list(
             DayEvents.from_date("note:created", today)
         )
-    return client.get("/retention").get_json()
+    answer: dict[str, Any] = client.get("/retention").get_json()
+    return answer
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

@@ -45,7 +45,7 @@ class Restored:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = redis_py.Redis.from_url(url)
+        self._client: Any = redis_py.Redis.from_url(url)
         self._dump: dict[bytes, bytes] = {}
 
     def remember(self) -> None:
@@ -300,7 +300,7 @@ def test_reports_read_what_the_server_holds_now(
 
 
 def test_a_wrong_bit_is_taken_back_as_it_was(
-    redis_url: str, redis: redis_py.Redis, process: Callable[..., Tracker]
+    redis_url: str, redis: Any, process: Callable[..., Tracker]
 ) -> None:
     server = Restored(redis_url)
     one = process(redis_url)
@@ -314,7 +314,7 @@ def test_a_wrong_bit_is_taken_back_as_it_was(
 
 
 def test_a_server_that_was_emptied_starts_anew(
-    redis: redis_py.Redis, redis_url: str, process: Callable[..., Tracker]
+    redis: Any, redis_url: str, process: Callable[..., Tracker]
 ) -> None:
     one = process(redis_url)
     mark(one, "e", "u-1", "u-2")
@@ -342,7 +342,7 @@ steps = st.one_of(
 )
 @given(st.lists(steps, max_size=25))
 def test_reports_agree_with_the_history_that_the_server_has(
-    redis: redis_py.Redis,
+    redis: Any,
     redis_url: str,
     process: Callable[..., Tracker],
     history: list[tuple[Any, ...]],
@@ -373,7 +373,7 @@ def test_reports_agree_with_the_history_that_the_server_has(
 
 @pytest.mark.parametrize("kind", [KINDS, KINDS_COPY])
 def test_the_registry_survives_the_loss_of_one_key(
-    redis_url: str, redis: redis_py.Redis, process: Callable[..., Tracker], kind: str
+    redis_url: str, redis: Any, process: Callable[..., Tracker], kind: str
 ) -> None:
     one = process(redis_url)
     mark(one, "mapped", "u-1", "u-2")
@@ -396,7 +396,7 @@ def test_the_registry_survives_the_loss_of_one_key(
 @pytest.mark.parametrize("also_lost", [(), (FIRST_DAYS,)])
 def test_a_lost_registry_is_refused_and_says_what_to_do(
     redis_url: str,
-    redis: redis_py.Redis,
+    redis: Any,
     process: Callable[..., Tracker],
     caplog: pytest.LogCaptureFixture,
     also_lost: tuple[str, ...],
@@ -418,7 +418,7 @@ def test_a_lost_registry_is_refused_and_says_what_to_do(
 
 
 def test_lost_first_days_are_found_again(
-    redis_url: str, redis: redis_py.Redis, process: Callable[..., Tracker]
+    redis_url: str, redis: Any, process: Callable[..., Tracker]
 ) -> None:
     one = process(redis_url)
     mark(one, "e", 1, when=datetime(2025, 11, 20))

@@ -147,23 +147,23 @@ def test_different_composite_keys_stay_different(
 class TestIdMap:
     """Dense offsets, agreed on by every process."""
 
-    def test_offsets_are_dense_and_lasting(self, redis: redis_py.Redis) -> None:
+    def test_offsets_are_dense_and_lasting(self, redis: Any) -> None:
         first = IdMap().offsets(redis, "", ["a", "b", "a", "c"])
         assert first == {"a": 0, "b": 1, "c": 2}
         assert IdMap().offsets(redis, "", ["d", "b"]) == {"d": 3, "b": 1}
 
-    def test_a_batch_beyond_every_limit_of_lua_is_dense(self, redis: redis_py.Redis) -> None:
+    def test_a_batch_beyond_every_limit_of_lua_is_dense(self, redis: Any) -> None:
         ids = [f"user-{number}" for number in range(12_345)]
         offsets = IdMap().offsets(redis, "", ids)
         assert sorted(offsets.values()) == list(range(12_345))
         assert IdMap().ids(redis, "", [offsets[id_] for id_ in ids]) == ids
 
-    def test_spaces_are_kept_apart(self, redis: redis_py.Redis) -> None:
+    def test_spaces_are_kept_apart(self, redis: Any) -> None:
         id_map = IdMap()
         assert id_map.offsets(redis, "", ["a", "b"]) == {"a": 0, "b": 1}
         assert id_map.offsets(redis, "posts", ["b"]) == {"b": 0}
 
-    def test_a_thousand_known_ids_take_one_round_trip(self, redis: redis_py.Redis) -> None:
+    def test_a_thousand_known_ids_take_one_round_trip(self, redis: Any) -> None:
         ids = [f"user-{number}" for number in range(1_000)]
         IdMap().offsets(redis, "", ids)
         redis.config_resetstat()
@@ -175,14 +175,14 @@ class TestIdMap:
         assert "cmdstat_evalsha" not in stats
 
     def test_what_the_process_remembers_is_bounded(
-        self, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+        self, redis: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.ids.CACHE_SIZE", 100)
         id_map = IdMap()
         id_map.offsets(redis, "", [f"user-{number}" for number in range(1_000)])
         assert len(id_map._known) == 100
 
-    def test_lookups_assign_nothing(self, redis: redis_py.Redis) -> None:
+    def test_lookups_assign_nothing(self, redis: Any) -> None:
         IdMap().offsets(redis, "", ["a"])
         IdMap().offsets(redis, "rows", ["z", "a"])
         assert IdMap().lookup(redis, "a", ["", "rows", "none"]) == {"": 0, "rows": 1}
@@ -191,7 +191,7 @@ class TestIdMap:
 
     @pytest.mark.parametrize("trip", [10, 100_000])
     def test_ids_are_those_at_each_offset_whatever_lies_between(
-        self, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, trip: int
+        self, redis: Any, monkeypatch: pytest.MonkeyPatch, trip: int
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.ids._TRIP", trip)
         monkeypatch.setattr("flask_bitmapist.ids.BATCH", 500)
@@ -207,7 +207,7 @@ class TestIdMap:
         assert id_map.ids(redis, "", [5, 2, 5]) == ["user-5", "user-2", "user-5"]
 
     def test_many_ids_are_read_in_few_round_trips(
-        self, redis: redis_py.Redis, round_trips: list[object]
+        self, redis: Any, round_trips: list[object]
     ) -> None:
         id_map = IdMap()
         id_map.offsets(redis, "", [f"user-{number}" for number in range(20_000)])
@@ -216,7 +216,7 @@ class TestIdMap:
         assert len(round_trips) == 1
 
     def test_the_process_forgets_the_ids_that_it_learnt_first(
-        self, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, round_trips: list[object]
+        self, redis: Any, monkeypatch: pytest.MonkeyPatch, round_trips: list[object]
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.ids.CACHE_SIZE", 100)
         id_map = IdMap()
@@ -228,9 +228,7 @@ class TestIdMap:
         assert round_trips
 
     @pytest.mark.parametrize("scripting", [True, False])
-    def test_racing_processes_agree(
-        self, redis_url: str, redis: redis_py.Redis, scripting: bool
-    ) -> None:
+    def test_racing_processes_agree(self, redis_url: str, redis: Any, scripting: bool) -> None:
         if not scripting:
             redis_url = url_without_scripting(redis, redis_url)
         spawn = multiprocessing.get_context("spawn")
@@ -244,7 +242,7 @@ class TestIdMap:
         assert IdMap().ids(redis, "", agreed.values()) == list(agreed)
 
     def test_without_scripting_a_damaged_map_gives_no_offset(
-        self, redis: redis_py.Redis, redis_url: str
+        self, redis: Any, redis_url: str
     ) -> None:
         with redis_py.Redis.from_url(url_without_scripting(redis, redis_url)) as client:
             assert IdMap().offsets(client, "", ["a", "b"]) == {"a": 0, "b": 1}
@@ -254,7 +252,7 @@ class TestIdMap:
             assert IdMap().offsets(client, "", ["b"]) == {"b": 1}
 
 
-def url_without_scripting(redis: redis_py.Redis, url: str) -> str:
+def url_without_scripting(redis: Any, url: str) -> str:
     """`url` as a user who may run no script."""
     redis.execute_command(
         "ACL", "SETUSER", "scriptless", "on", ">secret", "~*", "+@all", "-@scripting"
@@ -265,7 +263,7 @@ def url_without_scripting(redis: redis_py.Redis, url: str) -> str:
 def racing_offsets(url: str, seed: int) -> dict[str, int]:
     """2000 ids in an order of this process's own, in small batches."""
     ids = [f"user-{number}" for number in np.random.default_rng(seed).permutation(2_000)]
-    id_map, offsets = IdMap(), {}
+    id_map, offsets = IdMap(), dict[str, int]()
     with redis_py.Redis.from_url(url) as client:
         for first in range(0, 2_000, 50):
             offsets |= id_map.offsets(client, "", ids[first : first + 50])
@@ -301,7 +299,7 @@ class TestModes:
             mark_event("e", "alice")
 
     def test_an_id_above_the_limit_is_refused_with_its_cost(
-        self, tracker_with: Callable[..., Tracker], redis: redis_py.Redis
+        self, tracker_with: Callable[..., Tracker], redis: Any
     ) -> None:
         tracker_with()
         with pytest.raises(ValueError, match="BITMAPIST_MAX_ID.*511 MiB"):
@@ -332,7 +330,7 @@ def evicting(redis_url: str, tmp_path: Path) -> Tracker:
 
 @pytest.mark.parametrize("lost", IdMap.keys(""))
 def test_a_list_or_hash_that_was_evicted_is_made_from_the_other(
-    evicting: Tracker, redis: redis_py.Redis, lost: str
+    evicting: Tracker, redis: Any, lost: str
 ) -> None:
     ids = [f"user {n}" for n in range(9_000)]
     evicting.record([("e", id_) for id_ in ids])
@@ -345,7 +343,7 @@ def test_a_list_or_hash_that_was_evicted_is_made_from_the_other(
 
 
 def test_a_damaged_map_gives_no_offset_of_somebody_else(
-    evicting: Tracker, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+    evicting: Tracker, redis: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     evicting.record([("e", "a"), ("e", "b")])
     _, order = IdMap.keys("")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
@@ -78,7 +77,7 @@ def test_login_and_logout_are_marked(
 
 
 def test_an_anonymous_logout_marks_nothing(
-    login: LoginManager, client: FlaskClient, redis: redis_py.Redis
+    login: LoginManager, client: FlaskClient, redis: Any
 ) -> None:
     client.get("/logout")
     assert redis.keys("*") == []
@@ -113,7 +112,7 @@ def test_nobody_is_marked_whose_is_anonymous_is_a_method_that_says_so() -> None:
     assert user_id(Nobody(None)) is None
 
 
-def test_an_inactive_user_is_not_marked(request_context: None, redis: redis_py.Redis) -> None:
+def test_an_inactive_user_is_not_marked(request_context: None, redis: Any) -> None:
     class Inactive(User):
         is_active = False
 
@@ -163,7 +162,7 @@ def test_the_id_is_the_one_that_the_models_adapter_marks(
 
     db = SQLAlchemy(model_class=Base)
 
-    class Account(UserMixin, Bitmapistable, db.Model):  # type: ignore[name-defined,misc]
+    class Account(UserMixin, Bitmapistable, db.Model):  # type: ignore[name-defined]
         number: Mapped[str] = mapped_column(primary_key=True)
 
         def get_id(self) -> str:
@@ -197,7 +196,7 @@ def test_a_fault_of_redis_never_turns_a_login_into_an_error(tmp_path: Any) -> No
 
 @pytest.mark.parametrize("id_", [-7, 2.5, ""])
 def test_an_unusable_id_never_turns_a_login_into_an_error(
-    id_: Any, request_context: None, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+    id_: Any, request_context: None, redis: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert login_user(User(id_))
     assert "could not mark" in caplog.text
@@ -222,7 +221,7 @@ def test_a_user_whose_id_raises_can_log_in(
 
 
 def test_other_apps_are_not_marked(
-    request_context: None, server: Any, tracker: Tracker, redis: redis_py.Redis
+    request_context: None, server: Any, tracker: Tracker, redis: Any
 ) -> None:
     other = Flask("other")
     other.secret_key = "test"
@@ -233,7 +232,7 @@ def test_other_apps_are_not_marked(
 
 
 def test_a_second_init_app_does_not_mark_twice(
-    app: Flask, request_context: None, redis: redis_py.Redis
+    app: Flask, request_context: None, redis: Any
 ) -> None:
     app.extensions["bitmapist"].init_app(app)
     login_user(User(7))
@@ -242,7 +241,7 @@ def test_a_second_init_app_does_not_mark_twice(
     assert redis.info("commandstats")["cmdstat_setbit"]["calls"] == 3
 
 
-def test_tracking_can_be_switched_off(redis_url: str, redis: redis_py.Redis) -> None:
+def test_tracking_can_be_switched_off(redis_url: str, redis: Any) -> None:
     app = Flask(__name__)
     app.secret_key = "test"
     options = {"BITMAPIST_TRACK_LOGIN": False, "BITMAPIST_TRACK_SEEN": False}
@@ -298,7 +297,7 @@ class TestSeen:
         assert marked("user:logged_in", tracker) == []
 
     def test_a_user_is_marked_once_a_day_of_the_apps_calendar(
-        self, app: Flask, visitor: FlaskClient, redis: redis_py.Redis
+        self, app: Flask, visitor: FlaskClient, redis: Any
     ) -> None:
         bitmapist = app.extensions["bitmapist"]
         bitmapist.init_app(app, {"BITMAPIST_TIMEZONE": "Asia/Tokyo"})
@@ -307,7 +306,7 @@ class TestSeen:
             redis.config_resetstat()
             with bitmapist.tracker_of(app).at(datetime(2026, 3, 14, hour, minute, tzinfo=UTC)):
                 visitor.get("/me")
-            return redis.info("commandstats").get("cmdstat_setbit", {"calls": 0})["calls"]
+            return int(redis.info("commandstats").get("cmdstat_setbit", {"calls": 0})["calls"])
 
         assert writes_of_a_visit(14, 58) == 3  # day, week and month; 23:58 in Tokyo
         assert writes_of_a_visit(14, 59) == 0
@@ -328,7 +327,7 @@ class TestSeen:
                 assert list(HourEvents("user:seen", 2026, 3, 14, hour)) == [7]
 
     def test_where_nobody_is_logged_in_nobody_is_seen(
-        self, visits: None, client: FlaskClient, redis: redis_py.Redis
+        self, visits: None, client: FlaskClient, redis: Any
     ) -> None:
         client.get("/me")
         client.get("/terms")
@@ -374,7 +373,7 @@ class TestSeen:
         self, visitor: FlaskClient, login: LoginManager, caplog: pytest.LogCaptureFixture
     ) -> None:
         class Broken(User):
-            @property  # type: ignore[misc]
+            @property
             def id(self) -> int:
                 raise KeyError("no id today")
 
@@ -448,7 +447,7 @@ class TestSeen:
 
         db = SQLAlchemy(model_class=Base)
 
-        class Visitor(UserMixin, mixin, db.Model):  # type: ignore[name-defined,misc]
+        class Visitor(UserMixin, mixin, db.Model):  # type: ignore[name-defined]
             id: Mapped[int] = mapped_column(primary_key=True)
             visits: Mapped[int] = mapped_column(default=0)
 
@@ -508,7 +507,7 @@ class TestMarkOfTheLoggedInUser:
         assert marked("index:visited", tracker) == [7]
 
     def test_nobody_logged_in_marks_nothing(
-        self, visited: None, client: FlaskClient, redis: redis_py.Redis
+        self, visited: None, client: FlaskClient, redis: Any
     ) -> None:
         assert client.get("/").text == "Hello"
         assert redis.keys("*") == []

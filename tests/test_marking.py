@@ -52,7 +52,7 @@ def context(app: Flask) -> Iterator[None]:
         yield
 
 
-def test_a_mark_sets_its_day_week_and_month(context: None, redis: redis_py.Redis) -> None:
+def test_a_mark_sets_its_day_week_and_month(context: None, redis: Any) -> None:
     mark_event("song:played", 7, now=NOON)
     assert list(DayEvents("song:played", 2026, 3, 14)) == [7]
     assert list(WeekEvents("song:played", 2026, 11)) == [7]
@@ -84,9 +84,7 @@ def test_settings_give_the_defaults_of_hours_and_undated_bitmaps(redis_url: str)
 
 
 @pytest.mark.parametrize("hourly", [False, True])
-def test_unmark_takes_back_all_that_mark_set(
-    hourly: bool, context: None, redis: redis_py.Redis
-) -> None:
+def test_unmark_takes_back_all_that_mark_set(hourly: bool, context: None, redis: Any) -> None:
     for function in (mark_event, unmark_event):
         function("song:played", 7, now=NOON, track_hourly=hourly, track_unique=hourly)
     assert all(not redis.bitcount(key) for key in redis.keys("trackist_*"))
@@ -129,7 +127,7 @@ def test_an_unmark_that_is_not_exact_is_bitmapists(context: None) -> None:
     )
 )
 def test_weeks_and_months_are_what_their_days_are(
-    batches: list[list[tuple[int, date, bool]]], redis: redis_py.Redis, tracker: Tracker
+    batches: list[list[tuple[int, date, bool]]], redis: Any, tracker: Tracker
 ) -> None:
     redis.flushdb()
     days: set[tuple[int, date]] = set()
@@ -146,7 +144,7 @@ def test_weeks_and_months_are_what_their_days_are(
 
 
 def test_marks_and_unmarks_of_several_threads_leave_no_week_without_its_days(
-    redis_url: str, redis: redis_py.Redis
+    redis_url: str, redis: Any
 ) -> None:
     days = [date(2026, 3, day) for day in range(9, 14)]
 
@@ -174,7 +172,7 @@ def test_marks_and_unmarks_of_several_threads_leave_no_week_without_its_days(
 
 
 def test_an_unmark_of_a_name_or_an_id_that_was_never_marked_leaves_no_trace(
-    context: None, tracker: Tracker, redis: redis_py.Redis
+    context: None, tracker: Tracker, redis: Any
 ) -> None:
     for id_ in (7, "seven"):
         for _ in range(2):
@@ -190,16 +188,14 @@ def test_an_unmark_of_a_name_or_an_id_that_was_never_marked_leaves_no_trace(
     assert tracker.reader.offset_of("nobody", "") is None
 
 
-def test_what_bitmapist_has_marked_meanwhile_is_unmarked(
-    context: None, redis: redis_py.Redis
-) -> None:
+def test_what_bitmapist_has_marked_meanwhile_is_unmarked(context: None, redis: Any) -> None:
     unmark_event("theirs", 7, now=NOON)
     bitmapist.mark_event("theirs", 7, redis, NOON)
     unmark_event("theirs", 7, now=NOON)
     assert not DayEvents("theirs", 2026, 3, 14).has_events_marked()
 
 
-def test_a_flag_has_no_date(context: None, redis: redis_py.Redis) -> None:
+def test_a_flag_has_no_date(context: None, redis: Any) -> None:
     mark_unique("user:premium", [3, 4])
     unmark_unique("user:premium", 3)
     assert list(UniqueEvents("user:premium")) == [4]
@@ -217,7 +213,7 @@ def test_a_collection_of_ids_marks_each(ids: Any, context: None) -> None:
     assert list(DayEvents("song:played", 2026, 3, 14)) == [1, 2, 300]
 
 
-def test_a_collection_is_written_in_thousands(context: None, redis: redis_py.Redis) -> None:
+def test_a_collection_is_written_in_thousands(context: None, redis: Any) -> None:
     mark_event("song:played", 1, now=NOON)
     redis.config_resetstat()
     mark_event("song:played", list(range(5_000)), now=NOON)
@@ -227,7 +223,7 @@ def test_a_collection_is_written_in_thousands(context: None, redis: redis_py.Red
     assert len(DayEvents("song:played", 2026, 3, 14)) == 5_000
 
 
-def test_an_empty_collection_marks_nothing(context: None, redis: redis_py.Redis) -> None:
+def test_an_empty_collection_marks_nothing(context: None, redis: Any) -> None:
     mark_event("song:played", [])
     assert redis.keys("*") == []
 
@@ -238,7 +234,7 @@ def test_an_empty_collection_marks_nothing(context: None, redis: redis_py.Redis)
     ids=repr,
 )
 def test_an_id_that_identifies_nobody_is_an_error_before_any_io(
-    id_: object, context: None, redis: redis_py.Redis
+    id_: object, context: None, redis: Any
 ) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the messages are tests/test_ids.py's
         mark_event("song:played", id_)
@@ -257,7 +253,7 @@ def test_a_name_that_cannot_name_an_event_is_an_error(name: Any, context: None) 
 
 
 def test_a_naive_moment_that_clocks_skip_counts_for_the_hour_that_they_show(
-    redis_url: str, redis: redis_py.Redis
+    redis_url: str, redis: Any
 ) -> None:
     app = Flask("berlin")
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Europe/Berlin"}
@@ -275,7 +271,7 @@ def test_a_moment_that_is_none_is_an_error(context: None, tracker: Tracker) -> N
         pass
 
 
-def test_one_wrong_id_of_many_marks_none(context: None, redis: redis_py.Redis) -> None:
+def test_one_wrong_id_of_many_marks_none(context: None, redis: Any) -> None:
     with pytest.raises(ValueError, match="-1"):
         mark_event("song:played", [1, 2, -1])
     assert redis.keys("*") == []
@@ -296,7 +292,7 @@ def test_one_wrong_id_of_many_marks_none(context: None, redis: redis_py.Redis) -
     zone=st.sampled_from(["UTC", "Asia/Kathmandu", "America/St_Johns"]),
 )
 def test_batches_leave_the_bits_that_bitmapist_would(
-    marks: list[tuple[int, datetime, bool]], zone: str, redis: redis_py.Redis, redis_url: str
+    marks: list[tuple[int, datetime, bool]], zone: str, redis: Any, redis_url: str
 ) -> None:
     """In one batch, and with bitmapist one by one: the same keys with the same bytes."""
     redis.flushdb()
@@ -317,7 +313,7 @@ def test_batches_leave_the_bits_that_bitmapist_would(
         assert ids_of(redis, key) == ids_of(redis, key.replace(b"ours", b"theirs"))
 
 
-def ids_of(redis: redis_py.Redis, key: bytes) -> list[int]:
+def ids_of(redis: Any, key: bytes) -> list[int]:
     bits = np.unpackbits(np.frombuffer(redis.get(key), np.uint8))
     return np.flatnonzero(bits).tolist()
 
@@ -385,7 +381,7 @@ def test_a_proxy_is_the_id_behind_it(behind: object, offsets: list[int], context
     assert list(DayEvents("several", 2026, 3, 14)) == [3, 4]
 
 
-def test_pandas_nat_is_no_moment(context: None, tracker: Tracker, redis: redis_py.Redis) -> None:
+def test_pandas_nat_is_no_moment(context: None, tracker: Tracker, redis: Any) -> None:
     nat: Any = pd.NaT
     for function in (mark_event, unmark_event):
         for system in (None, redis):
@@ -425,9 +421,7 @@ def test_another_system_is_marked_and_read_by_its_name(context: None, server: An
     assert not DayEvents("e", 2026, 3, 14).has_events_marked()
 
 
-def test_another_system_takes_a_pipeline_of_the_caller(
-    context: None, redis: redis_py.Redis
-) -> None:
+def test_another_system_takes_a_pipeline_of_the_caller(context: None, redis: Any) -> None:
     pipe = redis.pipeline()
     mark_event("e", 1, system=pipe, now=NOON, use_pipeline=False)
     assert not DayEvents("e", 2026, 3, 14).has_events_marked()
@@ -453,7 +447,7 @@ def test_another_system_raises(context: None) -> None:
     ],
 )
 def test_a_wrong_mark_in_another_system_is_an_error_before_any_io(
-    ids: list[object], options: dict[str, Any], complaint: str, context: None, redis: redis_py.Redis
+    ids: list[object], options: dict[str, Any], complaint: str, context: None, redis: Any
 ) -> None:
     for function in (mark_event, unmark_event):
         with pytest.raises((TypeError, ValueError), match=complaint):
@@ -470,7 +464,7 @@ def test_the_apps_own_system_may_be_named(system: str, redis_url: str) -> None:
     assert get_event_names(system) == ["e"]
 
 
-def test_disabled_every_call_is_a_no_op(redis_url: str, redis: redis_py.Redis) -> None:
+def test_disabled_every_call_is_a_no_op(redis_url: str, redis: Any) -> None:
     app = Flask(__name__)
     FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_ENABLED": False})
 
@@ -506,7 +500,7 @@ class TestDecorator:
 
     @pytest.mark.parametrize("failure", [lambda: abort(404), lambda: 1 / 0])
     def test_a_view_that_fails_marks_nothing(
-        self, failure: Any, app: Flask, client: FlaskClient, redis: redis_py.Redis
+        self, failure: Any, app: Flask, client: FlaskClient, redis: Any
     ) -> None:
         app.config["PROPAGATE_EXCEPTIONS"] = False
 
@@ -565,7 +559,7 @@ class TestDecorator:
         client.get("/leave")
         assert list(DayEvents("account:left", 2026, 3, 14)) == [7]
 
-    def test_a_proxy_of_nobody_marks_nothing(self, context: None, redis: redis_py.Redis) -> None:
+    def test_a_proxy_of_nobody_marks_nothing(self, context: None, redis: Any) -> None:
         @mark("e", LocalProxy(lambda: None))
         def view() -> str:
             return "done"
@@ -574,7 +568,7 @@ class TestDecorator:
         assert redis.keys("*") == []
 
     def test_a_proxy_of_nothing_does_not_break_the_view(
-        self, context: None, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+        self, context: None, redis: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         @mark("e", LocalProxy(lambda: g.absent))
         def view() -> str:
@@ -615,7 +609,7 @@ class TestDecorator:
         assert client.get("/7").text == "Hello"
         assert list(DayEvents("index:visited", 2026, 3, 14)) == [7]
 
-    def test_async_views_that_fail_mark_nothing(self, context: None, redis: redis_py.Redis) -> None:
+    def test_async_views_that_fail_mark_nothing(self, context: None, redis: Any) -> None:
         @mark("e", 1)
         async def view() -> None:
             raise KeyError
@@ -628,9 +622,7 @@ class TestDecorator:
 class TestRegistry:
     """What is known of events, and what was there before us."""
 
-    def test_names_are_those_marked_by_us_and_by_bitmapist(
-        self, context: None, redis: redis_py.Redis
-    ) -> None:
+    def test_names_are_those_marked_by_us_and_by_bitmapist(self, context: None, redis: Any) -> None:
         bitmapist.mark_event("old_event:x", 1, redis)
         bitmapist.mark_unique("flag", 1, redis)
         mark_event("new", 1)
@@ -638,16 +630,14 @@ class TestRegistry:
         assert get_event_names(prefix="n") == ["new"]
         assert sorted(bitmapist.get_event_names()) == ["flag", "new", "old_event:x"]
 
-    def test_nothing_of_ours_begins_as_bitmapists_keys_do(
-        self, context: None, redis: redis_py.Redis
-    ) -> None:
+    def test_nothing_of_ours_begins_as_bitmapists_keys_do(self, context: None, redis: Any) -> None:
         mark_event("e", "a")
         ours = [key for key in redis.keys("*") if not key.startswith(b"trackist_e_")]
         assert ours
         assert all(key.startswith(b"flask_bitmapist:") for key in ours)
 
     def test_an_event_with_older_data_is_plain_and_old(
-        self, context: None, redis: redis_py.Redis, tracker: Tracker,
+        self, context: None, redis: Any, tracker: Tracker,
         caplog: pytest.LogCaptureFixture,
     ) -> None:  # fmt: skip
         bitmapist.mark_event("user:created", 3, redis, datetime(2019, 5, 17))
@@ -658,7 +648,7 @@ class TestRegistry:
         assert tracker.reader.space_and_first_day([], ["user:created"])[1] == date(2019, 5, 1)
 
     def test_a_flag_with_older_data_is_plain(
-        self, context: None, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+        self, context: None, redis: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         bitmapist.mark_unique("flag", 3, redis)
         mark_unique("flag", "someone")
@@ -666,7 +656,7 @@ class TestRegistry:
         assert list(UniqueEvents("flag")) == [3]
 
     def test_the_first_day_moves_back_with_a_backfill(
-        self, context: None, redis: redis_py.Redis, tracker: Tracker
+        self, context: None, redis: Any, tracker: Tracker
     ) -> None:
         for day in (14, 20, 3, 9):
             mark_event("e", 1, now=date(2026, 3, day))
@@ -682,7 +672,7 @@ class TestRegistry:
             mark_event("mapped", 1)
 
     def test_one_call_s_ids_are_of_one_kind(
-        self, context: None, tracker: Tracker, redis: redis_py.Redis
+        self, context: None, tracker: Tracker, redis: Any
     ) -> None:
         for ids in ([1, "a"], ["a", 1]):
             with pytest.raises(ValueError, match="BITMAPIST_ID_MAP"):
@@ -704,7 +694,7 @@ class TestRegistry:
             assert "has mapped ids" in caplog.text
             assert list(DayEvents("e", 2026, 3, 14)) == ["a"]
 
-    def test_known_events_cost_nothing(self, context: None, redis: redis_py.Redis) -> None:
+    def test_known_events_cost_nothing(self, context: None, redis: Any) -> None:
         mark_event("e", 1, now=NOON)
         redis.config_resetstat()
         mark_event("e", 2, now=NOON)
@@ -754,7 +744,7 @@ class TestRegistry:
 
 
 def test_bitmaps_expire_when_their_period_has_been_over_for_the_ttl(
-    redis_url: str, redis: redis_py.Redis
+    redis_url: str, redis: Any
 ) -> None:
     ttl = {"hour": timedelta(days=14), "day": timedelta(days=400)}
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TTL": ttl}
@@ -773,7 +763,7 @@ def test_bitmaps_expire_when_their_period_has_been_over_for_the_ttl(
     assert redis.ttl(DayEvents.from_date("e", now).redis_key) > 400 * 86_400 - 5
 
 
-def test_a_repeated_mark_under_a_ttl_writes_nothing(redis_url: str, redis: redis_py.Redis) -> None:
+def test_a_repeated_mark_under_a_ttl_writes_nothing(redis_url: str, redis: Any) -> None:
     ttl = dict.fromkeys(("hour", "day", "week", "month"), timedelta(days=400))
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TTL": ttl, "BITMAPIST_ENABLED": True}
     FlaskBitmapist(Flask(__name__), options)
@@ -784,7 +774,7 @@ def test_a_repeated_mark_under_a_ttl_writes_nothing(redis_url: str, redis: redis
     assert redis.info("persistence")["rdb_changes_since_last_save"] == changes
 
 
-def test_an_expiry_that_was_lost_is_set_again(redis_url: str, redis: redis_py.Redis) -> None:
+def test_an_expiry_that_was_lost_is_set_again(redis_url: str, redis: Any) -> None:
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_ENABLED": True}
     options["BITMAPIST_TTL"] = {"day": timedelta(days=400)}
     tracker = FlaskBitmapist(Flask(__name__), options).tracker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import bitmapist
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from flask_bitmapist.periods import GRAINS, Grain, Period, local, unique_key
 
-THEIRS = {
+THEIRS: dict[str, Any] = {  # bitmapist types their common base as a bare ABCMeta
     "hour": bitmapist.HourEvents,
     "day": bitmapist.DayEvents,
     "week": bitmapist.WeekEvents,

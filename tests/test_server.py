@@ -73,7 +73,7 @@ class TestFacts:
         assert facts.version >= (9,)
         assert (facts.is_cluster, facts.eviction) == (False, "noeviction")
 
-    def test_it_is_asked_once(self, redis_url: str, tracker_on: Any, redis: redis_py.Redis) -> None:
+    def test_it_is_asked_once(self, redis_url: str, tracker_on: Any, redis: Any) -> None:
         tracker = tracker_on(redis_url)
         redis.config_resetstat()
         for id_ in range(3):
@@ -82,7 +82,7 @@ class TestFacts:
         assert redis.info("commandstats")["cmdstat_info"]["calls"] == 1
 
     def test_a_server_that_hides_info_is_used_all_the_same(
-        self, redis_url: str, tracker_on: Any, redis: redis_py.Redis
+        self, redis_url: str, tracker_on: Any, redis: Any
     ) -> None:
         redis.acl_setuser("blind", True, nopass=True, keys="*", commands=["+@all", "-info"])
         client = redis_py.Redis.from_url(redis_url, username="blind", password="")
@@ -246,7 +246,7 @@ def cluster(folder: Path, size: int) -> Iterator[str]:
             node.wait()
 
 
-def nodes_bus(client: redis_py.Redis) -> int:
+def nodes_bus(client: Any) -> int:
     return int(client.config_get("cluster-port")["cluster-port"])
 
 
@@ -257,7 +257,7 @@ def _answers(client: redis_py.Redis) -> bool:
         return False
 
 
-def _knows_all(client: redis_py.Redis, size: int) -> bool:
+def _knows_all(client: Any, size: int) -> bool:
     info = client.cluster("info")
     state, known = info["cluster_state"], int(info["cluster_known_nodes"])
     return state == "ok" and known == size
@@ -366,7 +366,7 @@ class Attempts:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.connections = 0
         self.pauses: list[float] = []
-        connect = redis_py.Connection._connect
+        connect: Any = redis_py.Connection._connect
 
         def counted(connection: redis_py.Connection) -> Any:
             self.connections += 1
@@ -414,9 +414,7 @@ def test_a_silent_server_behind_a_given_client_costs_one_timeout(
         assert tracker.stats().breaker == "open"
 
 
-def test_a_client_with_a_cache_reads_past_it(
-    redis_url: str, tracker_on: Any, redis: redis_py.Redis
-) -> None:
+def test_a_client_with_a_cache_reads_past_it(redis_url: str, tracker_on: Any, redis: Any) -> None:
     client = redis_py.Redis.from_url(f"{redis_url}&protocol=3", cache_config=CacheConfig())
     tracker_on(client=client)
     for users in (1, 2):

@@ -144,6 +144,7 @@ def test_nothing_reaches_the_server_or_the_spool(
     mark_event("search:used", 7)
     assert tracker.flush()
     assert redis.dbsize() == 0
+    assert tracker.settings.spool is not None
     assert not tracker.settings.spool.exists()
 
 
@@ -196,7 +197,7 @@ def test_an_unknown_capability_is_an_error() -> None:
     with pytest.raises(TypeError, match=r"\['savepoint'\].*'savepoints'"):
 
         class Misspelt(AdapterContract):
-            cannot: ClassVar = {"savepoint": "none"}
+            cannot: ClassVar = {"savepoint": "none"}  # type: ignore[dict-item]
 
 
 def test_every_test_of_the_contract_has_a_line_for_the_documentation() -> None:

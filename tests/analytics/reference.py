@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 User = int | str
 Users = frozenset[User]
 #: ("event", name), ("flag", name), or ("&" | "|" | "-", left, right).
-Expr = tuple
+Expr = tuple[Any, ...]
 
 NOBODY: Users = frozenset()
 Z95 = 1.959963984540054
@@ -213,7 +214,9 @@ class World:
         """first(e)[p]: those of e[p] who are not known to have been in e before."""
         return self.did(expr, grain, start) - self.before(expr, grain, start)
 
-    def any_of(self, expr: Expr, where: Expr | None, grain: str, starts: Iterable) -> Users:
+    def any_of(
+        self, expr: Expr, where: Expr | None, grain: str, starts: Iterable[datetime]
+    ) -> Users:
         """The OR over periods, `where` evaluated in each."""
         return NOBODY.union(*(self.among(expr, where, grain, start) for start in starts))
 
@@ -380,7 +383,7 @@ def average(rows: Sequence[Row]) -> list[tuple[tuple[float, float, float] | None
     averages = []
     for k in range(len(rows[0].cells) if rows else 0):
         counted = [row for row in rows if row.size > 0 and row.cells[k][1] == "complete"]
-        users = sum(row.cells[k][0] for row in counted)
+        users = sum(row.cells[k][0] or 0 for row in counted)
         averages.append((wilson(users, sum(row.size for row in counted)), len(counted)))
     return averages
 
@@ -507,13 +510,16 @@ def funnel_open(
 
     Open: they entered, their window is not over, and they have not reached the step.
     """
-    arguments = (world, steps, grain), (now, within, order, where)
-    reached = funnel_users(*arguments[0], periods, *arguments[1])
+
+    def reached_in(some: Sequence[datetime]) -> list[Users]:
+        return funnel_users(world, steps, grain, some, now, within, order, where)
+
+    reached = reached_in(periods)
     if within is None:
         return [NOBODY] * len(steps), reached
     over = [p for p in periods if world.shift(grain, p, within) < now]
     late = [world.among(steps[0], where, grain, p) for p in periods if p not in over]
-    closed = funnel_users(*arguments[0], over, *arguments[1]) if over else [NOBODY] * len(steps)
+    closed = reached_in(over) if over else [NOBODY] * len(steps)
     return [
         NOBODY.union(*late) - users if number else NOBODY for number, users in enumerate(reached)
     ], closed

@@ -1,16 +1,22 @@
 """churned: who was active in a period and then silent."""
 
+from __future__ import annotations
+
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
-from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import Churned, ChurnedPoint, churned
 from flask_bitmapist.marks import Mark
+from flask_bitmapist.periods import Grain
 from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.tracker import Tracker
+
+from .histories import Log, log, on
 
 NOW = datetime(2027, 1, 6, 14, 32)  # a Wednesday
 
@@ -18,13 +24,13 @@ NOW = datetime(2027, 1, 6, 14, 32)  # a Wednesday
 pytestmark = pytest.mark.usefixtures("at_now")
 
 
-def figures(silent, **options):
+def figures(silent: int, **options: Any) -> list[tuple[int, int]]:
     """(users, active) of each point."""
     report = churned("a", silent, **{"start": on(0), **options})
     return [(point.users, point.active) for point in report.points]
 
 
-def test_churned_users_are_silent_after_their_last_activity():
+def test_churned_users_are_silent_after_their_last_activity() -> None:
     log({1: "a0 a1 a2", 2: "a0 a3", 3: "a0", 4: "a2"})
     assert churned("a", silent=2, start=on(0), end=on(3)) == Churned(
         [
@@ -36,19 +42,19 @@ def test_churned_users_are_silent_after_their_last_activity():
     )
 
 
-def test_where_nobody_was_active_there_is_no_rate():
+def test_where_nobody_was_active_there_is_no_rate() -> None:
     log({1: "a0"})
     assert churned("a", 1, start=on(1), end=on(1)).points == [ChurnedPoint(on(1), 0, 0, None)]
 
 
 @pytest.mark.parametrize(("silent", "last"), [(1, 7), (2, 6), (8, 0)])
-def test_only_periods_whose_silence_is_over_are_told(silent, last):
+def test_only_periods_whose_silence_is_over_are_told(silent: int, last: int) -> None:
     log({1: "a0"})
     points = churned("a", silent, start=on(0)).points
     assert [point.period_start for point in points] == [on(day) for day in range(last + 1)]
 
 
-def test_there_may_be_no_such_period():
+def test_there_may_be_no_such_period() -> None:
     log({1: "a0"})
     report = churned("a", 9, start=on(0))
     assert report == Churned([])
@@ -56,19 +62,19 @@ def test_there_may_be_no_such_period():
     assert report.to_csv() == "period_start,users,active,rate\r\n"
 
 
-def test_activity_after_the_end_breaks_the_silence():
+def test_activity_after_the_end_breaks_the_silence() -> None:
     log({1: "a1 a3", 2: "a1 a4"})
     assert figures(2, start=on(1), end=on(1)) == [(1, 2)]
 
 
-def test_the_usual_range_ends_with_the_last_silence_that_is_over():
+def test_the_usual_range_ends_with_the_last_silence_that_is_over() -> None:
     points = churned("a", 28).points
     assert len(points) == 30
     assert points[-1].period_start == on(9 - 28 - 1)
     assert len(churned("a", 990).points) == 9
 
 
-def test_where_takes_the_place_of_the_event_in_every_period():
+def test_where_takes_the_place_of_the_event_in_every_period() -> None:
     log({1: "a0 w0 a1", 2: "a0 w0 a1 w1", 3: "a0 a1 w1"})
     assert figures(1, end=on(0), where="w") == [(1, 2)]
 
@@ -81,7 +87,9 @@ def test_where_takes_the_place_of_the_event_in_every_period():
         ("year", date(2025, 1, 1), [(date(2025, 1, 1), 0, 1)]),
     ],
 )
-def test_silence_is_counted_in_periods_of_any_length(tracker, by, start, expected):
+def test_silence_is_counted_in_periods_of_any_length(
+    tracker: Tracker, by: Grain, start: date, expected: list[tuple[date, int, int]]
+) -> None:
     # Now lies in the ISO week 2027-W01, in January 2027.
     days = {
         1: [date(2025, 3, 1), date(2026, 11, 2), date(2026, 12, 21), date(2026, 12, 31)],
@@ -95,12 +103,12 @@ def test_silence_is_counted_in_periods_of_any_length(tracker, by, start, expecte
     assert [(p.period_start, p.users, p.active) for p in points] == expected
 
 
-def test_mapped_users_churn_too():
+def test_mapped_users_churn_too() -> None:
     log({UUID(int=n << 64): history for n, history in enumerate(["a0 a1", "a0"])})
     assert figures(1, end=on(0)) == [(1, 2)]
 
 
-def test_churned_tells_itself_as_dict_and_csv():
+def test_churned_tells_itself_as_dict_and_csv() -> None:
     log({1: "a0"})
     report = churned("a", 1, start=on(0), end=on(1))
     assert report.to_dict()["points"][0] == {
@@ -125,7 +133,9 @@ def test_churned_tells_itself_as_dict_and_csv():
         ({"strict": True}, "unknown events or flags: a"),
     ],
 )
-def test_nonsense_is_an_error_that_says_what_is_allowed(tracker, arguments, reason):
+def test_nonsense_is_an_error_that_says_what_is_allowed(
+    tracker: Tracker, arguments: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         churned(**{"event": "a", "silent": 1, **arguments})
 
@@ -147,8 +157,16 @@ logs = st.dictionaries(
     small=st.booleans(),
 )
 def test_churned_agrees_with_its_definition(
-    redis, tracker, monkeypatch, log, silent, first, length, where, small
-):
+    redis: Any,
+    tracker: Tracker,
+    monkeypatch: pytest.MonkeyPatch,
+    log: Log,
+    silent: int,
+    first: int,
+    length: int,
+    where: str | None,
+    small: bool,
+) -> None:
     redis.flushdb()
     pipeline = redis.pipeline()
     for (event, day), members in log.items():
@@ -157,7 +175,7 @@ def test_churned_agrees_with_its_definition(
             pipeline.setbit(f"trackist_{event}_{when.year}-{when.month}-{when.day}", user, 1)
     pipeline.execute()
 
-    def did(day):
+    def did(day: int) -> frozenset[int]:
         users = log.get(("a", day), frozenset())
         return users & log.get(("w", day), frozenset()) if where else users
 

@@ -1,7 +1,11 @@
 """compare: the conversion of each arm of an experiment, and its difference from the first."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from statistics import NormalDist
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,6 +16,7 @@ from flask_bitmapist.analytics import compare
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Flag
+from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2027, 1, 2, 14, 32)
 TODAY = NOW.date()
@@ -21,16 +26,16 @@ pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture
-def mark(tracker):
-    def mark(event, users, when=TODAY):
+def mark(tracker: Tracker) -> Callable[..., None]:
+    def mark(event: str, users: Iterable[object], when: date = TODAY) -> None:
         tracker.record([Mark(event, user, when=when) for user in users])
 
     return mark
 
 
 @pytest.fixture
-def flag(tracker):
-    def flag(name, users):
+def flag(tracker: Tracker) -> Callable[..., None]:
+    def flag(name: str, users: Iterable[object]) -> None:
         tracker.record([Mark(name, user, dated=False) for user in users])
 
     return flag
@@ -39,7 +44,9 @@ def flag(tracker):
 BLUE, GREEN = Flag("blue"), Flag("green")
 
 
-def test_arms_are_compared_with_the_first(mark, flag):
+def test_arms_are_compared_with_the_first(
+    mark: Callable[..., None], flag: Callable[..., None]
+) -> None:
     # 45 of 100 against 60 of 100: the pooled standard error is sqrt(0.525 * 0.475 * 2 / 100).
     flag("blue", range(100))
     flag("green", range(100, 200))
@@ -55,7 +62,9 @@ def test_arms_are_compared_with_the_first(mark, flag):
     assert (green.low, green.high) == pytest.approx((0.5020, 0.6906), abs=1e-4)
 
 
-def test_arms_that_share_users_are_told(mark, flag):
+def test_arms_that_share_users_are_told(
+    mark: Callable[..., None], flag: Callable[..., None]
+) -> None:
     flag("blue", [1, 2, 3, 70])
     flag("green", [3, 4, 70])
     flag("red", [5])
@@ -66,7 +75,9 @@ def test_arms_that_share_users_are_told(mark, flag):
     assert compare([GREEN, BLUE], "bought", where=Flag("red")).shared == [0, 0]
 
 
-def test_users_are_shared_in_whichever_part_of_the_offsets(mark, flag, monkeypatch):
+def test_users_are_shared_in_whichever_part_of_the_offsets(
+    mark: Callable[..., None], flag: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bitmaps, "_PART_WORDS", 1)
     flag("blue", [1])
     flag("green", [1, 100])
@@ -74,18 +85,20 @@ def test_users_are_shared_in_whichever_part_of_the_offsets(mark, flag, monkeypat
     assert compare([BLUE, GREEN, Flag("red")], "bought").shared == [1, 1, 0]
 
 
-def test_the_test_is_two_sided(mark, flag):
+def test_the_test_is_two_sided(mark: Callable[..., None], flag: Callable[..., None]) -> None:
     flag("blue", range(100))
     flag("green", range(100, 200))
     mark("bought", [*range(45), *range(100, 160)])
     up = compare([BLUE, GREEN], "bought").arms[1]
     down = compare([GREEN, BLUE], "bought").arms[1]
+    assert up.z is not None
+    assert down.z is not None
     assert down.z == pytest.approx(-up.z)
     assert down.p == pytest.approx(up.p)
     assert up.p == pytest.approx(2 * (1 - NormalDist().cdf(up.z)))
 
 
-def test_equal_arms_do_not_differ(mark, flag):
+def test_equal_arms_do_not_differ(mark: Callable[..., None], flag: Callable[..., None]) -> None:
     flag("blue", range(10))
     flag("green", range(10, 20))
     mark("bought", [1, 11])
@@ -93,7 +106,9 @@ def test_equal_arms_do_not_differ(mark, flag):
     assert (arm.z, arm.p) == (0.0, 1.0)
 
 
-def test_an_empty_arm_has_no_rate_and_no_difference(mark, flag):
+def test_an_empty_arm_has_no_rate_and_no_difference(
+    mark: Callable[..., None], flag: Callable[..., None]
+) -> None:
     flag("blue", range(10))
     mark("bought", [1])
     for arms, empty in (([BLUE, GREEN], 1), ([GREEN, BLUE], 0)):
@@ -104,7 +119,9 @@ def test_an_empty_arm_has_no_rate_and_no_difference(mark, flag):
 
 
 @pytest.mark.parametrize("buyers", [[], range(20)])
-def test_where_nobody_or_everybody_converted_there_is_no_difference_to_test(mark, flag, buyers):
+def test_where_nobody_or_everybody_converted_there_is_no_difference_to_test(
+    mark: Callable[..., None], flag: Callable[..., None], buyers: Iterable[int]
+) -> None:
     flag("blue", range(10))
     flag("green", range(10, 20))
     mark("bought", buyers)
@@ -113,7 +130,9 @@ def test_where_nobody_or_everybody_converted_there_is_no_difference_to_test(mark
     assert (arm.z, arm.p) == (None, None)
 
 
-def test_the_goal_counts_in_any_period_of_the_range(mark, flag):
+def test_the_goal_counts_in_any_period_of_the_range(
+    mark: Callable[..., None], flag: Callable[..., None]
+) -> None:
     flag("blue", range(10))
     for user, when in enumerate(
         (date(2026, 12, 30), date(2026, 12, 31), TODAY, date(2026, 12, 29))
@@ -125,7 +144,7 @@ def test_the_goal_counts_in_any_period_of_the_range(mark, flag):
     assert arm.converted == 4
 
 
-def test_arms_may_be_texts_and_dated(mark):
+def test_arms_may_be_texts_and_dated(mark: Callable[..., None]) -> None:
     mark("web", [1, 2], date(2027, 1, 1))
     mark("web", [2, 3])
     mark("mobile", [4])
@@ -135,7 +154,7 @@ def test_arms_may_be_texts_and_dated(mark):
     assert (mobile.segment, mobile.size, mobile.converted) == ("mobile", 1, 1)
 
 
-def test_where_cuts_every_arm(mark, flag):
+def test_where_cuts_every_arm(mark: Callable[..., None], flag: Callable[..., None]) -> None:
     flag("blue", range(10))
     flag("green", range(10, 20))
     mark("web", [0, 1, 10], date(2027, 1, 1))
@@ -144,7 +163,9 @@ def test_where_cuts_every_arm(mark, flag):
     assert [(arm.size, arm.converted) for arm in report.arms] == [(2, 1), (1, 0)]
 
 
-def test_mapped_users_are_compared_among_themselves_alone(mark, flag):
+def test_mapped_users_are_compared_among_themselves_alone(
+    mark: Callable[..., None], flag: Callable[..., None]
+) -> None:
     ids = [UUID(int=n << 64) for n in range(4)]
     flag("blue", ids[:2])
     flag("green", ids[2:])
@@ -156,7 +177,9 @@ def test_mapped_users_are_compared_among_themselves_alone(mark, flag):
         compare([BLUE, Flag("plain")], "bought")
 
 
-def test_a_comparison_tells_itself_as_dict_and_csv(mark, flag):
+def test_a_comparison_tells_itself_as_dict_and_csv(
+    mark: Callable[..., None], flag: Callable[..., None]
+) -> None:
     flag("blue", [1, 2])
     report = compare(["flag:blue", "flag:green"], "bought")
     assert report.to_dict()["arms"][1] == {
@@ -181,7 +204,9 @@ def test_a_comparison_tells_itself_as_dict_and_csv(mark, flag):
         ({"strict": True}, "unknown events or flags: blue, bought, green"),
     ],
 )
-def test_nonsense_is_an_error_that_says_what_is_allowed(tracker, arguments, reason):
+def test_nonsense_is_an_error_that_says_what_is_allowed(
+    tracker: Tracker, arguments: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         compare(**{"arms": [BLUE, GREEN], "goal": "bought", **arguments})
 
@@ -195,7 +220,14 @@ users = st.frozensets(st.integers(0, 200))
     goals=st.lists(users, min_size=1, max_size=4),
     small=st.booleans(),
 )
-def test_a_comparison_agrees_with_sets(redis, tracker, monkeypatch, arms, goals, small):
+def test_a_comparison_agrees_with_sets(
+    redis: Any,
+    tracker: Tracker,
+    monkeypatch: pytest.MonkeyPatch,
+    arms: list[frozenset[int]],
+    goals: list[frozenset[int]],
+    small: bool,
+) -> None:
     redis.flushdb()
     pipeline = redis.pipeline()
     for number, members in enumerate(arms):
@@ -217,6 +249,9 @@ def test_a_comparison_agrees_with_sets(redis, tracker, monkeypatch, arms, goals,
     assert found == [(len(arm), len(arm & bought)) for arm in arms]
     for arm in report.arms:
         if arm.rate is not None:
-            assert 0 <= arm.low <= arm.rate <= arm.high <= 1
+            low, high = arm.low, arm.high
+            assert low is not None
+            assert high is not None
+            assert 0 <= low <= arm.rate <= high <= 1
         if arm.p is not None:
             assert 0 <= arm.p <= 1

@@ -18,15 +18,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import redis as redis_py
-import reference
 from flask import Flask
-from reference import NOBODY, Entry, Users, World
 
 from flask_bitmapist import FlaskBitmapist, analytics
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps as bitmaps_module
 from flask_bitmapist.reading.segments import Flag
 from flask_bitmapist.tracker import Tracker
+
+from . import reference
+from .reference import NOBODY, Entry, Expr, Users, World
 
 NOW = datetime(2026, 11, 11, 12)
 DAYS = [datetime(2026, 11, 11) - timedelta(days=back) for back in reversed(range(10))]
@@ -58,7 +59,7 @@ def history() -> tuple[list[Mark], list[list[Mark]]]:
     return [mark() for _ in range(400)], [[mark() for _ in range(8)] for _ in range(BATCHES)]
 
 
-def world(marks: list[Mark]) -> World:
+def world(marks: list[Any]) -> World:
     log = [Entry(m.event, m.id, m.when) for m in marks if m.dated]
     flags = {flag: frozenset(m.id for m in marks if m.event == flag) for flag in ("blue", "green")}
     return World(ZoneInfo("UTC"), log, flags)
@@ -90,10 +91,10 @@ def read(tracker: Tracker) -> Figures:
                 assert all(users <= of_row.size for users in seen)
                 assert mode != "first_return" or sum(seen) <= of_row.size
 
-    points = analytics.lifecycle("a", "day", **span).points
+    life = analytics.lifecycle("a", "day", **span).points
     for field in ("new", "returning", "resurrected", "dormant"):
-        note(field, [getattr(p, field) for p in points])
-    note("lifecycle", [p.new + p.returning + p.resurrected for p in points])
+        note(field, [getattr(p, field) for p in life])
+    note("lifecycle", [p.new + p.returning + p.resurrected for p in life])
 
     sticky = analytics.stickiness("a", "day", within=10, end=DAYS[-1], now=NOW, tracker=tracker)
     note(
@@ -108,10 +109,10 @@ def read(tracker: Tracker) -> Figures:
             ).steps
             note(f"funnel {order} {within}", [step.users for step in steps])
             assert steps[0].users >= steps[1].users >= steps[2].users
-    points = analytics.adoption("b", "a", "day", **span).points
-    note("active", [p.active for p in points])
-    note("adopted", [p.users for p in points])
-    note("newly adopted", [p.new for p in points])
+    adopted = analytics.adoption("b", "a", "day", **span).points
+    note("active", [p.active for p in adopted])
+    note("adopted", [p.users for p in adopted])
+    note("newly adopted", [p.new for p in adopted])
     counts = analytics.overlap(["a", "b"], "day", at=DAYS[-2], now=NOW, tracker=tracker).counts
     note("overlap", [n for row in counts for n in row])
     note("churned", [p.users for p in analytics.churned("a", 2, "day", **span).points])
@@ -143,18 +144,18 @@ def can_only_grow(w: World) -> Figures:
         note("every size", [row.size for row in rows])
         for row, of_row in enumerate(rows):
             note(f"every {mode} row {row}", [n for n, _ in of_row.cells if n is not None])
-    points = reference.lifecycle(w, A, "day", DAYS, now)
-    note("returning", [p[2] for p in points])
-    note("lifecycle", [p[1] + p[2] + p[3] for p in points])
+    life = reference.lifecycle(w, A, "day", DAYS, now)
+    note("returning", [p[2] for p in life])
+    note("lifecycle", [p[1] + p[2] + p[3] for p in life])
     _, counts, _ = reference.stickiness(w, A, "day", 10, DAYS[-1])
     note("active on more than", [sum(counts[k] for k in range(n, 11)) for n in range(1, 11)])
     for order in ("ordered", "strict", "any"):
         for within in (None, 2):
             steps = reference.funnel(w, [A, B, BOTH], "day", DAYS, now, within, order)
             note(f"funnel {order} {within}", steps)
-    points = reference.adoption(w, B, A, "day", DAYS)
-    note("active", [p[1] for p in points])
-    note("adopted", [p[2] for p in points])
+    adopted = reference.adoption(w, B, A, "day", DAYS)
+    note("active", [p[1] for p in adopted])
+    note("adopted", [p[2] for p in adopted])
     note("overlap", [n for row in reference.overlap(w, [A, B], "day", DAYS[-2])[0] for n in row])
     arms = reference.compare(w, ["blue", "green"], A, "day", DAYS)
     note("arm", [arm[0] for arm in arms])
@@ -171,10 +172,10 @@ def extreme(plus: World, minus: World) -> Figures:
     figures: Figures = {}
     day = timedelta(days=1)
 
-    def did(w: World, expr: tuple, p: datetime) -> Users:
+    def did(w: World, expr: Expr, p: datetime) -> Users:
         return w.did(expr, "day", p)
 
-    def some(w: World, expr: tuple, first: datetime, last: datetime) -> Users:
+    def some(w: World, expr: Expr, first: datetime, last: datetime) -> Users:
         days = [first + n * day for n in range((last - first).days + 1)]
         return NOBODY.union(*(did(w, expr, p) for p in days))
 

@@ -8,16 +8,26 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-import reference
-import test_truth
 from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from reference import World
-from test_truth import GRAINS, Question, Server, expressions, histories, questions, truth
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event, mark_unique
+from flask_bitmapist.periods import Grain
+
+from . import reference, test_truth
+from .reference import World
+from .test_truth import (
+    EXAMPLES,
+    GRAINS,
+    Question,
+    Server,
+    expressions,
+    histories,
+    questions,
+    truth,
+)
 
 truth_server = test_truth.truth_server
 
@@ -77,10 +87,10 @@ def new_in_each(q: Question, expr: reference.Expr) -> dict[Any, tuple[int, int, 
     return dict(zip(q.periods, figures, strict=True))
 
 
-@settings(truth, max_examples=4 * test_truth.EXAMPLES)
+@settings(truth, max_examples=4 * EXAMPLES)
 @given(data=st.data(), grain=st.sampled_from(GRAINS))
 def test_who_is_new_does_not_depend_on_where_the_range_starts(
-    truth_server: Server, data: st.DataObject, grain: str
+    truth_server: Server, data: st.DataObject, grain: Grain
 ) -> None:
     history = data.draw(histories(grain))
     tracker = truth_server.write(history)
@@ -132,7 +142,7 @@ def keeping(redis_url: str) -> Iterator[Callable[..., Flask]]:
         app.extensions["bitmapist"].tracker_of(app).redis.close()
 
 
-def new_now(event: str, by: str, periods: int) -> set[int]:
+def new_now(event: str, by: Grain, periods: int) -> set[int]:
     """How many are new in the present period, by every report, over so many periods."""
     start = days_ago(0) - {"hour": timedelta(hours=1), "day": timedelta(days=1)}[by] * (periods - 1)
     asked: Any = {"by": by, "start": start}

@@ -1,17 +1,25 @@
 """funnel: how many took each step, in order, strictly, in any order, within a window."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
-from histories import log, on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import Funnel, Step, funnel, funnel_people
 from flask_bitmapist.marks import Mark
+from flask_bitmapist.periods import Grain
+from flask_bitmapist.questions.funnel import Order
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag
+from flask_bitmapist.tracker import Tracker
+
+from .histories import Log, log, on
 
 NOW = datetime(2027, 1, 10, 14, 32)
 
@@ -19,13 +27,13 @@ NOW = datetime(2027, 1, 10, 14, 32)
 pytestmark = pytest.mark.usefixtures("at_now")
 
 
-def steps(*names, first=0, last=9, **options):
+def steps(*names: str, first: int = 0, last: int = 9, **options: Any) -> list[int]:
     """The users at each step."""
     report = funnel(list(names), start=on(first), end=on(last), **options)
     return [step.users for step in report.steps]
 
 
-def test_a_funnel_tells_users_and_rates_of_each_step():
+def test_a_funnel_tells_users_and_rates_of_each_step() -> None:
     log({1: "a0 b1 c2", 2: "a0 b1", 3: "a1 b4", 4: "a2", 5: "b0"})
     assert funnel(["a", "b", "c"], start=on(0), end=on(9)) == Funnel(
         [
@@ -36,7 +44,7 @@ def test_a_funnel_tells_users_and_rates_of_each_step():
     )
 
 
-def test_a_share_of_nobody_is_none():
+def test_a_share_of_nobody_is_none() -> None:
     log({1: "a0"})
     assert funnel(["a", "b", "c"], start=on(0), end=on(1)).steps[1:] == [
         Step("b", 0, from_first=0.0, from_previous=0.0),
@@ -45,23 +53,23 @@ def test_a_share_of_nobody_is_none():
     assert funnel(["never"]).steps == [Step("never", 0, None, None)]
 
 
-def test_steps_may_be_taken_in_one_period_or_later_but_not_earlier():
+def test_steps_may_be_taken_in_one_period_or_later_but_not_earlier() -> None:
     log({1: "a3 b3", 2: "a3 b4", 3: "a3 b2", 4: "a3 b2 b5"})
     assert steps("a", "b") == [4, 3]
 
 
-def test_strict_steps_are_taken_in_later_periods():
+def test_strict_steps_are_taken_in_later_periods() -> None:
     log({1: "a3 b3", 2: "a3 b4", 3: "a3 b3 b9", 4: "a2 b3 c3", 5: "a2 b3 c4"})
     assert steps("a", "b", order="strict") == [5, 4]
     assert steps("a", "b", "c", order="strict") == [5, 4, 1]
 
 
-def test_steps_in_any_order_only_need_to_be_taken():
+def test_steps_in_any_order_only_need_to_be_taken() -> None:
     log({1: "b0 a9", 2: "a1", 3: "b1 c1", 4: "c0 b1 a2"})
     assert steps("a", "b", "c", order="any") == [3, 2, 1]
 
 
-def test_steps_before_the_start_and_after_the_end_do_not_count():
+def test_steps_before_the_start_and_after_the_end_do_not_count() -> None:
     log({1: "a1 b3", 2: "a2 b3", 3: "a3 b6", 4: "a6 b6"})
     for order in ("ordered", "strict", "any"):
         assert steps("a", "b", first=2, last=5, order=order) == [2, 1]
@@ -70,39 +78,41 @@ def test_steps_before_the_start_and_after_the_end_do_not_count():
 @pytest.mark.parametrize(
     ("within", "expected"), [(0, [5, 1]), (1, [5, 2]), (2, [5, 4]), (9, [5, 4])]
 )
-def test_within_counts_those_who_arrive_in_the_window_after_an_entry(within, expected):
+def test_within_counts_those_who_arrive_in_the_window_after_an_entry(
+    within: int, expected: list[int]
+) -> None:
     log({1: "a0 b0", 2: "a0 b1", 3: "a0 b2", 4: "a0 a5 b7", 5: "a5 b4"})
     assert steps("a", "b", within=within) == expected
 
 
-def test_the_window_begins_with_the_entry_and_not_with_the_step_before():
+def test_the_window_begins_with_the_entry_and_not_with_the_step_before() -> None:
     log({1: "a0 b2 c4", 2: "a0 b2 c3"})
     assert steps("a", "b", "c", within=3) == [2, 2, 1]
 
 
-def test_a_second_entry_opens_a_window_of_its_own():
+def test_a_second_entry_opens_a_window_of_its_own() -> None:
     log({1: "a0 b1 a4 c6", 2: "a0 b1 a4 b4 c6", 3: "a0 a1 b2 c4"})
     assert steps("a", "b", "c", within=3) == [3, 3, 2]
 
 
-def test_entries_lie_in_the_range_and_their_windows_may_end_after_it():
+def test_entries_lie_in_the_range_and_their_windows_may_end_after_it() -> None:
     log({1: "a4 b6", 2: "a4 b7", 3: "a5 b5", 4: "a1 b2", 5: "a4 a6 b8"})
     assert steps("a", "b", first=2, last=4, within=2) == [3, 1]
     assert steps("a", "b", first=2, last=4, within=3) == [3, 2]
     assert steps("a", "b", first=2, last=4) == [3, 0]
 
 
-def test_no_window_ends_after_now():
+def test_no_window_ends_after_now() -> None:
     log({1: "a4 b6", 2: "a4 b5"})
     assert steps("a", "b", first=4, last=4, within=3, now=on(5)) == [2, 1]
 
 
-def test_steps_in_any_order_lie_within_a_window_of_each_other():
+def test_steps_in_any_order_lie_within_a_window_of_each_other() -> None:
     log({1: "b0 a2", 2: "b0 a3", 3: "a0 b2", 4: "a0 b3", 5: "b9 a10", 6: "a9 b11"})
     assert steps("a", "b", order="any", within=2) == [5, 3]
 
 
-def test_who_entered_lately_is_still_open_and_not_lost():
+def test_who_entered_lately_is_still_open_and_not_lost() -> None:
     # Half of those who enter on each day buy 20 days later; now is day 40.
     log({user: f"a{user // 2}" + (f" b{user // 2 + 20}" if user % 2 else "") for user in range(82)})
     report = funnel(["a", "b"], start=on(0), end=on(40), within=31, now=on(40))
@@ -118,9 +128,9 @@ def test_who_entered_lately_is_still_open_and_not_lost():
     assert lost.ids == [*range(0, 18, 2)]
 
 
-def test_a_window_is_open_until_its_last_period_is_over():
+def test_a_window_is_open_until_its_last_period_is_over() -> None:
     log({1: "a0", 2: "a1", 3: "a0 a1", 4: "a0 b1", 5: "a1 b2"})
-    asked = {"start": on(0), "end": on(1), "within": 2}
+    asked: dict[str, Any] = {"start": on(0), "end": on(1), "within": 2}
     for order in ("ordered", "strict", "any"):
         early, late, after = (
             funnel(["a", "b"], order=order, now=on(day), **asked).steps[1] for day in (2, 3, 4)
@@ -131,7 +141,7 @@ def test_a_window_is_open_until_its_last_period_is_over():
         assert (after.users, after.open, after.from_first) == (2, 0, 2 / 5)
 
 
-def test_without_windows_nobody_is_open():
+def test_without_windows_nobody_is_open() -> None:
     log({1: "a0", 2: "a0 b1"})
     for order in ("ordered", "strict", "any"):
         report = funnel(["a", "b"], start=on(0), end=on(1), order=order, now=on(1))
@@ -139,18 +149,18 @@ def test_without_windows_nobody_is_open():
         assert report.lost == [1]
 
 
-def test_the_same_event_twice_is_a_second_period_in_strict_order():
+def test_the_same_event_twice_is_a_second_period_in_strict_order() -> None:
     log({1: "a0", 2: "a0 a1", 3: "a0 a1 a5", 4: "b0 b1"})
     assert steps("a", "a", "a", order="strict") == [3, 2, 1]
     assert steps("a", "a", order="strict", within=1) == [3, 2]
 
 
-def test_an_event_may_come_again_after_another_one():
+def test_an_event_may_come_again_after_another_one() -> None:
     log({1: "a0 b1", 2: "a0 b1 a2"})
     assert steps("a", "b", "a") == [2, 2, 1]
 
 
-def test_where_holds_in_the_period_of_entry():
+def test_where_holds_in_the_period_of_entry() -> None:
     log({1: "a0 w0 b2", 2: "a0 b2 w2", 3: "a0 a4 w4 b4", 4: "a0 b1 a4 w4"})
     assert steps("a", "b", where="w") == [3, 2]
     assert steps("a", "b", where="w", within=3) == [3, 2]
@@ -158,7 +168,7 @@ def test_where_holds_in_the_period_of_entry():
     assert steps("a", "b", where="w", order="any") == [3, 3]
 
 
-def test_steps_may_be_segments(tracker):
+def test_steps_may_be_segments(tracker: Tracker) -> None:
     log({1: "a0 b1", 2: "a0 c1", 3: "a0"})
     tracker.record([Mark("vip", 2, dated=False)])
     report = funnel([Event("a"), "b | c", Event("c") & Flag("vip")], start=on(0), end=on(1))
@@ -172,14 +182,14 @@ def test_steps_may_be_segments(tracker):
 @pytest.mark.parametrize(
     ("by", "expected"), [("day", [1, 0]), ("week", [1, 0]), ("month", [1, 1]), ("year", [1, 1])]
 )
-def test_the_grain_is_that_of_a_period(tracker, by, expected):
+def test_the_grain_is_that_of_a_period(tracker: Tracker, by: Grain, expected: list[int]) -> None:
     # The week of 2026-12-28 ends in January; the window of one month or year reaches over its end.
     tracker.record([Mark("a", 1, when=date(2026, 12, 5)), Mark("b", 1, when=date(2027, 1, 3))])
     report = funnel(["a", "b"], by=by, start=date(2026, 12, 1), end=date(2026, 12, 31), within=1)
     assert [step.users for step in report.steps] == expected
 
 
-def test_hours_are_periods_too(tracker):
+def test_hours_are_periods_too(tracker: Tracker) -> None:
     tracker.record(
         Mark(event, 1, when=datetime(2027, 1, 10, hour), hourly=True)
         for event, hour in (("a", 9), ("b", 11))
@@ -188,18 +198,18 @@ def test_hours_are_periods_too(tracker):
     assert [step.users for step in funnel(["a", "b"], by="hour", within=2).steps] == [1, 1]
 
 
-def test_mapped_users_take_steps_too():
+def test_mapped_users_take_steps_too() -> None:
     log({UUID(int=n << 64): history for n, history in enumerate(["a0 b1", "b0 a1", "a0"])})
     assert steps("a", "b") == [3, 1]
 
 
-def test_steps_with_different_kinds_of_ids_do_not_make_a_funnel():
+def test_steps_with_different_kinds_of_ids_do_not_make_a_funnel() -> None:
     log({1: "a0", UUID(int=1 << 64): "b0"})
     with pytest.raises(ValueError, match="different kinds of ids do not combine"):
         steps("a", "b")
 
 
-def test_a_funnel_tells_itself_as_dict_and_csv():
+def test_a_funnel_tells_itself_as_dict_and_csv() -> None:
     log({1: "a0 b0", 2: "a0"})
     report = funnel(["a", "b"], start=on(0), end=on(0))
     assert report.to_dict() == {
@@ -234,7 +244,9 @@ def test_a_funnel_tells_itself_as_dict_and_csv():
         ({"strict": True, "where": "b"}, "unknown events or flags: a, b"),
     ],
 )
-def test_nonsense_is_an_error_that_says_what_is_allowed(tracker, arguments, reason):
+def test_nonsense_is_an_error_that_says_what_is_allowed(
+    tracker: Tracker, arguments: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         funnel(**{"steps": ["a"], **arguments})
 
@@ -242,14 +254,23 @@ def test_nonsense_is_an_error_that_says_what_is_allowed(tracker, arguments, reas
 # Against the definition, on sets
 
 
-def reference(log, names, first, last, now, within, order, where):
+def reference(
+    log: Log,
+    names: list[str],
+    first: int,
+    last: int,
+    now: int,
+    within: int | None,
+    order: Order,
+    where: str | None,
+) -> list[int]:
     """Users at each step; `log` is {(event, day): users}."""
 
-    def did(event, day):
+    def did(event: str, day: int) -> frozenset[int]:
         return log.get((event, day), frozenset())
 
-    def run(begin, end, entries):
-        reached = [frozenset() for _ in names]
+    def run(begin: int, end: int, entries: Iterable[int]) -> list[frozenset[int]]:
+        reached = [frozenset[int]() for _ in names]
         for j in range(begin, end + 1):
             before = list(reached)
             for k, name in enumerate(names):
@@ -299,8 +320,19 @@ logs = st.dictionaries(
     small=st.booleans(),
 )
 def test_a_funnel_agrees_with_its_definition(
-    redis, tracker, monkeypatch, log, names, first, length, now, within, order, where, small
-):
+    redis: Any,
+    tracker: Tracker,
+    monkeypatch: pytest.MonkeyPatch,
+    log: Log,
+    names: list[str],
+    first: int,
+    length: int,
+    now: int,
+    within: int | None,
+    order: Order,
+    where: str | None,
+    small: bool,
+) -> None:
     redis.flushdb()
     pipeline = redis.pipeline()
     for (event, day), users in log.items():
@@ -318,6 +350,6 @@ def test_a_funnel_agrees_with_its_definition(
     assert found == sorted(found, reverse=True)
 
 
-def test_a_range_of_a_thousand_days_and_as_long_a_window_is_a_funnel():
+def test_a_range_of_a_thousand_days_and_as_long_a_window_is_a_funnel() -> None:
     log({1: "a0 b9", 2: "a0"})
     assert steps("a", "b", first=0, last=999, within=1000) == [2, 1]

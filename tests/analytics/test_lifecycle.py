@@ -1,5 +1,7 @@
 """lifecycle: new, returning, resurrected and dormant users, by hand and as sets; the identities."""
 
+from __future__ import annotations
+
 import itertools
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -7,12 +9,15 @@ from itertools import pairwise
 import bitmapist
 import pytest
 from flask import Flask
-from histories import mark_days
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics import LifecyclePoint, lifecycle, trend
+from flask_bitmapist.analytics import Lifecycle, LifecyclePoint, lifecycle, trend
+from flask_bitmapist.periods import Grain
+from flask_bitmapist.tracker import Tracker
+
+from .histories import mark_days
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
@@ -21,21 +26,23 @@ TODAY = NOW.date()
 pytestmark = pytest.mark.usefixtures("at_now")
 
 
-def days_ago(days):
+def days_ago(days: int) -> date:
     return TODAY - timedelta(days=days)
 
 
-def figures_of(report):
+def figures_of(report: Lifecycle) -> list[tuple[int, int, int, int]]:
     """New, returning, resurrected and dormant users of every point."""
     return [(p.new, p.returning, p.resurrected, p.dormant) for p in report.points]
 
 
 @pytest.fixture
-def visits():
+def visits() -> None:
     mark_days("visit", {9: {4}, 4: {1, 2, 3}, 3: {1}, 2: {1, 2, 4, 5}, 0: {1}})
 
 
-def test_every_user_is_new_returning_or_resurrected_and_who_stays_away_is_dormant(visits):
+def test_every_user_is_new_returning_or_resurrected_and_who_stays_away_is_dormant(
+    visits: None,
+) -> None:
     report = lifecycle("visit", "day", days_ago(4))
     assert figures_of(report) == [
         (3, 0, 0, 0),
@@ -48,7 +55,7 @@ def test_every_user_is_new_returning_or_resurrected_and_who_stays_away_is_dorman
     assert [p.complete for p in report.points] == [True, True, True, True, False]
 
 
-def test_a_day_that_begins_at_one_oclock_has_23_hours(redis_url):
+def test_a_day_that_begins_at_one_oclock_has_23_hours(redis_url: str) -> None:
     app = Flask("cairo")
     FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Africa/Cairo"})
     day = date(2026, 4, 24)  # at midnight summer time begins
@@ -61,24 +68,24 @@ def test_a_day_that_begins_at_one_oclock_has_23_hours(redis_url):
     assert len(report.points) == 23
 
 
-def test_the_first_point_knows_the_period_before_it(visits):
+def test_the_first_point_knows_the_period_before_it(visits: None) -> None:
     assert figures_of(lifecycle("visit", "day", days_ago(3), days_ago(3))) == [(0, 1, 0, 2)]
 
 
-def test_who_was_active_years_ago_is_resurrected_and_not_new():
+def test_who_was_active_years_ago_is_resurrected_and_not_new() -> None:
     mark_event("visit", 1, now=date(2019, 7, 14))
     mark_event("visit", [1, 2])
     for by in ("day", "week", "month", "year"):
         assert figures_of(lifecycle("visit", by, TODAY)) == [(1, 0, 1, 0)]
 
 
-def test_data_that_bitmapist_wrote_has_a_past_too():
+def test_data_that_bitmapist_wrote_has_a_past_too() -> None:
     for when in (datetime(2024, 3, 9), NOW):
         bitmapist.mark_event("visit", 1, now=when.replace(tzinfo=UTC))
     assert figures_of(lifecycle("visit", "day", TODAY)) == [(0, 0, 1, 0)]
 
 
-def test_in_a_segment_those_outside_are_not_active_but_their_past_counts(visits):
+def test_in_a_segment_those_outside_are_not_active_but_their_past_counts(visits: None) -> None:
     mark_days("web", {4: {1, 2}, 2: {2, 4, 5}, 0: {1}})
     assert figures_of(lifecycle("visit", "day", days_ago(4), where="web")) == [
         (2, 0, 0, 0),
@@ -89,19 +96,19 @@ def test_in_a_segment_those_outside_are_not_active_but_their_past_counts(visits)
     ]
 
 
-def test_a_flag_is_a_segment_of_every_period(visits):
+def test_a_flag_is_a_segment_of_every_period(visits: None) -> None:
     mark_unique("premium", [1, 5])
     report = lifecycle("visit", "day", days_ago(2), days_ago(1), where="flag:premium")
     assert figures_of(report) == [(1, 1, 0, 0), (0, 0, 0, 2)]
 
 
-def test_a_segment_has_a_lifecycle_of_its_own(visits):
+def test_a_segment_has_a_lifecycle_of_its_own(visits: None) -> None:
     mark_days("buy", {3: {1}, 2: {1, 2}})
     report = lifecycle("visit & buy", "day", days_ago(4), days_ago(1))
     assert figures_of(report) == [(0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0), (0, 0, 0, 2)]
 
 
-def test_weeks_follow_one_another_through_the_53rd(tracker):
+def test_weeks_follow_one_another_through_the_53rd(tracker: Tracker) -> None:
     with tracker.at(datetime(2027, 1, 13)):
         mark_event("visit", [1, 2], now=date(2026, 12, 27))  # 2026-W52
         mark_event("visit", [1, 3], now=date(2027, 1, 3))  # 2026-W53
@@ -115,7 +122,7 @@ def test_weeks_follow_one_another_through_the_53rd(tracker):
     assert figures_of(report) == [(2, 0, 0, 0), (1, 1, 0, 1), (0, 1, 1, 1)]
 
 
-def test_days_are_those_of_the_applications_calendar_when_clocks_change(redis_url):
+def test_days_are_those_of_the_applications_calendar_when_clocks_change(redis_url: str) -> None:
     app = Flask(__name__)
     FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Europe/Berlin"})
     autumn = datetime(2026, 10, 25, tzinfo=UTC)  # Berlin: 25 hours
@@ -127,18 +134,18 @@ def test_days_are_those_of_the_applications_calendar_when_clocks_change(redis_ur
     assert figures_of(report) == [(1, 0, 0, 0), (0, 1, 0, 0)]
 
 
-def test_mapped_ids_are_people_like_others():
+def test_mapped_ids_are_people_like_others() -> None:
     mark_days("visit", {1: {"ann", "bob"}, 0: {"bob", "eve"}})
     assert figures_of(lifecycle("visit", "day", days_ago(1))) == [(2, 0, 0, 0), (1, 1, 0, 1)]
 
 
-def test_an_event_that_was_never_marked_has_points_of_nobody():
+def test_an_event_that_was_never_marked_has_points_of_nobody() -> None:
     assert figures_of(lifecycle("visit", "month")) == [(0, 0, 0, 0)] * 12
     with pytest.raises(ValueError, match="unknown events or flags: visit"):
         lifecycle("visit", strict=True)
 
 
-def test_a_table_has_a_line_for_each_point(visits):
+def test_a_table_has_a_line_for_each_point(visits: None) -> None:
     header, line, *_ = lifecycle("visit", "day", days_ago(3)).to_csv().splitlines()
     assert header == "period_start,new,returning,resurrected,dormant,complete"
     assert line == "2026-11-20,0,1,0,2,True"
@@ -147,7 +154,7 @@ def test_a_table_has_a_line_for_each_point(visits):
 # As sets
 
 
-def key_of(day, by):
+def key_of(day: date, by: str) -> int:
     monday = day - timedelta(days=day.weekday())
     return {
         "day": day.toordinal(),
@@ -174,8 +181,13 @@ numbers = itertools.count()
     in_segment=st.booleans(),
 )
 def test_a_lifecycle_is_what_sets_say_and_adds_up(
-    monkeypatch, tracker, sliced, drawn, by, in_segment
-):
+    monkeypatch: pytest.MonkeyPatch,
+    tracker: Tracker,
+    sliced: bool,
+    drawn: set[tuple[str, int, int]],
+    by: Grain,
+    in_segment: bool,
+) -> None:
     if sliced:
         monkeypatch.setattr("flask_bitmapist.reading.bitmaps.BUDGET", 64)
         monkeypatch.setattr("flask_bitmapist.reading.bitmaps._SLICE_UNIT", 8)
@@ -189,10 +201,10 @@ def test_a_lifecycle_is_what_sets_say_and_adds_up(
     arguments = (f"e{example}", by, days_ago(start), None, where)
     report = lifecycle(*arguments)
 
-    def users(event, period):
+    def users(event: str, period: int) -> set[int]:
         return {u for e, u, day in marks if e == event and key_of(day, by) == period}
 
-    def active(period):
+    def active(period: int) -> set[int]:
         segment = users("s", period) if in_segment else users("e", period)
         return users("e", period) & segment
 
@@ -212,7 +224,7 @@ def test_a_lifecycle_is_what_sets_say_and_adds_up(
         assert n - n_before == point.new + point.resurrected - point.dormant
 
 
-def test_in_a_segment_only_those_here_are_new(visits):
+def test_in_a_segment_only_those_here_are_new(visits: None) -> None:
     """Whoever does it for the first time outside of the segment is not one of its new users."""
     mark_days("web", {4: {1}, 2: {5}})
     report = lifecycle("visit", "day", days_ago(4), where="web")

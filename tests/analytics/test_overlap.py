@@ -1,6 +1,10 @@
 """overlap: how far the users of several events are the same."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,8 +13,10 @@ from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import Overlap, overlap
 from flask_bitmapist.marks import Mark
+from flask_bitmapist.periods import Grain
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag
+from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 12, 31, 14, 32)  # a Thursday
 TODAY = NOW.date()
@@ -20,14 +26,14 @@ pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture
-def mark(tracker):
-    def mark(event, *users, when=TODAY):
+def mark(tracker: Tracker) -> Callable[..., None]:
+    def mark(event: str, *users: object, when: date = TODAY) -> None:
         tracker.record([Mark(event, user, when=when) for user in users])
 
     return mark
 
 
-def test_an_overlap_counts_who_did_both(mark):
+def test_an_overlap_counts_who_did_both(mark: Callable[..., None]) -> None:
     mark("a", 1, 2, 3)
     mark("b", 3, 4)
     mark("c", 9)
@@ -38,14 +44,14 @@ def test_an_overlap_counts_who_did_both(mark):
     )
 
 
-def test_the_overlap_of_two_empty_sets_is_none_and_not_a_share(mark):
+def test_the_overlap_of_two_empty_sets_is_none_and_not_a_share(mark: Callable[..., None]) -> None:
     mark("a", 1)
     report = overlap(["never", "a", "neither"])
     assert report.counts == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert report.jaccard == [[None, 0.0, None], [0.0, 1.0, 0.0], [None, 0.0, None]]
 
 
-def test_one_event_overlaps_with_itself(mark):
+def test_one_event_overlaps_with_itself(mark: Callable[..., None]) -> None:
     mark("a", 1, 2)
     assert overlap(["a"]) == Overlap(["a"], [[2]], [[1.0]])
 
@@ -61,7 +67,9 @@ def test_one_event_overlaps_with_itself(mark):
         ("year", date(2026, 5, 1), 4),
     ],
 )
-def test_the_period_is_the_one_that_contains_at(mark, by, at, expected):
+def test_the_period_is_the_one_that_contains_at(
+    mark: Callable[..., None], by: Grain, at: date | None, expected: int
+) -> None:
     for user, day in enumerate((TODAY, date(2026, 12, 30), date(2026, 12, 1), date(2026, 1, 1))):
         mark("a", user, when=day)
         mark("b", user, when=day + timedelta(days=1) if user == 1 else day)
@@ -70,14 +78,14 @@ def test_the_period_is_the_one_that_contains_at(mark, by, at, expected):
     assert overlap(["a", "b"], by, at).counts[0][1] == expected
 
 
-def test_where_cuts_every_set(mark, tracker):
+def test_where_cuts_every_set(mark: Callable[..., None], tracker: Tracker) -> None:
     mark("a", 1, 2, 3)
     mark("b", 2, 3)
     tracker.record([Mark("staff", 3, dated=False)])
     assert overlap(["a", "b"], where="a - flag:staff").counts == [[2, 1], [1, 1]]
 
 
-def test_segments_overlap_too(mark, tracker):
+def test_segments_overlap_too(mark: Callable[..., None], tracker: Tracker) -> None:
     mark("a", 1, 2)
     mark("b", 2, 3)
     tracker.record([Mark("premium", 2, dated=False), Mark("premium", 7, dated=False)])
@@ -86,7 +94,7 @@ def test_segments_overlap_too(mark, tracker):
     assert report.counts == [[3, 1, 1], [1, 1, 0], [1, 0, 2]]
 
 
-def test_mapped_users_overlap_among_themselves_alone(mark):
+def test_mapped_users_overlap_among_themselves_alone(mark: Callable[..., None]) -> None:
     mark("a", UUID(int=1 << 64), UUID(int=2 << 64))
     mark("b", UUID(int=2 << 64))
     mark("plain", 0, 1)
@@ -95,7 +103,7 @@ def test_mapped_users_overlap_among_themselves_alone(mark):
         overlap(["a", "plain"])
 
 
-def test_an_overlap_tells_itself_as_dict_and_as_one_row_a_pair(mark):
+def test_an_overlap_tells_itself_as_dict_and_as_one_row_a_pair(mark: Callable[..., None]) -> None:
     mark("a", 1, 2)
     mark("b", 1)
     report = overlap(["a", "b"])
@@ -120,7 +128,9 @@ def test_an_overlap_tells_itself_as_dict_and_as_one_row_a_pair(mark):
         ({"events": ["a", "b"], "strict": True}, "unknown events or flags: a, b"),
     ],
 )
-def test_nonsense_is_an_error_that_says_what_is_allowed(tracker, arguments, reason):
+def test_nonsense_is_an_error_that_says_what_is_allowed(
+    tracker: Tracker, arguments: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         overlap(**arguments)
 
@@ -130,7 +140,13 @@ users = st.frozensets(st.integers(0, 300))
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(sets=st.lists(users, min_size=1, max_size=5), small=st.booleans())
-def test_an_overlap_agrees_with_sets(redis, tracker, monkeypatch, sets, small):
+def test_an_overlap_agrees_with_sets(
+    redis: Any,
+    tracker: Tracker,
+    monkeypatch: pytest.MonkeyPatch,
+    sets: list[frozenset[int]],
+    small: bool,
+) -> None:
     redis.flushdb()
     pipeline = redis.pipeline()
     for number, members in enumerate(sets):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import date, datetime
+from typing import Any
 
 import pytest
-from redis import Redis
 
 from flask_bitmapist.analytics import overview
 from flask_bitmapist.analytics._overview import busiest_of_year
@@ -41,9 +41,7 @@ def test_the_busiest_events_of_the_year_are_those_of_the_whole_overview(
     assert busiest_of_year(EVENTS, ranks, tracker=tracker) == tuple(by_year[ranks])
 
 
-def test_events_that_cannot_be_among_the_busiest_are_not_read(
-    tracker: Tracker, redis: Redis
-) -> None:
+def test_events_that_cannot_be_among_the_busiest_are_not_read(tracker: Tracker, redis: Any) -> None:
     with tracker.at(NOW):
         tracker.record(Mark(event, n, when=NOW) for event in EVENTS[:3] for n in range(99))
         tracker.record(Mark(event, 7, when=NOW) for event in EVENTS)

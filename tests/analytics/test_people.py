@@ -1,6 +1,11 @@
 """users, count and contains: who is in a segment, under the ids that the application knows."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import bitmapist
@@ -14,8 +19,10 @@ from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
 from flask_bitmapist.analytics import contains, count, users
 from flask_bitmapist.ids import TextKey, UnusableIdError
 from flask_bitmapist.marks import Mark
+from flask_bitmapist.periods import Grain
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag
+from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
@@ -26,23 +33,23 @@ pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture
-def mark(tracker):
-    def mark(event, *ids, when=TODAY):
+def mark(tracker: Tracker) -> Callable[..., None]:
+    def mark(event: str, *ids: object, when: date = TODAY) -> None:
         tracker.record([Mark(event, id_, when=when) for id_ in ids])
 
     return mark
 
 
 @pytest.fixture
-def flag(tracker):
-    def flag(name, *ids):
+def flag(tracker: Tracker) -> Callable[..., None]:
+    def flag(name: str, *ids: object) -> None:
         tracker.record([Mark(name, id_, dated=False) for id_ in ids])
 
     return flag
 
 
 @pytest.fixture
-def always(redis_url, tmp_path):
+def always(redis_url: str, tmp_path: Path) -> Iterator[Tracker]:
     """A tracker that maps ints too."""
     app = Flask("always", instance_path=str(tmp_path / "always"))
     app.config.update(BITMAPIST_REDIS_URL=redis_url, BITMAPIST_ID_MAP="always")
@@ -51,7 +58,7 @@ def always(redis_url, tmp_path):
     tracker.redis.close()
 
 
-def test_plain_ids_are_an_array_in_ascending_order(mark):
+def test_plain_ids_are_an_array_in_ascending_order(mark: Callable[..., None]) -> None:
     mark("web", 900_000, 3, 77)
     found = users("web")
     assert isinstance(found, np.ndarray)
@@ -59,25 +66,29 @@ def test_plain_ids_are_an_array_in_ascending_order(mark):
     assert found.tolist() == [3, 77, 900_000]
 
 
-def test_mapped_ids_come_back_as_the_texts_that_were_marked(mark):
+def test_mapped_ids_come_back_as_the_texts_that_were_marked(mark: Callable[..., None]) -> None:
     mark("web", EVE, "someone@example.org", ANN, (7, "de"))
     assert users("web") == [str(EVE), "someone@example.org", str(ANN), "7:de"]
 
 
-def test_a_textual_key_that_reads_like_a_number_comes_back_as_text(mark):
+def test_a_textual_key_that_reads_like_a_number_comes_back_as_text(
+    mark: Callable[..., None],
+) -> None:
     mark("web", TextKey("7"), TextKey("007"))
     assert users("web") == ["7", "007"]
     assert contains("web", "7")
 
 
-def test_where_all_ids_are_mapped_ints_come_back_as_ints(always):
+def test_where_all_ids_are_mapped_ints_come_back_as_ints(always: Tracker) -> None:
     always.record([Mark("web", id_, when=TODAY) for id_ in (2**60, "42", "007", ANN, 5)])
     found = users("web", at=TODAY, tracker=always)
     assert found == [2**60, 42, "007", str(ANN), 5]
     assert all(contains("web", id_, at=TODAY, tracker=always) for id_ in [*found, ANN, "5"])
 
 
-def test_a_segment_of_mapped_ids_combines_before_they_are_looked_up(mark, flag):
+def test_a_segment_of_mapped_ids_combines_before_they_are_looked_up(
+    mark: Callable[..., None], flag: Callable[..., None]
+) -> None:
     mark("web", ANN, BOB)
     mark("mobile", EVE, BOB)
     flag("staff", BOB)
@@ -91,43 +102,45 @@ def test_a_segment_of_mapped_ids_combines_before_they_are_looked_up(mark, flag):
 @pytest.mark.parametrize(
     ("by", "expected"), [("day", [1]), ("week", [1]), ("month", [1, 2, 3]), ("year", [1, 2, 3, 4])]
 )
-def test_users_are_those_of_the_period_that_contains_now(mark, by, expected):
+def test_users_are_those_of_the_period_that_contains_now(
+    mark: Callable[..., None], by: Grain, expected: list[int]
+) -> None:
     for id_, day in enumerate((TODAY, date(2026, 11, 22), date(2026, 11, 1), date(2026, 1, 31)), 1):
         mark("web", id_, when=day)
     mark("web", 9, when=date(2025, 12, 31))
-    assert users("web", by=by).tolist() == expected
+    assert [*users("web", by=by)] == expected
     assert count("web", by=by) == len(expected)
     assert [id_ for id_ in range(10) if contains("web", id_, by=by)] == expected
 
 
-def test_users_are_those_of_the_period_that_contains_at(mark):
+def test_users_are_those_of_the_period_that_contains_at(mark: Callable[..., None]) -> None:
     mark("web", 1, when=date(1997, 1, 1))  # in the ISO week 1997-W01 that begins on 1996-12-30
-    assert users("web", by="week", at=date(1996, 12, 30)).tolist() == [1]
-    assert users("web", by="week", at=datetime(1997, 1, 5, 23)).tolist() == [1]
-    assert not users("web", by="week", at=date(1996, 12, 29)).size
-    assert users("web", by="day", now=date(1997, 1, 1)).tolist() == [1]
+    assert [*users("web", by="week", at=date(1996, 12, 30))] == [1]
+    assert [*users("web", by="week", at=datetime(1997, 1, 5, 23))] == [1]
+    assert not len(users("web", by="week", at=date(1996, 12, 29)))
+    assert [*users("web", by="day", now=date(1997, 1, 1))] == [1]
 
 
-def test_users_of_an_hour(tracker):
+def test_users_of_an_hour(tracker: Tracker) -> None:
     tracker.record([Mark("web", 1, when=NOW, hourly=True)])
-    assert users("web", by="hour").tolist() == [1]
-    assert not users("web", by="hour", at=datetime(2026, 11, 23, 13)).size
+    assert [*users("web", by="hour")] == [1]
+    assert not len(users("web", by="hour", at=datetime(2026, 11, 23, 13)))
 
 
-def test_bits_written_by_bitmapist_are_read(redis, tracker):
+def test_bits_written_by_bitmapist_are_read(redis: Any, tracker: Tracker) -> None:
     bitmapist.mark_event("theirs", 12, system=redis, now=NOW)
     bitmapist.mark_unique("vip", 12, system=redis)
-    assert users("theirs & flag:vip", tracker=tracker).tolist() == [12]
+    assert [*users("theirs & flag:vip", tracker=tracker)] == [12]
 
 
-def test_an_event_that_was_never_marked_has_nobody(tracker):
-    assert users("nothing").tolist() == []
+def test_an_event_that_was_never_marked_has_nobody(tracker: Tracker) -> None:
+    assert [*users("nothing")] == []
     assert count("nothing") == 0
     assert not contains("nothing", 7)
     assert not contains("nothing", ANN)
 
 
-def test_with_strict_a_name_never_marked_is_an_error(mark):
+def test_with_strict_a_name_never_marked_is_an_error(mark: Callable[..., None]) -> None:
     mark("web", 1)
     assert count("web", strict=True) == 1
     for ask in (users, count, lambda text, strict: contains(text, 1, strict=strict)):
@@ -135,7 +148,7 @@ def test_with_strict_a_name_never_marked_is_an_error(mark):
             ask("web | wbe | flag:flag", strict=True)
 
 
-def test_somebody_of_the_other_kind_of_ids_is_not_contained(mark):
+def test_somebody_of_the_other_kind_of_ids_is_not_contained(mark: Callable[..., None]) -> None:
     mark("plain", 7)
     mark("mapped", ANN)
     assert contains("plain", "7")
@@ -144,19 +157,19 @@ def test_somebody_of_the_other_kind_of_ids_is_not_contained(mark):
 
 
 @pytest.mark.parametrize("nobody", [-1, None, "", True, 1.5])
-def test_what_identifies_nobody_is_an_error(mark, nobody):
+def test_what_identifies_nobody_is_an_error(mark: Callable[..., None], nobody: object) -> None:
     mark("web", 1)
     with pytest.raises(UnusableIdError):
         contains("web", nobody)
 
 
 @pytest.mark.parametrize("beyond", [8, 2**32 - 1, 2**32, 2**70])
-def test_an_id_beyond_every_bitmap_is_not_contained(mark, beyond):
+def test_an_id_beyond_every_bitmap_is_not_contained(mark: Callable[..., None], beyond: int) -> None:
     mark("web", 7)
     assert not contains("web", beyond)
 
 
-def test_sets_of_different_kinds_of_ids_do_not_combine(mark):
+def test_sets_of_different_kinds_of_ids_do_not_combine(mark: Callable[..., None]) -> None:
     mark("plain", 7)
     mark("mapped", ANN)
     for ask in (users, count):
@@ -166,13 +179,13 @@ def test_sets_of_different_kinds_of_ids_do_not_combine(mark):
         contains("plain - mapped", 7)
 
 
-def test_nonsense_is_an_error_that_says_what_is_allowed(tracker):
+def test_nonsense_is_an_error_that_says_what_is_allowed(tracker: Tracker) -> None:
     with pytest.raises(ValueError, match="by must be one of hour, day, week, month, year"):
-        users("web", by="fortnight")
+        users("web", by="fortnight")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a name is missing"):
         count("web &")
     with pytest.raises(ValueError, match="end must be a date or datetime"):
-        contains("web", 1, at="today")
+        contains("web", 1, at="today")  # type: ignore[arg-type]
 
 
 offsets = st.frozensets(st.integers(0, 700))
@@ -181,8 +194,15 @@ offsets = st.frozensets(st.integers(0, 700))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(web=offsets, mobile=offsets, staff=offsets, asked=st.integers(0, 800), small=st.booleans())
 def test_users_count_and_contains_agree_with_sets(
-    redis, tracker, monkeypatch, web, mobile, staff, asked, small
-):
+    redis: Any,
+    tracker: Tracker,
+    monkeypatch: pytest.MonkeyPatch,
+    web: frozenset[int],
+    mobile: frozenset[int],
+    staff: frozenset[int],
+    asked: int,
+    small: bool,
+) -> None:
     redis.flushdb()
     for key, members in (
         ("web_2026-11-23", web),
@@ -199,18 +219,18 @@ def test_users_count_and_contains_agree_with_sets(
             patch.setattr(bitmaps, "_SLICE_UNIT", 16)
             patch.setattr(bitmaps, "_PART_WORDS", 1)
         expected = web | mobile - staff
-        assert users("web | mobile - flag:staff", tracker=tracker).tolist() == sorted(expected)
+        assert [*users("web | mobile - flag:staff", tracker=tracker)] == sorted(expected)
         assert count("web | mobile - flag:staff", tracker=tracker) == len(expected)
         found = contains("web | mobile - flag:staff", asked, tracker=tracker)
         assert found == (asked in expected)
 
 
-def test_flags_alone_are_segments(flag):
+def test_flags_alone_are_segments(flag: Callable[..., None]) -> None:
     flag("premium", 1, 2)
-    assert users(Flag("premium")).tolist() == [1, 2]
+    assert [*users(Flag("premium"))] == [1, 2]
 
 
-def test_an_unknown_name_is_told_with_the_nearest_ones_if_it_is_an_error(tracker):
+def test_an_unknown_name_is_told_with_the_nearest_ones_if_it_is_an_error(tracker: Tracker) -> None:
     mark_event("user:logged_in", 1)
     mark_event("user:logged_out", 1)
     mark_unique("premium", 1)
@@ -219,7 +239,9 @@ def test_an_unknown_name_is_told_with_the_nearest_ones_if_it_is_an_error(tracker
         r"Premum \(did you mean flag:premium\?\), "
         r"user:logged_inn \(did you mean user:logged_in or user:logged_out\?\)$"
     )
-    for ask in (count, users, lambda *args, **options: contains(*args, 1, **options)):
+    asked: tuple[Callable[..., object], ...]
+    asked = (count, users, lambda *args, **options: contains(args[0], 1, **options))
+    for ask in asked:
         with pytest.raises(ValueError, match=told):
             ask(typo, strict=True)
     with pytest.raises(ValueError, match=r"flags: premium \(did you mean flag:premium\?\)"):
@@ -229,7 +251,7 @@ def test_an_unknown_name_is_told_with_the_nearest_ones_if_it_is_an_error(tracker
     assert count(typo) == 0
 
 
-def test_an_event_that_has_just_become_a_flag_too_is_known_as_both(tracker):
+def test_an_event_that_has_just_become_a_flag_too_is_known_as_both(tracker: Tracker) -> None:
     mark_event("paid", 1)
     assert count("paid", strict=True) == 1
     mark_unique("paid", 1)

@@ -1,6 +1,10 @@
 """Reports only read, in few round trips, in bounded slices, and never what does not combine."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -25,6 +29,7 @@ from flask_bitmapist.analytics._report import Users
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.bitmaps import Bitmap, around, sliding_unions, tally, union
+from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 11, 23, 14, 32)
 READING = {
@@ -33,7 +38,7 @@ READING = {
 }
 
 #: Each with all that can cost it a round trip; {user} is one of those who did a and b.
-REPORTS = {
+REPORTS: dict[str, Callable[..., Any]] = {
     "adoption": lambda user, **at: adoption("a", "b", "week", where="flag:vip", **at),
     "churned": lambda user, **at: churned("a", 3, "day", where="flag:vip", **at),
     "compare": lambda user, **at: compare(["flag:vip", "b"], "a", **at),
@@ -55,7 +60,9 @@ REPORTS = {
 
 @pytest.mark.parametrize("now", [date.max, date.min, datetime.min.replace(tzinfo=UTC)])
 @pytest.mark.parametrize("report", REPORTS)
-def test_a_report_at_the_end_of_the_calendar_is_refused_with_a_sentence(tracker, report, now):
+def test_a_report_at_the_end_of_the_calendar_is_refused_with_a_sentence(
+    tracker: Tracker, report: str, now: date
+) -> None:
     with pytest.raises(ValueError, match="now must be in the years 1001 to 8998"):
         REPORTS[report](1, now=now, tracker=tracker)
 
@@ -63,8 +70,13 @@ def test_a_report_at_the_end_of_the_calendar_is_refused_with_a_sentence(tracker,
 @pytest.mark.parametrize("ids", [[1, 70, 900], [UUID(int=n << 64) for n in range(3)]], ids=type)
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_reads_in_at_most_four_round_trips(
-    redis, tracker, stranger, round_trips, ids, report
-):
+    redis: Any,
+    tracker: Tracker,
+    stranger: Tracker,
+    round_trips: list[object],
+    ids: list[object],
+    report: str,
+) -> None:
     days = [date(2026, 11, day) for day in (1, 12, 20, 23)]
     tracker.record([Mark(event, id_, when=day) for event in "ab" for id_ in ids for day in days])
     tracker.record([Mark("vip", ids[0], dated=False)])
@@ -78,8 +90,8 @@ def test_a_report_reads_in_at_most_four_round_trips(
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_so_does_one_of_many_users_whose_events_nobody_has_registered(
-    redis, tracker, stranger, round_trips, report
-):
+    redis: Any, tracker: Tracker, stranger: Tracker, round_trips: list[object], report: str
+) -> None:
     days = [date(2026, 10, 3), date(2026, 11, 20), date(2026, 11, 23)]
     ids = [1, 2, 5_000_000]
     tracker.record([Mark(event, id_, when=day) for event in "ab" for id_ in ids for day in days])
@@ -92,12 +104,14 @@ def test_so_does_one_of_many_users_whose_events_nobody_has_registered(
     assert 1 <= len(round_trips) <= 4
 
 
-def commands_since_reset(redis):
+def commands_since_reset(redis: Any) -> set[str]:
     names = {name.removeprefix("cmdstat_") for name in redis.info("commandstats")}
     return names - {"config|resetstat"}
 
 
-def test_the_kind_of_a_single_event_is_asked_for_once_a_process(redis, tracker, stranger):
+def test_the_kind_of_a_single_event_is_asked_for_once_a_process(
+    redis: Any, tracker: Tracker, stranger: Tracker
+) -> None:
     tracker.record([Mark("a", 1, when=NOW)])
     trend("a", now=NOW, tracker=stranger)  # compares the time zone in the same round trip
     for asked in (tracker, stranger):
@@ -106,7 +120,9 @@ def test_the_kind_of_a_single_event_is_asked_for_once_a_process(redis, tracker, 
         assert "hmget" not in commands_since_reset(redis)
 
 
-def test_events_of_different_kinds_do_not_combine_in_any_report(tracker, stranger):
+def test_events_of_different_kinds_do_not_combine_in_any_report(
+    tracker: Tracker, stranger: Tracker
+) -> None:
     tracker.record([Mark("a", 1, when=NOW), Mark("b", UUID(int=1 << 64), when=NOW)])
     told = "'a' has plain ids, 'b' has mapped ids"
     for asked in (tracker, stranger):
@@ -119,14 +135,16 @@ def test_events_of_different_kinds_do_not_combine_in_any_report(tracker, strange
         assert len(Users.each(("a", None), ("never", None), tracker=asked)) == 2
 
 
-def test_events_of_different_id_maps_do_not_combine(tracker, stranger):
+def test_events_of_different_id_maps_do_not_combine(tracker: Tracker, stranger: Tracker) -> None:
     tracker.record([Mark("a", "x", when=NOW), Mark("b", "x", when=NOW, space="rows")])
     for asked in (tracker, stranger):
         with pytest.raises(ValueError, match="'a' has mapped ids, 'b' has mapped:rows ids"):
             Users.of("a | b", None, asked)
 
 
-def test_the_maps_of_all_events_are_told_at_once(tracker, round_trips):
+def test_the_maps_of_all_events_are_told_at_once(
+    tracker: Tracker, round_trips: list[object]
+) -> None:
     tracker.record([Mark("a", 1), Mark("b", "x"), Mark("c", "x", space="rows")])
     tracker.redis.ping()
     round_trips.clear()
@@ -142,7 +160,7 @@ def test_the_maps_of_all_events_are_told_at_once(tracker, round_trips):
 # The bitmaps that reports share
 
 
-def bitmap(*offsets):
+def bitmap(*offsets: int) -> Bitmap:
     value = bytearray(max(offsets, default=-1) // 8 + 1)
     for offset in offsets:
         value[offset // 8] |= 128 >> offset % 8
@@ -150,17 +168,19 @@ def bitmap(*offsets):
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 20])
-def test_a_sliding_union_holds_each_set_and_those_that_follow(width):
+def test_a_sliding_union_holds_each_set_and_those_that_follow(width: int) -> None:
     sets = [bitmap(n, 100 * n) for n in range(7)]
     unions = sliding_unions(sets, width)
     assert unions == [union(sets[i : i + width]) for i in range(7)]
 
 
-def test_a_sliding_union_of_nothing_is_nothing():
+def test_a_sliding_union_of_nothing_is_nothing() -> None:
     assert sliding_unions([], 3) == []
 
 
-def test_bits_around_an_offset_are_read_in_one_byte_a_key(redis, round_trips):
+def test_bits_around_an_offset_are_read_in_one_byte_a_key(
+    redis: Any, round_trips: list[object]
+) -> None:
     for offset in (3, 8, 15):
         redis.setbit("x", offset, 1)
     round_trips.clear()
@@ -171,7 +191,9 @@ def test_bits_around_an_offset_are_read_in_one_byte_a_key(redis, round_trips):
 
 
 @pytest.mark.parametrize("budget", [0, 2**30])
-def test_a_tally_counts_every_offset_once_in_parts_that_fit_the_cache(redis, monkeypatch, budget):
+def test_a_tally_counts_every_offset_once_in_parts_that_fit_the_cache(
+    redis: Any, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
     offsets = [0, 63, 64, 127, 128, 129, 1000]
     for offset in offsets:
         redis.setbit("long", offset, 1)
@@ -179,9 +201,9 @@ def test_a_tally_counts_every_offset_once_in_parts_that_fit_the_cache(redis, mon
     monkeypatch.setattr(bitmaps, "BUDGET", budget)
     monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 32)
     monkeypatch.setattr(bitmaps, "_PART_WORDS", 1)
-    seen = []
+    seen: list[int] = []
 
-    def count_both(part):
+    def count_both(part: bitmaps.Bitmaps) -> list[int]:
         assert max(part[key].words.size for key in ("long", "short", "none")) <= 1
         seen.extend(part["long"].ids() + part.first_offset)
         return [len(part["long"]), len(part["long"] - part["short"])]

@@ -1,7 +1,11 @@
 """Long replies come straight from the socket; whatever is unusual is left to redis-py."""
 
+from __future__ import annotations
+
 import socketserver
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +17,20 @@ from flask_bitmapist.reading.replies import read_octets, read_words
 LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
 
 
-def read_bytes(client, keys, sizes):
+def read_bytes(client: redis_py.Redis, keys: list[str], sizes: list[int]) -> list[bytes] | None:
     words = read_words(client, [("GET", key) for key in keys], sizes)
     return None if words is None else [found.tobytes() for found in words]
 
 
-def padded(value):
+def padded(value: bytes) -> bytes:
     return value + bytes(-len(value) % 8)
 
 
 @pytest.mark.parametrize("decoding", [False, True])
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_strings_of_all_lengths_come_as_words_padded_with_zeros(
-    redis, redis_url, decoding, protocol
-):
+    redis: Any, redis_url: str, decoding: bool, protocol: int
+) -> None:
     random = np.random.default_rng(1)
     values = {f"key {length}": random.bytes(length) for length in LENGTHS}
     values |= {"lines": b"$3\r\n" * 1000}
@@ -40,13 +44,15 @@ def test_strings_of_all_lengths_come_as_words_padded_with_zeros(
         assert client.ping()
 
 
-def test_a_part_of_a_string_comes_as_words(redis):
+def test_a_part_of_a_string_comes_as_words(redis: Any) -> None:
     redis.set("x", bytes(range(100)))
-    (found,) = read_words(redis, [("GETRANGE", "x", 16, 31)], [2])
+    words = read_words(redis, [("GETRANGE", "x", 16, 31)], [2])
+    assert words is not None
+    (found,) = words
     assert found.tobytes() == bytes(range(16, 32))
 
 
-def test_an_error_is_raised_by_redis_py(redis):
+def test_an_error_is_raised_by_redis_py(redis: Any) -> None:
     redis.set("string", "x" * 2**19)
     redis.hset("hash", "field", "value")
     assert (
@@ -58,7 +64,9 @@ def test_an_error_is_raised_by_redis_py(redis):
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_single_bytes_come_as_they_are_and_none_beyond_the_end(redis, redis_url, protocol):
+def test_single_bytes_come_as_they_are_and_none_beyond_the_end(
+    redis: Any, redis_url: str, protocol: int
+) -> None:
     redis.set("bytes", bytes(range(256)))
     places = [("bytes", index) for index in range(300)] + [("missing", 0), ("bytes", 2**29 - 1)]
     expected = [bytes([n]) for n in range(256)] + [b""] * 46
@@ -68,7 +76,7 @@ def test_single_bytes_come_as_they_are_and_none_beyond_the_end(redis, redis_url,
         assert client.ping()
 
 
-def test_an_error_among_single_bytes_is_raised_by_redis_py(redis):
+def test_an_error_among_single_bytes_is_raised_by_redis_py(redis: Any) -> None:
     redis.set("string", "x")
     redis.hset("hash", "field", "value")
     places = [("string", 0), ("hash", 0), ("string", 0)]
@@ -78,7 +86,7 @@ def test_an_error_among_single_bytes_is_raised_by_redis_py(redis):
         octets_of(redis, places)
 
 
-def without_greeting(connection):
+def without_greeting(connection: redis_py.connection.AbstractConnection) -> None:
     """Send nothing when connected: the first command that the server hears is the test's own."""
     connection._parser.on_connect(connection)
 
@@ -91,9 +99,11 @@ def without_greeting(connection):
     ],
 )
 @pytest.mark.parametrize("reply", [b"", b"$100\r\nabc", b"$100", b"nonsense\r\n", b"$" * 9000])
-def test_a_server_that_fails_is_left_to_redis_py(reply, ask):
+def test_a_server_that_fails_is_left_to_redis_py(
+    reply: bytes, ask: Callable[[redis_py.Redis], object]
+) -> None:
     class Failing(socketserver.BaseRequestHandler):
-        def handle(self):
+        def handle(self) -> None:
             self.request.recv(1000)
             self.request.sendall(reply)
 
@@ -102,17 +112,17 @@ def test_a_server_that_fails_is_left_to_redis_py(reply, ask):
         # If the test fails before it asks, the run still ends.
         thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
-        host, port = server.server_address
-        options = {"redis_connect_func": without_greeting, "socket_timeout": 10}
+        host, port = str(server.server_address[0]), server.server_address[1]
+        options: dict[str, Any] = {"redis_connect_func": without_greeting, "socket_timeout": 10}
         with redis_py.Redis(host, port, **options) as client:
             assert ask(client) is None
         thread.join()
 
 
-def test_a_silent_server_is_waited_for_once():
+def test_a_silent_server_is_waited_for_once() -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
-        host, port = server.server_address
-        options = {"redis_connect_func": without_greeting, "socket_timeout": 0.1}
+        host, port = str(server.server_address[0]), server.server_address[1]
+        options: dict[str, Any] = {"redis_connect_func": without_greeting, "socket_timeout": 0.1}
         with (
             redis_py.Redis(host, port, **options) as client,
             pytest.raises(redis_py.TimeoutError, match="silent"),
@@ -120,7 +130,7 @@ def test_a_silent_server_is_waited_for_once():
             read_words(client, [("GET", "x")], [1])
 
 
-def test_other_clients_are_left_to_themselves(redis):
+def test_other_clients_are_left_to_themselves(redis: Any) -> None:
     class OtherClient:
         pipeline = redis.pipeline
         execute_command = redis.execute_command

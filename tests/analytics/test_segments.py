@@ -1,7 +1,11 @@
 """Segments: texts and expressions, round trip; they evaluate as Python's sets do."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -51,7 +55,7 @@ names = st.sampled_from(AWKWARD) | printable.map(str.strip).filter(
 kinds = st.sampled_from([And, Or, Minus])
 
 
-def combined(inner):
+def combined(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
     return st.builds(lambda kind, left, right: kind(left, right), kinds, inner, inner)
 
 
@@ -88,7 +92,7 @@ expressions = st.recursive(leaves, combined, max_leaves=8)
         ("user:logged_in", Event("user:logged_in")),
     ],
 )
-def test_a_text_spells_an_expression(text, expression):
+def test_a_text_spells_an_expression(text: str, expression: Expression) -> None:
     assert parse(text) == expression
 
 
@@ -99,30 +103,32 @@ def test_a_text_spells_an_expression(text, expression):
         *("a & (b | c)", "a - (b - c)", "(a | b) - c", "a | (b | c)", "a | b - c & a"),
     ],
 )
-def test_operators_bind_as_in_python(text):
+def test_operators_bind_as_in_python(text: str) -> None:
     assert parse(text) == eval(text)
     assert str(parse(text)) == text
 
 
-def test_an_expression_is_its_own_parse():
+def test_an_expression_is_its_own_parse() -> None:
     assert parse(a & b) == a & b
 
 
 @pytest.mark.parametrize("nonsense", [None, 7, b"a", ["a"], {"a"}])
-def test_only_texts_and_expressions_are_segments(nonsense):
+def test_only_texts_and_expressions_are_segments(nonsense: Any) -> None:
     with pytest.raises(TypeError, match="a segment is a str or an expression"):
         parse(nonsense)
 
 
 @pytest.mark.parametrize("nonsense", ["b", None, 7, {1}])
-def test_segments_combine_with_segments_alone(nonsense):
+def test_segments_combine_with_segments_alone(nonsense: Any) -> None:
     with pytest.raises(TypeError, match="a segment combines with segments"):
         a & nonsense
 
 
 @pytest.mark.parametrize("kind", [Event, Flag])
 @pytest.mark.parametrize("name", ["", " a", "a ", "bitop_a", "a\nb", "x" * 201])
-def test_a_name_that_cannot_be_marked_cannot_be_asked_for(kind, name):
+def test_a_name_that_cannot_be_marked_cannot_be_asked_for(
+    kind: type[Event | Flag], name: str
+) -> None:
     with pytest.raises(ValueError, match="cannot name an event"):
         kind(name)
 
@@ -131,13 +137,13 @@ def test_a_name_that_cannot_be_marked_cannot_be_asked_for(kind, name):
 
 
 @given(expressions)
-def test_the_text_of_an_expression_spells_it(expression):
+def test_the_text_of_an_expression_spells_it(expression: Expression) -> None:
     assert parse(str(expression)) == expression
     assert str(parse(str(expression))) == str(expression)
 
 
 @given(expressions.filter(lambda expression: '"' not in str(expression)), st.data())
-def test_white_space_means_nothing(expression, data):
+def test_white_space_means_nothing(expression: Expression, data: st.DataObject) -> None:
     spaces = st.text(" \t\n\u2003", min_size=1, max_size=3)
     words = str(expression).split(" ")
     text = "".join(data.draw(spaces) + word for word in words) + data.draw(spaces)
@@ -148,7 +154,7 @@ fragments = st.sampled_from(["a", "b", "flag:", "-", "&", "|", "(", ")", '"', "\
 
 
 @given(st.lists(fragments).map("".join) | st.text())
-def test_any_text_is_a_segment_or_an_error_at_one_of_its_characters(text):
+def test_any_text_is_a_segment_or_an_error_at_one_of_its_characters(text: str) -> None:
     try:
         expression, position = parse(text), 0
     except SegmentError as error:
@@ -157,13 +163,13 @@ def test_any_text_is_a_segment_or_an_error_at_one_of_its_characters(text):
     assert parse(str(expression)) == expression
 
 
-def test_segments_are_equal_and_hash_by_their_structure():
+def test_segments_are_equal_and_hash_by_their_structure() -> None:
     assert a & b == parse("a & b")
     assert a & b != a | b
     assert len({a & b, parse("a & b"), b & a, Flag("a"), Event("a"), a}) == 4
 
 
-def test_a_segment_is_read_by_many_threads_at_once():
+def test_a_segment_is_read_by_many_threads_at_once() -> None:
     texts = [f"a{n} & (flag:b{n} | c - d{n})" for n in range(300)]
     with ThreadPoolExecutor(8) as pool:
         assert [str(expression) for expression in pool.map(parse, texts)] == texts
@@ -208,7 +214,7 @@ def test_a_segment_is_read_by_many_threads_at_once():
         ('a | "b "', 4, "'b ' cannot name an event"),
     ],
 )
-def test_an_error_points_at_its_character(text, position, reason):
+def test_an_error_points_at_its_character(text: str, position: int, reason: str) -> None:
     with pytest.raises(SegmentError) as raised:
         parse(text)
     assert raised.value.position == position
@@ -218,7 +224,7 @@ def test_an_error_points_at_its_character(text, position, reason):
     assert caret.index("^") == position + 4
 
 
-def test_an_error_in_a_long_text_shows_what_is_around_it():
+def test_an_error_in_a_long_text_shows_what_is_around_it() -> None:
     text = "a | " * 50 + "& b" + " | c" * 40
     with pytest.raises(SegmentError, match="'&' is not expected here") as raised:
         parse(text)
@@ -229,20 +235,20 @@ def test_an_error_in_a_long_text_shows_what_is_around_it():
 
 
 @pytest.mark.parametrize("text", ["~active", "a & !b", "a ~b", "flag:~f", "(a | ~flag:f)"])
-def test_a_negation_is_not_taken_for_a_part_of_a_name(text):
+def test_a_negation_is_not_taken_for_a_part_of_a_name(text: str) -> None:
     with pytest.raises(SegmentError, match="there is no complement") as raised:
         parse(text)
     assert text[raised.value.position] in "~!"
 
 
 @pytest.mark.parametrize("name", ["~active", "!b", "&c", "|d", "-", "a~!b"])
-def test_a_name_that_begins_as_an_operator_stands_in_quotes(name):
+def test_a_name_that_begins_as_an_operator_stands_in_quotes(name: str) -> None:
     assert parse(f'"{name}"') == parse(str(Event(name))) == Event(name)
     assert parse(f'flag:"{name}"') == parse(str(Flag(name))) == Flag(name)
     assert str(Event(name)) == (name if name == "a~!b" else f'"{name}"')
 
 
-def test_a_text_may_not_nest_deeper_than_can_be_evaluated():
+def test_a_text_may_not_nest_deeper_than_can_be_evaluated() -> None:
     assert len(parse(" | ".join("a" * 100)).names()) == 1
     assert parse("(" * 5000 + "a" + ")" * 5000) == a
     with pytest.raises(SegmentError, match="at most 100 names"):
@@ -260,14 +266,14 @@ plain_expressions = st.recursive(plain_leaves, combined, max_leaves=6)
 users = st.frozensets(st.integers(0, 9))
 
 
-def bitmap(offsets):
+def bitmap(offsets: frozenset[int]) -> Bitmap:
     value = bytearray(2)
     for offset in offsets:
         value[offset // 8] |= 128 >> offset % 8
     return Bitmap.from_bytes(bytes(value))
 
 
-def members(expression: Expression, sets):
+def members(expression: Expression, sets: Mapping[str, frozenset[int]]) -> frozenset[int]:
     """`expression` over Python's sets: {name: users}."""
     match expression:
         case Event(name) | Flag(name):
@@ -278,10 +284,13 @@ def members(expression: Expression, sets):
             return members(left, sets) | members(right, sets)
         case Minus(left, right):
             return members(left, sets) - members(right, sets)
+    raise TypeError(expression)
 
 
 @given(plain_expressions, st.fixed_dictionaries(dict.fromkeys("abfg", users)))
-def test_a_segment_is_the_set_that_it_spells(expression, sets):
+def test_a_segment_is_the_set_that_it_spells(
+    expression: Expression, sets: dict[str, frozenset[int]]
+) -> None:
     (day, *_) = DAYS
     keys = {leaf: next(leaf.keys(day)) for leaf in (a, b, Flag("f"), Flag("g"))}
     asked = set(expression.keys(day))
@@ -293,7 +302,12 @@ def test_a_segment_is_the_set_that_it_spells(expression, sets):
 
 
 @given(plain_expressions, st.lists(st.fixed_dictionaries({"a": users, "b": users})), users, users)
-def test_a_segment_that_spreads_is_in_a_month_what_it_is_in_its_days(expression, days, f, g):
+def test_a_segment_that_spreads_is_in_a_month_what_it_is_in_its_days(
+    expression: Expression,
+    days: list[dict[str, frozenset[int]]],
+    f: frozenset[int],
+    g: frozenset[int],
+) -> None:
     flags = {"f": f, "g": g}
     month = {name: frozenset().union(*(day[name] for day in days)) for name in "ab"}
     daily = frozenset().union(*(members(expression, day | flags) for day in days))
@@ -318,18 +332,18 @@ def test_a_segment_that_spreads_is_in_a_month_what_it_is_in_its_days(expression,
         ("(a & b) - flag:f", False),
     ],
 )
-def test_only_what_flags_cut_out_of_events_spreads(text, spreads):
+def test_only_what_flags_cut_out_of_events_spreads(text: str, spreads: bool) -> None:
     assert parse(text).spreads is spreads
 
 
-def test_a_year_of_an_event_is_the_union_of_its_months():
+def test_a_year_of_an_event_is_the_union_of_its_months() -> None:
     year = Period("year", datetime(2026, 1, 1))
     keys = list(a.keys(year))
     assert keys == [f"trackist_a_2026-{month}" for month in range(1, 13)]
-    by_key = {key: bitmap({n % 10}) for n, key in enumerate(keys)}
+    by_key = {key: bitmap(frozenset({n % 10})) for n, key in enumerate(keys)}
     assert a.evaluate(Bitmaps(by_key), year) == union(by_key.values())
 
 
-def test_a_flag_is_the_same_whatever_the_period():
+def test_a_flag_is_the_same_whatever_the_period() -> None:
     assert {*Flag("f").keys(DAYS[0]), *Flag("f").keys(FEBRUARY)} == {"trackist_f_u"}
     assert date(2026, 2, 1) == FEBRUARY.start.date()

@@ -23,16 +23,20 @@ import bitmapist
 import bitmapist.cohort
 import pytest
 import redis as redis_py
-import reference
 from flask import Flask
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from reference import Entry, Expr, World
 
 from flask_bitmapist import FlaskBitmapist, analytics, get_cohort, mark_event, mark_unique
 from flask_bitmapist.marks import Mark
+from flask_bitmapist.periods import Grain
+from flask_bitmapist.questions.funnel import Order
+from flask_bitmapist.questions.retention import Members, Mode
 from flask_bitmapist.reading.segments import Event, Expression, Flag
 from flask_bitmapist.tracker import Tracker
+
+from . import reference
+from .reference import Entry, Expr, World
 
 bitmaps_module = import_module("flask_bitmapist.reading.bitmaps")
 retention_module = import_module("flask_bitmapist.analytics._retention")
@@ -45,7 +49,7 @@ truth = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-GRAINS = ("hour", "day", "week", "month", "year")
+GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month", "year")
 UNIT = {
     "hour": timedelta(hours=1),
     "day": timedelta(days=1),
@@ -87,7 +91,7 @@ class History:
     writer: str
     bursts: tuple[tuple[str, datetime, frozenset[Any]], ...]
 
-    def local(self, grain: str, offset: int) -> datetime:
+    def local(self, grain: Grain, offset: int) -> datetime:
         """The wall clock `offset` units away from the anchor."""
         moment = (self.anchor + offset * UNIT[grain]).replace(tzinfo=UTC)
         return reference.wall_clock(moment, self.world.zone)
@@ -110,7 +114,7 @@ activity = st.lists(few_users, min_size=2, max_size=9)
 
 
 @st.composite
-def histories(draw: st.DrawFn, grain: str, events: Sequence[str] = EVENTS) -> History:
+def histories(draw: st.DrawFn, grain: Grain, events: Sequence[str] = EVENTS) -> History:
     """A few users who are active in many periods, and groups of any size now and then."""
     zone_name, anchor = draw(st.sampled_from(CORNERS))
     zone = ZoneInfo(zone_name)
@@ -202,7 +206,7 @@ class Question:
 
     history: History
     tracker: Tracker
-    grain: str
+    grain: Grain
     start: datetime
     end: datetime
     moment: datetime
@@ -239,8 +243,14 @@ class Question:
         return {"where": where, "now": now, "tracker": self.tracker}
 
 
+#: The ways to pass an expression.
+forms: st.SearchStrategy[Callable[[Expr], str | Expression]] = st.sampled_from(
+    (as_text, as_object, as_shortest_text)
+)
+
+
 @st.composite
-def questions(draw: st.DrawFn, history: History, tracker: Tracker, grain: str) -> Question:
+def questions(draw: st.DrawFn, history: History, tracker: Tracker, grain: Grain) -> Question:
     last, length, now = draw(st.integers(-3, 3)), draw(st.integers(1, 9)), draw(st.integers(-2, 4))
     return Question(
         history,
@@ -250,12 +260,12 @@ def questions(draw: st.DrawFn, history: History, tracker: Tracker, grain: str) -
         history.local(grain, last),
         history.local(grain, now),
         draw(st.none() | st.none() | expressions()),
-        draw(st.sampled_from([as_text, as_object, as_shortest_text])),
+        draw(forms),
         draw(st.booleans()),
     )
 
 
-def ask(server: Server, data: st.DataObject, grain: str, often: int = 3) -> list[Question]:
+def ask(server: Server, data: st.DataObject, grain: Grain, often: int = 3) -> list[Question]:
     """Several questions about one history."""
     history = data.draw(histories(grain))
     tracker = server.write(history)
@@ -296,7 +306,8 @@ class Server:
 
     def tracker(self, history: History) -> Tracker:
         app = self.app(history)
-        return app.extensions["bitmapist"].tracker_of(app)
+        extension: FlaskBitmapist = app.extensions["bitmapist"]
+        return extension.tracker_of(app)
 
     def _write(self, app: Flask, history: History) -> None:
         tracker = app.extensions["bitmapist"].tracker_of(app)
@@ -312,7 +323,7 @@ class Server:
                     if history.writer == "mark_event":
                         mark_event(event, users, now=local, track_hourly=True)
                     else:
-                        pipeline = self.client.pipeline(transaction=False)
+                        pipeline: Any = self.client.pipeline(transaction=False)
                         for user in users:
                             bitmapist.mark_event(
                                 event, user, system=pipeline, now=local, track_hourly=True
@@ -341,7 +352,7 @@ def moment_of(label: date | datetime) -> datetime:
     return label if isinstance(label, datetime) else datetime(label.year, label.month, label.day)
 
 
-def check_labels(labels: Sequence[date | datetime], grain: str) -> None:
+def check_labels(labels: Sequence[date | datetime], grain: Grain) -> None:
     """Dates, but datetimes for hours."""
     assert all(type(label) is (datetime if grain == "hour" else date) for label in labels)
 
@@ -492,8 +503,8 @@ def test_the_reference_counts_as_one_does_by_hand() -> None:
         (2, 1),
         (1, 1),
     ]
-    found = reference.timeline(world, 1, MONDAY.date(), thursday.date())
-    assert found == (
+    told = reference.timeline(world, 1, MONDAY.date(), thursday.date())
+    assert told == (
         {
             "signup": [date(2026, 11, 2), date(2026, 11, 4)],
             "visit": [date(2026, 11, 4), date(2026, 11, 5)],
@@ -530,7 +541,7 @@ def test_the_reference_steps_as_calendars_do() -> None:
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_trend(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_trend(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         expr, rolling = data.draw(expressions()), data.draw(st.sampled_from([1, 2, 7]))
         report = analytics.trend(q.form(expr), rolling=rolling, **q.span())
@@ -557,16 +568,18 @@ def test_active_users(truth_server: Server, data: st.DataObject) -> None:
         check_point_exports(report, report.points, ("period_start", "day", "week", "month"))
 
 
-MODES = ("on", "on_or_after", "on_or_before", "streak", "first_return")
+MODES: tuple[Mode, ...] = ("on", "on_or_after", "on_or_before", "streak", "first_return")
+MEMBERS: tuple[Members, ...] = ("first", "every")
+ORDERS: tuple[Order, ...] = ("ordered", "strict", "any")
 
 
 @every_way
 @truth
 @given(data=st.data(), grain=grains, columns=st.integers(0, 6))
-def test_retention(truth_server: Server, data: st.DataObject, grain: str, columns: int) -> None:
+def test_retention(truth_server: Server, data: st.DataObject, grain: Grain, columns: int) -> None:
     (q,) = ask(truth_server, data, grain, often=1)
     cohort, returned = data.draw(expressions()), data.draw(expressions())
-    for mode, members in itertools.product(MODES, ("first", "every")):
+    for mode, members in itertools.product(MODES, MEMBERS):
         report = analytics.retention(
             q.form(cohort),
             q.form(returned),
@@ -608,7 +621,7 @@ def test_retention(truth_server: Server, data: st.DataObject, grain: str, column
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_lifecycle(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_lifecycle(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         expr = data.draw(expressions())
         report = analytics.lifecycle(q.form(expr), **q.span())
@@ -635,7 +648,12 @@ def test_an_and_is_done_for_the_first_time_when_both_fall_into_one_period(
     history = History(World(ZoneInfo("UTC"), log), monday, False, "record", bursts)
     tracker = truth_server.write(history)
     wednesday = monday + timedelta(days=9)
-    asked = {"start": wednesday, "end": wednesday, "now": wednesday, "tracker": tracker}
+    asked: dict[str, Any] = {
+        "start": wednesday,
+        "end": wednesday,
+        "now": wednesday,
+        "tracker": tracker,
+    }
     for segment, new in (("a & b", 1), ("a - b", 0), ("a | b", 0), ("a - (b - a)", 0)):
         (point,) = analytics.lifecycle(segment, "day", **asked).points
         assert point.new == new, segment
@@ -644,7 +662,7 @@ def test_an_and_is_done_for_the_first_time_when_both_fall_into_one_period(
 @truth
 @given(data=st.data(), grain=grains)
 def test_the_identities_of_a_lifecycle_hold_for_undated_segments_too(
-    truth_server: Server, data: st.DataObject, grain: str
+    truth_server: Server, data: st.DataObject, grain: Grain
 ) -> None:
     for q in ask(truth_server, data, grain):
         expr = data.draw(expressions())
@@ -660,7 +678,7 @@ def test_the_identities_of_a_lifecycle_hold_for_undated_segments_too(
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_stickiness(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_stickiness(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         calendar = ("week", "month") if grain in ("hour", "day") else ()
         longest = {"day": 28, "hour": 24}.get(grain, 12)
@@ -679,11 +697,11 @@ def test_stickiness(truth_server: Server, data: st.DataObject, grain: str) -> No
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_funnel(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_funnel(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain, often=2):
         steps = data.draw(st.lists(expressions(), min_size=1, max_size=4, unique_by=as_object))
         within = data.draw(st.integers(0, 4))
-        for order, w in itertools.product(("ordered", "strict", "any"), (None, within)):
+        for order, w in itertools.product(ORDERS, (None, within)):
             report = analytics.funnel(
                 [q.form(step) for step in steps], within=w, order=order, **q.span()
             )
@@ -703,7 +721,7 @@ def test_funnel(truth_server: Server, data: st.DataObject, grain: str) -> None:
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_adoption(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_adoption(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         feature = data.draw(expressions().filter(reference.events_of))
         active = data.draw(expressions())
@@ -719,7 +737,7 @@ def test_adoption(truth_server: Server, data: st.DataObject, grain: str) -> None
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_overlap(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_overlap(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         exprs = data.draw(st.lists(expressions(1), min_size=2, max_size=4, unique=True))
         report = analytics.overlap(list(map(q.form, exprs)), by=grain, at=q.end, **q.whom())
@@ -735,7 +753,7 @@ def test_overlap(truth_server: Server, data: st.DataObject, grain: str) -> None:
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_churned(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_churned(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         expr, silent = data.draw(expressions()), data.draw(st.integers(1, 4))
         report = analytics.churned(q.form(expr), silent=silent, **q.span())
@@ -748,7 +766,7 @@ def test_churned(truth_server: Server, data: st.DataObject, grain: str) -> None:
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_compare(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_compare(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         goal = data.draw(expressions())
         arms = data.draw(st.permutations([*FLAGS, "unknown"]))[: data.draw(st.integers(2, 3))]
@@ -779,11 +797,12 @@ def test_timeline(truth_server: Server, data: st.DataObject, number: int, span: 
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
-def test_users_count_and_contains(truth_server: Server, data: st.DataObject, grain: str) -> None:
+def test_users_count_and_contains(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         expr = data.draw(expressions())
         expected = q.world.did(expr, grain, q.world.period_of(grain, q.end))
-        segment, at = q.form(expr), {"by": grain, "at": q.end, "tracker": q.tracker}
+        segment = q.form(expr)
+        at: dict[str, Any] = {"by": grain, "at": q.end, "tracker": q.tracker}
         assert analytics.count(segment, **at) == len(expected)
         found = analytics.users(segment, **at)
         assert len(found) == len(expected)
@@ -803,13 +822,14 @@ def test_full_bitmaps_of_many_words(truth_server: Server) -> None:
             truth_server.client.set(f"trackist_{event}_{key}", b"\xff" * (users // 8))
     span: dict[str, Any] = {"start": days[0], "end": days[-1], "now": days[-1], "tracker": tracker}
     assert [p.users for p in analytics.trend("a", rolling=2, **span).points] == [users] * 3
-    for mode, row in (
+    rows: list[tuple[Mode, list[int]]] = [
         ("on", [users] * 3),
         ("on_or_after", [users] * 3),
         ("on_or_before", [users] * 3),
         ("streak", [users] * 3),
         ("first_return", [users, 0, 0]),
-    ):
+    ]
+    for mode, row in rows:
         table = analytics.retention("a", "b", "day", 2, mode=mode, members="every", **span)
         assert [r.size for r in table.rows] == [users] * 3
         assert [cell.users for cell in table.rows[0].cells] == row, mode
@@ -868,7 +888,7 @@ def test_operators_bind_as_in_python(
 def test_get_cohort(
     truth_server: Server,
     data: st.DataObject,
-    grain: str,
+    grain: Grain,
     rows: int,
     columns: int,
     with_replacement: bool,
@@ -938,7 +958,7 @@ def test_retention_agrees_with_bitmapists_own_cohort_where_that_is_right(
     truth_server: Server,
     monkeypatch: pytest.MonkeyPatch,
     data: st.DataObject,
-    grain: str,
+    grain: Grain,
     columns: int,
 ) -> None:
     # On the default system, in UTC, up to today: elsewhere bitmapist is wrong by its own rules.
@@ -959,7 +979,7 @@ def test_retention_agrees_with_bitmapists_own_cohort_where_that_is_right(
         "a",
         "b",
         select2b="c" if narrowed else None,
-        time_group=f"{grain}s",
+        time_group=f"{grain}s",  # type: ignore[arg-type]
         as_percent=False,
         num_results=data.draw(st.integers(1, 6)),
         num_of_rows=columns,

@@ -31,7 +31,7 @@ YEAR, NOW = 2025, datetime(2026, 3, 4, 12)
 GONE = timedelta(microseconds=1)
 
 #: How long what is kept; who did something in `YEAR`, and before NOW's, as far as that can tell.
-KEPT = {
+KEPT: dict[str, tuple[dict[str, timedelta], list[int], list[int]]] = {
     "all": ({}, [1, 2, 3], [1, 2, 3]),
     "no months": ({"month": GONE}, [1, 2, 3], [1, 2, 3]),
     "no months or weeks": ({"month": GONE, "week": GONE}, [1, 2, 3], [1, 2, 3]),
@@ -45,7 +45,7 @@ KEPT = {
 }
 
 
-@pytest.fixture(params=KEPT.values(), ids=KEPT)
+@pytest.fixture(params=[*KEPT.values()], ids=[*KEPT])
 def kept(request: pytest.FixtureRequest, redis_url: str) -> Iterator[tuple[list[int], list[int]]]:
     """Bitmaps kept for so long; whom they tell of in `YEAR`, and whom before the next."""
     ttl, *known = request.param
@@ -67,7 +67,7 @@ def test_a_year_is_read_from_what_is_kept_of_it(kept: tuple[list[int], list[int]
     asked: Any = {"by": "year", "start": last_day, "end": last_day}
     assert analytics.trend("play", **asked).points[0].users == len(known)
     assert analytics.count("play & play", "year", last_day) == len(known)
-    assert analytics.users("play", "year", last_day).tolist() == known
+    assert [*analytics.users("play", "year", last_day)] == known
     assert analytics.people("play", "year", last_day).ids == known
     assert [analytics.contains("play", id_, "year", last_day) for id_ in known] == [True] * len(
         known

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import pytest
 from flask import Flask
 
 from .served import application, record, serve
-from .visitors import USUAL, VISITORS, Watch, settle
+from .visitors import USUAL, VISITORS, Visit, Watch, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -75,7 +75,7 @@ def site(marked_app: Flask) -> Iterator[str]:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+def visit(browser: Browser) -> Iterator[Visit]:
     """Opens a page for a kind of visitor, in a context that nobody has used.
 
     ``visit(url, visitor="usual", refused=())``: `refused` lists the statuses that are no success.

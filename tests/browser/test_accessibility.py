@@ -10,9 +10,10 @@ import pytest
 
 from .pages import MISTAKES, PAGES
 from .served import application, serve
+from .visitors import Visit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 STEPS = 21
@@ -67,24 +68,28 @@ def examine(page: Page, axe: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(site, visit, axe, name):
+def test_axe_finds_nothing(site: str, visit: Visit, axe: str, name: str) -> None:
     examine(visit(site + PAGES[name][0]), axe)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_axe_finds_nothing_where_something_is_wrong(site, visit, axe, name):
+def test_axe_finds_nothing_where_something_is_wrong(
+    site: str, visit: Visit, axe: str, name: str
+) -> None:
     address, status = MISTAKES[name]
     examine(visit(site + address, refused=(status,)), axe)
 
 
-def test_axe_finds_nothing_before_the_first_mark(browser, visit, axe, redis_url):
+def test_axe_finds_nothing_before_the_first_mark(
+    browser: Browser, visit: Visit, axe: str, redis_url: str
+) -> None:
     with serve(application(redis_url)) as url:
         page = visit(f"{url}/bitmapist/")
         examine(page, axe)
         page.close()  # before its server ends: it asks again every two seconds
 
 
-def test_axe_finds_nothing_in_an_open_picker(site, visit, axe):
+def test_axe_finds_nothing_in_an_open_picker(site: str, visit: Visit, axe: str) -> None:
     page = visit(f"{site}/cohort")
     page.locator(".ts-control").first.click()
     page.locator(".ts-dropdown .option").first.wait_for()
@@ -93,7 +98,9 @@ def test_axe_finds_nothing_in_an_open_picker(site, visit, axe):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_all_of_a_page_is_reached_by_tab_and_shows_where_one_is(site, visit, name):
+def test_all_of_a_page_is_reached_by_tab_and_shows_where_one_is(
+    site: str, visit: Visit, name: str
+) -> None:
     page = visit(site + PAGES[name][0])
     for summary in page.locator("summary").all():
         summary.evaluate("(summary) => { summary.parentElement.open = true; }")
@@ -111,7 +118,7 @@ def test_all_of_a_page_is_reached_by_tab_and_shows_where_one_is(site, visit, nam
 
 
 @pytest.mark.parametrize("visitor", ["usual", "narrow"])
-def test_the_first_stop_skips_to_the_figures(site, visit, visitor):
+def test_the_first_stop_skips_to_the_figures(site: str, visit: Visit, visitor: str) -> None:
     page = visit(f"{site}/cohort", visitor)
     page.keyboard.press("Tab")
     skip = page.locator(":focus")
@@ -125,7 +132,9 @@ def test_the_first_stop_skips_to_the_figures(site, visit, visitor):
 
 
 @pytest.mark.parametrize("visitor", ["usual", "dark"])
-def test_heat_is_even_and_its_figures_are_readable_on_every_step(site, visit, visitor):
+def test_heat_is_even_and_its_figures_are_readable_on_every_step(
+    site: str, visit: Visit, visitor: str
+) -> None:
     page = visit(f"{site}/cohort", visitor)
     styles = page.evaluate(
         """(steps) => [...Array(steps).keys()].map((step) => {

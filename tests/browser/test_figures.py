@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .pages import PAGES
-from .visitors import drawn, settle
+from .visitors import Visit, drawn, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -45,7 +45,9 @@ def number_of_people(page: Page) -> int:
 
 
 @pytest.mark.parametrize("visitor", ["usual", "narrow"])
-def test_a_cell_tells_its_whole_story_when_pointed_at(site, visit, visitor):
+def test_a_cell_tells_its_whole_story_when_pointed_at(
+    site: str, visit: Visit, visitor: str
+) -> None:
     page = visit(f"{site}/cohort?rows=40&periods=11", visitor)
     cells = page.locator(".heat tbody tr:not(.average) td:nth-child(n+4) a")
     for cell in (cells.nth(3), cells.last):
@@ -60,7 +62,7 @@ def test_a_cell_tells_its_whole_story_when_pointed_at(site, visit, visitor):
     assert_seen(page, average.locator(".tip"))
 
 
-def test_the_arrow_keys_move_in_the_table_which_is_one_stop(site, visit):
+def test_the_arrow_keys_move_in_the_table_which_is_one_stop(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     page.locator(".scroll[aria-label='Retention table']").focus()
     page.keyboard.press("Tab")
@@ -68,7 +70,9 @@ def test_the_arrow_keys_move_in_the_table_which_is_one_stop(site, visit):
     assert focused.inner_text().startswith("58")
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
-    users, size = DETAIL.fullmatch(focused.locator(".tip").inner_text()).group(1, 2)
+    detail = DETAIL.fullmatch(focused.locator(".tip").inner_text())
+    assert detail is not None
+    users, size = detail.group(1, 2)
     assert users == focused.locator("small").inner_text()
     assert_seen(page, focused.locator(".tip"))
     page.keyboard.press("ArrowUp")
@@ -84,7 +88,7 @@ def test_the_arrow_keys_move_in_the_table_which_is_one_stop(site, visit):
     assert number_of_people(page) == int(users) <= int(size)
 
 
-def test_without_javascript_every_cell_is_a_link(site, visit):
+def test_without_javascript_every_cell_is_a_link(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort", "scriptless")
     cell = page.locator(".heat tbody tr:nth-child(3) td:nth-child(5) a")
     cell.focus()
@@ -93,7 +97,7 @@ def test_without_javascript_every_cell_is_a_link(site, visit):
     assert number_of_people(page) == people
 
 
-def test_what_is_said_of_a_cell_stands_beside_it_until_escape(site, visit):
+def test_what_is_said_of_a_cell_stands_beside_it_until_escape(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     cell = page.locator(".heat tbody tr:nth-child(3) td:nth-child(5) a")
     cell.hover()
@@ -107,7 +111,7 @@ def test_what_is_said_of_a_cell_stands_beside_it_until_escape(site, visit):
     assert said.evaluate("(said) => getComputedStyle(said).visibility") == "visible"
 
 
-def test_a_screen_reader_hears_of_a_cell_once(site, visit):
+def test_a_screen_reader_hears_of_a_cell_once(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     cell = page.locator(".heat tbody tr:nth-child(3) td:nth-child(5) a")
     assert page.get_by_role("link", name=cell.locator(".tip").text_content(), exact=True).count()
@@ -116,12 +120,12 @@ def test_a_screen_reader_hears_of_a_cell_once(site, visit):
 # The people behind a number
 
 
-def test_a_piece_of_a_lifecycle_bar_opens_its_people(site, visit):
+def test_a_piece_of_a_lifecycle_bar_opens_its_people(site: str, visit: Visit) -> None:
     page = visit(f"{site}/lifecycle")
     page.locator(".bar a:has(.dormant)").nth(-3).hover()
     said = page.locator(".bar:hover .tip").last
     assert_inside_card(said)
-    gone = int(re.search(r"(\d+) gone quiet", said.text_content()).group(1))
+    (gone,) = map(int, re.findall(r"(\d+) gone quiet", said.text_content() or ""))
     page.mouse.down()
     page.mouse.up()
     assert number_of_people(page) == gone
@@ -130,7 +134,7 @@ def test_a_piece_of_a_lifecycle_bar_opens_its_people(site, visit):
     )
 
 
-def test_a_bar_of_the_overview_tells_its_story_inside_its_card(site, visit):
+def test_a_bar_of_the_overview_tells_its_story_inside_its_card(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     for width in (1280, 900, 360):
         page.set_viewport_size({"width": width, "height": 800})
@@ -149,14 +153,14 @@ def assert_inside_card(said: Locator) -> None:
 
 
 @pytest.mark.parametrize("link", ["td:nth-child(3) a >> nth=2", ".away >> nth=1"])
-def test_a_step_of_a_funnel_opens_its_people(site, visit, link):
+def test_a_step_of_a_funnel_opens_its_people(site: str, visit: Visit, link: str) -> None:
     page = visit(site + PAGES["funnel"][0])
     number = int(page.inner_text(f".funnel {link}"))
     page.locator(f".funnel {link}").click()
     assert number_of_people(page) == number
 
 
-def test_a_bar_of_stickiness_opens_its_people(site, visit):
+def test_a_bar_of_stickiness_opens_its_people(site: str, visit: Visit) -> None:
     page = visit(f"{site}/stickiness")
     page.locator(".bar a").nth(1).hover()
     said = page.locator(".bar:hover .tip").last
@@ -168,7 +172,7 @@ def test_a_bar_of_stickiness_opens_its_people(site, visit):
 
 
 @pytest.mark.parametrize("column", [2, 3])
-def test_an_arm_opens_its_people(site, visit, column):
+def test_an_arm_opens_its_people(site: str, visit: Visit, column: int) -> None:
     page = visit(f"{site}/compare?arm=user:created&arm=post:read&goal=sold")
     link = page.locator(f".funnel tbody tr:nth-child(2) td:nth-child({column}) a")
     number = int(link.inner_text())
@@ -176,7 +180,9 @@ def test_an_arm_opens_its_people(site, visit, column):
     assert number_of_people(page) == number
 
 
-def test_a_person_is_one_click_behind_and_the_report_one_click_back(site, visit):
+def test_a_person_is_one_click_behind_and_the_report_one_click_back(
+    site: str, visit: Visit
+) -> None:
     page = visit(site + PAGES["people-behind-a-cell"][0])
     name = page.locator(".people a").first
     label = name.inner_text()
@@ -191,7 +197,7 @@ def test_a_person_is_one_click_behind_and_the_report_one_click_back(site, visit)
 # Charts
 
 
-def test_the_trend_is_replaced_by_one_that_reads_out_its_points(site, visit):
+def test_the_trend_is_replaced_by_one_that_reads_out_its_points(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     chart = page.locator("figure[data-chart=days]")
     assert chart.locator(".uplot canvas").count() == 1
@@ -199,14 +205,14 @@ def test_the_trend_is_replaced_by_one_that_reads_out_its_points(site, visit):
     over = chart.locator(".u-over").bounding_box()
     page.mouse.move(over["x"] + over["width"] / 2, over["y"] + 40)
     said = chart.locator(".readout").inner_text()
-    day, users = re.fullmatch(r"(\d+ \w+ 2026): (\d+)", said).groups()
+    ((day, users),) = re.findall(r"^(\d+ \w+ 2026): (\d+)$", said)
     page.mouse.down()
     page.mouse.up()
     assert number_of_people(page) == int(users)
     assert f"on {day}" in page.inner_text(".lede")
 
 
-def test_the_last_point_of_the_trend_is_told_as_unfinished(site, visit):
+def test_the_last_point_of_the_trend_is_told_as_unfinished(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     over = page.locator("figure[data-chart=days] .u-over").bounding_box()
     page.mouse.move(over["x"] + over["width"] - 1, over["y"] + 40)
@@ -215,7 +221,7 @@ def test_the_last_point_of_the_trend_is_told_as_unfinished(site, visit):
     assert said == f"25 Nov 2026 so far: {today}"
 
 
-def test_the_curve_of_retention_reads_out_its_interval(site, visit):
+def test_the_curve_of_retention_reads_out_its_interval(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     over = page.locator("figure[data-chart=curve] .u-over")
     over.scroll_into_view_if_needed()
@@ -225,7 +231,7 @@ def test_the_curve_of_retention_reads_out_its_interval(site, visit):
     assert re.fullmatch(r"\+5: \d+\.\d % \(95 % \d+\.\d.\d+\.\d\)", said)
 
 
-def test_a_chart_follows_the_window_and_keeps_its_height(site, visit):
+def test_a_chart_follows_the_window_and_keeps_its_height(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     chart = page.locator("figure[data-chart] .uplot")
     before = chart.bounding_box()
@@ -236,7 +242,7 @@ def test_a_chart_follows_the_window_and_keeps_its_height(site, visit):
     assert after["height"] == before["height"]
 
 
-def test_a_chart_follows_the_theme(site, visit):
+def test_a_chart_follows_the_theme(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     commonest = """() => {
       const canvas = document.querySelector("figure[data-chart] canvas");
@@ -266,7 +272,7 @@ def has(colours: list[list[int]], *wanted: int) -> bool:
     return any(max(abs(a - b) for a, b in zip(one, wanted, strict=True)) < 3 for one in colours)
 
 
-def test_after_a_form_s_answer_charts_and_tables_work_as_before(site, visit):
+def test_after_a_form_s_answer_charts_and_tables_work_as_before(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     page.get_by_text("day", exact=True).click()
     with page.expect_response("**/cohort?**"):

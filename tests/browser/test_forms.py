@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from .visitors import settle
+from .visitors import Visit, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,7 +31,7 @@ def pick(page: Page, label: str, typed: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_an_event_is_chosen_by_keyboard_and_asked_for(site, visit):
+def test_an_event_is_chosen_by_keyboard_and_asked_for(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     before = page.text_content(".heat")
     pick(page, "The event by which they return", "post:re")
@@ -41,7 +41,7 @@ def test_an_event_is_chosen_by_keyboard_and_asked_for(site, visit):
     assert page.text_content(".heat") != before
 
 
-def test_the_address_is_worth_sharing(site, visit):
+def test_the_address_is_worth_sharing(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     pick(page, "The event by which they return", "post:re")
     page.get_by_text("month", exact=True).click()
@@ -54,7 +54,7 @@ def test_the_address_is_worth_sharing(site, visit):
     assert plain.text_content(".heat") == page.text_content(".heat")
 
 
-def test_the_back_button_shows_the_former_figures(site, visit):
+def test_the_back_button_shows_the_former_figures(site: str, visit: Visit) -> None:
     from playwright.sync_api import expect
 
     page = visit(f"{site}/cohort")
@@ -70,7 +70,7 @@ def test_the_back_button_shows_the_former_figures(site, visit):
     page.wait_for_url("**by=month**")
 
 
-def test_a_form_works_without_javascript(site, visit):
+def test_a_form_works_without_javascript(site: str, visit: Visit) -> None:
     page = visit(f"{site}/funnel", "scriptless")
     page.get_by_label("Step 2").select_option("post:read")
     page.get_by_label("Step 3").select_option("post:created")
@@ -84,7 +84,7 @@ def test_a_form_works_without_javascript(site, visit):
     assert page.get_by_label("Step 4").input_value() == ""
 
 
-def test_a_funnel_grows_and_shrinks_by_its_pickers(site, visit):
+def test_a_funnel_grows_and_shrinks_by_its_pickers(site: str, visit: Visit) -> None:
     page = visit(f"{site}/funnel")
     pick(page, "Step 3", "post:c")
     show(page)
@@ -97,7 +97,7 @@ def test_a_funnel_grows_and_shrinks_by_its_pickers(site, visit):
     ]
 
 
-def test_a_segment_is_built_condition_by_condition(site, visit):
+def test_a_segment_is_built_condition_by_condition(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     everyone = page.text_content(".heat")
     page.get_by_text("of everyone").click()
@@ -123,7 +123,7 @@ def test_a_segment_is_built_condition_by_condition(site, visit):
     assert page.text_content(".heat") != everyone
 
 
-def test_a_broken_segment_is_marked_under_the_character(site, visit):
+def test_a_broken_segment_is_marked_under_the_character(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort", refused=(400,))
     page.get_by_text("of everyone").click()
     page.get_by_label("as text").fill("post:read & | sold")
@@ -137,7 +137,9 @@ def test_a_broken_segment_is_marked_under_the_character(site, visit):
     assert page.locator(".problem").count() == 1
 
 
-def test_after_an_answer_one_is_where_one_was_and_hears_what_it_says(site, visit):
+def test_after_an_answer_one_is_where_one_was_and_hears_what_it_says(
+    site: str, visit: Visit
+) -> None:
     from playwright.sync_api import expect
 
     page = visit(f"{site}/funnel", refused=(400,))
@@ -156,7 +158,7 @@ def test_after_an_answer_one_is_where_one_was_and_hears_what_it_says(site, visit
     expect(said).to_have_text(page.inner_text(".problem"))
 
 
-def test_a_table_that_was_opened_stays_open(site, visit):
+def test_a_table_that_was_opened_stays_open(site: str, visit: Visit) -> None:
     page = visit(f"{site}/lifecycle")
     page.get_by_text("As a table").click()
     page.get_by_text("month", exact=True).click()
@@ -164,7 +166,9 @@ def test_a_table_that_was_opened_stays_open(site, visit):
     page.locator("th:text-is('Nov 2026 *')").wait_for()
 
 
-def test_a_screen_reader_finds_one_combobox_a_picker_and_hears_its_choice(site, visit):
+def test_a_screen_reader_finds_one_combobox_a_picker_and_hears_its_choice(
+    site: str, visit: Visit
+) -> None:
     page = visit(f"{site}/cohort")
     picker = page.get_by_role("combobox", name="The event by which they return")
     assert picker.count() == 1
@@ -173,7 +177,7 @@ def test_a_screen_reader_finds_one_combobox_a_picker_and_hears_its_choice(site, 
     assert picker.get_attribute("aria-description") == "post:read"
 
 
-def test_a_day_that_is_not_chosen_is_today(site, visit):
+def test_a_day_that_is_not_chosen_is_today(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     assert page.locator(".until span").is_visible()
     page.locator("input[name=end]").fill("2026-10-31")

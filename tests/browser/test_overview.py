@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from .served import AWKWARD, FEATURES
+from .visitors import Visit
 
 NAMES = "#events tbody th"
 
 
-def test_the_first_part_is_there_before_the_second_has_come(site, visit):
+def test_the_first_part_is_there_before_the_second_has_come(site: str, visit: Visit) -> None:
     page = visit("about:blank")
     held = []
     page.route(re.compile("complete=1"), lambda route: held.append(route))
@@ -24,14 +25,14 @@ def test_the_first_part_is_there_before_the_second_has_come(site, visit):
     assert page.url == f"{site}/"
 
 
-def test_a_browser_without_javascript_is_led_to_the_complete_page(site, visit):
+def test_a_browser_without_javascript_is_led_to_the_complete_page(site: str, visit: Visit) -> None:
     page = visit(f"{site}/?sort=week", "scriptless")
     page.locator(".kpi .n a").first.wait_for()
     assert "complete=1" in page.url
     assert "sort=week" in page.url
 
 
-def test_a_search_narrows_the_table_while_one_types(site, visit):
+def test_a_search_narrows_the_table_while_one_types(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     find = page.get_by_label("Find an event")
     find.press_sequentially("user:", delay=30)
@@ -44,7 +45,7 @@ def test_a_search_narrows_the_table_while_one_types(site, visit):
     assert page.inner_text("#events .nothing") == "No event has “user:nobody” in its name."
 
 
-def test_a_search_works_without_javascript(site, visit):
+def test_a_search_works_without_javascript(site: str, visit: Visit) -> None:
     page = visit(f"{site}/?complete=1", "scriptless")
     page.get_by_label("Find an event").fill("user:")
     page.keyboard.press("Enter")
@@ -53,7 +54,7 @@ def test_a_search_works_without_javascript(site, visit):
     assert page.locator(NAMES).all_inner_texts() == ["user:created", "user:logged_in"]
 
 
-def test_the_table_is_sorted_by_a_column_s_heading(site, visit):
+def test_the_table_is_sorted_by_a_column_s_heading(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     page.get_by_role("link", name="This month").click()
     page.wait_for_url("**sort=month**")
@@ -63,7 +64,7 @@ def test_the_table_is_sorted_by_a_column_s_heading(site, visit):
     assert page.locator("[aria-sort=descending]").inner_text().startswith("This month")
 
 
-def test_sorting_and_paging_change_the_table_alone(site, visit):
+def test_sorting_and_paging_change_the_table_alone(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     page.evaluate("window.same = true; scrollTo(0, 500)")
     page.get_by_role("link", name="This week").click()
@@ -84,7 +85,7 @@ def test_sorting_and_paging_change_the_table_alone(site, visit):
     assert page.locator(NAMES).count() == len(FEATURES) - 50
 
 
-def test_the_pager_leads_to_the_other_events_and_back(site, visit):
+def test_the_pager_leads_to_the_other_events_and_back(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     first = page.locator(NAMES).all_inner_texts()
     page.get_by_role("link", name="Next").click()
@@ -97,7 +98,7 @@ def test_the_pager_leads_to_the_other_events_and_back(site, visit):
     assert page.locator(NAMES).all_inner_texts() == first
 
 
-def test_another_event_tells_who_is_active(site, visit):
+def test_another_event_tells_who_is_active(site: str, visit: Visit) -> None:
     page = visit(f"{site}/")
     before = page.inner_text(".kpi .n a >> nth=0")
     page.get_by_role("link", name=AWKWARD[0]).click()

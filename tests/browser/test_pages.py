@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from flask import Flask
 
 from flask_bitmapist import mark_event
 
 from .pages import MISTAKES, PAGES
 from .served import NOW, application, serve
-from .visitors import drawn, picture
+from .visitors import Visit, drawn, picture
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 #: What sticks out of its card or of the window, unless it is in a box that scrolls.
 STICKING_OUT = """() => {
@@ -49,7 +51,9 @@ def look_at(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_shows_its_figures_in_windows_of_any_width(site, visit, name):
+def test_a_page_shows_its_figures_in_windows_of_any_width(
+    site: str, visit: Visit, name: str
+) -> None:
     address, figures = PAGES[name]
     page = visit(site + address)
     page.locator(figures).first.wait_for(state="attached")
@@ -57,7 +61,9 @@ def test_a_page_shows_its_figures_in_windows_of_any_width(site, visit, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_shows_the_same_figures_without_javascript(site, visit, name):
+def test_a_page_shows_the_same_figures_without_javascript(
+    site: str, visit: Visit, name: str
+) -> None:
     address, figures = PAGES[name]
     texts = []
     for visitor in ("usual", "scriptless"):
@@ -73,7 +79,9 @@ def test_a_page_shows_the_same_figures_without_javascript(site, visit, name):
 
 
 @pytest.mark.parametrize("visitor", ["narrow", "still"])
-def test_the_overview_loads_on_a_telephone_and_without_motion(site, visit, visitor):
+def test_the_overview_loads_on_a_telephone_and_without_motion(
+    site: str, visit: Visit, visitor: str
+) -> None:
     page = visit(f"{site}/", visitor)
     assert page.inner_text(".kpi .n") != "…"
     assert_fits(page)
@@ -83,7 +91,9 @@ def test_the_overview_loads_on_a_telephone_and_without_motion(site, visit, visit
 
 @pytest.mark.parametrize("visitor", ["usual", "scriptless"])
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_a_page_that_says_what_is_wrong(site, visit, name, visitor):
+def test_a_mistake_is_a_page_that_says_what_is_wrong(
+    site: str, visit: Visit, name: str, visitor: str
+) -> None:
     address, status = MISTAKES[name]
     page = visit(site + address, visitor, refused=(status,))
     assert page.locator(".problem, h1:text('That cannot be shown')").count() == 1
@@ -94,7 +104,7 @@ def test_a_mistake_is_a_page_that_says_what_is_wrong(site, visit, name, visitor)
         page.wait_for_url(f"{site}{address.partition('?')[0]}")
 
 
-def test_without_a_server_a_page_says_so(browser, visit, tmp_path):
+def test_without_a_server_a_page_says_so(browser: Browser, visit: Visit, tmp_path: Path) -> None:
     app = application(f"unix://{tmp_path}/nobody.sock")
     with serve(app) as url:
         page = visit(f"{url}/bitmapist/", refused=(503,))
@@ -103,7 +113,9 @@ def test_without_a_server_a_page_says_so(browser, visit, tmp_path):
 
 
 @pytest.mark.parametrize("visitor", ["usual", "scriptless"])
-def test_a_stranger_is_told_that_the_dashboard_is_closed(browser, visit, redis_url, visitor):
+def test_a_stranger_is_told_that_the_dashboard_is_closed(
+    browser: Browser, visit: Visit, redis_url: str, visitor: str
+) -> None:
     app = application(redis_url)
     app.extensions["bitmapist"].dashboard_access(lambda: False)
     with serve(app) as url:
@@ -112,7 +124,9 @@ def test_a_stranger_is_told_that_the_dashboard_is_closed(browser, visit, redis_u
 
 
 @pytest.mark.parametrize("visitor", ["usual", "scriptless"])
-def test_before_the_first_mark_a_page_says_what_to_paste(browser, visit, redis_url, visitor):
+def test_before_the_first_mark_a_page_says_what_to_paste(
+    browser: Browser, visit: Visit, redis_url: str, visitor: str
+) -> None:
     with serve(application(redis_url)) as url:
         page = visit(f"{url}/bitmapist/", visitor)
         assert page.inner_text("h1") == "Nothing recorded yet"
@@ -121,7 +135,9 @@ def test_before_the_first_mark_a_page_says_what_to_paste(browser, visit, redis_u
         page.close()  # before its server ends: it asks again every two seconds
 
 
-def test_what_is_selected_on_the_empty_page_stays_selected(browser, visit, redis_url):
+def test_what_is_selected_on_the_empty_page_stays_selected(
+    browser: Browser, visit: Visit, redis_url: str
+) -> None:
     with serve(application(redis_url)) as url:
         page = visit(f"{url}/bitmapist/")
         page.locator("pre").first.evaluate("(code) => getSelection().selectAllChildren(code)")
@@ -132,7 +148,9 @@ def test_what_is_selected_on_the_empty_page_stays_selected(browser, visit, redis
         page.close()  # before its server ends: it asks again every two seconds
 
 
-def test_the_first_mark_appears_on_the_empty_page_by_itself(browser, visit, redis_url):
+def test_the_first_mark_appears_on_the_empty_page_by_itself(
+    browser: Browser, visit: Visit, redis_url: str
+) -> None:
     from playwright.sync_api import expect
 
     app = application(redis_url)
@@ -152,7 +170,9 @@ def test_the_first_mark_appears_on_the_empty_page_by_itself(browser, visit, redi
         page.close()  # before its server ends
 
 
-def test_an_application_with_other_ideas_changes_nothing(marked_app, site, visit, tmp_path):
+def test_an_application_with_other_ideas_changes_nothing(
+    marked_app: Flask, site: str, visit: Visit, tmp_path: Path
+) -> None:
     """Its own files of our names, other delimiters, no escaping, a prefix and a path above it."""
     (tmp_path / "static").mkdir()
     (tmp_path / "static/dashboard.css").write_text("* { display: none !important }")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a run without a browser loads nothing of it
     from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
 
+#: What opens a page for a kind of visitor: the fixture `visit`.
+Visit = Callable[..., "Page"]
 SCREENSHOTS = Path(os.environ.get("BROWSER_SCREENSHOTS", Path(__file__).parent / "screenshots"))
 USUAL: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB"}
 #: How each differs from the usual one, in Playwright's words.

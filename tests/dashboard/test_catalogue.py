@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bitmapist
 import pytest
@@ -57,7 +58,7 @@ def test_what_another_process_marks_is_listed_at_once(
 
 
 def test_what_bitmapist_wrote_is_listed_with_ours(
-    at_now: None, tracker: Tracker, redis: redis_py.Redis
+    at_now: None, tracker: Tracker, redis: Any
 ) -> None:
     mark_event("ours", 1)
     bitmapist.mark_event("its:own_name", 1, system=redis, track_hourly=True)
@@ -65,9 +66,7 @@ def test_what_bitmapist_wrote_is_listed_with_ours(
     assert tracker.reader.catalogue() == (["its:own_name", "ours"], ["its:flag"])
 
 
-def test_what_bitmapist_combined_is_not_listed(
-    at_now: None, tracker: Tracker, redis: redis_py.Redis
-) -> None:
+def test_what_bitmapist_combined_is_not_listed(at_now: None, tracker: Tracker, redis: Any) -> None:
     bitmapist.mark_event("a", 1, system=redis)
     month = bitmapist.MonthEvents.from_date("a")
     assert len(bitmapist.BitOpAnd(month, month)) == 1
@@ -76,7 +75,7 @@ def test_what_bitmapist_combined_is_not_listed(
 
 
 def test_names_that_no_report_takes_are_left_out(
-    at_now: None, tracker: Tracker, redis: redis_py.Redis
+    at_now: None, tracker: Tracker, redis: Any
 ) -> None:
     for name in (b"two\nlines", b"x" * 201, b" indented", b"caf\xe9", b"fine"):
         redis.setbit(b"trackist_" + name + b"_2026-11-23", 1, 1)
@@ -85,7 +84,7 @@ def test_names_that_no_report_takes_are_left_out(
 
 
 def test_a_catalogue_is_read_with_reading_commands_alone(
-    at_now: None, stranger: Tracker, redis: redis_py.Redis
+    at_now: None, stranger: Tracker, redis: Any
 ) -> None:
     mark_event("a", 1)
     redis.config_resetstat()

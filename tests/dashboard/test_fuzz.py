@@ -142,7 +142,7 @@ def queries(parameters: dict[str, str]) -> st.SearchStrategy[str]:
         return fitting | fitting | fitting | NASTY.map(quote) | BROKEN
 
     pairs = [
-        value(sort).map(lambda text, name=name: f"{name}={text}")
+        st.tuples(st.just(name), value(sort)).map("=".join)
         for name, sort in {**parameters, "format": "format"}.items()
     ]
     strange = NASTY.map(lambda name: f"{quote(name)}=1")

@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -384,7 +383,7 @@ def test_a_person_page_shows_each_event_with_its_first_and_last_time(
 
 
 def test_a_person_page_names_the_month_where_the_day_is_not_known_any_more(
-    at_now: None, browser: Browser, redis: redis_py.Redis
+    at_now: None, browser: Browser, redis: Any
 ) -> None:
     mark_event("song:played", 7, now=datetime(2021, 5, 31))
     redis.delete("trackist_song:played_2021-5-31")  # as its TTL would
@@ -701,7 +700,7 @@ def test_of_very_many_names_a_field_completes_what_is_typed(
 
 
 def test_the_figures_of_events_that_are_not_shown_are_not_counted(
-    at_now: None, browser: Browser, tracker: Tracker, redis: redis_py.Redis
+    at_now: None, browser: Browser, tracker: Tracker, redis: Any
 ) -> None:
     tracker.record([(f"event:{n:04}", 1) for n in range(600)])
     for address in ("/", "/?complete=events&find=event:01&page=2"):
@@ -711,7 +710,7 @@ def test_the_figures_of_events_that_are_not_shown_are_not_counted(
 
 
 def test_an_id_that_the_server_would_refuse_to_mark_has_an_empty_page(
-    recorded: None, browser: Browser, redis: redis_py.Redis
+    recorded: None, browser: Browser, redis: Any
 ) -> None:
     redis.config_set("proto-max-bulk-len", 2**20)
     try:
@@ -897,7 +896,7 @@ def test_the_form_of_a_page_asks_what_the_page_shows(
     recorded: None, browser: Browser, address: str
 ) -> None:
     page = browser.open(address)
-    sent = {
+    sent: dict[str, Any] = {
         name: kept for name, values in asked(page).items() if (kept := [v for v in values if v])
     }
     again = browser.open(address.partition("?")[0], **sent)

@@ -306,7 +306,7 @@ def test_a_label_of_any_characters_can_be_shown(called: Called, label: str) -> N
 def test_a_user_link_is_called_for_those_who_are_shown_at_most_fifty(
     app: Flask, at_now: None, browser: Browser
 ) -> None:
-    asked = []
+    asked: list[object] = []
     app.extensions["bitmapist"].user_link(asked.append)
     mark_event("song:played", list(range(130)))
     browser.open("/people?page=2")
@@ -320,7 +320,7 @@ def test_a_user_link_is_called_for_those_who_are_shown_at_most_fifty(
 def test_a_user_link_gets_ids_as_the_application_marked_them(
     app: Flask, at_now: None, browser: Browser
 ) -> None:
-    asked = []
+    asked: list[object] = []
     app.extensions["bitmapist"].user_link(asked.append)
     key = UUID("12345678-1234-5678-1234-567812345678")
     mark_event("song:played", key)

@@ -188,11 +188,11 @@ def test_an_absurd_query_is_answered_in_the_form_that_was_asked_for(
             )
             as_json = client.get(f"/bitmapist{address}{told}")
             assert (as_json.status_code, as_json.mimetype) == (400, "application/json"), address
-            assert [*as_json.json] == ["error"]
-            assert sentence in as_json.json["error"]
+            assert [*as_json.get_json()] == ["error"]
+            assert sentence in as_json.get_json()["error"]
             as_text = client.get(f"/bitmapist{address}{told}".replace("format=json", "format=csv"))
             assert (as_text.status_code, as_text.mimetype) == (400, "text/plain"), address
-            assert as_text.text == as_json.json["error"]
+            assert as_text.text == as_json.get_json()["error"]
 
 
 @pytest.mark.parametrize("page", BUILDERS)
@@ -462,7 +462,7 @@ def test_of_events_that_take_too_long_to_count_the_quick_figures_are_shown(
         rows = page.one("div", id="events").one("table").rows[1:]
         assert [cells[2:] for cells in rows if cells[0] == "far"] == [["1", "1", "1", "…"]]
     figures = client.get("/bitmapist/?format=json")
-    assert (figures.status_code, [*figures.json]) == (400, ["error"])
+    assert (figures.status_code, [*figures.get_json()]) == (400, ["error"])
 
 
 def record(*events: str) -> None:
