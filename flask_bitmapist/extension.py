@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from .cli.commands import commands
+from .cli import commands
 from .config import Settings, Switch
 from .current import TRACKER, current_tracker, note_app
 from .server import Server

@@ -232,9 +232,9 @@ def test_a_download_that_breaks_off_does_not_look_complete_and_is_logged(
             answer = app.test_client().get("/bitmapist/people?format=csv")
             assert answer.status_code == 200
             redis.acl_setuser("reader", True, True, keys="*", categories=["-@all"])
-            got = []
+            got: list[bytes] = []
             with pytest.raises(redis_py.exceptions.NoPermissionError):
-                got.extend(answer.response)
+                got.extend(answer.iter_encoded())
     listed = b"".join(got).decode().splitlines()[1:]
     assert listed == people[: len(listed)]
     assert f"a download of people broke off after {len(listed)} of them" in errors.text
