@@ -13,7 +13,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```$", re.M | re.S)
 #: The line that installs what a page's examples need, as one would type it.
-INSTALL = re.compile(r'^\$ pip install "flask-bitmapist(?:\[([\w,-]+)\])?(?:>=1\.0)?"(.*)$', re.M)
+INSTALL = re.compile(r'^\$ pip install "flask-bitmapist(?:\[([\w,-]+)\])?>=1\.0"(.*)$', re.M)
 
 #: What brings a module: extras of ours, or distributions of others. Any of them will do.
 BROUGHT_BY = {
@@ -69,7 +69,8 @@ def needs_of(page: Path) -> set[str]:
     return needed - own - ALWAYS - sys.stdlib_module_names
 
 
-def installed_by(page: Path) -> set[str]:
-    """The extras and distributions that the install lines of `page` name."""
+def installed_by(page: Path) -> tuple[set[str], set[str]]:
+    """Our extras, and the distributions of others, that the install lines of `page` name."""
     lines = INSTALL.findall(page.read_text())
-    return {name for extras, others in lines for name in (*extras.split(","), *others.split())}
+    extras = {extra for names, _ in lines for extra in names.split(",") if extra}
+    return extras, {name for _, names in lines for name in names.split()}

@@ -61,7 +61,7 @@ def test_the_tests_of_a_page_pass(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_installs_is_enough_for_its_examples(page: Path) -> None:
-    installed = installed_by(page)
+    installed = set[str]().union(*installed_by(page))
     missing = {need for need in needs_of(page) if not BROUGHT_BY[need] & installed}
     assert missing == set()
 
@@ -122,3 +122,15 @@ def test_the_table_of_adapters_has_every_test_of_the_contract() -> None:
     table = (ROOT / "docs" / "adapters.md").read_text()
     for test in tests:
         assert f"| {(inspect.getdoc(test) or '').splitlines()[0]} |" in table
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "SECURITY.md"])
+def test_every_test_that_a_page_names_is_there(page: str) -> None:
+    named = re.findall(r"`([\w/]*(?:\.py)?)::(test_\w+)`", (ROOT / page).read_text())
+    assert len(named) > 10
+    file, missing = "", []
+    for path, test in named:
+        file = path or file  # `::test_...` is in the file that was named last
+        if f"def {test}(" not in (ROOT / file).read_text():
+            missing.append(f"{file}::{test}")
+    assert missing == []

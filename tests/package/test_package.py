@@ -87,16 +87,6 @@ def test_an_extra_brings_what_it_needs(install: Callable[..., Environment], extr
     install(extra).run("-W", "error::ImportWarning", "-c", f"import {BROUGHT[extra]}")
 
 
-def test_the_readme_example_runs_as_the_readme_installs_it(
-    install: Callable[..., Environment],
-) -> None:
-    readme = (ROOT / "README.md").read_text()
-    installs = re.search(r'^\$ pip install "flask-bitmapist\[(.*?)\]>=1\.0" (.*)$', readme, re.M)
-    assert installs
-    example = "".join(re.findall(r"^```python\n(.*?)^```$", readme, re.M | re.S))
-    install(installs[1], *installs[2].split()).run("-c", example)
-
-
 def test_the_readme_is_shown_by_a_package_index(wheel: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", str(wheel)],

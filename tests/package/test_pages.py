@@ -1,0 +1,30 @@
+"""Each page of the documentation, run in an environment that its own install line has made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from documented import PAGES, example_of, files_of, installed_by
+
+from .conftest import Environment
+
+SHOWING = [page for page in PAGES if example_of(page) or files_of(page)]
+
+
+@pytest.mark.parametrize("page", SHOWING, ids=lambda page: page.name)
+def test_a_page_runs_as_it_says_to_install(
+    install: Callable[..., Environment], tmp_path: Path, page: Path
+) -> None:
+    extras, others = installed_by(page)
+    assert extras or others
+    environment = install(",".join(sorted(extras)), *sorted(others))
+    environment.run("-c", example_of(page))
+    files = files_of(page)
+    for name, code in files.items():
+        file = tmp_path / "project" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(code)
+    if files:
+        environment.run("-m", "pytest", "--quiet", str(tmp_path / "project"))
