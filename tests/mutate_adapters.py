@@ -5,13 +5,15 @@ Run on demand, in an environment with the test dependencies, such as nox's::
     python tests/mutate_adapters.py [sqlalchemy] [peewee] [mongoengine] [-k WORD]
 
 Mutants are made in a copy of the package, one at a time. The exit code is 1 if one survives, or if
-its text is not in the source any more, exactly once: then its row below is to be brought up to
-date. Those of a database server run where its variable, such as ``TEST_POSTGRESQL_URL``, is set.
+its row below is out of date: `Mutant.fault` says how. ``adapters/test_mutants.py`` looks for such
+rows in every run of the tests. The mutants of a database server run where its variable, such as
+``TEST_POSTGRESQL_URL``, is set. Needs ``fork()``.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import multiprocessing
 import os
 import shutil
@@ -73,6 +75,17 @@ class Mutant:
     replacement: str = ""
     #: The variable with the URL of the database server that tells the difference.
     needs: str = ""
+
+    def fault(self, source: str) -> str:
+        """Why the row does not fit the `source` of its file; empty if it does."""
+        if (found := source.count(self.text)) != 1:
+            return f"its text stands {found} times in {self.file}"
+        return "its replacement is its text" if self.text == self.replacement else ""
+
+    def applied_to(self, source: str) -> str:
+        mutated = source.replace(self.text, self.replacement)
+        ast.parse(mutated)  # any test would kill what is no Python
+        return mutated
 
 
 def mutants_of(file: str, *rows: tuple[str, ...]) -> list[Mutant]:
@@ -659,9 +672,8 @@ MUTANTS = {"sqlalchemy": SQLALCHEMY, "peewee": PEEWEE, "mongoengine": MONGOENGIN
 
 # --- The check ------------------------------------------------------------------------------------
 
-#: Each mutant is tested in a fork of this process, which has imported the libraries once: that
-#: takes longer than most mutants live. Not NumPy, whose threads do not survive a fork.
-FORK = multiprocessing.get_context("fork")
+#: Imported once. Each mutant is tested in a fork of this process: to import these takes longer than
+#: most mutants live. Not NumPy, whose threads do not survive a fork.
 LIBRARIES = [
     "bitmapist",
     "flask_sqlalchemy",
@@ -706,11 +718,11 @@ class Copy:
         """What became of `mutant`, and the test that told."""
         file = self.root / ADAPTERS / mutant.file
         source = file.read_text(encoding="utf-8")
-        if source.count(mutant.text) != 1:
-            return "NOT FOUND", f"{source.count(mutant.text)} times in {mutant.file}"
+        if fault := mutant.fault(source):
+            return "OUTDATED", fault
         if mutant.needs and mutant.needs not in os.environ:
             return "skipped", f"{mutant.needs} is not set"
-        self._write(file, source.replace(mutant.text, mutant.replacement))
+        self._write(file, mutant.applied_to(source))
         try:
             first = FIRST.get(mutant.file, [])
             failed = self.first_failure(dict.fromkeys([*first, *tests]), mutant.needs)
@@ -719,15 +731,20 @@ class Copy:
         return ("killed", failed) if failed else ("SURVIVED", "")
 
     def _write(self, file: Path, source: str) -> None:
-        """Bytecode is told from that of another mutant by size and by the second of writing."""
+        """Write `source` with a time of its own.
+
+        Python tells stale bytecode by the size of the source and the second in which it was
+        written, and two mutants of one size may be written within a second.
+        """
         self._writes += 1
         file.write_text(source, encoding="utf-8")
         os.utime(file, (self._writes, self._writes))
 
     def first_failure(self, tests: Iterable[str], server: str = "") -> str:
         """The first of `tests` that fails, over SQLite or over `server`; empty if none does."""
-        receiver, sender = FORK.Pipe(duplex=False)
-        run = FORK.Process(target=self._run, args=(list(tests), server, sender))
+        fork = multiprocessing.get_context("fork")
+        receiver, sender = fork.Pipe(duplex=False)
+        run = fork.Process(target=self._run, args=(list(tests), server, sender))
         run.start()
         sender.close()
         told = ""
@@ -803,7 +820,7 @@ def main() -> int:
             ]
             counts.update(outcomes(copy, adapter, chosen))
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
-    return 1 if counts["SURVIVED"] or counts["NOT FOUND"] else 0
+    return 1 if counts["SURVIVED"] or counts["OUTDATED"] else 0
 
 
 if __name__ == "__main__":

@@ -208,6 +208,8 @@ class AdapterContract:
         """The application whose marks are read; no context of it is pushed."""
         app = Flask("contract", instance_path=str(tmp_path / "instance"))
         app.config["BITMAPIST_REDIS_URL"] = redis_url
+        # The dashboard's routes take most of the time that an application needs to be set up.
+        app.config["BITMAPIST_DISABLE_BLUEPRINT"] = True
         FlaskBitmapist(app)
         return app
 
