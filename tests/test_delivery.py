@@ -26,6 +26,7 @@ from servers import MortalServer, eventually
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event, unmark_event
 from flask_bitmapist.delivery.breaker import Breaker
 from flask_bitmapist.delivery.spool import Spool
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
@@ -472,6 +473,25 @@ def test_marks_in_bulk_do_not_wait_for_a_silent_server(
         began = time.monotonic()
         mark_event("e", range(5_000))
         assert time.monotonic() - began < 3.0
+
+
+def test_a_spool_that_was_just_written_is_looked_into_again(
+    tmp_path: Path, mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    spool = spool_of(tracker_on(mortal.url))
+    marks = [tracker_on(mortal.url)._settle(Mark("e", 1), NOON)]
+    now = time.time_ns() + 3_600 * 10**9  # whatever the machine's speed
+
+    def write(change: Callable[[], object]) -> None:
+        change()
+        os.utime(spool.path, ns=(now, now))  # as within one tick of the clock
+
+    write(lambda: spool.append(marks))
+    assert spool.holds_marks()
+    write(lambda: spool.drain(lambda drained: None, 5))
+    assert not spool.holds_marks()
+    write(lambda: spool.append(marks))
+    assert spool.holds_marks()
 
 
 def test_many_spooled_marks_go_in_trips_for_which_a_request_can_wait(

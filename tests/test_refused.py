@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -164,6 +165,64 @@ def test_of_many_refused_marks_each_that_can_be_written_is_found(
     tracker.flush()
     assert admin.bitcount("trackist_e_2026-3-16") == 40
     assert sum(tracker.stats().waiting.values()) == 80
+
+
+def test_a_request_does_not_wait_until_each_refused_mark_was_tried_again(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    round_trips: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tracker = tracker_on(mortal.url)
+    admin.hset(DAY, "not", "a bitmap")
+    with monkeypatch.context() as patched:
+        patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
+        tracker.record([Mark("e", id_, when=NOON) for id_ in range(300)])
+    tracker._deliverer()._apart_due = 0.0
+    before = len(round_trips)
+    mark(tracker, "other", 1)
+    assert len(round_trips) - before < 150
+    mark(tracker, "other", 2)  # the pause has begun
+    assert len(round_trips) - before < 150
+
+
+def test_once_the_server_takes_them_each_mark_brings_on_more(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tracker = tracker_on(mortal.url)
+    admin.hset(DAY, "not", "a bitmap")
+    with monkeypatch.context() as patched:
+        patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
+        tracker.record([Mark("e", id_, when=NOON) for id_ in range(600)])
+    admin.delete(DAY)
+    tracker._deliverer()._apart_due = 0.0
+    for _ in range(6):
+        mark(tracker, "other", 1)
+    assert admin.bitcount(DAY) == 600
+
+
+def test_while_marks_wait_apart_those_of_other_events_open_no_file(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.delivery.spool._TICK", -(10**12))
+    tracker = tracker_on(mortal.url)
+    admin.hset(DAY, "not", "a bitmap")
+    mark(tracker, "e", 1)
+    mark(tracker, "other", 1)
+    opened: list[object] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: opened.append(a) or connect(*a, **k))
+    mark(tracker, "other", 2)
+    assert opened == []
+    mark(tracker, "e", 2)
+    assert opened
 
 
 def test_a_mark_kept_apart_twice_is_counted_once(

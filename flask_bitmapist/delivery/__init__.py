@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ..clients import is_pool_exhausted
 from ..marks import SettledMark
@@ -30,9 +31,17 @@ logger = logging.getLogger("flask_bitmapist")
 #: Trips of the spool that one delivery makes: a request does not wait for more.
 _SPOOL_TRIPS = 5
 #: Marks kept apart that are tried in one trip: each can be found out of so few.
-_APART_PER_TRIP = 100
-#: Seconds after which marks that are kept apart are tried again.
+_APART_PER_TRIP = 30
+#: Seconds after which marks that are kept apart are tried again, where some were refused.
 _APART_PAUSE = 30.0
+
+
+class _Trip(NamedTuple):
+    """What became of marks that were kept apart."""
+
+    #: 0: there are no more, or another process is trying them.
+    tried: int = 0
+    refused: int = 0
 
 
 class Delivery:
@@ -45,7 +54,7 @@ class Delivery:
         self._writer = writer
         self._spool = spool
         self._apart = Apart(spool) if spool else None
-        self._apart_tried = time.monotonic()
+        self._apart_due = time.monotonic() + _APART_PAUSE
         self._apart_row = 0  # up to which they have been tried
         self._complaints: set[str] = set()
         self._breaker = Breaker()
@@ -69,7 +78,7 @@ class Delivery:
         """
         if self._queue is not None:
             self._queue.drain()
-        if self._spool is None:
+        if self._spool is None or self._apart is None:
             return True
         try:
             while self._spool.holds_marks():
@@ -77,9 +86,9 @@ class Delivery:
                     return False
                 self._mended()
             self._apart_row = 0
-            while self._spool.holds_apart() and self._try_apart():
+            while self._apart.events() and self._try_apart().tried:
                 self._mended()
-            return not self._spool.holds_apart()
+            return not self._apart.events()
         except SpoolError as error:
             self._lose(0, error)
         except Exception as error:
@@ -101,7 +110,7 @@ class Delivery:
 
     def _waiting(self) -> Mapping[str, int]:
         try:
-            if self._apart is not None and self._apart.exist():
+            if self._apart is not None and self._apart.events():
                 return self._apart.reasons()
         except SpoolError as error:
             self._lose(0, error)
@@ -132,10 +141,9 @@ class Delivery:
 
         :raises redis.RedisError: as `Writer.write`; whatever else goes wrong is raised too.
         """
-        held: Held = {}
+        held = self._held(marks)
         writable = marks
-        if self._apart is not None and self._some_wait_apart():
-            held = self._apart.held(marks)
+        if held:
             behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
             writable = [mark for mark in marks if mark not in behind]
         refused = self._written(writable, outcome)
@@ -167,6 +175,13 @@ class Delivery:
             logger.error("%s. Until then the marks that need it %s", reason, fate)
         return reason
 
+    def _held(self, marks: Sequence[SettledMark]) -> Held:
+        try:
+            return {} if self._apart is None else self._apart.held(marks)
+        except SpoolError as error:
+            self._lose(0, error)
+            return {}
+
     def _keep_apart(self, marks: Sequence[tuple[SettledMark, str]]) -> None:
         if self._apart is None:
             self._outcomes.add("dropped", len(marks))
@@ -178,22 +193,22 @@ class Delivery:
 
     def _try_apart_now_and_then(self) -> None:
         now = time.monotonic()
-        if now < self._apart_tried + _APART_PAUSE or self._spool is None:
+        if now < self._apart_due:
             return
-        self._apart_tried = now
-        if self._some_wait_apart():
-            for _ in range(_SPOOL_TRIPS):
-                if not self._try_apart():
-                    self._apart_row = 0
-                    break
+        self._apart_due = now + _APART_PAUSE
+        if not self._some_wait_apart():
+            return
+        for _ in range(_SPOOL_TRIPS):
+            trip = self._try_apart()
+            # To find out which are refused takes many trips, and a request waits for them.
+            if not trip.tried or trip.refused:
+                return
+        self._apart_due = now  # the server takes them: the next mark brings on more
 
-    def _try_apart(self) -> bool:
-        """Write what the server takes by now of the next marks that are kept apart.
-
-        :returns: whether there were any; False too while another process drains.
-        """
+    def _try_apart(self) -> _Trip:
+        """Write what the server takes by now of the next marks that are kept apart."""
         if self._spool is None or self._apart is None:
-            return False
+            return _Trip()
         with self._spool.open(), self._spool.alone() as alone:
             kept = self._apart.after(self._apart_row, _APART_PER_TRIP) if alone else []
             marks = [one.mark for one in kept if one.mark is not None]
@@ -202,15 +217,15 @@ class Delivery:
             refused = self._written([mark for mark in marks if mark not in behind], "replayed")
             stay = {mark for mark, _ in to_keep_apart(marks, held, refused)}
             self._apart.remove([one.row for one in kept if one.mark not in stay])
-        if kept:
-            self._apart_row = kept[-1].row
-        if not self._spool.holds_apart():
+        if alone:
+            self._apart_row = kept[-1].row if kept else 0
+        if not self._apart.events():
             self._complaints.clear()  # should they be refused again, it is news
-        return bool(kept)
+        return _Trip(len(kept), len(refused))
 
     def _some_wait_apart(self) -> bool:
         try:
-            return self._apart is not None and self._apart.exist()
+            return self._apart is not None and bool(self._apart.events())
         except SpoolError as error:
             self._lose(0, error)
             return False

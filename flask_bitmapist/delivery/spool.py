@@ -26,6 +26,8 @@ logger = logging.getLogger("flask_bitmapist")
 #: Rows looked at for one trip; as many go to Redis at a time as one reply can be waited for.
 _ROWS_PER_TRIP = 200
 _LOCK_WAIT = 5.0  # seconds
+#: Longer than the clock that stamps files stands still, in nanoseconds.
+_TICK = 50_000_000
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS spooled (id INTEGER PRIMARY KEY AUTOINCREMENT, "
     "server TEXT NOT NULL, marks TEXT NOT NULL)",
@@ -34,6 +36,12 @@ _TABLES = (
     "reason TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS apart_name ON apart (server, event, identity)",
 )
+
+
+#: A file's number, its size, and when it was written last, in nanoseconds.
+_Stamp = tuple[int, int, int]
+#: The stamps of the spool's file and of the log beside it.
+_State = tuple[_Stamp, _Stamp | None]
 
 
 class SpoolError(OSError):
@@ -57,37 +65,37 @@ class Spool:
     def __init__(self, path: Path, server: str) -> None:
         """:param server: as `server_of` tells it."""
         self.path = path
-        self._wal = self._beside("-wal")
         self.server = server
-        #: Table -> the state of the file in which it was empty.
-        self._seen_empty: dict[str, tuple[object, ...]] = {}
+        self._path, self._wal = str(path), f"{path}-wal"
+        #: Query -> its answer, and the state of the file that gave it.
+        self._seen: dict[str, tuple[_State, frozenset[Any]]] = {}
 
     def holds_marks(self) -> bool:
-        """Whether anything waits. Costs two stat() while nobody has written to the file.
+        """Whether anything waits. Errors and cost are those of `look`."""
+        return bool(self.look("SELECT 1 FROM spooled WHERE server = :server LIMIT 1"))
+
+    def look(self, query: str) -> frozenset[Any]:
+        """The values that `query` finds. Costs two stat() while nobody has written to the file.
 
         :raises SpoolError: if the file cannot be read.
         """
-        return self._holds("spooled")
-
-    def holds_apart(self) -> bool:
-        """Whether anything is kept apart (see `Apart`); otherwise as `holds_marks`."""
-        return self._holds("apart")
-
-    def _holds(self, table: str) -> bool:
         state = self._state()
-        if state is None or state == self._seen_empty.get(table):
-            return False
+        if state is None:
+            return frozenset()
+        seen, found = self._seen.get(query, (None, frozenset[Any]()))
+        if seen == state:
+            return found
         with self.open() as db:
-            query = f"SELECT EXISTS (SELECT 1 FROM {table} WHERE server = ?)"
-            holds = bool(db.execute(query, (self.server,)).fetchone()[0])
-        # Trusted only if nobody wrote while we looked (closing may do, by a checkpoint).
-        if not holds and state == self._state():
-            self._seen_empty[table] = state
-        return holds
+            found = frozenset(value for (value,) in db.execute(query, {"server": self.server}))
+        # Trusted only if nobody wrote while we looked (closing may do, by a checkpoint), or just
+        # before: what is written next, in the same tick of the clock, would not show.
+        if state == self._state() and _newest(state) < time.time_ns() - _TICK:
+            self._seen[query] = state, found
+        return found
 
-    def _state(self) -> tuple[object, ...] | None:
+    def _state(self) -> _State | None:
         """What changes when somebody writes; None while there is no file."""
-        file = _stamp(self.path)
+        file = _stamp(self._path)
         return None if file is None else (file, _stamp(self._wal))
 
     def _beside(self, ending: str) -> Path:
@@ -188,7 +196,11 @@ class Spool:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _newest(state: _State) -> int:
+    return max(stamp[2] for stamp in state if stamp is not None)
+
+
+def _stamp(file: str) -> _Stamp | None:
     try:
         status = os.lstat(file)  # a third of what Path.lstat takes, for each mark
     except OSError:
