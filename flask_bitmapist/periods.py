@@ -218,7 +218,6 @@ def _ends_of_keys(start: datetime, ttl: Ttl) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16384)
-@lru_cache(maxsize=4096)
 def _exists(hour: datetime, zone: tzinfo) -> bool:
     """Whether the clocks of `zone` ever show a moment of the naive `hour`."""
     # On Lord Howe Island summer time skips half an hour, so both ends must be looked at.

@@ -55,7 +55,8 @@ def tracker_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
     def make(url: str, **options: Any) -> Tracker:
         app = Flask(__name__, instance_path=str(tmp_path / "instance"))
-        return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": url, **options}).tracker
+        options = {"BITMAPIST_REDIS_URL": url, "BITMAPIST_TIMEOUT": 10, **options}
+        return FlaskBitmapist(app, options).tracker
 
     return make
 
