@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -86,9 +88,26 @@ def at_now(app: Flask, tracker: Tracker) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def marked(server: Any) -> dict[bytes, bytes]:
+    """What the server holds after the log has been marked: key -> its dump."""
+    url = server.fresh_database()
+    app = Flask("marks")
+    app.config.update(BITMAPIST_REDIS_URL=url, BITMAPIST_SPOOL=False, DISABLE_BLUEPRINT=True)
+    tracker = FlaskBitmapist(app).tracker_of(app)
+    with app.app_context(), tracker.at(NOW):
+        mark_log()
+    with redis_py.Redis.from_url(url) as client:
+        return {key: client.dump(key) for key in client.keys("*")}
+
+
 @pytest.fixture
-def recorded(at_now: None) -> None:
-    mark_log()
+def recorded(at_now: None, redis: redis_py.Redis, marked: dict[bytes, bytes]) -> None:
+    """The log, as another process has marked it."""
+    pipe = redis.pipeline(transaction=False)
+    for key, dump in marked.items():
+        pipe.restore(key, 0, dump)
+    pipe.execute()
 
 
 @pytest.fixture
