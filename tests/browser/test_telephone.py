@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .pages import PAGES
+from .visitors import Visit
 
 WIDTHS = [360, 390, 430]
 #: The boxes of a table's cells that have something to say, from the window's left edge.
@@ -16,7 +17,9 @@ CELLS = """(table) => [...table.querySelectorAll("tbody :is(th, td)")]
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["compare", "funnel"])
-def test_names_and_figures_of_arms_and_steps_need_no_scrolling(site, visit, name, width):
+def test_names_and_figures_of_arms_and_steps_need_no_scrolling(
+    site: str, visit: Visit, name: str, width: int
+) -> None:
     page = visit(site + PAGES[name][0])
     page.set_viewport_size({"width": width, "height": 800})
     table = page.locator(".funnel")
@@ -28,7 +31,9 @@ def test_names_and_figures_of_arms_and_steps_need_no_scrolling(site, visit, name
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, 600, 768])
-def test_a_column_that_is_cut_shows_that_the_retention_table_goes_on(site, visit, width):
+def test_a_column_that_is_cut_shows_that_the_retention_table_goes_on(
+    site: str, visit: Visit, width: int
+) -> None:
     page = visit(f"{site}/cohort")
     page.set_viewport_size({"width": width, "height": 800})
     edge, columns = page.locator(".heat").evaluate(
@@ -42,7 +47,7 @@ def test_a_column_that_is_cut_shows_that_the_retention_table_goes_on(site, visit
     assert any(left < edge - 12 and right > edge + 12 for left, right in columns)
 
 
-def test_a_bar_of_a_few_people_stands_on_the_axis(site, visit):
+def test_a_bar_of_a_few_people_stands_on_the_axis(site: str, visit: Visit) -> None:
     page = visit(f"{site}/stickiness")
     heights = page.locator(".bar a rect").evaluate_all(
         "(bars) => bars.map((bar) => bar.getBBox().height)"
@@ -61,7 +66,7 @@ def test_a_bar_of_a_few_people_stands_on_the_axis(site, visit):
     )
 
 
-def test_what_is_typed_into_a_picker_takes_the_place_of_the_choice(site, visit):
+def test_what_is_typed_into_a_picker_takes_the_place_of_the_choice(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     picker = page.locator(".ts-wrapper", has=page.get_by_label("The event by which they return"))
     chosen = picker.locator(".item")
@@ -75,9 +80,12 @@ def test_what_is_typed_into_a_picker_takes_the_place_of_the_choice(site, visit):
     assert chosen.is_visible()
 
 
+@pytest.mark.parametrize("address", ["/people", "/churned"])
 @pytest.mark.parametrize(("width", "lines"), [(1280, 1), (768, 2), (390, 3), (360, 3)])
-def test_the_navigation_takes_few_lines(site, visit, width, lines):
-    page = visit(f"{site}/people")
+def test_the_navigation_takes_few_lines(
+    site: str, visit: Visit, address: str, width: int, lines: int
+) -> None:
+    page = visit(f"{site}{address}")
     page.set_viewport_size({"width": width, "height": 800})
     tops = page.locator("header nav a").evaluate_all(
         "(links) => links.map((link) => link.offsetTop)"
