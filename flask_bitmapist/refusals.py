@@ -15,6 +15,8 @@ SERVER_ERRORS = (redis.RedisError, RedisClusterException)
 
 _NEWER = "it needs Redis 6.2 or newer, or Valkey, with no command hidden by a proxy or renamed"
 _CLUSTER = "the server is a cluster: pass redis_client=RedisCluster(...)"
+_PASSWORD = "set the right user and password in BITMAPIST_REDIS_URL, or in the client"
+_OTHER = "a key that it uses holds something else: rename or delete it"
 _SMALLER = "the id is beyond what the server stores: see its proto-max-bulk-len"
 #: Part of an error's text, and what would make the server take the command. All other errors say
 #: 'not now': the server is busy, full, loading or failing over.
@@ -28,10 +30,10 @@ _NEEDS = {
     "permissions": "grant the user +@read +@write +@scripting on trackist_* and flask_bitmapist:*",
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
-    "WRONGTYPE": "a key of this name holds something else: rename or delete it",
+    "WRONGTYPE": _OTHER,
     "bit offset": _SMALLER,
     "string exceeds": _SMALLER,
-    "value is not": "a key of this name holds something else: rename or delete it",
+    "value is not": _OTHER,
     "invalid expire": "BITMAPIST_TTL gives a moment that the server cannot store",
     "has lost which kind of ids": "see that maxmemory-policy is noeviction",
     "id map is damaged": "restore both keys of the map from a backup",
@@ -40,7 +42,9 @@ _NEEDS = {
 _NOTE = "in reply to "
 #: What redis-py makes of the errors of a pipeline.
 _IN_PIPELINE = re.compile(
-    r"Command # \d+ \((?P<command>\S+).*?\) of pipeline caused error: (?P<text>.*)", re.S
+    r"Command # \d+ \((?P<command>\S+)(?: (?P<key>\S+))?.*?\) of pipeline"
+    r" caused error: (?P<text>.*)",
+    re.S,
 )
 _NAMED = re.compile(r"(?:command ['`]|the ')(?P<command>[\w|]+)['`]")
 _ARGUMENTS = re.compile(r", with args beginning with: .*", re.S)
@@ -57,6 +61,8 @@ def need_of(error: Exception) -> str | None:
     """
     if isinstance(error, UnfitServerError):
         return str(error)
+    if isinstance(error, redis.AuthenticationError):  # which is a ConnectionError
+        return _PASSWORD
     if not isinstance(error, redis.ResponseError):
         return None
     if is_about_hello(error):
@@ -73,7 +79,7 @@ def is_about_hello(error: Exception) -> bool:
 
 def note_command(error: Exception, command: Sequence[Any]) -> None:
     """Let `refusal` know that `error` answers `command`."""
-    error.add_note(f"{_NOTE}{command[0]}")
+    error.add_note(f"{_NOTE}{' '.join(map(str, command[:2]))}")
 
 
 def refusal(error: Exception, server: object) -> str | None:
@@ -81,11 +87,20 @@ def refusal(error: Exception, server: object) -> str | None:
     need = need_of(error)
     if need is None or isinstance(error, UnfitServerError):
         return need
-    in_pipeline = _IN_PIPELINE.match(str(error))
-    text = in_pipeline["text"] if in_pipeline else str(error)
-    notes = [note.removeprefix(_NOTE) for note in getattr(error, "__notes__", ())]
+    text, command, key = _parts(error)
+    if need == _OTHER and key:
+        need = f"the key {key!r} holds something else: rename or delete it"
     named = _NAMED.search(text)
-    command = named["command"] if named else in_pipeline["command"] if in_pipeline else ""
-    told = _ARGUMENTS.sub("", text)  # they are other ones each time, and may name a user
-    command = (command or next(iter(notes), "")).upper()
+    command = (named["command"] if named else command).upper()
+    told = _ARGUMENTS.sub("", text).rstrip(".")  # they are others each time, and may name a user
     return f"{server} does not take {command} ({told}): {need}" if command else f"{told}: {need}"
+
+
+def _parts(error: Exception) -> tuple[str, str, str]:
+    """What the server said; the command that it answered, and that one's key, or ''."""
+    in_pipeline = _IN_PIPELINE.match(str(error))
+    if in_pipeline:
+        return in_pipeline["text"], in_pipeline["command"], in_pipeline["key"] or ""
+    notes = (note.removeprefix(_NOTE) for note in getattr(error, "__notes__", ()))
+    command, _, key = next(notes, "").partition(" ")
+    return str(error), command, key

@@ -102,6 +102,7 @@ def test_a_key_of_another_type_holds_up_no_other_key(
     assert [admin.bitcount(f"trackist_e_2026-3-{day}") for day in (14, 16)] == [10, 10]
     (reason,) = tracker.stats().waiting
     assert "WRONGTYPE" in reason
+    assert "the key 'trackist_e_2026-3-15' holds something else" in reason
     assert tracker.stats().waiting[reason] == 10
     admin.delete("trackist_e_2026-3-15")
     assert tracker.flush()
@@ -217,8 +218,13 @@ def test_while_marks_wait_apart_those_of_other_events_open_no_file(
     mark(tracker, "e", 1)
     mark(tracker, "other", 1)
     opened: list[object] = []
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: opened.append(a) or connect(*a, **k))
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def noted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(arguments)
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
     mark(tracker, "other", 2)
     assert opened == []
     mark(tracker, "e", 2)
@@ -307,6 +313,35 @@ def test_a_page_tells_a_refused_command_from_a_server_that_is_away(
     assert "did not answer" in app.test_client().get("/bitmapist/lifecycle?event=e").text
     command = app.test_cli_runner().invoke(args=show)
     assert "does not answer" in command.output
+
+
+def test_a_key_of_ours_that_holds_something_else_is_named(
+    mortal: MortalServer, admin: redis_py.Redis, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    admin.set("flask_bitmapist:first_days", "no days")
+    mark(tracker, "e", 1)
+    (reason,) = tracker.stats().waiting
+    assert "the key 'flask_bitmapist:first_days' holds something else" in reason
+
+
+def test_a_wrong_password_is_not_said_to_be_silence(
+    mortal: MortalServer, admin: redis_py.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    acl(admin, "resetpass", ">right")
+    app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+    app.config["BITMAPIST_TIMEOUT"] = 10
+    extension = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": f"{mortal.url}?password=wrong"})
+    extension.dashboard_access(lambda: True)
+    mark(extension.tracker, "e", 1)
+    page = app.test_client().get("/bitmapist/lifecycle?event=e").text
+    command = app.test_cli_runner().invoke(args=["bitmapist", "show", "e"])
+    for told in (caplog.text, page, command.output):
+        assert "set the right user and password in BITMAPIST_REDIS_URL" in told
+        assert "not answer" not in told
+    acl(admin, ">wrong")
+    assert extension.tracker.flush()
+    assert admin.getbit(f"trackist_e_{NOON:%Y-%-m-%-d}", 1)
 
 
 DAYS = (14, 15)

@@ -248,7 +248,7 @@ class Delivery:
         if self._breaker.trip():
             logger.warning(
                 "Redis does not take marks (%s); until it does they are %s",
-                error or type(error).__name__,
+                refusal(error, self._server.name) or error or type(error).__name__,
                 self._fate,
                 exc_info=None if isinstance(error, SERVER_ERRORS) else error,
             )
