@@ -37,13 +37,13 @@ def mark_event(
     :param uuid: the id of a user or row (int, str, UUID, ObjectId, tuple for a composite key), or
         a list, set or array of ids, which are marked in one batch.
     :param system: another server: its name in ``bitmapist.SYSTEMS`` or `FlaskBitmapist.SYSTEMS`, a
-        client, or a pipeline. Then the bits are set at once, for plain ids alone, nothing is
-        registered or spooled, and a fault of Redis is raised.
+        client, or a pipeline. The bits are then set at once, for plain ids only. Nothing is
+        registered or spooled, and a Redis fault is raised.
     :param now: when it happened; default is now. Naive: in ``BITMAPIST_TIMEZONE``.
     :param track_hourly: mark the hour too; default ``BITMAPIST_TRACK_HOURLY``.
     :param track_unique: mark the undated bitmap too; default ``BITMAPIST_TRACK_UNIQUE``.
-    :param use_pipeline: only for `system`: False sends each bit by itself, or leaves it to you to
-        execute the pipeline that you give.
+    :param use_pipeline: only for `system`: False sends each bit by itself, or, if `system` is a
+        pipeline, leaves executing it to you.
     :raises TypeError: for an id or a moment of a wrong type, before any I/O.
     :raises ValueError: for an event name, id or moment that is not allowed, before any I/O.
     :raises RuntimeError: before any `FlaskBitmapist.init_app`.
@@ -64,10 +64,11 @@ def unmark_event(
 ) -> None:
     """Take back `mark_event`, with the same arguments.
 
-    The day's bit is cleared. The week and the month keep theirs while another of their days has it.
+    The day's bit is cleared. The week and the month keep theirs while another of their days has
+    one.
 
-    :param exact: False clears the bits of the week and the month too, whatever the other days have,
-        as bitmapist does. On another `system` that is always so.
+    :param exact: False also clears the week's and the month's bit, whatever other days have, as
+        bitmapist does. Another `system` always works that way.
     """
     options = (False, True, now, track_hourly, track_unique, "", exact)
     _mark(event_name, uuid, options, system, use_pipeline)
@@ -97,7 +98,7 @@ def _mark(
     if names_own_system(tracker, system):
         tracker.record(marks)
         return
-    # All are checked before the first is sent: a wrong one of many marks none.
+    # All ids are checked before the first is sent: one wrong id among many marks nothing.
     bits = [bit for mark in marks for bit in _bits_elsewhere(tracker, mark, system)]
     client = client_of(system)
     if not tracker.keeps_marks_in_process():
@@ -131,11 +132,12 @@ def _bits_elsewhere(tracker: Tracker, mark: Mark, system: Any) -> Iterator[tuple
 def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -> list[str]:
     """The names of the events on the server, sorted.
 
-    The registered ones, and those of bitmapist or 0.1.2 that a SCAN finds (repeated after 10 s).
+    These are the registered events, and those that a SCAN finds from bitmapist or 0.1.2 (repeated
+    after 10 s).
 
-    :param system: another server, as for `mark_event`; then those that a SCAN finds there.
+    :param system: another server, as for `mark_event`; its names come from a SCAN.
     :param prefix: only names that begin with it.
-    :param batch: only for `system`: keys asked for in one step of the SCAN.
+    :param batch: only for `system`: how many keys each step of the SCAN asks for.
     """
     tracker = current_tracker()
     if names_own_system(tracker, system):
@@ -146,7 +148,7 @@ def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -
 
 
 def _each(uuid: object) -> Iterable[object]:
-    """The ids that a caller passed: one, or each of a collection (a tuple is one composite id)."""
+    """The ids a caller passed: one id, or a collection of them (a tuple is one composite id)."""
     if isinstance(uuid, int | str | bytes | tuple | Mapping) or not isinstance(uuid, Iterable):
         return (uuid,)
     return uuid
@@ -161,26 +163,26 @@ def mark(
     track_unique: bool | None = None,
     use_pipeline: bool = True,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Mark `event_name` each time that the decorated function, a view for example, has returned.
+    """Mark `event_name` each time the decorated function, such as a view, returns.
 
-    Nothing is marked when it raises (``abort()`` included). Works on ``def`` and ``async def``;
-    stands below ``@app.route``::
+    Nothing is marked when it raises (``abort()`` included). Works on ``def`` and ``async def``. Put
+    it below ``@app.route``::
 
         @app.route("/")
         @mark("index:visited")
         def index(): ...
 
-    :param uuid: who did it. Absent: whoever is logged in (Flask-Login) when the function is
-        called, and nothing is marked when nobody is. A callable is called once the function has
-        returned, with those of its arguments that it takes; None is nobody. A ``LocalProxy`` is
-        what it stands for when the function is called. Anything else is the id itself:
-        ``@mark("x", current_user.id)`` reads it when the module is imported, when there is no
-        user, so write ``@mark("x")``.
-    :raises TypeError: for a moment of a wrong type, when decorating.
+    :param uuid: who did it. If absent, the user logged in (Flask-Login) when the function is
+        called; if nobody is, nothing is marked. A callable is called after the function returns,
+        with those of the function's arguments that it accepts; None means nobody. A ``LocalProxy``
+        is resolved when the function is called. Anything else is the id itself: ``@mark("x",
+        current_user.id)`` would read the id at import time, when there is no user, so write
+        ``@mark("x")``.
+    :raises TypeError: when decorating, if `now` is neither a date nor a datetime.
     :raises ValueError: for an event name or moment that is not allowed, when decorating.
-    :raises RuntimeError: without `uuid` where the app has no Flask-Login, when called.
+    :raises RuntimeError: when called, if `uuid` is absent and the app has no Flask-Login.
 
-    The other arguments are those of `mark_event`. An unusable id and a fault of Redis are logged.
+    The other arguments are those of `mark_event`. Unusable ids and Redis faults are logged.
     """
     checked_name(event_name)
     if now is not None:
@@ -219,7 +221,7 @@ def mark(
 
 
 def _who(uuid: Any) -> Any:
-    """Whom a decorated function will mark, as known when it is called."""
+    """The user to mark, as far as known when the decorated function is called."""
     if isinstance(uuid, LocalProxy):
         with contained_faults("find whom to mark"):
             return behind(uuid) if current_tracker().enabled else None

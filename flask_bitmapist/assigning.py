@@ -1,8 +1,8 @@
-"""How ids get the next free offsets of their map, however many processes assign at once.
+"""How ids get the next free offsets of their map, even when many processes assign at once.
 
-One script a batch where the server runs scripts, else a transaction that starts again when another
-process was faster. The list is the counter: its length is the next offset, and nothing is ever
-popped, so an offset is never given twice.
+Each batch is one script where the server runs scripts, else a transaction that starts over when
+another process was faster. The list is the counter: its length is the next offset. Nothing is ever
+popped, so no offset is given out twice.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-# Slices of 4000: Lua's unpack() stops near 8000 values. A server that evicts may have lost the list
-# or the hash: each can be made from the other.
+# Slices of 4000: Lua's unpack() stops near 8000 values. A server that evicts keys may have lost the
+# list or the hash: each can be rebuilt from the other.
 _ASSIGN = """
 local known, order, assigned = KEYS[1], KEYS[2], {}
 local length, held_ids = redis.call('LLEN', order), redis.call('HLEN', known)
@@ -66,7 +66,7 @@ return assigned
 def assign(client: Any, known: str, order: str, ids: Sequence[str]) -> list[int]:
     """The offset of each of `ids`, new ones among them.
 
-    :param known: key of the hash id -> offset.
+    :param known: key of the hash that maps id to offset.
     :param order: key of the list of ids in the order of their offsets, in the same cluster slot.
     :param ids: without repetitions.
     :raises redis.RedisError: if the server does not answer, or the map is damaged.
@@ -74,8 +74,8 @@ def assign(client: Any, known: str, order: str, ids: Sequence[str]) -> list[int]
     try:
         offsets = client.register_script(_ASSIGN)(keys=[known, order], args=ids)
     except redis.ResponseError:
-        # Not by the error's text: servers without scripts, those that forbid them and proxies all
-        # word it in their own way, and a fault of another kind is told by the transaction too.
+        # Do not go by the error's text: servers without scripts, servers that forbid them, and
+        # proxies all word it differently. Any other fault will show up in the transaction too.
         offsets = _assign_in_transaction(client, known, order, ids)
     if offsets is None:
         raise redis.ResponseError(
@@ -88,7 +88,7 @@ def assign(client: Any, known: str, order: str, ids: Sequence[str]) -> list[int]
 def _assign_in_transaction(
     client: Any, known: str, order: str, ids: Sequence[str]
 ) -> list[int] | None:
-    """As the script, but a list or hash that was evicted is not made from the other."""
+    """Like the script, but without rebuilding an evicted list or hash from the other."""
     with _of_one_server(client, known).pipeline(transaction=True) as pipe:
         while True:
             try:
@@ -99,7 +99,7 @@ def _assign_in_transaction(
                 offsets = dict(zip(fresh, range(length, length + len(fresh)), strict=True))
                 pipe.multi()
                 if length != held_ids:
-                    pipe.llen(order)  # an error unless both were read of one state
+                    pipe.llen(order)  # an error unless both were read in the same state
                 elif fresh:
                     pipe.rpush(order, *fresh)
                     pipe.hset(known, mapping=offsets)
@@ -110,9 +110,9 @@ def _assign_in_transaction(
 
 
 def _of_one_server(client: Any, key: str) -> Any:
-    """`client`, or of a cluster's the one of the server that holds `key`.
+    """`client`, or for a cluster the client of the node that holds `key`.
 
-    redis-py 5 knows no WATCH for a cluster's own client.
+    In redis-py 5 a cluster client has no WATCH.
     """
     if isinstance(client, redis.RedisCluster):
         return client.get_redis_connection(client.get_node_from_key(key))

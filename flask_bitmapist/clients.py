@@ -1,7 +1,7 @@
-"""Redis clients made from the connection settings of other ones.
+"""Redis clients made from the connection settings of other clients.
 
-redis-py 7 and 8 retry by themselves, with pauses: a refused port costs seconds, and so does a
-server that is silent. No request can wait for that.
+redis-py 7 and 8 retry by themselves, with pauses: a refused port or a silent server costs seconds.
+No request can wait that long.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from redis.sentinel import SentinelConnectionPool
 from .refusals import UnfitServerError
 
 #: redis-py 5 retries in the client of a cluster and in each connection. Once is enough: a cluster
-#: whose nodes have changed is looked at anew in between.
+#: whose nodes have changed is looked up again in between.
 _CLUSTER_RETRIES = 0 if redis.__version__.startswith("5.") else 1
-#: Connections of a pool, unless the URL or the client says otherwise, and at most.
+#: Connections in a pool by default, and at most.
 _CONNECTIONS, _MOST_CONNECTIONS = 100, 1_000
-#: The options that are texts, or begin so. redis-py hands on any other one that it does not know as
-#: a text too, where a number or an object is needed: redis-py 8 fails in the first command.
+#: Options whose value is text, or prefixes of their names. redis-py passes on any other option it
+#: does not know as text too, even where a number or an object is needed: redis-py 8 then fails at
+#: the first command.
 _TEXTS = (
     "client_name",
     "decode_responses",
@@ -39,9 +40,9 @@ _TEXTS = (
     "ssl_",
     "username",
 )
-#: What a pool adds to the settings of its connections by itself.
+#: What a pool itself adds to the settings of its connections.
 _OF_POOL = ("connection_pool", "himport_registry", "maint_notifications", "orig_")
-#: The settings that all nodes of a cluster can share, beside those of TLS.
+#: The settings that all nodes of a cluster can share, apart from TLS.
 _OF_CLUSTER = (
     "client_name",
     "credential_provider",
@@ -63,9 +64,10 @@ def once() -> Retry:
 
 
 def quick_of(client: Any, timeout: float) -> Any:
-    """A client like `client` that waits for `timeout` seconds at most, and does not retry.
+    """A client like `client` that waits at most `timeout` seconds and does not retry.
 
-    `client` itself if its class is not redis-py's own: nobody knows what it overrides.
+    Returns `client` itself if its class is not redis-py's own: there is no telling what it
+    overrides.
     """
     if type(client) is RedisCluster:
         return _quick_cluster(client, timeout)
@@ -95,7 +97,7 @@ def is_pool_exhausted(error: Exception) -> bool:
 def uncached(client: Any) -> Any:
     """`client`, or one like it without redis-py's client-side cache.
 
-    The cache takes no command whose keys it is not told, and would answer for a pipeline.
+    The cache rejects commands whose keys it is not told, and would answer in place of a pipeline.
     """
     pool: Any = getattr(client, "connection_pool", None)
     if getattr(pool, "cache", None) is None:
@@ -118,28 +120,28 @@ def in_resp2(client: Any) -> Any:
 def blocking_pool(
     timeout: float, connections: int, settings: Mapping[str, Any]
 ) -> redis.BlockingConnectionPool:
-    """A pool whose users wait for each other, for `timeout` seconds at most.
+    """A pool whose users wait up to `timeout` seconds for a free connection.
 
-    redis-py's own fails at once when it has no connection left, as if the server were away.
+    redis-py's own pool fails at once when no connection is left, as if the server were down.
     """
-    # It is filled when it is made, and redis-py 5 has no limit unless it is told one.
+    # The queue is filled at creation, and redis-py 5 has no limit unless given one.
     return redis.BlockingConnectionPool(
         **{"timeout": timeout, "max_connections": min(connections, _MOST_CONNECTIONS), **settings}
     )
 
 
 def from_url(url: str, *, wait: float, timeout: float) -> redis.Redis:
-    """A client of the server at `url`, which does not retry. Connects to nothing.
+    """A client of the server at `url` that does not retry. It does not connect yet.
 
     :param wait: seconds for a reply.
-    :param timeout: seconds for a connection, free or new.
-    :raises ValueError: naming ``BITMAPIST_REDIS_URL``, for an option that is wrong.
+    :param timeout: seconds to wait for a free connection, or to open one.
+    :raises ValueError: naming ``BITMAPIST_REDIS_URL``, if an option is wrong.
     """
     try:
         settings = {"socket_timeout": wait, "socket_connect_timeout": timeout, "retry": once()}
         pool = blocking_pool(timeout, _CONNECTIONS, settings | _options(url))
-        # As the first mark will. Not by the pool's make_connection(), which counts it as one of
-        # the pool's.
+        # The first mark will make a connection the same way. The pool's make_connection() would
+        # count this one as the pool's.
         pool.connection_class(**pool.connection_kwargs)
     except (AttributeError, TypeError, ValueError, redis.RedisError) as error:
         raise ValueError(f"BITMAPIST_REDIS_URL has a wrong option: {error}") from None
@@ -159,14 +161,14 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def _settings(pool: Any) -> dict[str, Any]:
-    """With what `pool` makes a connection."""
+    """The settings with which `pool` makes a connection."""
     given = pool.connection_kwargs.items()
     own = {name: value for name, value in given if not name.startswith(_OF_POOL)}
     return {"connection_class": pool.connection_class, **own}
 
 
 def _waits(settings: Mapping[str, Any], timeout: float) -> dict[str, float]:
-    """The waits of `settings`, `timeout` seconds at most."""
+    """The timeouts in `settings`, capped at `timeout` seconds."""
     names = ("socket_timeout", "socket_connect_timeout")
     return {name: min(settings.get(name) or timeout, timeout) for name in names}
 
@@ -184,10 +186,10 @@ def _sentinel_pool(pool: Any, timeout: float, settings: Mapping[str, Any]) -> An
 
 
 def cluster_of(client: redis.Redis, timeout: float) -> RedisCluster:
-    """A client that follows the slots of the cluster which `client` has found a node of.
+    """A client that follows the slots of the cluster that `client` reached through one node.
 
-    :param timeout: seconds for which it waits for a connection, where `client` does not say.
-    :raises redis.RedisError: if the cluster does not answer, or cannot be reached in this way.
+    :param timeout: seconds to wait for a connection, if `client` does not say.
+    :raises redis.RedisError: if the cluster does not answer, or cannot be reached this way.
     """
     pool = client.connection_pool
     settings = pool.connection_kwargs
@@ -221,9 +223,9 @@ def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> RedisClus
         cluster: RedisCluster = RedisCluster(
             startup_nodes=nodes, retry=Retry(NoBackoff(), _CLUSTER_RETRIES), **settings
         )
-    except RedisClusterException as error:  # which is no RedisError
+    except RedisClusterException as error:  # not a RedisError
         raise redis.ConnectionError(str(error)) from error
-    cluster.cluster_error_retry_attempts = 1  # redis-py 5; later ones go by `retry`
+    cluster.cluster_error_retry_attempts = 1  # redis-py 5; later versions use `retry`
     return cluster
 
 

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from .periods import Grain, Period
 
 PREFIX = "BITMAPIST_"
-#: SETBIT's own limit; one bit there costs half a gigabyte a key.
+#: SETBIT's own limit; one bit that far out costs half a gigabyte per key.
 LARGEST_OFFSET = 2**32 - 1
 STORED_GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month")
 
@@ -70,7 +70,7 @@ class Settings:
         if "DISABLE_BLUEPRINT" in config and "disable_blueprint" not in given:
             given["disable_blueprint"] = _flag(config["DISABLE_BLUEPRINT"], "DISABLE_BLUEPRINT")
         given["spool"] = _spool_path(given.get("spool", True), instance_path)
-        given.pop("enabled", None)  # checked here, read when a mark is made: see `Switch`
+        given.pop("enabled", None)  # checked here, but read when a mark is made: see `Switch`
         return cls(**given)
 
 
@@ -79,7 +79,7 @@ class Switch:
     """Whether an application makes marks, and whether they may leave the process.
 
     The configuration is read for each mark: test suites set ``TESTING`` after `init_app`, as
-    Flask's documentation does, and so they set ``BITMAPIST_ENABLED``.
+    Flask's documentation does, and ``BITMAPIST_ENABLED`` likewise.
     """
 
     #: ``app.config``.
@@ -131,7 +131,7 @@ _ESCAPES = "in a user or password, '/', '?', '@' and '#' are written %2F, %3F, %
 
 
 def _redis_url(value: object, option: str) -> str:
-    """Check the form of a server's URL; a message never repeats it, as it may hold a password."""
+    """Check the form of a server's URL; messages never repeat it, as it may hold a password."""
     forms = "a URL such as redis://, rediss://, unix:///socket, embedded:// or embedded:///folder"
     if not isinstance(value, str) or not value:
         _refuse(option, type(value).__name__ if value else value, forms)
@@ -141,7 +141,7 @@ def _redis_url(value: object, option: str) -> str:
         parts = urlsplit(value)
         _ = parts.port
     except ValueError:
-        # Of a password that is not escaped urllib may cite a part.
+        # urllib's message may quote part of a password that was not escaped.
         raise ValueError(f"{option} must be {forms}; {_ESCAPES}") from None
     if parts.scheme not in ("redis", "rediss", "unix", "embedded"):
         _refuse(option, f"{parts.scheme}://...", forms)
@@ -165,14 +165,18 @@ def _system_name(value: object, option: str) -> str:
 
 
 def _url_prefix(value: object, option: str) -> str:
-    # Each part as it stands in an address, and no variable part.
+    # Each part as it appears in an address, with no variable part.
     if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~!$&'()*+,;=:@-]+)+", value):
-        _refuse(option, value, "a path such as '/stats', which begins with '/' and does not end so")
+        _refuse(
+            option,
+            value,
+            "a path such as '/stats', which begins with '/' and does not end with one",
+        )
     return value
 
 
 def _timezone(value: object, option: str) -> tzinfo:
-    # pytz's zones cannot be attached to a datetime as others can, but they know their name.
+    # pytz's zones cannot be attached to a datetime like others, but they know their name.
     name = value if isinstance(value, str) else _zone_name(value)
     with suppress(ValueError, OSError, ZoneInfoNotFoundError):
         if name is not None:
@@ -183,7 +187,7 @@ def _timezone(value: object, option: str) -> tzinfo:
 
 
 def _zone_name(zone: object) -> str | None:
-    """The name by which a zone of zoneinfo (`key`) or of pytz (`zone`) goes, if it has one."""
+    """The name of a zone of zoneinfo (`key`) or of pytz (`zone`), if it has one."""
     if not isinstance(zone, tzinfo):
         return None
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
@@ -191,10 +195,10 @@ def _zone_name(zone: object) -> str | None:
 
 
 def _keeps_wall_clocks(zone: tzinfo) -> bool:
-    """Whether a time of `zone` survives the way to UTC and back, and `zone` can be a cache's key.
+    """Whether times of `zone` survive a round trip to UTC, and `zone` can be a cache key.
 
-    dateutil's zones cannot. Those of pytz come back as another time, so that a report would step
-    from hour to hour for ever.
+    dateutil's zones cannot be cache keys. Times in pytz's zones come back changed, so that a report
+    would step from hour to hour for ever.
     """
     noon = datetime(2026, 1, 15, 12)
     try:

@@ -1,4 +1,4 @@
-"""The current app's tracker: whose marks they are, and whose events are asked for."""
+"""The current app's tracker: the one that marks go to and reports read from."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from .marks import Mark
 if TYPE_CHECKING:
     from .tracker import Tracker
 
-#: Where an app's tracker stands in its ``extensions``.
+#: The key of an app's tracker in its ``extensions``.
 TRACKER = "bitmapist.tracker"
 
 
 class _Process:
-    """What `init_app` leaves in the process, for whoever marks outside any application context."""
+    """What `init_app` leaves in the process, for marks made outside any application context."""
 
-    #: The apps that were initialised, in that order.
+    #: The initialised apps, in order of initialisation.
     apps: tuple[weakref.ref[Flask], ...] = ()
-    #: The tracker that was made last. It outlives its app: a script may have dropped that.
+    #: The tracker made last. It outlives its app, which a script may have dropped.
     tracker: Tracker | None = None
-    #: The `apps` at the last collection of garbage.
+    #: The `apps` at the last garbage collection.
     collected: tuple[weakref.ref[Flask], ...] = ()
 
 
 def note_app(app: Flask) -> None:
-    """`app` has been initialised, anew perhaps."""
+    """Note that `app` has been initialised, perhaps again."""
     others = tuple(known for known in _Process.apps if known() not in (None, app))
     _Process.apps = (*others, weakref.ref(app))
     _Process.tracker = app.extensions[TRACKER]
 
 
 def current_tracker() -> Tracker:
-    """The current app's tracker; outside a context that of the only app in the process.
+    """The current app's tracker; outside a context, the tracker of the only app in the process.
 
-    :raises SetupError: a RuntimeError: before any `init_app`; if the current app has had none; if
-        there are several apps and none of them is current.
+    :raises SetupError: a RuntimeError: before any `init_app`, if the current app was not
+        initialised, or if there are several apps and none of them is current.
     """
     if has_app_context():
         tracker: Tracker | None = current_app.extensions.get(TRACKER)
@@ -69,8 +69,8 @@ def _live_apps() -> list[Flask]:
     apps = [app for app in (reference() for reference in known) if app is not None]
     if len(apps) < 2 or _Process.collected is known:
         return apps
-    # An app that was dropped, such as that of the test before, refers to itself: it is gone only
-    # when the collector has run, and until then it must not be counted.
+    # A dropped app, such as the previous test's, refers to itself: it lives on until the garbage
+    # collector runs, but must not be counted.
     del apps
     gc.collect()
     _Process.collected = known

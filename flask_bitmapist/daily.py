@@ -1,17 +1,17 @@
-"""What a process has marked today, so that it need not mark it again."""
+"""Whom a process has marked today, so that it need not mark them again."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
-#: Ids that are remembered; beyond that it begins anew, and they are marked once more.
+#: How many ids are remembered. Beyond that it starts over, and they are marked once more.
 _LIMIT = 100_000
 
 
 class Daily:
     """The ids that were marked in the current period.
 
-    Threads share it without a lock: at worst a mark is made twice, which sets the same bit.
+    Threads share it without a lock: at worst a mark is made twice, which sets the same bit again.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Daily:
         self._ids: set[Hashable] = set()
 
     def is_first(self, id_: Hashable, period: Hashable) -> bool:
-        """Whether `id_` was not asked for in `period` yet; a new period forgets the one before."""
+        """Whether this is the first call for `id_` in `period`; a new period starts afresh."""
         if period != self._period:
             self._period, self._ids = period, set()
         if id_ in self._ids:

@@ -20,8 +20,8 @@ _Check = TypeVar("_Check", bound=Callable[[], object])
 _Link = TypeVar("_Link", bound=Callable[[Any], object])
 
 
-#: Where the extension objects that have set up an app stand in its ``extensions``, latest first. A
-#: later one takes over, but an access check that was registered with an earlier one still holds.
+#: The key, in an app's ``extensions``, of the extension objects that have set it up, latest first.
+#: A later one takes over, but an access check registered with an earlier one still holds.
 _EXTENSIONS = "bitmapist.extensions"
 
 
@@ -41,7 +41,7 @@ class FlaskBitmapist:
         """See `init_app`, which is called if `app` is given."""
         #: Decides whether the current request may see the dashboard; None: see `dashboard_access`.
         self.access_check: Callable[[], object] | None = None
-        #: How the dashboard calls a user, and where it links to; None: see `user_link`.
+        #: The dashboard's name and link for a user; None: see `user_link`.
         self.link: Callable[[Any], object] | None = None
         if app is not None:
             self.init_app(app, config, redis_client=redis_client)
@@ -87,7 +87,7 @@ class FlaskBitmapist:
 
     @property
     def tracker(self) -> Tracker:
-        """The current app's tracker; outside a context that of the only app in the process.
+        """The current app's tracker; outside a context, the tracker of the only app in the process.
 
         :raises RuntimeError: before any `init_app`; outside a context if there are several apps.
         """
@@ -96,9 +96,9 @@ class FlaskBitmapist:
     def dashboard_access(self, check: _Check) -> _Check:
         """Register who may see the dashboard: a callable without arguments -> bool.
 
-        It is called in each of the dashboard's requests, and only ``True`` opens. Without one only
-        ``app.debug`` or ``app.testing`` opens the dashboard; everybody else gets a 403. As a
-        decorator::
+        It is called on each request to the dashboard, and only ``True`` grants access. Without a
+        check, the dashboard is open only with ``app.debug`` or ``app.testing``; otherwise everybody
+        gets a 403. As a decorator::
 
             @bitmapist.dashboard_access
             def only_staff():
@@ -108,10 +108,10 @@ class FlaskBitmapist:
         return check
 
     def user_link(self, link: _Link) -> _Link:
-        """Register what the dashboard calls a user: a callable id -> label, or (label, URL).
+        """Register the dashboard's name for a user: a callable id -> label, or (label, URL).
 
-        The id is as the application marked it: an int, or the text of a UUID, ObjectId, tuple. None
-        leaves the id as it is. It is called for each user shown, at most 50 a page. As a
+        The id is as the application marked it: an int, or the text of a UUID, ObjectId or tuple. To
+        show the plain id, return None. It is called for each user shown, at most 50 a page. As a
         decorator::
 
             @bitmapist.user_link
@@ -174,7 +174,7 @@ def _add_dashboard(app: Flask, url_prefix: str) -> None:
 
 
 def _register_server(system: str) -> None:
-    """Under these names bitmapist's own classes and operators follow the current app too."""
+    """Make bitmapist's own classes and operators follow the current app under these names too."""
     client: Any = LocalProxy(lambda: current_tracker().redis)
     table = servers()
     for name in ("default", system):

@@ -1,4 +1,4 @@
-"""Where faults of analytics end: logged, never raised into the application."""
+"""Faults of analytics end here: logged, never raised into the application."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ logger = logging.getLogger("flask_bitmapist")
 
 
 class SetupError(RuntimeError):
-    """The application is set up so that nobody knows whose events are meant."""
+    """The set-up leaves open which app's events are meant."""
 
-    #: What has been logged: it would be the same at each commit, until the program is mended.
+    #: What has been logged: each commit would log the same until the program is fixed.
     logged: ClassVar[set[str]] = set()
 
 
 @contextmanager
 def contained_faults(doing: str, *arguments: object) -> Iterator[None]:
-    """Log what goes wrong inside instead of raising it: analytics never breaks the application."""
+    """Log any fault inside instead of raising it: analytics never breaks the application."""
     try:
         yield
     except SetupError as error:

@@ -268,8 +268,8 @@ def test_every_report_has_its_command(runner: FlaskCliRunner) -> None:
 
 
 def test_a_user_of_whom_nothing_is_recorded_is_told_so(runner: FlaskCliRunner) -> None:
-    assert "Nothing is recorded of this user" in output(runner, "timeline", "999")
-    assert "Nothing is recorded of this user" in output(runner, "profile", "999")
+    assert "Nothing is recorded for this user" in output(runner, "timeline", "999")
+    assert "Nothing is recorded for this user" in output(runner, "profile", "999")
 
 
 def test_an_id_reaches_the_terminal_harmlessly(runner: FlaskCliRunner) -> None:
@@ -293,7 +293,7 @@ def test_what_does_not_fit_a_terminal_is_left_out_and_said(
     shell(app, f"flask bitmapist {arguments} > /proc/self/fd/{output}", passed=output, COLUMNS="80")
     lines = click.unstyle(os.read(terminal, 10_000).decode()).splitlines()
     assert max(map(len, lines[:3])) <= 80
-    assert any(line.startswith("Not shown for want of room: +") for line in lines)
+    assert any(line.startswith("No room to show: +") for line in lines)
 
 
 @pytest.mark.parametrize("name", sorted(commands.commands))

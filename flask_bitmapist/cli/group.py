@@ -22,7 +22,7 @@ commands = AppGroup("bitmapist", help="Who was active, who came back, who did wh
 
 
 class Answer(Protocol):
-    """What a command prints: reports are answers, as they are the dashboard's downloads."""
+    """What a command prints, and the dashboard offers for download: a report, for example."""
 
     def to_dict(self) -> Any: ...
     def to_csv(self) -> str: ...
@@ -33,7 +33,7 @@ def command(
 ) -> Callable[[Callable[..., Answer]], click.Command]:
     """A command that asks for one answer and prints it.
 
-    :param picture: the answer as a terminal shows it.
+    :param picture: makes the table that a terminal shows.
     """
 
     def decorate(ask: Callable[..., Answer]) -> click.Command:
@@ -41,7 +41,7 @@ def command(
         def run(as_json: bool, as_csv: bool, **arguments: Any) -> None:
             server = current_tracker().server
             try:
-                _ = server.facts  # a server that is too old says so before it says anything else
+                _ = server.facts  # a server that is too old must be reported before anything else
                 answer = ask(**arguments)
             except SERVER_ERRORS as error:
                 reason = server.explain(error) or f"Redis does not answer: {error}"
@@ -65,14 +65,14 @@ def command(
 
 def _print_csv(text: str) -> None:
     if sys.stdout is not None and sys.stdout.isatty():
-        # A terminal would obey the control characters of an id.
+        # A terminal would obey control characters in an id.
         text = "".join(f"{shown(line)}\n" for line in text.split("\r\n") if line)
     click.echo(text, nl=False)
 
 
 @contextmanager
 def _unwritten_told() -> Iterator[None]:
-    """Say in a sentence why the output cannot be written."""
+    """Say in one sentence why the output cannot be written."""
     try:
         yield
     except UnicodeEncodeError as error:
@@ -81,9 +81,9 @@ def _unwritten_told() -> Iterator[None]:
             f"{error.object[error.start]!a}: set PYTHONIOENCODING=utf-8"
         ) from error
     except BrokenPipeError:
-        raise  # nobody reads on, as in `| head`: click ends quietly
+        raise  # the reader has gone, as with `| head`: click ends quietly
     except OSError as error:
-        # Python would try again to write what is left, and complain, when the process ends.
+        # Python would try to write the rest at exit, and complain.
         with suppress(OSError), Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         raise click.ClickException(f"the output was not written: {error.strerror}") from error

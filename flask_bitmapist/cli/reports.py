@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         Trend,
     )
 
-_NOTHING = "Nothing is recorded of this user in this range."
+_NOTHING = "Nothing is recorded for this user in this range."
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
 
 
@@ -61,7 +61,7 @@ def _type_of(kind: Kind) -> Any:
 
 
 def _parameter(field: Declared) -> Callable[[Any], Any]:
-    """What has to be said about whom is an argument, all else an option."""
+    """Required fields are arguments, all others options."""
     name = field.name.replace("_", "-")
     required = field.usual is MISSING
     if required and isinstance(field.kind, kinds.Several):
@@ -88,9 +88,9 @@ def report_command(
 ) -> None:
     """Register the command `name`, which asks `question`.
 
-    :param picture: the report as a terminal shows it.
+    :param picture: makes the table that a terminal shows.
     :param help_: what the command's help says, with an example.
-    :param usual: values of fields that are no option of this command.
+    :param usual: values of fields that are not options of this command.
     """
 
     def ask(**values: Any) -> Report:
@@ -142,7 +142,7 @@ class Everyone(NamedTuple):
 @click.option("--by", type=click.Choice(GRAINS), default="day", show_default=True)
 @click.option("--at", type=_MOMENT, help="A moment of the period. Default: now.")
 def users(expression: str, **arguments: Any) -> Everyone:
-    """The ids of those in EXPRESSION, an event or a segment, in one period.
+    """The ids of the people in EXPRESSION, an event or a segment, in one period.
 
     \b
     flask bitmapist users "song:played - flag:user:premium" --by month --csv
@@ -229,7 +229,7 @@ def _overlap(report: Overlap) -> Picture:
         [event, *(Share(share) if i != j else report.counts[i][j] for j, share in enumerate(line))]
         for i, (event, line) in enumerate(zip(report.events, report.jaccard, strict=True))
     ]
-    note = "Users of both as per cent of the users of either; on the diagonal, users."
+    note = "Users of both, as a percentage of the users of either. On the diagonal: users."
     return Picture(["", *report.events], rows, note=note)
 
 
@@ -273,9 +273,9 @@ report_command(
     "retention",
     questions.RetentionQuestion,
     _retention,
-    """Of those who first did COHORT in a period, the per cent who did RETURNED k periods later.
+    """Of those who first did COHORT in a period, the percentage who did RETURNED k periods later.
 
-    --json and --csv have the numbers of users.
+    --json and --csv give numbers of users.
 
     \b
     flask bitmapist retention user:created user:seen --by week
@@ -306,7 +306,7 @@ report_command(
     "funnel",
     questions.FunnelQuestion,
     _funnel,
-    """How many did all STEPS up to each one, in this order (within a period it is unknown).
+    """How many did each of STEPS and all before it, in this order (unknown within a period).
 
     \b
     flask bitmapist funnel user:created post:created user:upgraded --within 14
@@ -316,7 +316,7 @@ report_command(
     "adoption",
     questions.AdoptionQuestion,
     _adoption,
-    """How many of those who did ACTIVE in each period did FEATURE too.
+    """How many of those who did ACTIVE in each period also did FEATURE.
 
     \b
     flask bitmapist adoption song:played user:seen --by week
@@ -336,7 +336,7 @@ report_command(
     "overlap",
     questions.OverlapQuestion,
     _overlap,
-    """How far the users of EVENTS are the same, in one period.
+    """How much the users of EVENTS overlap in one period.
 
     \b
     flask bitmapist overlap song:played user:seen --by month
@@ -346,7 +346,7 @@ report_command(
     "compare",
     questions.CompareQuestion,
     _compare,
-    """How many of each of ARMS, which are segments, did the goal.
+    """How many people in each of ARMS, which are segments, did the goal.
 
     \b
     flask bitmapist compare flag:button:blue flag:button:green user:upgraded

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-# What to draw with, and what instead where the output's encoding does not have it.
+# Characters to draw with, and what replaces them where the output's encoding lacks them.
 _SPARKS = ("▁▂▃▄▅▆▇█", "_.:-=+*#")
 _BAR = ("█", "#")
 _BAR_WIDTH = 40
@@ -19,7 +19,7 @@ _BAR_WIDTH = 40
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of 1, shown as per cent; a star marks one whose period is not over."""
+    """A share of 1, shown as per cent; a star means that its period is not over."""
 
     rate: float | None
     is_open: bool = False
@@ -40,7 +40,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Spark:
-    """A column of eight heights for each value."""
+    """One column for each value, in eight heights."""
 
     values: Sequence[int]
 
@@ -54,7 +54,7 @@ class Spark:
 class Picture:
     """A table as a terminal shows it.
 
-    :ivar open: the rows whose periods are not over; they are dimmed.
+    :ivar open: the rows whose periods are not over; shown dimmed.
     :ivar note: a sentence below the table.
     """
 
@@ -90,25 +90,25 @@ class Picture:
                 click.secho(note, dim=True)
 
     def _fitting(self) -> tuple[int, str]:
-        """How many columns fit a terminal, and a sentence on those that do not."""
+        """How many columns fit the terminal, and a sentence about those that do not."""
         if not sys.stdout or not sys.stdout.isatty():
             return len(self.header), ""
         room, used = shutil.get_terminal_size().columns, -2
         for number, name in enumerate(self.header):
             texts = [shown(_text(row[number])) for row in self.rows]
             used += 2 + max(map(len, [name, *texts]))
-            # A line that is too long for two columns is folded all the same.
+            # If not even two columns fit, the lines wrap anyway.
             if used > room and number > 1:
                 hidden = ", ".join(self.header[number:])
-                return number, f"Not shown for want of room: {hidden}. Take --csv or fewer columns."
+                return number, f"No room to show: {hidden}. Take --csv or fewer columns."
         return len(self.header), ""
 
 
 def shown(text: str) -> str:
-    """`text` as the output can tell it, harmlessly.
+    """`text` in a form that the output can show and that does no harm.
 
-    What its encoding does not have, and what a terminal would obey rather than show (control
-    characters, marks of direction), is escaped, as in ``\\u6b4c``.
+    Characters that the encoding lacks, and those that a terminal would obey rather than show
+    (control characters, direction marks), are escaped, as in ``\\u6b4c``.
     """
     # Where the output was closed (`>&-`) sys.stdout is None; a StringIO has an encoding of None.
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -117,7 +117,7 @@ def shown(text: str) -> str:
 
 
 def _drawable(usual: str, plainer: str) -> str:
-    """`usual`, unless the output's encoding does not have all of it."""
+    """`usual`, or its replacement if the output's encoding lacks any of it."""
     return usual if shown(usual) == usual else plainer
 
 

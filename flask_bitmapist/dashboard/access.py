@@ -1,4 +1,4 @@
-"""Who may see the dashboard: whom the application's check lets in; nobody, if it fails."""
+"""Who may see the dashboard: those whom the application's check lets in; nobody if it fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_open() -> bool:
     try:
         verdict = current_app.ensure_sync(check)()
         if verdict is not True and verdict:
-            # Such as the refusal that login_required returns, or a coroutine: true, both of them.
+            # Such as the refusal that login_required returns, or a coroutine: both are truthy.
             if iscoroutine(verdict):
                 verdict.close()
             raise TypeError(f"it returned {verdict!r} rather than True or False")
@@ -52,13 +52,14 @@ def refuse_strangers() -> Any:
         return log_in
     closed = Response(CLOSED, status=403, mimetype="text/plain")
     if "HX-Request" in request.headers:
-        # A session has ended while a page was open: load it as a whole, which may ask to log in.
+        # The session ended while a page was open: reload the whole page, which may lead to the
+        # log-in page.
         closed.headers["HX-Refresh"] = "true"
     return closed
 
 
 def _log_in() -> Any:
-    """The way to the log-in page, for whoever asks for a page and may enter after logging in."""
+    """A redirect to the log-in page, for a page request that may succeed after logging in."""
     manager = getattr(current_app, "login_manager", None)
     if (
         manager is None

@@ -16,7 +16,7 @@ from .query import FIRST_REPORTED_YEAR, Query
 
 
 class AdoptionPage(Page):
-    """How many of those who did `active` in each period did `feature` too."""
+    """How many of those who did `active` in each period also did `feature`."""
 
     endpoint = "adoption"
     template = "adoption"
@@ -47,7 +47,7 @@ class AdoptionPage(Page):
         return Behind(f"did {self['active']}{used} {when(at, by)}", figure)
 
     def bars(self, report: Adoption) -> BarPlot[AdoptionPoint]:
-        """Those who are new to it and those who are not, a bar a period."""
+        """One bar per period: those who are new to it, and those who are not."""
         return bar_plot(
             report.points,
             [[("returning", p.users - p.new), ("new", p.new)] for p in report.points],

@@ -1,4 +1,4 @@
-"""Answers that are no report's page: downloads, refusals, and what to do while there is nothing."""
+"""Answers other than report pages: downloads, refusals, and what to do before there is any data."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ logger = logging.getLogger("flask_bitmapist")
 
 
 def empty() -> Response:
-    """Nothing has been recorded: what to paste where.
+    """The page before anything is recorded: what to paste where.
 
-    The page asks again by itself, and stays as it is while there is nothing new: what somebody has
-    selected, to copy it, stays selected.
+    The page polls, and does not change until something arrives: text that somebody has selected to
+    copy stays selected.
     """
     if request.headers.get("HX-Trigger") == "main":
         return Response(status=204)
@@ -44,15 +44,15 @@ def download(report: Report | None, problem: str, form: str) -> Response:
 
 
 def bad_request(error: BadRequest) -> Response:
-    """A query that cannot be answered, with the sentence that says why."""
+    """A query that cannot be answered, with a sentence that says why."""
     page = str(request.endpoint)
-    # Without an id it cannot be shown either.
+    # A person's page cannot be shown without an id.
     url = url_for("bitmapist.people" if page == "bitmapist.person" else page)
     return _message("That cannot be shown", str(error.description), 400, url, "Ask anew")
 
 
 def no_answer(error: Exception) -> Response:
-    """Redis did not answer, or refused a command; what it said goes to the log, not to the page."""
+    """Redis did not answer, or refused a command. Its message goes to the log, not to the page."""
     logger.error("the dashboard cannot read from Redis: %s", error)
     refused = current_tracker().server.explain(error)
     sentence = (
@@ -66,10 +66,10 @@ def no_answer(error: Exception) -> Response:
 
 
 def _message(title: str, sentence: str, status: int, url: str, link: str) -> Response:
-    """A sentence, in the form that was asked for; as text for what is no page.
+    """A sentence in the format that was asked for; plain text if that is not a page.
 
-    :param url: where the page leads on.
-    :param link: what the link to it says.
+    :param url: where the page links to.
+    :param link: the text of that link.
     """
     if request.args.get("format") == "json":
         return Response(json.dumps({"error": sentence}), status, mimetype="application/json")

@@ -1,4 +1,4 @@
-"""Who went: those who were active in a period, and silent in the ones after it."""
+"""Who left: those who were active in a period, and silent in the ones after it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ChurnedPage(Page):
         return Behind(f"did {self['event']} {when(at, by)}{silence}", figure)
 
     def bars(self, report: Churned) -> BarPlot[ChurnedPoint]:
-        """Those who went, a bar a period."""
+        """One bar per period: those who left."""
         return bar_plot(report.points, [[("dormant", point.users)] for point in report.points])
 
 

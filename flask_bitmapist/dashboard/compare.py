@@ -48,12 +48,12 @@ class ComparePage(Page):
         return Behind(title, figure)
 
     def top(self, report: Compare) -> float:
-        """The rate at which the drawn scale ends."""
+        """The rate at the end of the drawn scale."""
         return max((arm.high or 0.0 for arm in report.arms), default=0.0) or 1.0
 
 
 def _usual_arms(catalogue: Catalogue) -> list[str]:
-    """Of the active users those without a flag and those with it; or else two events, or flags."""
+    """Active users with and without some flag; failing that, two events or flags."""
     events, flags = catalogue
     if flags and events:
         active = next(Event(event) for event in (*ACTIVE, *events) if event in events)

@@ -1,8 +1,8 @@
 """How figures are drawn and written: plots, heat steps, labels.
 
-Plots are given in per cent of their box, from its top left corner, so that a page can stretch the
-box and keep the text of its axes as it is. The points of lines are SVG's ``x,y`` pairs in a box of
-1000 by 1000.
+Plots are measured in per cent of their box, from its top left corner, so that a page can stretch
+the box without stretching the text of the axes. The points of lines are SVG's ``x,y`` pairs in a
+box of 1000 by 1000.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FAINTEST = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line across a plot, and the value that it stands for."""
+    """A line across a plot, and its value."""
 
     y: float
     value: float
@@ -63,7 +63,7 @@ class LinePlot(Generic[_Point]):
     """A line with the area below it, or with the band of its interval.
 
     :ivar closed: the line through the periods that are over.
-    :ivar running: its last piece, to a period that is not; empty if there is none.
+    :ivar running: its last piece, to a period that is not over; empty if there is none.
     :ivar area: the polygon to fill.
     """
 
@@ -109,9 +109,9 @@ class BarPlot(Generic[_Point]):
 def ticks(
     top: float, bottom: float = 0.0, *, whole: bool = True
 ) -> tuple[list[Tick], float, float]:
-    """Round values from at or below `bottom` to at or above `top`, and the first and last of them.
+    """Round values that cover `bottom` to `top`, and the first and last of them.
 
-    Their distance is 1, 2 or 5 times a power of ten; not below 1 if the values are `whole`.
+    They are 1, 2 or 5 times a power of ten apart; at least 1 if the values are `whole`.
     """
     extent = (top - bottom) or 1
     rough = extent / 4
@@ -161,8 +161,8 @@ def line_plot(
 
     :param points: what the values belong to.
     :param running: whether the last one's period is not over.
-    :param band: the interval of each value, to be filled instead of the area below the line; the
-        values are rates then, else counts.
+    :param band: the interval of each value, filled instead of the area below the line. With a band
+        the values are rates, without one they are counts.
     """
     tops = (top for _, top in band or ())
     marks, low, high = ticks(max((*values, *tops), default=0), whole=band is None)
@@ -196,7 +196,7 @@ def bar_plot(
     """Stacked bars.
 
     :param points: what the bars belong to.
-    :param above: for each of them the pieces ``(kind, users)`` above the base line, upwards.
+    :param above: for each point the pieces ``(kind, users)`` above the base line, upwards.
     :param below: the pieces below it, downwards.
     """
     below = below or [[] for _ in points]
@@ -241,7 +241,7 @@ def _heights(users: Sequence[int], scale: float) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """A line of daily counts; its last piece, to today, is drawn apart as today is not over.
+    """A line of daily counts; its last piece, to today, is drawn apart, as today is not over.
 
     The points are in a box of `width` by `height`.
     """
@@ -255,9 +255,9 @@ class Sparkline:
 
 
 def sparkline(days: Sequence[int], width: int = 120, height: int = 28) -> Sparkline:
-    """Draw at least two days' counts, scaled to the smallest and the largest of the closed days.
+    """Draw at least two days' counts, scaled to the smallest and the largest of the complete days.
 
-    Today, not over yet, would press the others flat: below their smallest it is drawn at the floor.
+    Today is not over and would flatten the others: if it is below them, it is drawn at the floor.
     """
     lowest, top, margin = min(days[:-1]), max(days), 4
     scale = (height - 2 * margin) / (top - lowest) if top > lowest else 0.0
@@ -279,7 +279,7 @@ class CalendarDay:
     column: int
     row: int
     day: date
-    #: The events that were done on it.
+    #: The events done on that day.
     done: list[str]
 
     @property
@@ -289,7 +289,7 @@ class CalendarDay:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """The days of a person, a column a week; `months` names the columns in which they begin."""
+    """A person's days, one column per week; `months` names the columns in which months begin."""
 
     days: list[CalendarDay]
     months: list[tuple[int, date]]
@@ -325,7 +325,7 @@ def calendar(done: dict[str, list[date]], first: date, last: date) -> Calendar:
             key=lambda square: (square.day.year, square.day.month),
         )
     ]
-    # A month of which only a week is shown has no room for its name.
+    # There is no room for a month's name if only a week of it is shown.
     months = [
         month
         for month, after in zip(months, [*months[1:], (days[-1].column + 1, last)], strict=True)
@@ -396,7 +396,7 @@ def short(number: float) -> str:
 
 
 def tick_percent(rate: float) -> str:
-    """The value of a tick that is a share of 1, as exactly as it is round: 0.5 %."""
+    """The value of a tick that is a share of 1, with as many decimals as it needs: 0.5 %."""
     return f"{round(100 * rate, 9):g} %"
 
 

@@ -18,7 +18,7 @@ from .query import Query
 
 
 class FunnelPage(Page):
-    """How many took the first of `steps`, and went on to the second, the third..."""
+    """How many took the first of `steps`, then the second, the third..."""
 
     endpoint = "funnel"
     template = "funnel"
@@ -27,7 +27,7 @@ class FunnelPage(Page):
     MOST_STEPS: ClassVar[int] = 8
     ORDERS: ClassVar[dict[Order, str]] = {
         "ordered": "in this order",
-        "strict": "in this order, one a period",
+        "strict": "in this order, one per period",
         "any": "in any order",
     }
 
@@ -59,7 +59,7 @@ class FunnelPage(Page):
 
 
 def _usual_steps(known: Known) -> list[str]:
-    """From signing up by logging in to the first thing that users do with something else."""
+    """From signing up, via logging in, to the first event about something other than users."""
     events = of_one_kind(known).events
     other = [event for event in events if not event.startswith("user:")]
     active = [event for event in ACTIVE if event in events][:1]

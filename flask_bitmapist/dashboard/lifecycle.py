@@ -1,4 +1,4 @@
-"""Where the users of each period come from, and how many went."""
+"""Where the users of each period come from, and how many left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LifecyclePage(Page):
     template = "lifecycle"
     asks = LifecycleQuestion
     most: ClassVar[Mapping[str, int]] = {"rows": 120}
-    #: The groups in the order of the bars' pieces, and what the page calls them.
+    #: The groups in the order of the bar's pieces, with the page's names for them.
     GROUPS: ClassVar[dict[Group, str]] = {
         "returning": "returning",
         "resurrected": "resurrected",
@@ -54,14 +54,14 @@ class LifecyclePage(Page):
 
     @property
     def active(self) -> str:
-        """The text form of the segment of those who are active.
+        """The text form of the segment of the active users.
 
-        :raises ValueError: if with the event the segment is too long to be one.
+        :raises ValueError: if the segment, joined with the event, is too long.
         """
         event, where = Event(self["event"]), self["where"].expression
         text = str(event if where is None else event & where)
         if len(text) > LONGEST_SEGMENT or TypedSegment.read(text).error is not None:
-            raise ValueError("The segment is too long to be joined with the event.")
+            raise ValueError("The segment is too long to combine with the event.")
         return text
 
     def bars(self, report: Lifecycle) -> BarPlot[LifecyclePoint]:

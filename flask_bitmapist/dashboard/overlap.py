@@ -1,4 +1,4 @@
-"""Who does both: how far the users of several events are the same."""
+"""Who does both: how much the users of several events overlap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .query import Query
 
 
 class OverlapPage(Page):
-    """How many did both of each two of `events` in one period."""
+    """For each pair of `events`, how many did both in one period."""
 
     endpoint = "overlap"
     template = "overlap"
@@ -32,7 +32,7 @@ class OverlapPage(Page):
     def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
         super().__init__(visit, values)
         if len(self["events"]) > self.MOST_EVENTS:
-            raise BadRequest(f"At most {self.MOST_EVENTS} events can be laid over one another.")
+            raise BadRequest(f"At most {self.MOST_EVENTS} events can be compared.")
 
     def behind(self, query: Query) -> Behind:
         events = [event.text for event in self["events"]]

@@ -1,8 +1,8 @@
 """Who was here: active users, their trend and lifecycle, and every event's figures.
 
-The page answers in two parts. The first has what the server counts at once. The other one, with the
-year's users and 30 days of each event shown, is asked for by htmx, or by a browser without
-JavaScript as the page it is led to.
+The page comes in two parts. The first has what the server counts at once. The second adds the
+year's users and 30 days of each event shown: htmx requests it, and a browser without JavaScript is
+redirected to it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from .rendering import render
 _PAGE = 50
 _TREND_DAYS = 90
 _LIFECYCLE_WEEKS = 12
-#: By which htmx's polling ends (https://htmx.org/docs/#polling).
+#: The status that ends htmx's polling (https://htmx.org/docs/#polling).
 _STOP_POLLING = 286
-#: The page's tables, as which it is told as JSON or CSV.
+#: The page's tables, each of which can be downloaded as JSON or CSV.
 TABLES = ("events", "days")
 #: How the events table can be sorted: by name, or by a column of figures from the largest down.
 SORTS = ("event", "today", "week", "month", "year")
@@ -47,11 +47,11 @@ SORTS = ("event", "today", "week", "month", "year")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What of the events table is shown.
+    """Which part of the events table is shown.
 
-    :ivar event: the event that tells who is active.
+    :ivar event: the event that counts as active.
     :ivar find: a part of the names of the events to list.
-    :ivar complete: ``1`` asks for the second part of the page, ``events`` for its table alone.
+    :ivar complete: ``1`` asks for the second part of the page, ``events`` only for its table.
     """
 
     endpoint: ClassVar[str] = "index"
@@ -80,7 +80,7 @@ class Table:
         return self.link()
 
     def link(self, **changed: Any) -> dict[str, Any]:
-        """The query string of this table with some things changed."""
+        """The query string of this table with some values `changed`."""
         usual = {"where": "", "find": "", "sort": "event", "page": 1}
         told = {
             "event": self.event,
@@ -98,21 +98,21 @@ class Activity(NamedTuple):
 
     report: ActiveUsers
     lifecycle: Lifecycle
-    #: The text form of the segment of those who are active.
+    #: The text form of the segment of the active users.
     segment: str
     #: The lifecycle page that would show the same bars.
     page: LifecyclePage
 
     @classmethod
     def of(cls, page: LifecyclePage) -> Activity:
-        """:raises ValueError: if the segment does not go with the event."""
+        """:raises ValueError: if the segment cannot be combined with the event."""
         event, where, now = Event(page["event"]), page["where"].expression, page.visit.now
         first = now.date() - timedelta(days=_TREND_DAYS - 1)
         active = active_users(event, first, where=where, now=now)
         return cls(active, page.report(), page.active, page)
 
     def before(self, days: int) -> ActivePoint:
-        """The point so many days before today's."""
+        """The point `days` days before today's."""
         return self.report.points[-1 - days]
 
     @property
@@ -122,7 +122,7 @@ class Activity(NamedTuple):
 
 
 def view() -> Response:
-    """The overview; or as JSON or CSV every event's figures, or those of the active users."""
+    """The overview; or every event's figures, or those of the active users, as JSON or CSV."""
     visit = Visit.of_request()
     if visit.asks_nothing:
         return empty()
@@ -131,7 +131,7 @@ def view() -> Response:
     told = query.choice("table", TABLES, "events")
     query.close()
     if table.where.error is not None:
-        # Nothing else is to follow.
+        # The second part is not needed.
         table = replace(table, complete="1")
     if query.form != "html":
         report, problem = (
@@ -168,7 +168,7 @@ def view() -> Response:
         status = _STOP_POLLING
     answer = Response(text, status, mimetype="text/html")
     if table.complete == "events":
-        # The address that a browser shows is that of the whole page.
+        # The browser's address bar keeps the URL of the whole page.
         change = "Replace" if request.headers.get("HX-Trigger") == "find" else "Push"
         address = url_for("bitmapist.index", **table.link(page=table.page))
         answer.headers[f"HX-{change}-Url"] = address
@@ -189,13 +189,13 @@ def _activity(visit: Visit, table: Table) -> tuple[Activity | None, str]:
 
 def _active(visit: Visit, table: Table) -> tuple[Report | None, str]:
     if not table.event:
-        raise BadRequest("No event has been recorded yet that would tell who is active.")
+        raise BadRequest("No event that shows who is active has been recorded yet.")
     activity, problem = _activity(visit, table)
     return activity and activity.report, problem
 
 
 def _page(table: Table, events: Sequence[str], now: datetime) -> Sequence[EventActivity]:
-    """Those of `events` that the table shows; with their years and days, if it is complete."""
+    """The `events` that the table shows; with their years and days, if it is complete."""
     counted = partial(overview, flags=(), now=now)
     page = slice(_PAGE * (table.page - 1), _PAGE * table.page)
     complete = table.complete != ""
@@ -203,7 +203,7 @@ def _page(table: Table, events: Sequence[str], now: datetime) -> Sequence[EventA
         return counted(events=events[page], complete=complete).events
     if complete and table.sort == "year":
         return busiest_of_year(events, page)
-    # Until the years are counted, the month is the nearest that is known.
+    # Until the years are counted, the month is the closest known figure.
     by = "month" if table.sort == "year" else table.sort
     known = counted(events=events, complete=False).events
     shown = sorted(known, key=lambda one: -getattr(one, by))[page]

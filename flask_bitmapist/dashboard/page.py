@@ -1,4 +1,4 @@
-"""The page of a report: what a request asks, the question that this makes, and its answer."""
+"""The page of a report: what a request asks, the question made from it, and the answer."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .rendering import render
 
 _Answer = TypeVar("_Answer")
 
-#: Seconds for which anybody waits for a page, and for which one keeps the server busy.
+#: The most seconds that a page may take, and keep the server busy.
 _LONGEST_WAIT = 5
-#: More are not even asked for.
+#: A question that combines more bitmaps is refused.
 _MOST_BITMAPS = 50_000
-#: The periods of a question that does not say how many: a calendar month's days.
+#: The number of periods if a question does not say: a calendar month's days.
 _LONGEST_WINDOW = 31
-#: The events that tell who is active, the best of those that are recorded first.
+#: The events that can count as active, best first.
 ACTIVE = ("user:seen", "user:logged_in")
 
 
@@ -52,7 +52,7 @@ class Visit(NamedTuple):
 
     @property
     def asks_nothing(self) -> bool:
-        """Whether it asks for nothing in particular, and there is nothing to show."""
+        """Whether it asks for nothing in particular and there is nothing to show."""
         return not (request.args or any(self.query.catalogue))
 
     def period(self, by: Grain, at: date | None) -> Period:
@@ -62,15 +62,15 @@ class Visit(NamedTuple):
 
 
 class Page(ABC):
-    """One request's form of a report: the fields of its question, as they were typed."""
+    """The form of a report in one request: the fields of its question, as typed."""
 
     #: The page's endpoint.
     endpoint: ClassVar[str]
     #: The page's template.
     template: ClassVar[str]
-    #: What it asks.
+    #: The class of its question.
     asks: ClassVar[type[Question]]
-    #: The most of a number that still makes a page, by field.
+    #: The largest number that a page allows, by field.
     most: ClassVar[Mapping[str, int]] = {"rows": 366}
     #: The choices that the page offers, by field.
     offered: ClassVar[Mapping[str, Sequence[str]]] = {"by": BY}
@@ -101,17 +101,17 @@ class Page(ABC):
 
     @classmethod
     def fields(cls) -> list[Declared]:
-        """The fields that its form has: a range is so many periods up to an end."""
+        """The fields of its form: a range is given as a number of periods up to an end."""
         return [field for field in declared(cls.asks) if field.told and field.name != "start"]
 
     @classmethod
     @abstractmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
-        """The values of the fields that are missing, where the question has others, or none."""
+        """This page's defaults, where the question has others or none."""
 
     @abstractmethod
     def behind(self, query: Query) -> Behind:
-        """The figure that `query` names, and in words who is behind it.
+        """The figure that `query` names, and who is behind it, in words.
 
         :raises BadRequest: as `read`.
         """
@@ -122,9 +122,9 @@ class Page(ABC):
 
     @cached_property
     def question(self) -> Question:
-        """The question that the form makes.
+        """The question made from the form.
 
-        :raises ValueError: for one that makes no sense.
+        :raises ValueError: if it makes no sense.
         """
         typed = {field.name: _typed(field, self[field.name]) for field in self.fields()}
         return self.asks.of(**typed, now=self.visit.now)
@@ -132,19 +132,19 @@ class Page(ABC):
     def report(self) -> Any:
         """The answer.
 
-        :raises ValueError: for a question that makes no sense, with a sentence.
+        :raises ValueError: if the question makes no sense, with a sentence that says why.
         """
         return answer(self.question)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The query string that asks the same."""
+        """The query string that asks the same question."""
         told = {field.spelt: _spelt(self[field.name]) for field in self.fields()}
         return {name: text for name, text in told.items() if text not in (None, "", [])}
 
     @property
     def segments(self) -> dict[str, TypedSegment]:
-        """Every segment in it, by what the page calls it."""
+        """Every segment in it, by the page's name for it."""
         found = {}
         for field in self.fields():
             value = self[field.name]
@@ -160,7 +160,7 @@ class Page(ABC):
 
     @property
     def bitmaps(self) -> int:
-        """Of how many bitmaps its segments are put together, over all periods, at most."""
+        """At most how many bitmaps its segments combine, over all periods."""
         period = self.visit.period(self["by"], None)
         expressions = (segment.expression for segment in self.segments.values())
         names = sum(len([*one.keys(period)]) for one in expressions if one is not None)
@@ -168,7 +168,7 @@ class Page(ABC):
 
     @property
     def problem(self) -> str:
-        """Why the question cannot be asked, seen from its form; empty if it can."""
+        """Why the form's question cannot be asked; empty if it can."""
         for name, segment in self.segments.items():
             if isinstance(segment.error, UnknownTermError):
                 return f"{name}: {segment.error.reason}"
@@ -213,22 +213,22 @@ class Page(ABC):
 class Behind(NamedTuple):
     """The people behind a figure."""
 
-    #: Who they are, as a sentence without its full stop.
+    #: Who they are: a sentence without its full stop.
     title: str
     figure: Figure
-    #: Of what question the figure is; None: the page's.
+    #: The question whose figure it is; None: the page's own.
     question: Question | None = None
 
 
 def _typed(field: Declared, value: Any) -> Any:
-    """A form's value as a question takes it."""
+    """A form's value in the form that a question takes."""
     match field.kind, value:
         case Several(), list():
             return [_typed(replace(field, kind=field.kind.kind), one) for one in value]
         case Did(), str():
             return Event(value)
         case Segment(), TypedSegment():
-            # Where there has to be one, the question says what is wrong with none.
+            # If a segment is required, the question says what is wrong with an empty one.
             return value.expression if field.usual is None else value.expression or value.text
         case Window(), str() if value.isdecimal():
             return int(value)
@@ -236,7 +236,7 @@ def _typed(field: Declared, value: Any) -> Any:
 
 
 def _spelt(value: Any) -> Any:
-    """A form's value as it stands in a query string."""
+    """A form's value as a query string has it."""
     match value:
         case TypedSegment(text=text):
             return text

@@ -1,4 +1,4 @@
-"""The pages of the dashboard: one table, from which addresses, views and the navigation come."""
+"""The pages of the dashboard: one table gives addresses, views and the navigation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PageEntry(NamedTuple):
 
     @property
     def view(self) -> Callable[[], Response]:
-        # Imported when it answers: a worker that only marks never loads NumPy.
+        # Imported when first used: a worker that only marks never loads NumPy.
         view: Callable[[], Response] = import_module(f".{self.module}", __package__).view
         return view
 

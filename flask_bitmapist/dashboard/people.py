@@ -52,7 +52,7 @@ class PeoplePage(Page):
 
     @property
     def where(self) -> TypedSegment:
-        """The segment, as other pages call theirs."""
+        """The segment, under the name that other pages use."""
         segment: TypedSegment = self["expression"]
         return segment
 
@@ -61,7 +61,7 @@ class PeoplePage(Page):
         return self.range_of(self["rolling"], self["at"])
 
 
-#: Whose figure is asked for.
+#: The report whose figure it is.
 PAGES_WITH_PEOPLE: dict[str, type[Page]] = {
     page.endpoint: page
     for page in (
@@ -79,7 +79,7 @@ PAGES_WITH_PEOPLE: dict[str, type[Page]] = {
 
 
 class Person(NamedTuple):
-    """Someone, as the application calls them."""
+    """A person, as the application names them."""
 
     id: int | str
     label: str
@@ -130,7 +130,7 @@ def view() -> Response:
 
 
 def _everyone(page: Page, behind: Behind) -> Response:
-    """All users behind a figure as CSV, sent while they are read; with their labels, if any."""
+    """All users behind a figure as CSV, streamed as they are read; with their labels, if any."""
 
     def ask() -> Iterator[list[int | str]]:
         return everyone_behind(behind.question or page.question, behind.figure)
@@ -191,7 +191,7 @@ class UserLink:
 
 
 def _text(part: object) -> str:
-    """A label or address as text that can be sent: lone surrogates cannot."""
+    """A label or URL without lone surrogates, which cannot be sent."""
     return str(part or "").encode(errors="replace").decode()
 
 

@@ -28,7 +28,7 @@ def view() -> Response:
     last = query.day("end") or today
     query.close()
     if not asked:
-        raise BadRequest("The parameter id is missing: whose page is it to be?")
+        raise BadRequest("The parameter id is missing: whose page should this be?")
     first = last - timedelta(days=_DAYS - 1)
 
     def ask() -> Profile:

@@ -1,7 +1,7 @@
 """Query strings: each parameter is checked, with a sentence on what is allowed, before any report.
 
 A page's question is a dataclass that reads its fields from a `Query`. Nothing else reaches a
-report, so that what a request may cost is bounded here.
+report, so the cost of a request is bounded here.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _Choice = TypeVar("_Choice", bound=str)
 
 #: The periods that the forms offer.
 BY: tuple[Grain, ...] = ("day", "week", "month", "year")
-#: What a page is answered as.
+#: The formats of an answer.
 FORMATS = ("html", "json", "csv")
-#: Days before this year are no user's.
+#: No user has days before this year.
 FIRST_YEAR = 2000
-#: A report that ends in that year or later has no period before this one.
+#: A report that ends in or after `FIRST_YEAR` has no period before this year.
 FIRST_REPORTED_YEAR = 1800
 #: Characters of a segment in a query string.
 LONGEST_SEGMENT = 2_000
-#: How a condition joins those before it, in the words of the segment builder.
+#: How a condition joins the ones before it, in the segment builder's words.
 JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One of a segment's conditions, as the segment builder lists them.
+    """One condition of a segment, as the segment builder lists it.
 
     :ivar joint: ``and``, ``or``, ``except``; empty for the first one.
     :ivar text: the condition's text form.
@@ -59,7 +59,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class TypedSegment:
-    """A segment as it was typed: an expression, or why it is none.
+    """A segment as it was typed: an expression, or why it is not one.
 
     :ivar text: its text form; empty for everyone.
     :ivar error: what is wrong with the text, and where.
@@ -84,15 +84,15 @@ class TypedSegment:
         if self.error is not None:
             return self
         joined = _joined([*_spine(self.expression), (JOINTS[joint], parse(term))])
-        # It may have become too long.
+        # It may now be too long.
         return TypedSegment.read(str(joined))
 
     @property
     def conditions(self) -> list[Condition]:
-        """What the segment is joined from, from left to right."""
+        """The conditions that the segment joins, from left to right."""
         spine = _spine(self.expression)
         words = {kind: word for word, kind in JOINTS.items()}
-        # Whoever was excepted from the first condition is not who remains without it.
+        # People excepted from the first condition are not the ones who remain without it.
         after_first = [*dropwhile(lambda joined: joined[0] is Minus, spine[1:])]
         return [
             Condition(
@@ -105,7 +105,7 @@ class TypedSegment:
 
 
 def _asked(hint: str) -> str:
-    """The end of a sentence, with a question after it if there is a hint."""
+    """The end of a sentence, followed by the hint's question if there is one."""
     return f". {hint[0].upper()}{hint[1:]}" if hint else "."
 
 
@@ -130,7 +130,7 @@ def _joined(spine: _Spine) -> Expression | None:
 
 
 class Query:
-    """One request's query string. What is read is checked; `close` refuses what nobody has read."""
+    """One request's query string. Reading a parameter checks it; `close` refuses the rest."""
 
     def __init__(
         self,
@@ -148,18 +148,18 @@ class Query:
         self.known = known
         #: Whether all events have begun today: somebody is trying it out.
         self.is_new = all(event.first_day == today for event in known.events.values())
-        #: The names of it.
+        #: The names in it.
         self.catalogue = known.catalogue
-        #: What the page is answered as.
+        #: The format of the answer.
         self.form = self.choice("format", FORMATS, "html")
 
     def field(
         self, field: Declared, usual: Any, most: int | None, offered: Sequence[str] | None
     ) -> Any:
-        """The field of a question, as it is typed: a segment stays a `TypedSegment`, to be mended.
+        """The field of a question as typed: a segment stays a `TypedSegment`, to be corrected.
 
-        :param usual: its value if it is missing; of an event, the names to prefer.
-        :param most: the most of a number on a page.
+        :param usual: its value if it is missing; for an event, the names to prefer.
+        :param most: the largest number that the page allows.
         :param offered: the choices that a page offers.
         """
         name = field.spelt
@@ -185,7 +185,7 @@ class Query:
         raise TypeError(f"no page asks for {field}")
 
     def text(self, name: str, usual: str = "") -> str:
-        """The parameter `name` as it is, `usual` if it is missing."""
+        """The parameter `name` unchanged; `usual` if it is missing."""
         self._read[name] = None
         return self._args.get(name, usual)
 
@@ -236,19 +236,19 @@ class Query:
         )
 
     def event(self, name: str, *usual: str) -> str:
-        """The name of a recorded event; if it is missing, the first of `usual` that there is."""
+        """The name of a recorded event; if it is missing, the first of `usual` that is recorded."""
         events = self.catalogue.events
         preferred = [event for event in usual if event in events] or events or [""]
         return self._recorded(self.text(name) or preferred[0])
 
     def events(self, name: str, *usual: str) -> list[str]:
-        """The names of recorded events; if they are missing, those of `usual` that there are."""
+        """The names of recorded events; if they are missing, those of `usual` that are recorded."""
         names = self.texts(name) or [event for event in usual if event in self.catalogue.events]
         return [self._recorded(event) for event in names]
 
     def _recorded(self, event: str) -> str:
         if not self.catalogue.events:
-            raise BadRequest("No event has been recorded yet, which this page would need.")
+            raise BadRequest("This page needs an event, and none has been recorded yet.")
         if event not in self.known.events:
             hint = did_you_mean(Event(event), self.known) if is_name(event) else ""
             raise BadRequest(f"No event {event!r} has been recorded{_asked(hint)}")
@@ -259,7 +259,7 @@ class Query:
         return [self._of_known(self._segment(text)) for text in self.texts(name)]
 
     def segment(self, name: str = "where", usual: str = "") -> TypedSegment:
-        """A segment's text form, and what the segment builder adds to it."""
+        """A segment's text form, with what the segment builder adds to it."""
         segment = self._segment(self.text(name).strip() or usual)
         joint, term = self.choice("joint", [*JOINTS], "and"), self.text("term")
         if not term:
@@ -271,7 +271,7 @@ class Query:
     @staticmethod
     def _segment(text: str) -> TypedSegment:
         segment = TypedSegment.read(text[: LONGEST_SEGMENT + 1])
-        # Spelt with spaces it may be longer, and it is spelt so in every link.
+        # Links spell it with spaces, which may make it longer.
         if len(segment.text) > LONGEST_SEGMENT:
             raise BadRequest(f"A segment has at most {LONGEST_SEGMENT} characters.")
         return segment

@@ -1,7 +1,7 @@
 """Templates, rendered apart from the application's Jinja environment.
 
-There autoescaping may be off and delimiters changed, its template names may be ours, and its
-context processors may fail or query a database.
+In the application's, autoescaping may be off, delimiters may differ, templates may have the same
+names as ours, and context processors may fail or query a database.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .query import BY, JOINTS
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
-#: The names that a picker lists; several pickers of more would be megabytes.
+#: The most names that a picker lists; with more, several pickers would take megabytes.
 _MOST_OPTIONS = 500
 
 
@@ -85,7 +85,7 @@ def render(name: str, as_of: datetime | None = None, up_to: str = "", **values: 
 
 
 def _waiting(tracker: Tracker) -> Mapping[str, int]:
-    """The marks that the server does not take, by why: sentence -> how many."""
+    """How many marks the server does not take, by the reason as a sentence."""
     spool = tracker.settings.spool
-    # Without the file there are none, and a process that only reads does not load the spool.
+    # Without the file there are none, so a process that only reads need not load the spool.
     return tracker.stats().waiting if spool is not None and spool.exists() else {}

@@ -23,12 +23,12 @@ class RetentionPage(Page):
     template = "retention"
     asks = RetentionQuestion
     most: ClassVar[Mapping[str, int]] = {"rows": 60, "periods": 60}
-    #: How the page speaks of the modes.
+    #: The modes in the page's words.
     MODES: ClassVar[dict[Mode, str]] = {
         "on": "in just that period",
         "on_or_after": "in that period or later",
-        "on_or_before": "in that period or before",
-        "streak": "in every period until then",
+        "on_or_before": "by that period at the latest",
+        "streak": "in every period up to then",
         "first_return": "for the first time since",
     }
 
@@ -53,11 +53,11 @@ class RetentionPage(Page):
 
     @property
     def when(self) -> str:
-        """When those who are counted returned, in words."""
+        """When they must have returned to be counted, in words."""
         return self.MODES[self["mode"]].replace("period", self["by"])
 
     def curve(self, report: Retention) -> LinePlot[tuple[int, Average]]:
-        """The averages, as far as there are any."""
+        """The averages that exist."""
         known = [*takewhile(lambda found: found[1].rate is not None, enumerate(report.average))]
         return line_plot(
             known,

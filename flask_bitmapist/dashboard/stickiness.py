@@ -1,4 +1,4 @@
-"""How often users come: on exactly how many of the last periods they were active."""
+"""How often users come: in exactly how many of the last periods they were active."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StickinessPage(Page):
     endpoint = "stickiness"
     template = "stickiness"
     asks = StickinessQuestion
-    #: The windows, and what the page calls them.
+    #: The windows, with the page's names for them.
     WITHIN: ClassVar[dict[str, str]] = {
         "7": "the last 7",
         "12": "the last 12",
@@ -56,7 +56,7 @@ class StickinessPage(Page):
         return Behind(title, StickinessFigure.of(k=k))
 
     def bars(self, report: Stickiness) -> BarPlot[tuple[int, int]]:
-        """A bar for each number of periods."""
+        """One bar for each number of periods."""
         counts = [*report.counts.items()]
         return bar_plot(counts, [[("new", users)] for _, users in counts])
 

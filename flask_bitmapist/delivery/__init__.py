@@ -1,8 +1,8 @@
 """How marks reach Redis: at once or from a background thread, with a breaker and a spool.
 
-Nothing here raises: the rows are committed and the response is on its way, so a fault is logged,
-once an outage, and what Redis did not take waits in the spool. What it will never take as it is now
-is kept apart there, and holds up nothing else.
+Nothing here raises: the rows are committed and the response is on its way. So a fault is logged
+once per outage, and marks that Redis did not take wait in the spool. Marks that the server refuses
+are kept apart there, and hold up nothing else.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["Delivery", "Spool", "Stats", "Writer", "server_of"]
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Trips of the spool that one delivery makes: a request does not wait for more.
+#: How many batches of the spool one delivery sends: a request should not wait for more.
 _SPOOL_TRIPS = 5
-#: Marks kept apart that are tried in one trip: each can be found out of so few.
+#: How many marks kept apart are tried in one trip: few enough to find each refused one.
 _APART_PER_TRIP = 30
 #: Seconds after which marks that are kept apart are tried again, where some were refused.
 _APART_PAUSE = 30.0
@@ -45,7 +45,7 @@ class _Trip(NamedTuple):
 
 
 class Delivery:
-    """The way of one application's marks to its server."""
+    """How one application's marks get to its server."""
 
     def __init__(
         self, server: Server, writer: Writer, spool: Spool | None, *, background: bool
@@ -55,11 +55,11 @@ class Delivery:
         self._spool = spool
         self._apart = Apart(spool) if spool else None
         self._apart_due = time.monotonic() + _APART_PAUSE
-        self._apart_row = 0  # up to which they have been tried
+        self._apart_row = 0  # the last one tried
         self._complaints: set[str] = set()
         self._breaker = Breaker()
         self._outcomes = Outcomes()
-        #: Marks lost since the spool cannot be used; None while it can.
+        #: #: Marks lost since the spool became unusable; None while it works.
         self._lost: int | None = None
         self._queue = Queue(self._deliver) if background else None
 
@@ -120,7 +120,7 @@ class Delivery:
         if not self._breaker.lets_pass():
             self._keep(marks)
             return
-        # Nothing overtakes what waits: the last of a mark and an unmark of one bit decides.
+        # Nothing overtakes waiting marks: of a mark and an unmark of one bit, the last one decides.
         behind = self._something_waits() and self._keep(marks)
         try:
             if self._spool is not None and behind:
@@ -137,9 +137,9 @@ class Delivery:
                 self._keep(marks)
 
     def _write(self, marks: Sequence[SettledMark], outcome: Outcome = "replayed") -> None:
-        """Write those of `marks` that the server takes, and keep the others apart.
+        """Write the `marks` that the server takes, and keep the others apart.
 
-        :raises redis.RedisError: as `Writer.write`; whatever else goes wrong is raised too.
+        :raises redis.RedisError: as `Writer.write`; any other fault is raised too.
         """
         held = self._held(marks)
         writable = marks
@@ -151,7 +151,7 @@ class Delivery:
             self._keep_apart(to_keep_apart(marks, held, refused))
 
     def _written(self, marks: Sequence[SettledMark], outcome: Outcome) -> dict[SettledMark, str]:
-        """Write `marks`; returns those that the server does not take, each with why."""
+        """Write `marks`; returns those that the server refuses, each with the reason."""
         refused: dict[SettledMark, str] = {}
         left_out = sift(self._writer.write, marks)
         for mark, error in left_out.items():
@@ -206,7 +206,7 @@ class Delivery:
         self._apart_due = now  # the server takes them: the next mark brings on more
 
     def _try_apart(self) -> _Trip:
-        """Write what the server takes by now of the next marks that are kept apart."""
+        """Try the next marks kept apart, and write those that the server now takes."""
         if self._spool is None or self._apart is None:
             return _Trip()
         with self._spool.open(), self._spool.alone() as alone:
@@ -220,7 +220,7 @@ class Delivery:
         if alone:
             self._apart_row = kept[-1].row if kept else 0
         if not self._apart.events():
-            self._complaints.clear()  # should they be refused again, it is news
+            self._complaints.clear()  # if they are refused again, log it again
         return _Trip(len(kept), len(refused))
 
     def _some_wait_apart(self) -> bool:
@@ -239,7 +239,7 @@ class Delivery:
 
     def _broke(self, error: Exception) -> None:
         if is_pool_exhausted(error):
-            # Our own congestion: the server is well, and the next mark may find a connection.
+            # The congestion is our own: the server is fine, and the next mark may get a connection.
             logger.warning(
                 "all connections to Redis are in use (%s): marks are %s", error, self._fate
             )
@@ -278,7 +278,7 @@ class Delivery:
         return True
 
     def _lose(self, count: int, error: SpoolError) -> None:
-        """The spool cannot be used: say so once, and when it is over how many marks that cost."""
+        """The spool is unusable: say so once, and once it works again, how many marks were lost."""
         if self._lost is None:
             logger.error("%s; until it can, marks of an outage are lost", error)
         self._lost = (self._lost or 0) + count

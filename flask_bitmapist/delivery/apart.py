@@ -1,8 +1,8 @@
-"""Marks kept apart, in the spool's file: the server does not take them, whatever the others do.
+"""Marks kept apart, in the spool's file: the server refuses them while it takes others.
 
-An ACL may lack a command, a key may hold something else. They are written once the server takes
-them. Until then the opposites of them, marks of an unmarked bit and the reverse, wait behind them:
-the later one decides.
+An ACL may lack a command, or a key may hold something else. They are written once the server takes
+them. Until then, their opposites (a mark of an unmarked bit, or the reverse) wait behind them,
+because the later one decides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .spool import Spool, packed, unpacked
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Looked up in one query.
+#: #: How many are looked up in one query.
 _LOOKED_UP = 300
 #: No row has a larger number.
 _LAST_ROW = 2**63 - 1
@@ -57,9 +57,9 @@ class Apart:
         return self._spool.look(_EVENTS)
 
     def held(self, marks: Collection[SettledMark], *, up_to: int | None = None) -> Held:
-        """What is kept apart of the same events and ids as `marks`.
+        """The marks kept apart that have the same events and ids as `marks`.
 
-        :param up_to: in the rows up to this one.
+        :param up_to: only rows up to this one.
         """
         found: Held = {}
         events = self.events()
@@ -81,7 +81,7 @@ class Apart:
         return found
 
     def append(self, marks: Iterable[tuple[SettledMark, str]]) -> None:
-        """Keep `marks`, each with why, behind those that are kept; what is kept already, once."""
+        """Keep `marks`, each with its reason, behind those kept already; repeat none of them."""
         with self._spool.open() as db, db:
             db.execute("BEGIN IMMEDIATE")
             for mark, reason in marks:
@@ -95,7 +95,7 @@ class Apart:
                 )
 
     def after(self, row: int, limit: int) -> list[KeptApart]:
-        """The next marks behind `row`, oldest first."""
+        """The next marks after `row`, oldest first."""
         with self._spool.open() as db:
             rows = db.execute(
                 "SELECT id, mark FROM apart WHERE server = ? AND id > ? ORDER BY id LIMIT ?",
@@ -106,18 +106,18 @@ class Apart:
     def _read(self, text: str) -> SettledMark | None:
         try:
             return unpacked(json.loads(text))
-        except (TypeError, ValueError) as error:  # of another version, or damaged
+        except (TypeError, ValueError) as error:  # written by another version, or damaged
             logger.error("a mark in the spool %s cannot be read: %s", self._spool.path, error)
             return None
 
     def remove(self, rows: Sequence[int]) -> None:
-        """They are written."""
+        """Forget marks that have been written."""
         with self._spool.open() as db, db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("DELETE FROM apart WHERE id = ?", [(row,) for row in rows])
 
     def reasons(self) -> dict[str, int]:
-        """How many marks are kept apart, by why."""
+        """How many marks are kept apart, by reason."""
         with self._spool.open() as db:
             return dict(
                 db.execute(
@@ -131,9 +131,9 @@ class Apart:
 def to_keep_apart(
     marks: Sequence[SettledMark], held: Held, refused: Mapping[SettledMark, str]
 ) -> list[tuple[SettledMark, str]]:
-    """Those of `marks` that are `refused`, or the opposites of what waits already; and why.
+    """Those of `marks` that are `refused` or the opposite of one that waits, and the reason.
 
-    :param held: what is kept apart; what this adds is entered.
+    :param held: the marks kept apart; those found here are added.
     """
     kept = []
     for mark in marks:

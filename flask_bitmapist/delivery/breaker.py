@@ -6,7 +6,7 @@ import time
 
 from ..locks import new_lock
 
-#: Seconds without an attempt after a fault; doubled by each further one, up to the longest.
+#: Seconds without an attempt after a fault; each further fault doubles them, up to the longest.
 _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
 
 
@@ -20,7 +20,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the server failed, and has not been found well since."""
+        """Whether the server failed, and has not worked since."""
         return self._break > 0
 
     def lets_pass(self) -> bool:

@@ -1,8 +1,8 @@
-"""When bitmaps are to go (``BITMAPIST_TTL``), and what keeps the server from being told twice.
+"""When bitmaps expire (``BITMAPIST_TTL``), and how the server is told only once.
 
-EXPIREAT is a write each time, to the append-only file and to replicas too. So it is sent once for a
-key; later trips ask whether the expiry still stands, as the server may have come back with an older
-history or have made the key anew.
+Each EXPIREAT is a write, also to the append-only file and to replicas. So it is sent once per key.
+Later trips only ask whether the expiry still stands: the server may have come back with older data,
+or the key may have been created again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Expiries:
     def __init__(self, ttl: Mapping[Grain, timedelta], zone: tzinfo) -> None:
         """
         :param ttl: how long after its end a period's bitmap is kept, by grain.
-        :param zone: whose clock tells when a period ends.
+        :param zone: the time zone in which periods end.
         """
         self._ttl = ttl
         self._zone = zone
@@ -48,7 +48,8 @@ class Expiries:
     ) -> Callable[[Iterator[Any]], list[tuple[str, int]]]:
         """Queue on `pipe` what makes `keys` expire: each a name and its period.
 
-        :returns: what takes the replies, and returns the keys that have lost their expiry, with it.
+        :returns: a function that takes the replies and returns the keys that lost their expiry,
+            with the expiry.
         """
         if not self._ttl:
             return lambda replies: []
@@ -85,7 +86,7 @@ class Expiries:
         self._sent.clear()
 
     def _computed_moment(self, period: Period) -> int | None:
-        """When the bitmap of `period` is to go, as a timestamp; None: in no year that there is."""
+        """When the bitmap of `period` expires, as a timestamp; None: beyond the calendar."""
         try:
             end = period.end.replace(tzinfo=self._zone) + self._ttl[period.grain]
             return int(end.timestamp())

@@ -1,7 +1,7 @@
-"""Files that this process may write: never a link, never a stranger's.
+"""Files that this process may write: never a link, never another user's file.
 
-Somebody else may be able to write the folder that they lie in, and a process of root's would then
-write, or give away, whatever a link that was planted there leads to.
+Other users may be able to write to the folder. If they plant a link there, a process running as
+root would overwrite the link's target or give it away.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 def ensure_own(file: Path) -> None:
     """Create `file`, and its folder, if it is missing.
 
-    What root creates belongs to whom the folder belongs to: root's shell and the application's
-    workers share it.
+    A file that root creates is given to the folder's owner, so that root's shell and the
+    application's workers share it.
 
-    :raises PermissionError: if it is a link, no file, or another user's.
+    :raises PermissionError: if it is a link, not a file, or another user's.
     """
     status = _status(file)
     if status is None:
@@ -39,7 +39,7 @@ def _status(file: Path) -> os.stat_result | None:
 
 def _create(file: Path) -> None:
     try:
-        # O_EXCL opens no link either, wherever it leads.
+        # With O_EXCL a link is not followed either, wherever it leads.
         created = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:  # another process was faster
         return

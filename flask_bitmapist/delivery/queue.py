@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 
 from ..marks import SettledMark
 
-#: Marks that wait for the background thread before whoever makes more has to help.
+#: How many marks may wait for the background thread before callers must help.
 _LIMIT = 100_000
 _BATCH = 5_000
-_PAUSE = 0.1  # seconds between two looks into the queue
-_IDLE = 50  # looks into an empty queue before the thread ends
+_PAUSE = 0.1  # seconds between two checks of the queue
+_IDLE = 50  # checks of an empty queue before the thread ends
 
 
 class Queue:
@@ -32,14 +32,14 @@ class Queue:
         os.register_at_fork(after_in_child=functools.partial(_forked, reference))
 
     def _after_fork(self) -> None:
-        # What the parent queued is the parent's to deliver; its locks may be held for ever here.
+        # The parent delivers what it queued; here, its locks may stay held for ever.
         self._marks: deque[SettledMark] = deque()
-        self._draining = threading.RLock()  # a signal's handler may come while its thread drains
+        self._draining = threading.RLock()  # a signal handler may run while its thread drains
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def put(self, marks: Sequence[SettledMark]) -> Sequence[SettledMark]:
-        """Queue `marks`; returns those for which there was no room, or no time any more."""
+        """Queue `marks`; returns those for which there is no room, or no time left."""
         room = 0 if self._ends else max(0, _LIMIT - len(self._marks))
         self._marks.extend(marks[:room])
         if self._marks and self._thread is None:
@@ -62,13 +62,13 @@ class Queue:
             )
             try:
                 thread.start()
-            except RuntimeError:  # there are too many threads: whoever marks delivers
+            except RuntimeError:  # too many threads: the caller delivers
                 self.drain()
             else:
                 self._thread = thread
 
     def _end(self) -> None:
-        """The process ends: deliver what is queued, and let nothing be queued any more."""
+        """The process is ending: deliver what is queued, and accept nothing more."""
         self._ends = True
         self.drain()
 
@@ -79,7 +79,7 @@ class Queue:
             idle = 0 if self._marks else idle + 1
             self.drain()
         self._thread = None
-        if self._marks:  # queued between the last look and the line above
+        if self._marks:  # queued between the last check and the line above
             self._start()
 
 

@@ -1,10 +1,10 @@
-"""What a batch relies on, and how the trip that writes it finds out whether it holds.
+"""What a batch relies on, and how the trip that writes it checks that it still holds.
 
 A process remembers the kinds and first days of events and the offsets of ids. The server may have
-lost them since, having come back from an older snapshot or copy, and given the same offsets to
-others. Nothing that is asked before a trip tells for sure: redis-py connects anew by itself, and a
-proxy keeps its clients' connections when another server takes over. So each trip asks for what it
-relies on, beside what it writes.
+lost them since, by coming back from an older snapshot or copy, and given the same offsets to
+others. Asking before the trip is not enough: redis-py reconnects by itself, and a proxy keeps its
+clients' connections when another server takes over. So each trip checks what it relies on together
+with what it writes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Reliance:
         self._unregistered: set[str] = set()
 
     def enter(self, pipe: Any) -> None:
-        """Queue what is to stand before the bits do; `entered` takes the replies."""
+        """Queue what must be stored before the bits; `entered` takes the replies."""
         for event, kind in self._uncopied.items():
             pipe.execute_command("HSETNX", KINDS_COPY, event, kind)
         for event, day in self._first_days.items():
@@ -56,7 +56,7 @@ class Reliance:
     def ask(self, pipe: Any) -> None:
         """Queue the questions; `holds` takes the replies.
 
-        Last in the pipeline: what becomes of the server while it is executed is noticed, too.
+        Put them last in the pipeline, so that they also notice if the server changes meanwhile.
         """
         pipe.execute_command("HMGET", KINDS, *self.kinds)
         if self._days:
@@ -65,7 +65,7 @@ class Reliance:
             pipe.execute_command("HMGET", IdMap.keys(space_of(kind))[0], *ids)
 
     def holds(self, replies: Iterator[Any]) -> bool:
-        """Whether the server says the same.
+        """Whether the server still agrees.
 
         :raises redis.RedisError: if it does not say.
         """
@@ -85,7 +85,7 @@ class Reliance:
         return hold
 
     def withdraw(self, pipe: Any) -> None:
-        """It did not hold: queue what takes back the entries of events that nobody registered.
+        """It did not hold: queue the removal of entries of events that nobody registered.
 
         A first day without a kind would look as if the kind had been lost.
         """
@@ -93,7 +93,7 @@ class Reliance:
             pipe.execute_command("ZREM", FIRST_DAYS, *names)
 
     def remember(self) -> None:
-        """It held: the entries need not be made again."""
+        """It held: remember that the entries are made."""
         if self._uncopied or self._first_days:
             self._registry.remember(self._uncopied, self._first_days)
 

@@ -9,17 +9,17 @@ import redis
 from ..marks import SettledMark
 from ..refusals import UnfitServerError, need_of
 
-#: What is raised before anything is sent, now and always, because of a mark itself.
+#: Errors that a mark itself always causes, before anything is sent.
 UNSENDABLE = (redis.DataError, TypeError, ValueError)
-#: How often a batch is divided: enough to find ten marks of a thousand. Where more are refused,
-#: those that could be written wait with the others, rather than the request.
+#: How often a batch is divided: enough to find ten refused marks among a thousand. If more are
+#: refused, some good marks wait with them, so that the request does not have to.
 _DIVISIONS = 200
 
 
 def sift(
     write: Callable[[Sequence[SettledMark]], None], marks: Sequence[SettledMark]
 ) -> dict[SettledMark, Exception]:
-    """Write `marks`, in order; returns those that the server will not take, or cannot be sent.
+    """Write `marks` in order; returns those that the server refuses, or that cannot be sent.
 
     :raises redis.RedisError: for whatever else goes wrong in `write`.
     """

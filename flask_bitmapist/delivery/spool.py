@@ -1,7 +1,7 @@
 """The spool: settled marks on disk, in order, until Redis takes them again.
 
-One SQLite file for all processes of an application, created when it is first needed. A committed
-row survives the death of the process, not that of the machine (WAL with ``synchronous=NORMAL``).
+All processes of an application share one SQLite file, created when first needed. A committed row
+survives a crash of the process, but not of the machine (WAL with ``synchronous=NORMAL``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .writer import BULK
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Rows looked at for one trip; as many go to Redis at a time as one reply can be waited for.
+#: Rows read for one trip. It sends as many marks to Redis as fit the wait for one reply.
 _ROWS_PER_TRIP = 200
 _LOCK_WAIT = 5.0  # seconds
 #: Longer than the clock that stamps files stands still, in nanoseconds.
@@ -51,7 +51,7 @@ class SpoolError(OSError):
 def server_of(client: Any) -> str:
     """Which server and database `client` writes to, without its credentials.
 
-    Clusters are not told apart, as their nodes come and go; of Sentinel's masters it is the name.
+    Clusters are not told apart, as their nodes come and go. For a Sentinel master it is the name.
     """
     pool = getattr(client, "connection_pool", None)
     options = getattr(pool, "connection_kwargs", {})
@@ -60,10 +60,10 @@ def server_of(client: Any) -> str:
 
 
 class Spool:
-    """A queue of marks in a file, which may hold those for other servers too."""
+    """A queue of marks in a file, which may also hold marks for other servers."""
 
     def __init__(self, path: Path, server: str) -> None:
-        """:param server: as `server_of` tells it."""
+        """:param server: as returned by `server_of`."""
         self.path = path
         self.server = server
         self._path, self._wal = str(path), f"{path}-wal"
@@ -94,7 +94,7 @@ class Spool:
         return found
 
     def _state(self) -> _State | None:
-        """What changes when somebody writes; None while there is no file."""
+        """Something that changes when somebody writes; None while there is no file."""
         file = _stamp(self._path)
         return None if file is None else (file, _stamp(self._wal))
 
@@ -102,9 +102,9 @@ class Spool:
         return self.path.with_name(self.path.name + ending)
 
     def append(self, marks: Sequence[SettledMark]) -> None:
-        """Keep `marks` behind those that wait already.
+        """Add `marks` behind those that wait already.
 
-        :raises SpoolError: if the file cannot be written; nothing of `marks` is kept then.
+        :raises SpoolError: if the file cannot be written; then none of `marks` is kept.
         """
         rows = [
             (self.server, json.dumps([packed(mark) for mark in marks[first : first + BULK]]))
@@ -117,11 +117,11 @@ class Spool:
     def drain(self, write: Callable[[Sequence[SettledMark]], None], trips: int) -> bool:
         """Hand what waits to `write`, oldest first, at most `trips` times.
 
-        Rows leave the file after `write` returned: a crash between the two replays them, which is
-        harmless as long as all others queue behind.
+        Rows leave the file after `write` returns. A crash in between replays them, which is
+        harmless as long as all other marks queue behind.
 
-        :returns: False, having done nothing, while another process drains: it will find what has
-            been appended meanwhile.
+        :returns: False, having done nothing, if another process is draining: it will find what was
+            appended meanwhile.
         :raises SpoolError: if the file cannot be read or written.
         """
         while trips > 0:
@@ -130,7 +130,7 @@ class Spool:
                     return False
                 while trips > 0 and self._drain_one_trip(db, write):
                     trips -= 1
-            # Whoever appended and found us draining relies on this look.
+            # A process that appended while we were draining relies on this check.
             if not self.holds_marks():
                 break
         return True
@@ -152,7 +152,7 @@ class Spool:
                 break
             marks += found
             taken.append((id_,))
-        # Nobody who appends has to wait for Redis: the file is not locked meanwhile.
+        # The file is not locked meanwhile, so that appending never waits for Redis.
         write(marks)
         if not taken:
             return False
@@ -163,9 +163,9 @@ class Spool:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether no other process drains; none begins to inside. Ends with the process, too.
+        """Whether no other process is draining; none can start inside. A dead process releases it.
 
-        A second file is locked, as SQLite has locks wherever Python runs.
+        The lock is that of a second SQLite file: SQLite can lock wherever Python runs.
         """
         lock = self._beside("-drain")
         ensure_own(lock)
@@ -209,8 +209,8 @@ def _stamp(file: str) -> _Stamp | None:
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    # Unlike the other statements here, this one does not wait for whoever is writing: where SQLite
-    # has to turn a read lock into an exclusive one it asks no busy handler.
+    # Unlike the other statements here, this one does not wait for a writer: SQLite calls no busy
+    # handler when it has to turn a read lock into an exclusive one.
     patience = time.monotonic() + _LOCK_WAIT
     while True:
         try:

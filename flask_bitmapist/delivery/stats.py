@@ -14,21 +14,22 @@ Outcome = Literal["sent", "spooled", "replayed", "refused", "dropped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What became of this process's marks; and what waits in the spool, which processes share."""
+    """What became of this process's marks, and what waits in the spool that processes share."""
 
     #: Written as they were made.
     sent: int = 0
-    #: Put into the spool, as the server did not answer.
+    #: Put into the spool because the server did not answer.
     spooled: int = 0
-    #: Written from the spool, whoever had put them there.
+    #: Written from the spool, whichever process put them there.
     replayed: int = 0
-    #: Never to be written: ids of another kind than the event's, or too large. The log names them.
+    #: Refused for good: the id's kind differs from the event's, or it is too large. The log names
+    #: them.
     refused: int = 0
-    #: Lost: there was no spool, or it could not be written.
+    #: Lost: there was no spool, or it could not be written to.
     dropped: int = 0
-    #: Now kept apart, by why the server does not take them: sentence -> how many.
+    #: Now kept apart: how many, by a sentence that says why the server refuses them.
     waiting: Mapping[str, int] = field(default_factory=dict)
-    #: ``open``: the server failed a moment ago, and is not tried.
+    #: ``open``: the server failed a moment ago and is not tried.
     breaker: Literal["closed", "open"] = "closed"
 
 

@@ -1,8 +1,8 @@
-"""Unmarks of a day: the week and the month keep the bit while another of their days has it.
+"""Unmarks of a day: the week and the month keep the bit while another of their days has one.
 
-Other processes mark and unmark meanwhile. They set a day's bit before those of its week and month;
-here the days are read after the day's own bit is cleared, and again after those of the week and the
-month are. So whatever comes in between is seen, and put right by a further trip.
+Other processes mark and unmark meanwhile. They set the day's bit before the week's and the month's.
+Here the days are read after the day's own bit is cleared, and again after the week's and the
+month's are. So any mark in between is seen, and another trip puts it right.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Unmarking:
     """The unmarks of one batch."""
 
     def __init__(self, *, days_expire: bool) -> None:
-        """:param days_expire: a month's whole weeks tell of days whose bitmaps may be gone."""
+        """:param days_expire: a month's whole weeks stand in for days whose bitmaps may be gone."""
         self._days_expire = days_expire
         self._own: dict[Key, set[int]] = {}
         self._longer: dict[Key, set[int]] = {}
@@ -51,12 +51,12 @@ class Unmarking:
                 self._own.setdefault(key, set()).add(offset)
 
     def cancel(self, key: Key, offset: int) -> None:
-        """A later mark or unmark of the batch decides on this bit."""
+        """A later mark or unmark in the batch decides this bit."""
         if key in self._own:
             self._own[key].discard(offset)
 
     def reads(self) -> dict[str, set[int]]:
-        """The bits to be read, by the name of the key."""
+        """The bits to read, by the name of the key."""
         reads = {key.name: set(offsets) for key, offsets in self._own.items()}
         for key, offsets in self._longer.items():
             for name in (key.name, *self._evidence[key]):
@@ -64,7 +64,7 @@ class Unmarking:
         return reads
 
     def outstanding(self, values: Values) -> Bits:
-        """What is to be written yet, given what the bits are now."""
+        """What is still to be written, given the bits as they are now."""
         bits: Bits = {}
         own = {key.name: offsets for key, offsets in self._own.items()}
         for key, offsets in self._own.items():
@@ -84,7 +84,7 @@ class Unmarking:
         return {key: of_key for key, of_key in bits.items() if of_key}
 
     def _parts(self, event: str, period: Period) -> Iterator[str]:
-        """The keys that tell whether somebody was there in `period`, a week or a month."""
+        """The keys that show whether somebody was there in `period`, a week or a month."""
         days = [*_days_of(period)]
         for day in days:
             yield Period("day", day).key(event)

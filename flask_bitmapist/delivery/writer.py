@@ -1,4 +1,4 @@
-"""Settled marks -> bits: grouping by key, BITFIELD batches, as few round trips as there can be."""
+"""Settled marks -> bits: grouped by key, in BITFIELD batches, in as few round trips as possible."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from .unmarking import Bits, Key, Unmarking, Values
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Subcommands of one BITFIELD: more block the server for longer without being faster.
+#: Subcommands of one BITFIELD: more would block the server for longer without being faster.
 _BITS_PER_COMMAND = 1_000
-#: Marks of one round trip, with three or four bits each: about 50 ms of the server's time.
+#: Marks in one round trip, with three or four bits each: about 50 ms of the server's time.
 _MARKS_PER_TRIP = 5_000
-#: Likewise of unmarks, each of which reads the days of a week and a month.
+#: Likewise for unmarks, each of which reads the days of a week and a month.
 _UNMARKS_PER_TRIP = 500
-#: Marks above which a batch may take longer than a request can wait for one reply.
+#: A batch of more marks than this may take longer than a request can wait for one reply.
 BULK = 1_000
-#: How often a batch is written anew because the server's history turned out to be another one, or
-#: other processes mark what this one unmarks.
+#: How often a batch is rewritten because the server turned out to have other data, or because other
+#: processes mark what this one unmarks.
 _ATTEMPTS = 5
 
 
@@ -43,21 +43,21 @@ class _Batch:
     """What is to be written, and what it relies on."""
 
     relies_on: Reliance
-    #: None: nothing is unmarked, or as bitmapist does it.
+    #: None: nothing is unmarked, or only in bitmapist's way.
     unmarking: Unmarking | None = None
     bits: Bits = field(default_factory=dict)
-    #: Bits that are unmarked under names that nobody has registered: key -> its event, and offsets.
+    #: Bits to unmark under names that nobody has registered: key -> its event, and offsets.
     strays: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
     #: Why marks are refused for good.
     refusals: list[str] = field(default_factory=list)
 
     def reads(self) -> dict[str, set[int]]:
-        """The bits that are read in each trip, by the name of the key."""
+        """The bits to read in each trip, by the name of the key."""
         reads = self.unmarking.reads() if self.unmarking is not None else {}
         return reads | {key: bits for key, (_, bits) in self.strays.items()}
 
     def found_strays(self, values: Values) -> set[str]:
-        """Events that nobody has registered and that have marks all the same, as bitmapist's do."""
+        """Events that nobody has registered but that have marks, as bitmapist's do."""
         return {event for key, (event, _) in self.strays.items() if any(values[key].values())}
 
 
@@ -87,14 +87,14 @@ class Writer:
         self._max_id = max_id
         self._expiries = Expiries(ttl, zone)
         self._may_expire = bool(ttl)
-        #: The ``maxmemory-policy`` that was looked at last.
+        #: The ``maxmemory-policy`` seen last.
         self._eviction = ""
         self._complaints: set[str] = set()
         #: Marks refused for good (by the registry or the limit) in this process.
         self.refused = 0
 
     def write(self, marks: Sequence[SettledMark]) -> None:
-        """Set or clear the bits of `marks`; of two on one bit the later wins.
+        """Set or clear the bits of `marks`; if two have the same bit, the later wins.
 
         :raises redis.RedisError: if the server does not answer, or does not take a command. Some
             bits may be set then; writing the same marks again is harmless.
@@ -104,7 +104,7 @@ class Writer:
         client = self._server.quick
         self._warn_of_eviction()
         if len(marks) > BULK:
-            client.ping()  # a server that is silent is not waited for with the patience for bulk
+            client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
         unmarks = any(_keeps_other_days(mark) for mark in marks)
         size = _UNMARKS_PER_TRIP if unmarks else _MARKS_PER_TRIP
@@ -119,10 +119,10 @@ class Writer:
                     self._refuse(reason)
                 return
             self.forget_known()
-        raise redis.RedisError("what the server holds changes while marks are written")
+        raise redis.RedisError("the server's data keeps changing while marks are written")
 
     def _warn_of_eviction(self) -> None:
-        """Say once that a server which is full throws away what cannot be had again."""
+        """Say once that a server will delete irreplaceable data when it is full."""
         policy = self._server.facts.eviction
         if policy == self._eviction:
             return
@@ -136,14 +136,14 @@ class Writer:
             )
 
     def forget_known(self) -> None:
-        """The server may have come back with other data: ask it anew."""
+        """The server may have come back with other data: ask it again."""
         self._server.forget()
         self._registry.forget_known()
         self._id_map.forget_known()
         self._expiries.forget_known()
 
     def _batch(self, client: Any, marks: Sequence[SettledMark]) -> _Batch:
-        """What `marks` come to, as far as this process knows what the server holds."""
+        """The bits that `marks` need, as far as this process knows the server's data."""
         wanted = _wanted(marks)
         kinds = self._registry.admit(client, wanted, self._clock)
         batch = _Batch(
@@ -172,7 +172,7 @@ class Writer:
         return batch
 
     def _offsets(self, client: Any, marks: Sequence[SettledMark]) -> dict[str, dict[str, int]]:
-        """The offsets of mapped ids, by kind; those that are only unmarked get none."""
+        """The offsets of mapped ids, by kind; unmarking alone gives an id no offset."""
         given: dict[str, dict[str, bool]] = {}
         for mark in marks:
             if isinstance(mark.id, str):
@@ -214,10 +214,10 @@ class Writer:
                 batch.unmarking.cancel(key, offset)
 
     def _wrote(self, client: Any, batch: _Batch) -> bool:
-        """Whether the server holds what this process knew, so that `batch` is written now.
+        """Whether the server agreed with what this process knew, so that `batch` is now written.
 
-        If not, the bits are as they were. It is asked in the trip that writes: what was asked
-        before may not hold any more, and that another server answers can be hidden by a proxy.
+        If not, the bits are restored. The trip that writes also checks: an earlier answer may be
+        out of date, and a proxy can hide that another server answers.
         """
         bits = batch.bits
         for _ in range(_ATTEMPTS):
@@ -235,7 +235,7 @@ class Writer:
         return False
 
     def _trip(self, client: Any, batch: _Batch, bits: Bits) -> Values | None:
-        """Write `bits` and read those of `batch`; None if it relies on what the server denies."""
+        """Write `bits` and read those of `batch`; None if what it relies on no longer holds."""
         pipe = Trip(client)
         batch.relies_on.enter(pipe)
         writes = [(key, part) for key, of_key in bits.items() for part in _slices(of_key.items())]
@@ -284,7 +284,7 @@ class Writer:
         writes: Iterable[tuple[Key, list[tuple[int, bool]]]],
         before: Iterable[Any],
     ) -> None:
-        """Give the bits of `writes` the values `before`, which SETBIT and BITFIELD reply."""
+        """Restore the bits of `writes` to `before`, the values that SETBIT and BITFIELD replied."""
         pipe = client.pipeline(transaction=False)
         for (key, slice_), held in zip(writes, before, strict=True):
             values = held if isinstance(held, list) else [held]
@@ -348,7 +348,7 @@ def _offset(batch: _Batch, mark: SettledMark) -> int | None:
 def _values(reads: Iterable[tuple[str, list[int]]], replies: Iterable[Any]) -> Values:
     values: dict[str, dict[int, bool]] = {}
     for (name, offsets), reply in zip(reads, replies, strict=True):
-        # Something that is no bitmap has no bit. Whatever else is wrong is told by the writes too.
+        # A key that holds no bitmap has no bit. The writes will report any other fault.
         held = [0] * len(offsets) if isinstance(reply, Exception) else reply
         bits = held if isinstance(held, list) else [held]
         values.setdefault(name, {}).update(zip(offsets, map(bool, bits), strict=True))

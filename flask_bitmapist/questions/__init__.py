@@ -1,7 +1,7 @@
-"""Questions: one frozen value a report. Functions, commands and pages build them alike.
+"""Questions: one frozen value per report. Functions, commands and pages all build them.
 
-From a question come the report, the people behind each of its figures, and the query string that
-asks it again. Nothing here loads NumPy or talks to a server.
+A question gives the report, the people behind each of its figures, and the query string that asks
+it again. Nothing here loads NumPy or talks to a server.
 """
 
 from __future__ import annotations

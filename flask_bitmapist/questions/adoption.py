@@ -17,10 +17,10 @@ USERS: tuple[Users, ...] = get_args(Users)
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptionQuestion(Ranged):
-    """How many of those who did `active` in each period did `feature` too."""
+    """How many of those who did `active` in each period also did `feature`."""
 
-    feature: Expression = asks(Did(), help="The event that tells that the feature is used.")
-    active: Expression = asks(Did(), help="The event that tells who is active.")
+    feature: Expression = asks(Did(), help="The event that means the feature is used.")
+    active: Expression = asks(Did(), help="The event that counts as active.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

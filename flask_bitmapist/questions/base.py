@@ -14,7 +14,7 @@ from .fields import MOST, Choice, Moment, Number, Segment, Switch, asks, declare
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A frozen value whose fields are checked by their kinds."""
+    """A frozen value whose fields check what they are given."""
 
     def __post_init__(self) -> None:
         for each in declared(self):
@@ -24,7 +24,7 @@ class Value:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """The value of fields in any form that their kinds take, such as a segment's text.
+        """Make it from fields in any form that they accept, such as a segment's text.
 
         :raises ValueError: naming the field that is wrong, its value and what is allowed.
         """
@@ -32,7 +32,7 @@ class Value:
 
     @property
     def arguments(self) -> dict[str, str | list[str]]:
-        """The query string that asks the same: what is as usual is left out."""
+        """The query string that asks the same question; defaults are left out."""
         return {
             each.spelt: each.kind.spelt(value)
             for each in declared(self)
@@ -41,14 +41,14 @@ class Value:
 
 
 class Figure(Value):
-    """One of the figures of a report, behind which there are people."""
+    """One figure of a report, with the people behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question(Value):
-    """What is asked of one report; `flask_bitmapist.analytics.answer` answers it.
+    """What one report is asked; `flask_bitmapist.analytics.answer` answers it.
 
-    :ivar strict: an event that was never marked is an error, rather than 0.
+    :ivar strict: an event that was never marked is an error instead of 0.
     :ivar now: the moment as of which to report; None is now.
     """
 
@@ -72,17 +72,17 @@ class Ranged(Question):
     :ivar by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :ivar start: a moment of the first period.
     :ivar end: a moment of the last period; None is now.
-    :ivar rows: how many periods there are, where `start` is None.
-    :ivar where: only those in this segment.
+    :ivar rows: the number of periods, if `start` is None.
+    :ivar where: count only people in this segment.
     """
 
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
     start: date | datetime | None = asks(Moment(), None, help="A moment of the first period.")
     end: date | datetime | None = asks(
-        Moment(), None, help="A moment of the last one. Default: now."
+        Moment(), None, help="A moment of the last period. Default: now."
     )
-    rows: int | None = asks(Number(1, MOST), None, help="How many periods, without --start.")
-    where: Expression | None = asks(Segment(), None, help="Only those in this segment.")
+    rows: int | None = asks(Number(1, MOST), None, help="How many periods, if there is no --start.")
+    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,13 +14,13 @@ from .fields import Did, Moment, Number, Switch, asks
 class ChurnedQuestion(Ranged):
     """How many did `event` in each period and not in the `silent` ones after it."""
 
-    event: Expression = asks(Did(), help="The event that tells who is active.")
+    event: Expression = asks(Did(), help="The event that counts as active.")
     silent: int = asks(Number(), help="How many periods of silence.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChurnedFigure(Figure):
-    """Those of the period of `at` who were silent afterwards; or, `active`, all of it."""
+    """Those active in the period of `at` who were silent afterwards; with `active`, all of them."""
 
     at: date | datetime | None = asks(Moment(), None)
     active: bool = asks(Switch(), False)

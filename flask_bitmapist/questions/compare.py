@@ -11,17 +11,17 @@ from .fields import Did, Index, Segment, Several, Switch, asks
 
 @dataclass(frozen=True, kw_only=True)
 class CompareQuestion(Ranged):
-    """How many of each of `arms` did `goal`, against the first of them."""
+    """How many in each of `arms` did `goal`, compared with the first arm."""
 
     arms: tuple[Expression, ...] = asks(
         Several(Segment()), help="The segments to compare.", spelt="arm"
     )
-    goal: Expression = asks(Did(), help="The event that is to be reached.")
+    goal: Expression = asks(Did(), help="The event to be reached.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareFigure(Figure):
-    """Who is in `arm` (its index): all, or those who did the goal, or those who did not."""
+    """People in `arm` (an index): all, those who did the goal, or those who did not."""
 
     arm: int = asks(Index(), 0, spelt="number")
     converted: bool | None = asks(Switch(), None)

@@ -1,4 +1,4 @@
-"""The fields of a question: what each may hold, by default and at most, and how a URL spells it.
+"""The fields of a question: what each may hold, its default, its limit, and its spelling in a URL.
 
 A field is declared once. The Python function, the command and the page all read it from here.
 """
@@ -15,7 +15,7 @@ from ..reading.segments import Event, Expression, parse
 
 #: The most periods, events or arms of a question.
 MOST = 1_000
-#: The years that a report can be about: `MOST` years before and after them there is a calendar.
+#: The years that a report can be about: the calendar has `MOST` more years on either side.
 YEARS = range(1 + MOST, 9999 - MOST)
 
 
@@ -30,7 +30,7 @@ class Kind(ABC):
         """
 
     def spelt(self, value: Any) -> str | list[str]:
-        """`value` as it stands in a query string."""
+        """`value` as a query string has it."""
         return str(value)
 
 
@@ -63,7 +63,7 @@ class Number(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Count(Kind):
-    """A whole number; how far it may go depends on the question, so the report checks it."""
+    """A whole number. Its limit depends on the question, so the report checks it."""
 
     def checked(self, name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -130,7 +130,7 @@ class Segment(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Did(Segment):
-    """The same; pages offer the recorded events, which a query string names as they are."""
+    """The same, but pages offer the recorded events, and a query string has plain event names."""
 
     def spelt(self, value: Any) -> str:
         return value.name if isinstance(value, Event) else str(value)
@@ -138,7 +138,7 @@ class Did(Segment):
 
 @dataclass(frozen=True, slots=True)
 class Several(Kind):
-    """1 to 1000 of another kind, in order."""
+    """1 to 1000 values of another kind, in order."""
 
     kind: Segment
 
@@ -171,10 +171,10 @@ def asks(
 ) -> Any:
     """Declare a field of a question.
 
-    :param usual: its default; None leaves it open, and is not checked.
-    :param help: what it is for, as a command's option says it.
-    :param told: whether a query string and a command carry it.
-    :param spelt: its name in a query string, if it is another one there.
+    :param usual: its default; None means "no value", and is not checked.
+    :param help: the help text of the command's option.
+    :param told: whether query strings and commands have it.
+    :param spelt: its name in a query string, if different.
     """
     return field(default=usual, metadata={"kind": kind, "help": help, "told": told, "spelt": spelt})
 

@@ -17,17 +17,19 @@ Order = Literal["ordered", "strict", "any"]
 
 @dataclass(frozen=True, kw_only=True)
 class FunnelQuestion(Ranged):
-    """How many took the first of `steps`, and went on to the second, the third..."""
+    """How many took the first of `steps`, then the second, the third..."""
 
     steps: tuple[Expression, ...] = asks(Several(Did()), help="The events, in order.", spelt="step")
-    within: int | None = asks(Number(0), None, help="Periods that the way may take from its entry.")
+    within: int | None = asks(
+        Number(0), None, help="How many periods the steps may take from the first one."
+    )
     order: Order = asks(Choice(get_args(Order)), "ordered", help="The order of the steps.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Whoever took the first of two equal steps took the second one by the same act.
+        # Doing the event once takes both of two equal steps.
         if self.order == "any" and len({*self.steps}) < len(self.steps):
-            raise ValueError("in any order, each step must be another event")
+            raise ValueError("in any order, each step must be a different event")
         if self.order == "ordered":
             for step, following in pairwise(self.steps):
                 if step == following:
@@ -39,7 +41,7 @@ class FunnelQuestion(Ranged):
 
 @dataclass(frozen=True, kw_only=True)
 class FunnelFigure(Figure):
-    """Who took `step` (its index) and all before it; or, `dropped`, those but not it."""
+    """People who took `step` (an index) and all before it; `dropped`: all before, but not it."""
 
     step: int = asks(Index(), spelt="number")
     dropped: bool = asks(Switch(), False)

@@ -1,4 +1,4 @@
-"""Where the active users come from, and how many went."""
+"""Where the active users come from, and how many left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..reading.segments import Expression
 from .base import Figure, Ranged
 from .fields import Choice, Did, Moment, asks
 
-#: Those of a period by their past, in the order of the figures of a `LifecyclePoint`.
+#: The groups of a period's users by their past, in the order of a `LifecyclePoint`'s figures.
 Group = Literal["new", "returning", "resurrected", "dormant"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -19,7 +19,7 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 class LifecycleQuestion(Ranged):
     """Who is new, returning, resurrected or dormant in `event`, period by period."""
 
-    event: Expression = asks(Did(), help="The event that tells who is active.")
+    event: Expression = asks(Did(), help="The event that counts as active.")
 
 
 @dataclass(frozen=True, kw_only=True)

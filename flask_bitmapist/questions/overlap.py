@@ -1,4 +1,4 @@
-"""How far the users of several events are the same."""
+"""How much the users of several events overlap."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .fields import Choice, Index, Moment, Segment, Several, asks
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapQuestion(Question):
-    """How many did both of each two of `events` in one period."""
+    """For each pair of `events`, how many did both in one period."""
 
     events: tuple[Expression, ...] = asks(
         Several(Segment()), help="The events, or segments.", spelt="event"
     )
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
     at: date | datetime | None = asks(
-        Moment(), None, help="A moment of it. Default: now.", spelt="end"
+        Moment(), None, help="A moment of the period. Default: now.", spelt="end"
     )
-    where: Expression | None = asks(Segment(), None, help="Only those in this segment.")
+    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
 
 
 @dataclass(frozen=True, kw_only=True)

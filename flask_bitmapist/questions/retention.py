@@ -19,7 +19,7 @@ Members = Literal["first", "every"]
 class RetentionQuestion(Ranged):
     """Of those who did `cohort` in a period, how many did `returned` k periods later."""
 
-    cohort: Expression = asks(Did(), help="The event that makes the cohort.")
+    cohort: Expression = asks(Did(), help="The event that defines the cohort.")
     returned: Expression = asks(Did(), help="The event by which they come back.")
     by: Grain = asks(Choice(GRAINS), "week", help="The period.")
     periods: int = asks(Number(0, MOST - 1), 12, help="Columns after the first.")
@@ -29,7 +29,7 @@ class RetentionQuestion(Ranged):
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionFigure(Figure):
-    """A cell: who of the cohort of `at` came back `k` periods later; None is the whole cohort."""
+    """A cell: who of the cohort of `at` came back `k` periods later; None: the whole cohort."""
 
     at: date | datetime | None = asks(Moment(), None)
     k: int | None = asks(Number(0, MOST - 1), None)

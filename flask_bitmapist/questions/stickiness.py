@@ -1,4 +1,4 @@
-"""On how many of the last periods people came."""
+"""In how many of the last periods people came."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .fields import Choice, Count, Did, Moment, Segment, Window, asks
 class StickinessQuestion(Question):
     """How many did `event` in exactly k periods of a window."""
 
-    event: Expression = asks(Did(), help="The event that tells who is active.")
+    event: Expression = asks(Did(), help="The event that counts as active.")
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
     within: int | Literal["week", "month"] = asks(
         Window(), 28, help="A number of periods, or the calendar week or month."
@@ -24,7 +24,7 @@ class StickinessQuestion(Question):
     end: date | datetime | None = asks(
         Moment(), None, help="A moment of the last period. Default: now."
     )
-    where: Expression | None = asks(Segment(), None, help="Only those in this segment.")
+    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
 
 
 @dataclass(frozen=True, kw_only=True)

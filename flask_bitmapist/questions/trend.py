@@ -16,7 +16,7 @@ class TrendQuestion(Ranged):
     """How many did `event` in each period, or in the `rolling` ones that end with it."""
 
     event: Expression = asks(Did(), help="An event, or a segment.")
-    rolling: int = asks(Number(), 1, help="A point counts this many periods, up to its own.")
+    rolling: int = asks(Number(), 1, help="How many periods each point counts, its own last.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class TrendFigure(Figure):
 class ActiveUsersQuestion(Question):
     """How many did `event` on each day, and in the 7 and 28 days that end with it."""
 
-    event: Expression = asks(Did(), help="The event that tells who is active.")
+    event: Expression = asks(Did(), help="The event that counts as active.")
     start: date | datetime | None = asks(Moment(), None, help="The first day.")
     end: date | datetime | None = asks(Moment(), None, help="The last day. Default: today.")
-    rows: int | None = asks(Number(), None, help="How many days, without --start.")
-    where: Expression | None = asks(Segment(), None, help="Only those in this segment.")
+    rows: int | None = asks(Number(), None, help="How many days, if there is no --start.")
+    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
 
 
 @dataclass(frozen=True, kw_only=True)

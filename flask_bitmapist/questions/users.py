@@ -18,9 +18,11 @@ class PeopleQuestion(Question):
     expression: Expression = asks(Segment(), help="An event, or a segment.", spelt="where")
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
     at: date | datetime | None = asks(
-        Moment(), None, help="A moment of it. Default: now.", spelt="end"
+        Moment(), None, help="A moment of the period. Default: now.", spelt="end"
     )
-    rolling: int = asks(Number(), 1, help="How many periods, up to its own.", spelt="rows")
+    rolling: int = asks(
+        Number(), 1, help="How many periods to count, up to that one.", spelt="rows"
+    )
     among: Expression | None = asks(Segment(), None, told=False)
 
 
@@ -40,4 +42,4 @@ class TimelineQuestion(Question):
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileQuestion(TimelineQuestion):
-    """The same, the first and the last time of each event, and the flags."""
+    """The same, with the first and the last time of each event, and the flags."""

@@ -1,8 +1,8 @@
 """Redis bitmaps as immutable sets: fetched in one round trip, combined with NumPy, never written.
 
 In a Redis bitmap, bit 0 is the most significant bit of byte 0
-(https://redis.io/docs/latest/commands/setbit/). The bytes are viewed as uint64 words; the machine's
-byte order does not matter to AND, OR, XOR and counting.
+(https://redis.io/docs/latest/commands/setbit/). The bytes are viewed as uint64 words. The machine's
+byte order makes no difference to AND, OR, XOR and counting.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ else:
 
 WORD_BYTES = 8
 WORD_BITS = 64
-#: From how many words on to count pairs of bitmaps by `Bitmap.common`: with NumKong it is several
-#: times as fast as NumPy, which makes up for it where many small ones can be counted by one call.
+#: From this many words on, pairs of bitmaps are counted by `Bitmap.common`: with NumKong it is
+#: several times as fast as NumPy. For many smaller bitmaps, one NumPy call for all of them is
+#: faster.
 PAIRED_WORDS = sys.maxsize if _dot is None else 2 * 2**10
-#: Bytes of bitmaps that a report holds at a time; with what it computes from them, about thrice.
+#: Bytes of bitmaps that a report holds at a time. With what it computes from them it needs about
+#: three times as much.
 BUDGET = 256 * 2**20
 _SLICE_UNIT = 64 * 2**10
 #: Bytes of bitmaps that are better read one by one, and only where they are needed.
@@ -48,7 +50,7 @@ _PART_WORDS = 128 * 2**10 // WORD_BYTES
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bitmap:
-    """An immutable set of offsets. Sets of different lengths combine: what is missing is 0.
+    """An immutable set of offsets. Sets of different lengths combine: missing words are 0.
 
     :param words: the bits in Redis's order, ``(n_words,) uint64``; the array is made read-only.
     :param first: the number of the first of these words; those before it are 0.
@@ -79,11 +81,11 @@ class Bitmap:
         return self.first + self.words.size
 
     def between(self, begin: int, end: int) -> NDArray[np.uint64]:
-        """Those of the words numbered from `begin` to before `end` that there are."""
+        """The existing words among those numbered from `begin` to before `end`."""
         return self.words[max(0, begin - self.first) : max(0, end - self.first)]
 
     def part(self, begin: int, end: int) -> Bitmap:
-        """The words from number `begin` to before `end`, numbered from `begin` on."""
+        """The words from number `begin` to before `end`; their numbering starts at `begin`."""
         return Bitmap(self.between(begin, end), max(0, self.first - begin))
 
     def __and__(self, other: Bitmap) -> Bitmap:
@@ -115,7 +117,7 @@ class Bitmap:
         if begin >= end:
             return 0
         one, two = self.between(begin, end), other.between(begin, end)
-        # Of bits, the dot product is the number of those that are set in both.
+        # The dot product of bits is how many are set in both.
         return _count(one & two) if _dot is None else int(_dot(one, two, "uint1"))
 
     def __bool__(self) -> bool:
@@ -131,7 +133,7 @@ class Bitmap:
             return NotImplemented
         return not self ^ other
 
-    # Equal sets may differ in length, and nothing needs them as keys.
+    # Equal sets may differ in length, and nothing uses them as keys.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -147,13 +149,14 @@ class Bitmap:
 
 
 def _count(words: NDArray[np.uint64]) -> int:
-    # A uint32 sum takes two thirds of a uint64 one's time, and holds every count short of a full
-    # 512 MiB, the longest string that Redis allows.
+    # A uint32 sum takes two thirds of the time of a uint64 sum. It holds every count except that of
+    # a full 512 MiB, the longest string that Redis allows.
     return int(np.bitwise_count(words).sum(dtype=np.uint32))
 
 
 def _widened(one: Bitmap, other: Bitmap) -> tuple[Bitmap, NDArray[np.uint64], int]:
-    """The shorter one; a copy of the longer one's words with room for it; the first's number."""
+    """The shorter bitmap; the longer one's words, copied with room for it; the first one's
+    number."""
     short, long = sorted((one, other), key=lambda bitmap: bitmap.words.size)
     if not short.words.size or (long.first <= short.first and short.end <= long.end):
         return short, long.words.copy(), long.first
@@ -172,7 +175,7 @@ def union(bitmaps: Iterable[Bitmap]) -> Bitmap:
 
 
 def sliding_unions(sets: Sequence[Bitmap], width: int) -> list[Bitmap]:
-    """The union of each of `sets` with the ``width - 1`` that follow it, as far as there are any.
+    """The union of each of `sets` with the ``width - 1`` that follow it, or as many as there are.
 
     By doubling: log2(width) unions for each set instead of width.
     """
@@ -215,8 +218,8 @@ class Bitmaps:
     def parts(self) -> Iterator[Bitmaps]:
         """These bitmaps in parts of the offsets' range that a processor's cache holds.
 
-        A report that combines large bitmaps time and again then works in the cache, and on memory
-        that it has had before: several times as fast, and its intermediate sets are small.
+        A report that combines large bitmaps again and again then works in the cache and reuses
+        memory: this is several times as fast, and keeps intermediate sets small.
         """
         held = [bitmap for bitmap in self._by_key.values() if bitmap.words.size]
         begins = min((bitmap.first for bitmap in held), default=0)
@@ -235,7 +238,7 @@ class Bitmaps:
 
 
 class Extent(NamedTuple):
-    """The words outside which a set is known to have no offset, ``begin`` to before ``end``.
+    """The words, ``begin`` to before ``end``, outside which a set is known to have no offset.
 
     Extents combine as the sets do: that of ``a & b`` is at most the extent of either.
     """
@@ -256,7 +259,7 @@ class Extent(NamedTuple):
 
     @classmethod
     def hull(cls, extents: Iterable[Extent]) -> Extent:
-        """From where any of `extents` begins to where the last ends."""
+        """From the first beginning to the last end of any of `extents`."""
         held = [extent for extent in extents if extent.begin < extent.end]
         if not held:
             return NOWHERE
@@ -282,7 +285,7 @@ class Extents:
         return Extent.hull(self[key] for key in keys)
 
 
-#: From what is known of all bitmaps to what of each is needed, by key.
+#: Narrows the known extents of all bitmaps to what is needed of each, by key.
 Narrowing = Callable[[Extents], Mapping[str, Extent]]
 
 
@@ -291,24 +294,23 @@ def slices(
 ) -> Iterator[Bitmaps]:
     """The bitmaps under `keys`, each read once, all in two round trips if they fit `BUDGET`.
 
-    The first asks how long they are; it is saved for short ones that were measured before. If they
-    do not fit, they come in slices of the offsets' range,
-    each in one more round trip, so that any number of users costs a bounded amount of memory.
-    Counts of one slice add to those of the others: no user is in two.
+    The first asks for their lengths; it is skipped for short bitmaps of known length. If they do
+    not fit, they come in slices of the offsets' range, one more round trip for each, so memory is
+    bounded for any number of users. No user is in two slices, so the counts of slices add up.
 
     :param client: any redis-py compatible client.
     :param keys: duplicates are welcome; a key that does not exist is the empty set.
-    :param narrowing: of long bitmaps, read only what it returns. (Without it, the first word of
+    :param narrowing: read only what it returns of long bitmaps. (Without it, the first word of
         every bitmap is number 0.)
     :raises redis.RedisError: the server does not answer, or a key holds no string.
     """
     distinct = list(dict.fromkeys(keys))
     measured = _MEASURED.setdefault(client, {})
     expected = sum(measured.get(key, _MANY_BYTES) for key in distinct)
-    # Even twice as long as they were, they would be few enough for one MGET.
+    # Even if they have doubled since, they are short enough for one MGET.
     if 2 * expected < min(_MANY_BYTES, BUDGET) and not isinstance(client, RedisCluster):
         found = _short(client, distinct)
-        # They may have grown, and be too many next time.
+        # They may have grown, and not fit next time.
         measured |= {key: bitmap.words.nbytes for key, bitmap in found.items()}
         yield Bitmaps(found)
         return
@@ -348,7 +350,7 @@ def _extents(
 ) -> tuple[dict[str, int], dict[str, Extent]]:
     """The lengths in bytes of the bitmaps under `keys`, and their extents.
 
-    :param located: ask for the first offset of each too.
+    :param located: also ask for the first offset of each.
     """
     commands: list[tuple[Any, ...]] = [("STRLEN", key) for key in keys]
     if located:
@@ -356,7 +358,7 @@ def _extents(
     replies = _read(client, commands)
     lengths, offsets = replies[: len(keys)], replies[len(keys) :] or [0] * len(keys)
     extents = {
-        # BITPOS says -1 where no bit is set.
+        # BITPOS returns -1 if no bit is set.
         key: Extent(offset // WORD_BITS, _words(length)) if offset >= 0 else NOWHERE
         for key, length, offset in zip(keys, lengths, offsets, strict=True)
     }
@@ -391,10 +393,10 @@ def _words(length: int) -> int:
 def parts(
     client: Any, keys: Iterable[str], narrowing: Narrowing | None = None
 ) -> Iterator[Bitmaps]:
-    """The `slices` of the bitmaps under `keys`, part by part, but for those parts without anybody.
+    """The `slices` of the bitmaps under `keys`, part by part, skipping parts with nobody in them.
 
-    One user whose offset is far above the others' makes all that lies between them such parts. At
-    least one part is given, as a report is made of some.
+    One user whose offset is far above the others' leaves many such parts in between. At least one
+    part is given, because a report needs one.
     """
     nobody = None
     somebody = False
@@ -416,7 +418,7 @@ def tally(
 ) -> list[int]:
     """What `count` counts in the bitmaps under `keys`, summed over their `parts`.
 
-    :param count: gives the same number of counts for each part.
+    :param count: returns the same number of counts for each part.
     """
     totals: list[int] = []
     for part in parts(client, keys, narrowing):
@@ -426,7 +428,7 @@ def tally(
 
 
 def around(client: Any, keys: Iterable[str], offset: int) -> Bitmaps:
-    """The bitmaps under `keys` as far as the byte that holds `offset`, in one round trip.
+    """The bitmaps under `keys`, up to the byte that holds `offset`, in one round trip.
 
     Parameters and errors are those of `slices`.
     """
@@ -442,7 +444,7 @@ def octets_of(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes]:
     """
     octets = read_octets(client, places)
     if octets is None:
-        # Of GETBIT a server refuses offsets that it would not take from SETBIT.
+        # Not GETBIT: a server refuses it for offsets that SETBIT may not set.
         octets = _read(client, [("GETRANGE", key, byte, byte) for key, byte in places])
     return octets
 
@@ -450,7 +452,7 @@ def octets_of(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes]:
 def counts(client: Any, keys: Iterable[str]) -> dict[str, int]:
     """How many bits are set under each of `keys`, counted by the server in one round trip.
 
-    A year has no key: read its months, and count their `union`. Parameters and errors are those of
+    A year has no key: read its months and count their `union`. Parameters and errors are those of
     `slices`.
     """
     distinct = list(dict.fromkeys(keys))

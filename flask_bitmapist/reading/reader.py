@@ -1,4 +1,4 @@
-"""Reader: what one application's reports know of its events and its users. It only reads."""
+"""Reader: what one application's reports know about its events and users. It only reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..registry import Catalogue, Known, Registry
 from ..server import Server
 from ..trip import replies
 
-# Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
+# The last bit of a Redis string, which holds at most 512 MiB. Asking for a later one is an error.
 _BITS = 2**32
 
 
@@ -48,7 +48,7 @@ class Reader:
 
     @property
     def has_compared_calendar(self) -> bool:
-        """Whether this process has seen in which time zone the server's days were recorded."""
+        """Whether this process has looked up the time zone of the server's days."""
         return self._registry.has_compared_calendar
 
     def event_names(self) -> list[str]:
@@ -62,9 +62,9 @@ class Reader:
     def known(self, *, scanned: bool = True) -> Known:
         """All events and flags, bitmapist's own included, with the kinds of their ids. Reads only.
 
-        Of its own, which may be any text, only those that a report takes.
+        bitmapist's names may be any text. Names that no report accepts are left out.
 
-        :param scanned: False leaves bitmapist's own out, whose ids are plain.
+        :param scanned: False leaves out bitmapist's own, whose ids are plain.
         """
         events, flags = self._registry.known(self.redis, scanned=scanned)
         return Known(
@@ -129,12 +129,13 @@ class Reader:
     def identifiers_at(self, offsets: Iterable[int], space: str) -> list[int | str]:
         """The ids behind `offsets` in the id map `space`, as the application knows them."""
         texts = [text for text in self.ids_at(offsets, space) if text is not None]
-        # Where ints are mapped, one and its decimal spelling are one id: it comes back as the int.
+        # Where ints are mapped, an int and its decimal text are one id, which comes back as the
+        # int.
         return [*map(normal_form, texts)] if self.maps_ints else [*texts]
 
 
 class PlainReader(Reader):
-    """Reads a server of others, where all ids are plain, as bitmapist knows no others."""
+    """Reads a server that others write. All its ids are plain: bitmapist has no other kind."""
 
     def space(self, names: Iterable[str]) -> str | None:
         return None

@@ -1,7 +1,7 @@
-"""Long bitmaps straight from the socket into one array; and many single bytes.
+"""Reads long bitmaps from the socket straight into one array; also many single bytes.
 
-redis-py's parser copies a reply three times, twice into new memory: with the page faults that
-makes two thirds of the time of reading a large report's bitmaps.
+redis-py's parser copies a reply three times, twice into new memory. With the page faults, this is
+two thirds of the time of reading a large report's bitmaps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Answer = TypeVar("_Answer")
 
 
 class UnexpectedReplyError(Exception):
-    """A reply that is no string: redis-py knows what to make of it."""
+    """A reply that is not a string: redis-py knows how to handle it."""
 
 
 def read_words(
@@ -30,9 +30,9 @@ def read_words(
 
     :param client: any redis-py compatible client.
     :param commands: GET and GETRANGE.
-    :param sizes: the words that each is likely to return; only more memory if it returns more.
-    :returns: None if anything is unusual, be it the client, a reply or the connection. Then ask
-        again by redis-py, which retries, reconnects and raises as it is configured to.
+    :param sizes: how many words each is likely to return. Longer replies just cost more memory.
+    :returns: None if anything is unusual about the client, a reply or the connection. Then ask
+        again through redis-py, which retries, reconnects and raises as configured.
     :raises redis.TimeoutError: the server is silent.
     """
 
@@ -51,9 +51,9 @@ def read_words(
 def read_octets(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes] | None:
     """One byte of the string under each of `places`, a key and an index, in one round trip.
 
-    Packing and parsing 73,000 GETRANGE commands takes redis-py a second; here it is a tenth.
+    Packing and parsing 73,000 GETRANGE commands takes redis-py a second, and a tenth of that here.
 
-    :returns: b"" where the string is shorter, or there is none. None as in `read_words`.
+    :returns: b"" where the string is shorter or missing. None as in `read_words`.
     :raises redis.TimeoutError: the server is silent.
     """
 
@@ -80,12 +80,12 @@ def read_octets(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes] |
             if len(found) == len(places) and not rest:
                 return found
             if rest > _SHORTEST_OCTET:
-                raise UnexpectedReplyError("no string of one byte at most")
+                raise UnexpectedReplyError("not a string of at most one byte")
 
     return _asked(client, pack, read) if places else []
 
 
-#: A string of no or one byte, as a server sends it.
+#: A string of at most one byte, as a server sends it.
 _OCTET = re.compile(rb"\$(?:0\r\n|1\r\n(.))\r\n", re.DOTALL)
 _SHORTEST_OCTET = len(b"$0\r\n\r\n")
 
@@ -93,7 +93,7 @@ _SHORTEST_OCTET = len(b"$0\r\n\r\n")
 def _asked(
     client: Any, pack: Callable[[Any], list[bytes]], read: Callable[[Any], _Answer]
 ) -> _Answer | None:
-    """What `read` makes of the replies to the commands that `pack` packs, with one connection.
+    """What `read` returns for the replies to the commands that `pack` packs, on one connection.
 
     :returns: None if anything is unusual.
     :raises redis.TimeoutError: the server is silent.
@@ -108,9 +108,9 @@ def _asked(
                 # Its parser's buffer is empty: a connection in the pool has no reply outstanding.
                 return read(connection._sock)
             except BaseException:
-                connection.disconnect()  # the rest of the replies is nobody's
+                connection.disconnect()  # nobody will read the rest of the replies
                 raise
-    except TimeoutError as error:  # whoever asks again waits as long again
+    except TimeoutError as error:  # asking again would wait as long again
         raise redis.TimeoutError("the server was silent for too long") from error
     except (redis.RedisError, OSError, AttributeError, TypeError, UnexpectedReplyError):
         return None
@@ -119,7 +119,7 @@ def _asked(
 class _Replies:
     """Strings as a server sends them (RESP, https://redis.io/docs/latest/develop/reference/).
 
-    A small buffer takes the lines that tell a string's length, and whatever comes with them.
+    A small buffer takes the lines with the strings' lengths, and whatever arrives with them.
     """
 
     def __init__(self, socket: Any) -> None:
@@ -128,7 +128,7 @@ class _Replies:
         self._held = memoryview(b"")
 
     def next_words(self, free: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """The next string's words, and what they leave of `free`.
+        """The next string's words, and what is left of `free`.
 
         They are in `free` unless it is too small.
         """

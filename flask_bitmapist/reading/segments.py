@@ -1,13 +1,13 @@
 """Segments: sets of users written as expressions over events and flags.
 
 ``Event("song:played")`` is the set of the period in which it is evaluated, ``Flag("user:premium")``
-an undated set. They combine with ``&``, ``|`` and ``-``. There is no complement: that of a bitmap
-would count its padding.
+an undated set. They combine with ``&``, ``|`` and ``-``. There is no complement: a bitmap's
+complement would count its padding.
 
 The text form is the same: ``user:logged_in & (flag:user:premium | web) - flag:user:staff``. As in
 Python, ``-`` binds tighter than ``&``, and ``&`` tighter than ``|``. ``-`` is an operator only
 between spaces (``sign-up`` is a name); a name with spaces, quotes, parentheses or operators, or one
-that begins with ``~`` or ``!``, stands in double quotes.
+that begins with ``~`` or ``!``, is written in double quotes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ..marks import checked_name
 from ..periods import Period, unique_key
 
 _FLAG = "flag:"
-#: How other languages negate: whoever writes this before a name means no part of it.
+#: How other languages negate: before a name, it is meant as an operator, not as part of the name.
 _NOT = ("~", "!")
-#: The most names in a text: each nests what is evaluated by one level.
+#: The most names in a text: each adds one level of nesting when it is evaluated.
 LONGEST = 100
 
 
 class Set(Protocol):
-    """What combines as sets do."""
+    """Something that combines as sets do."""
 
     def __and__(self, other: Self, /) -> Self: ...
     def __or__(self, other: Self, /) -> Self: ...
@@ -59,14 +59,14 @@ class Expression(ABC):
     True
     """
 
-    #: How tight the text form binds; operands that bind less need parentheses.
+    #: How tightly the text form binds; operands that bind less need parentheses.
     precedence = 4
 
     @abstractmethod
     def evaluate(self, sets: Sets[S], period: Period) -> S:
         """The users in `period`.
 
-        :param sets: the sets by key: bitmaps, or what is known of them.
+        :param sets: the sets by key: bitmaps, or what is known about them.
         """
 
     @abstractmethod
@@ -87,9 +87,9 @@ class Expression(ABC):
 
     @property
     def spreads(self) -> bool:
-        """Whether the union over the periods of a span is the value in the span as a whole.
+        """Whether the union over the periods of a span equals the value for the whole span.
 
-        True of one event and of what is cut out of it by flags: its past can be read from months.
+        True for one event, and for one event narrowed by flags: their past can be read from months.
         """
         return True
 
@@ -236,7 +236,7 @@ class Minus(_Pair):
 
 
 class SegmentError(ValueError):
-    """A text that is no segment; says what is wrong and points at the character.
+    """An invalid segment: says what is wrong and points at the character.
 
     :ivar reason: what is wrong, without the text.
     :ivar position: the index of that character in the text.
@@ -244,7 +244,7 @@ class SegmentError(ValueError):
 
     def __init__(self, text: str, position: int, reason: str) -> None:
         begin = max(0, position - 60)
-        # On one line that fits a terminal, or the caret would point at nothing.
+        # Keep it on one line that fits a terminal, or the caret would not point at the fault.
         shown = "".join(c if c.isprintable() else " " for c in text[begin : position + 16])
         super().__init__(f"{reason}\n    {shown}\n    {' ' * (position - begin)}^")
         self.reason = reason
@@ -363,7 +363,7 @@ def _not_understood(text: str, position: int) -> SegmentError:
 
 
 def _size(expression: Expression) -> int:
-    """The number of names in `expression`, counted however deep it is."""
+    """The number of names in `expression`; no recursion, as it may be deeply nested."""
     size, pending = 0, [expression]
     while pending:
         match pending.pop():

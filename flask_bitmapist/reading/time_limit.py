@@ -1,8 +1,8 @@
-"""How long reports may take where somebody waits for them, as for the dashboard's pages.
+"""A time limit for reports that somebody waits for, such as the dashboard's pages.
 
-What a report costs depends on how long its bitmaps are and how often it combines them, which
-nobody can tell from the question alone: one stray id near ``BITMAPIST_MAX_ID`` makes a bitmap 130
-times as long as a million users do.
+The cost of a report depends on how long its bitmaps are and how often it combines them. The
+question alone does not show it: one stray id near ``BITMAPIST_MAX_ID`` makes a bitmap 130 times as
+long as a million users do.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 
 
 class TimeLimitError(ValueError):
-    """A report was not done within the `time_limit`."""
+    """A report took longer than its `time_limit`."""
 
 
 @dataclass(slots=True)
 class _Limit:
     seconds: float
-    #: When it is reached, by `time.monotonic`.
+    #: When time is up, by `time.monotonic`.
     ends: float
-    #: Small steps since the clock was looked at.
+    #: Small steps since the last look at the clock.
     steps: int = 0
 
 
-#: Combining two short bitmaps takes some microseconds: so many of them take some milliseconds, and
-#: are answered whatever the time.
+#: Combining two short bitmaps takes some microseconds: this many take some milliseconds, and need
+#: no look at the clock.
 _STEPS = 1_000
 _UNLIMITED = _Limit(math.inf, math.inf)
 _limit: ContextVar[_Limit] = ContextVar("bitmapist_time_limit", default=_UNLIMITED)
@@ -37,12 +37,12 @@ _limit: ContextVar[_Limit] = ContextVar("bitmapist_time_limit", default=_UNLIMIT
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Reports made inside end after about so many seconds, done or not.
+    """Stop reports made inside after about this many seconds.
 
-    They look at the clock between two parts of the offsets' range, between two round trips, and
-    once in about a thousand small steps, such as one cell of a table.
+    They check the clock between two parts of the offsets' range, between two round trips, and about
+    every thousand small steps, such as the cells of a table.
 
-    :raises TimeLimitError: from a report that is not done by then.
+    :raises TimeLimitError: from a report that is not finished by then.
     """
     token = _limit.set(_Limit(seconds, time.monotonic() + seconds))
     try:
@@ -56,15 +56,15 @@ def check_time() -> None:
     limit = _limit.get()
     if time.monotonic() > limit.ends:
         raise TimeLimitError(
-            f"To answer this takes more than {limit.seconds:g} seconds: "
+            f"This report takes longer than {limit.seconds:g} seconds: "
             "ask for fewer periods, fewer steps or a shorter segment."
         )
 
 
 def small_step(size: int = 1) -> None:
-    """Look at the clock, as `check_time` does, once in so many small steps.
+    """Check the time, as `check_time` does, but only once in many small steps.
 
-    :param size: how many small steps this one is as long as.
+    :param size: how many small steps this one counts as.
     """
     limit = _limit.get()
     if limit is _UNLIMITED:

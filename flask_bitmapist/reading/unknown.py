@@ -1,4 +1,4 @@
-"""Names that were never marked: a typo is told with the names that are nearest to it."""
+"""Names that were never marked: a typo is reported with the names closest to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .segments import Event, Expression, Flag, SegmentError
 
 
 class UnknownTermError(SegmentError):
-    """A segment with an event or flag that was never marked; points at it."""
+    """A segment with an event or flag that was never marked; points at the name."""
 
     @classmethod
     def of(cls, text: str, term: Event | Flag, known: Known) -> UnknownTermError:
@@ -25,8 +25,8 @@ class UnknownTermError(SegmentError):
 def unknown_terms(expressions: Iterable[Expression], known: Known) -> list[Event | Flag]:
     """The events and flags in `expressions` that were never marked, by their text form.
 
-    What is known as a flag alone is no event. (An event may have just become a flag too, which is
-    not looked for at every question.)
+    A name known only as a flag is not an event. (An event may just have become a flag as well; that
+    is not checked on every question.)
     """
     events, flags = set[str](), set[str]()
     for expression in expressions:
@@ -38,7 +38,7 @@ def unknown_terms(expressions: Iterable[Expression], known: Known) -> list[Event
 
 
 def did_you_mean(term: Event | Flag, known: Known) -> str:
-    """A question that names those known events and flags that are most like `term`; or nothing."""
+    """A question that names the known events and flags most like `term`; '' if none is."""
     terms: list[Event | Flag] = [Event(name) for name in known.events]
     terms += [Flag(name) for name in known.flags]
     by_text = {str(other).casefold(): str(other) for other in terms}

@@ -235,7 +235,7 @@ def test_a_funnel_tells_itself_as_dict_and_csv() -> None:
         ),
         (
             {"steps": ["a", "b", "a"], "order": "any"},
-            "in any order, each step must be another event",
+            "in any order, each step must be a different event",
         ),
         ({"order": "sideways"}, "order must be one of ordered, strict, any, not 'sideways'"),
         ({"within": -1}, "within must be a whole number from 0 to 1000, not -1"),

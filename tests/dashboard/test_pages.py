@@ -184,7 +184,7 @@ def test_the_retention_page_shows_who_came_back(recorded: None, browser: Browser
     report = analytics.retention(
         "user:created", "user:logged_in", "week", 5, back(35), members="every"
     )
-    rows = table_of(page, "Per cent")
+    rows = table_of(page, "Percentage")
     assert rows[0] == ["Average", "", *(percent(a.rate) for a in report.average)]
     for shown, row in zip(rows[1:], report.rows, strict=True):
         start = row.period_start
@@ -204,7 +204,7 @@ def test_the_retention_page_marks_open_cells_and_leaves_later_ones_blank(
     ]
     assert [row[-1] for row in states] == ["not yet"] * 3
     assert states[0][2] == "open"
-    assert states[1] == ["nobody to come back"] * 2 + ["not yet"] * 2
+    assert states[1] == ["nobody in the cohort"] * 2 + ["not yet"] * 2
     assert states[2] == ["open"] + ["not yet"] * 3
 
 
@@ -261,7 +261,7 @@ def test_the_funnel_page_tells_who_has_time_left_from_who_is_lost(
     assert first[2:] == ["11", "100.0", "", "", str(report.lost[0])]
     rates = [percent(played.from_first), percent(played.from_previous)]
     assert second[2:] == [str(played.users), *rates, str(played.open), ""]
-    assert page.one("h2", id="steps-title").text.endswith("% of those whose time is over")
+    assert page.one("h2", id="steps-title").text.endswith("% of those whose time is up")
 
 
 def test_the_lifecycle_page_shows_every_group_of_every_period(
@@ -327,7 +327,7 @@ def test_of_arms_that_share_people_no_p_is_told(recorded: None, browser: Browser
     rows = table_of(page, "The arms")
     assert rows[:2] == rows_of(report)[:2]
     assert rows[1][-1] == rows[2][-1] == ""
-    assert "Arms share people with the first one (4, 0)" in page.raw
+    assert "Some arms share people with the first one (4, 0)" in page.raw
 
 
 def test_the_people_page_lists_who_is_in_a_segment(recorded: None, browser: Browser) -> None:
@@ -402,7 +402,7 @@ def test_the_calendar_of_a_person_has_a_square_a_day(recorded: None, browser: Br
         "17 Nov 2026: user:logged_in",
     ]
     assert calendar.attributes["aria-label"] == "Active on 4 of 365 days"
-    days = table_of(browser.open("/person?id=7"), "What 7 did on which day")
+    days = table_of(browser.open("/person?id=7"), "What 7 did, day by day")
     assert days[0] == ["17 Nov 2026", "user:logged_in"]
     assert days[-1] == ["9 Nov 2026", "user:created, user:logged_in"]
     assert len(days) == 4
@@ -515,14 +515,14 @@ def test_the_overview_tells_the_change_against_the_window_before(
     points = active_users("user:logged_in", back(60)).points
     page = browser.open("/?complete=1")
     notes = [card.one("p", class_="d").text for card in page.all("section", class_="kpi")]
-    assert notes[0] == "so far; 3 in all a week ago"
+    assert notes[0] == "so far; 3 on the whole day a week ago"
     # Today is not over: both windows end with a whole day.
     weekly = points[-2].week / points[-9].week - 1
     monthly = points[-2].month / points[-30].month - 1
     assert (weekly, monthly) == (0, 1)
     assert notes[1:3] == [
-        "= 0.0 % on the 7 days before, up to yesterday",
-        "▲ 100.0 % on the 28 days before, up to yesterday",
+        "= 0.0 % vs the 7 days before, up to yesterday",
+        "▲ 100.0 % vs the 28 days before, up to yesterday",
     ]
 
 
@@ -559,7 +559,7 @@ def test_a_period_of_another_year_is_named_with_it(recorded: None, browser: Brow
     named = [row[0] for row in rows]
     assert named[0] == "23 Nov *"
     assert named[46:48] == ["5 Jan", "29 Dec 2025"]
-    rows = table_of(browser.open("/cohort?rows=48"), "Per cent of each week")
+    rows = table_of(browser.open("/cohort?rows=48"), "Percentage of each week")
     assert [row[0] for row in rows[1:3]] == ["29 Dec 2025", "5 Jan"]
 
 
@@ -654,7 +654,7 @@ def test_more_than_fifty_events_are_listed_page_by_page(
 
 def test_a_flag_is_listed_apart_from_the_events(recorded: None, browser: Browser) -> None:
     page = browser.open("/")
-    flags = table_of(page, "For how many people")
+    flags = table_of(page, "How many people")
     assert flags == [[flag, str(len(ids))] for flag, ids in FLAGS.items()]
     assert not {row[0] for row in events_of(page)} & {*FLAGS}
 
@@ -678,10 +678,12 @@ def test_of_very_many_flags_the_first_are_listed_and_others_are_found(
     tracker.record([Mark(f"flag{n:03}", 1, dated=False) for n in range(120)])
     mark_event("a", 1)
     shown = browser.open("/?complete=1")
-    assert len(table_of(shown, "For how many people")) == 50
+    assert len(table_of(shown, "How many people")) == 50
     assert "And 70 more" in shown.raw
     found = browser.open("/?complete=1&find=flag11")
-    assert [row[0] for row in table_of(found, "For how many")] == [f"flag11{n}" for n in range(10)]
+    assert [row[0] for row in table_of(found, "How many people")] == [
+        f"flag11{n}" for n in range(10)
+    ]
 
 
 def test_of_very_many_names_a_field_completes_what_is_typed(
@@ -729,7 +731,7 @@ def test_a_name_that_is_both_an_event_and_a_flag_is_listed_as_both(
     mark_event("song:played", [1, 2], track_unique=True)
     page = browser.open("/")
     assert ["song:played", "", "3", "3", "4", "…"] in events_of(page)
-    assert ["song:played", "2"] in table_of(page, "For how many people")
+    assert ["song:played", "2"] in table_of(page, "How many people")
 
 
 def test_the_first_part_of_the_overview_has_the_server_count(

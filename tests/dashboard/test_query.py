@@ -123,8 +123,8 @@ ABSURD = [
         "The parameter converted must be empty, yes or no, not '1'.",
     ),
     # A person
-    ("/person", "The parameter id is missing: whose page is it to be?"),
-    ("/person?id=", "The parameter id is missing: whose page is it to be?"),
+    ("/person", "The parameter id is missing: whose page should this be?"),
+    ("/person?id=", "The parameter id is missing: whose page should this be?"),
     ("/person?id=None", "'None' identifies nobody: pass the id of a stored row"),
     ("/person?id=" + "x" * 513, "has 513 characters; 512 are allowed"),
     ("/person?id=" + "9" * 5000, "has 5000 characters; 512 are allowed"),
@@ -448,7 +448,7 @@ def test_a_question_that_takes_too_long_ends_with_a_sentence(
     mark_event("far", 2**27 - 1, now=NOW)
     answer = client.get(f"/bitmapist{address}&format={form}")
     assert answer.status_code == 400
-    assert "To answer this takes more than 0 seconds: ask for fewer periods" in answer.text
+    assert "This report takes longer than 0 seconds: ask for fewer periods" in answer.text
 
 
 def test_of_events_that_take_too_long_to_count_the_quick_figures_are_shown(
@@ -458,7 +458,7 @@ def test_of_events_that_take_too_long_to_count_the_quick_figures_are_shown(
     mark_event("far", 2**27 - 1, now=NOW)
     for sort in ("event", "year"):
         page = browser.open("/", 400, complete=1, sort=sort)
-        assert "takes more than 0 seconds" in error_of(page)[0]
+        assert "takes longer than 0 seconds" in error_of(page)[0]
         rows = page.one("div", id="events").one("table").rows[1:]
         assert [cells[2:] for cells in rows if cells[0] == "far"] == [["1", "1", "1", "…"]]
     figures = client.get("/bitmapist/?format=json")
@@ -488,7 +488,7 @@ def test_a_segment_that_is_too_long_with_the_event_is_refused_on_the_overview(
     record("a", *NAMES)
     for names in (NAMES[:95], "a" * 100):
         shown = browser.open("/", 400, complete=1, where=" | ".join(names))
-        assert "too long to be joined with the event" in error_of(shown)[0]
+        assert "too long to combine with the event" in error_of(shown)[0]
     browser.open("/", complete=1, where=" | ".join(NAMES[:80]))
 
 

@@ -1,4 +1,4 @@
-// What makes the pages better with JavaScript: pickers that search, charts with a cursor, arrow keys.
+// What JavaScript adds to the pages: pickers that search, charts with a cursor, arrow keys.
 // Every page works without it.
 "use strict";
 
@@ -16,7 +16,7 @@
         onBlur: () => { select.tomselect.wrapper.classList.remove("typing"); },
         onItemAdd: () => { select.tomselect.wrapper.classList.remove("typing"); },
       });
-      // One combobox for a screen reader, which tells what is chosen.
+      // A screen reader meets one combobox, which says what is chosen.
       const tell = () => select.tomselect.control_input.setAttribute("aria-description", select.selectedOptions[0]?.text ?? "");
       select.setAttribute("aria-hidden", "true");
       select.addEventListener("change", tell);
@@ -29,7 +29,7 @@
     return `${date.getUTCDate()} ${date.toLocaleDateString("en-US", { month: "short", timeZone: "UTC" })}`;
   }
 
-  // A chart drawn by the server is replaced by one of its table, with a cursor and a zoom by dragging.
+  // Replace the chart that the server drew by one made from its table, with a cursor and zoom by dragging.
   function draw(figure) {
     const table = document.getElementById(figure.dataset.table);
     const drawn = figure.querySelector(":scope > svg");
@@ -99,7 +99,7 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart.redraw());
   }
 
-  // One stop of the Tab key for a table of cells; the arrow keys move inside.
+  // A table of cells is a single Tab stop; the arrow keys move inside it.
   function walk(table) {
     table.querySelectorAll("td a").forEach((link, i) => { link.tabIndex = i ? -1 : 0; });
     table.addEventListener("mouseover", () => { table.classList.remove("hushed"); });
@@ -118,7 +118,7 @@
     });
   }
 
-  // What is said of a cell may cover another one: Escape hushes it.
+  // A cell's tooltip may cover another cell: Escape hides it.
   document.addEventListener("keydown", (event) => {
     document.querySelectorAll("table[data-grid]").forEach((table) => { table.classList.toggle("hushed", event.key === "Escape"); });
   });
@@ -129,7 +129,7 @@
     root.querySelectorAll("table[data-grid]").forEach(walk);
   }
 
-  // What a form leaves empty need not stand in the address.
+  // Leave empty fields out of the URL.
   document.addEventListener("htmx:configRequest", (event) => {
     const form = event.detail.formData;
     for (const name of new Set(form.keys())) {
@@ -139,7 +139,7 @@
     }
   });
 
-  // What the answer of a form replaces keeps its open tables, and is told where one has been.
+  // When a form's answer replaces the content, reopen the tables that were open and restore the focus.
   let open = [];
   document.addEventListener("htmx:beforeSwap", () => {
     open = [...document.querySelectorAll("section details[open]")].map((one) => one.parentElement.getAttribute("aria-labelledby"));
