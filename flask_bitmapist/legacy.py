@@ -57,7 +57,7 @@ def get_cohort(
     :returns: the cohort, a list of users a row, with None in the future, and throughout where
         nobody did the primary event; the dates, a naive local datetime a row; the totals, the users
         of the primary event a row.
-    :raises ValueError: an argument is none of those allowed.
+    :raises ValueError: an argument is not among those allowed.
     """
     check_length("rows", num_rows)
     check_length("columns", num_cols)
@@ -95,7 +95,7 @@ def get_event_data(
         are taken in it.
     :param system: another server, as for `mark_event`.
     :returns: ``DayEvents``, ``WeekEvents``, ``MonthEvents`` or ``YearEvents``.
-    :raises ValueError: the time group is none of these.
+    :raises ValueError: for any other time group.
     """
     return _COLLECTIONS[_grain(time_group)].from_date(event_name, now, system or "default")
 

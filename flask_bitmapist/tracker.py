@@ -90,7 +90,7 @@ class Tracker:
 
     @contextmanager
     def at(self, when: datetime | date) -> Iterator[None]:
-        """Date the marks made inside, models' and logins' too, as if it were `when`.
+        """Date the marks made inside the block, those of models and logins too, at `when`.
 
         :param when: aware, or naive in ``BITMAPIST_TIMEZONE``. For imports, demos and tests.
         :raises TypeError: if it is neither a date nor a datetime.
@@ -108,8 +108,9 @@ class Tracker:
     def record(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
         """Check `marks` and deliver them; a fault of Redis is logged and the marks are spooled.
 
-        :raises TypeError: for something that is no mark or no id.
-        :raises ValueError: for an event name, id or moment that is not allowed. None is recorded.
+        :raises TypeError: for something that is not a mark, or not an id.
+        :raises ValueError: for an event name, id or moment that is not allowed. Then no mark of the
+            batch is recorded.
         """
         if self.enabled:
             hour = hour_of(self.now())
@@ -164,8 +165,8 @@ class Tracker:
     def reindex(self) -> list[str]:
         """Register the events and flags that others, such as bitmapist itself, have marked.
 
-        Their names need no SCAN afterwards, and reports know since when there are marks, also if
-        earlier ones have come in meanwhile.
+        Their names need no SCAN afterwards. Reports learn the first month of each event again, in
+        case earlier marks have come in meanwhile.
 
         :returns: the names that were not registered before, sorted.
         :raises redis.RedisError: if the server does not answer.
@@ -173,10 +174,10 @@ class Tracker:
         return self._registry.reindex(self.server.patient, local(None, self.settings.timezone))
 
     def forget_emptied(self) -> list[str]:
-        """Forget the events and flags that have no bitmap any more, and with them their kind.
+        """Forget the events and flags that no longer have a bitmap, and the kind of their ids.
 
-        As after ``bitmapist.delete_all_events()``, which knows nothing of the registry. Ids of
-        another kind can be marked under their names then.
+        For example after ``bitmapist.delete_all_events()``, which knows nothing of the registry.
+        Afterwards ids of another kind can be marked under these names.
 
         :returns: the names, sorted.
         :raises redis.RedisError: if the server does not answer.

@@ -78,7 +78,7 @@ def _check_options(model: type[BitmapistableModel]) -> None:
 def checked_marks(marks: Iterable[Mark | tuple[Any, ...]]) -> list[Mark]:
     """The marks that a caller of an adapter's ``record`` passed.
 
-    :raises TypeError, ValueError: for something that is no mark, no event name or no id.
+    :raises TypeError, ValueError: for something that is not a mark, an event name or an id.
     """
     checked = [Mark(*mark) for mark in marks]
     for mark in checked:

@@ -35,7 +35,7 @@ class ChurnedPoint:
 
 @dataclass(frozen=True, slots=True)
 class Churned(Report):
-    """The periods whose silence is over, in time order: these figures grow no more."""
+    """The periods whose time of silence is over, in time order. Their figures no longer change."""
 
     points: list[ChurnedPoint]
 

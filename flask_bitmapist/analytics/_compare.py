@@ -49,8 +49,8 @@ class Arm:
 class Compare(Report):
     """The arms in the order in which they were asked for; the first is the one compared with.
 
-    :ivar shared: for each arm how many of its users are in the first one too. The test of its
-        difference takes arms for disjoint: where others share users, it tells little.
+    :ivar shared: for each arm, how many of its users are in the first one too. The test assumes
+        that arms share no users; where they do, it says little.
     """
 
     arms: list[Arm]

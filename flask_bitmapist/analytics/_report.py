@@ -254,7 +254,7 @@ def label(period: Period) -> date | datetime:
 
 
 class Report:
-    """A frozen dataclass that can be told as a dict, as CSV and as a DataFrame."""
+    """A frozen dataclass with its figures, also as a dict, as CSV and as a DataFrame."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain dicts, lists, numbers, strings and None; dates as ISO text."""
@@ -291,7 +291,7 @@ class Report:
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table as CSV (RFC 4180).
 
-    A text that a spreadsheet would take for a formula is preceded by an apostrophe. A text with a
+    Text that a spreadsheet would take for a formula gets an apostrophe in front. A text with a
     semicolon or a tab is quoted too: a spreadsheet that splits lines there would find another cell
     behind it, which may begin like a formula.
     """

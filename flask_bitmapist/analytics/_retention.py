@@ -164,8 +164,8 @@ def retention(
     :param end: a moment of the last row's period; by default now.
     :param mode: ``on``: did it in that period. ``on_or_after``: in it or later, until now; cells of
         closed periods may grow too. ``on_or_before``: in it or in one before, from their own on.
-        ``streak``: in it and in every one before. ``first_return``: did it in that period for the
-        first time since their own, so that a row counts each user once.
+        ``streak``: in it and in every one before. ``first_return``: in that period for the first
+        time after joining the cohort, so that a row counts each user once.
     :param members: ``first``: those who did `cohort` for the first time ever. ``every``: all who
         did it in the period.
     :param where: only those in this segment in the row's own period.

@@ -20,7 +20,9 @@ def test_a_page_runs_as_it_says_to_install(
     extras, others = installed_by(page)
     assert extras or others
     environment = install(",".join(sorted(extras)), *sorted(others))
-    environment.run("-c", example_of(page))
+    (tmp_path / "example.py").write_text(example_of(page))
+    # Not as the main program: `app.run()` of the quickstart would serve for ever.
+    environment.run("-c", f"import runpy; runpy.run_path({str(tmp_path / 'example.py')!r})")
     files = files_of(page)
     for name, code in files.items():
         file = tmp_path / "project" / name

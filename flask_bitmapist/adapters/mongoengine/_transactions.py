@@ -34,7 +34,7 @@ def record(session: ClientSession | None, *marks: Mark | tuple[Any, ...]) -> Non
     :param session: the PyMongo session that the writes were made in; None: the one, if any, that
         MongoEngine writes in now.
     :param marks: such as ``("post:published", post_id)``.
-    :raises TypeError: for something that is no mark or no id.
+    :raises TypeError: for something that is not a mark, or not an id.
     :raises ValueError: for an event name or id that is not allowed. None is recorded then.
     """
     checked = checked_marks(marks)

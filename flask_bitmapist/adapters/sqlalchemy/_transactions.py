@@ -37,7 +37,7 @@ def record(
     once.
 
     :param marks: such as ``("post:published", post_id)``.
-    :raises TypeError: for something that is no mark or no id.
+    :raises TypeError: for something that is not a mark, or not an id.
     :raises ValueError: for an event name or id that is not allowed. None is recorded then.
     """
     checked = checked_marks(marks)
