@@ -87,7 +87,7 @@ ABSURD = [
     ("/adoption?which=new", "There is no parameter 'which': use format, "),
     ("/overlap?event=nobody", "Event 1: nothing called nobody has been recorded"),
     ("/overlap?event=song:played&event=%26", "Event 2 cannot be read: see where it is marked."),
-    ("/overlap?" + "&".join(["event=flag:beta"] * 9), "At most 8 events can be laid over one"),
+    ("/overlap?" + "&".join(["event=flag:beta"] * 9), "At most 8 events can be compared"),
     ("/overlap?rows=3", "There is no parameter 'rows': use format, "),
     # Compare
     ("/compare?goal=nobody", "No event 'nobody' has been recorded."),
