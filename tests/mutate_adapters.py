@@ -112,6 +112,7 @@ def untracked(method: str, action: str) -> tuple[str, str, str]:
 # fmt: off
 
 SQLALCHEMY = [
+    *mutants_of("base.py", uncontained("fault in telling", "tell what a transaction has changed")),
     *mutants_of(
         "sqlalchemy/__init__.py",
         ("do_orm_execute", "            _statements.listen()\n", "            pass\n"),
@@ -195,7 +196,6 @@ SQLALCHEMY = [
          "if savepoint is not None:"),
         ("open savepoints forgotten", "        changes.absorb(_changes.pop(savepoint, Changes()))",
          "        pass"),
-        uncontained("fault in handing on", "hand on the marks of a transaction"),
         ("released savepoint forgotten", "        enclosing.absorb(changes)", "        pass"),
         ("released savepoint published", "    if enclosing is not None:", "    if False:"),
         ("left to no session", "elif (scope := _committing_scope(connection)) is not None:",

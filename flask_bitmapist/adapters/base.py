@@ -10,6 +10,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+from ..faults import contained_faults
 from ..ids import normal_form
 from ..marks import Mark, checked_name
 
@@ -204,7 +205,10 @@ class Changes:
             self._rows[row] = change
 
     def marks(self) -> list[Mark]:
-        """One batch: what to publish once the transaction has committed."""
-        return [mark for change in self._rows.values() for mark in change.marks()] + list(
-            self._marks
-        )
+        """One batch: what to publish once the transaction has committed; nothing raises."""
+        marks: list[Mark] = []
+        # An option may have been spoilt since it was checked, when its class was declared.
+        with contained_faults("tell what a transaction has changed"):
+            for change in self._rows.values():
+                marks.extend(change.marks())
+        return marks + list(self._marks)

@@ -580,6 +580,19 @@ class TestKeys:
         assert marks() == {"anything:created": [3]}
         assert "could not note a document of Anything" in caplog.text
 
+    def test_a_key_that_is_no_id_costs_no_other_document_of_a_queryset_its_mark(
+        self,
+        database: Database[Any],
+        marks: Marks,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(Anything, "__bitmapist_bulk__", True)
+        database.anything.insert_many([{"_id": {"a": 1}}, {"_id": 3}])
+        Anything.objects.delete()
+        assert marks() == {"anything:deleted": [3]}
+        assert "could not note a document of Anything as deleted" in caplog.text
+
     def test_a_key_that_cannot_be_marked_is_logged_and_the_document_saved(
         self, database: Database[Any], marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -817,6 +830,19 @@ class TestIds:
         assert Poster.objects.count() == 0
         assert marks() == {}
         assert "could not note a document of Poster as created" in caplog.text
+
+    def test_an_option_that_was_spoilt_later_is_logged_and_the_document_saved(
+        self,
+        database: Database[Any],
+        marks: Marks,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(Country, "__bitmapist_events__", None)
+        Country(code="de").save()
+        assert Country.objects.count() == 1
+        assert marks() == {}
+        assert "could not tell what a transaction has changed" in caplog.text
 
     def test_flask_login_marks_the_same_id(self, database: Database[Any], marks: Marks) -> None:
         country = Country(code="276").save()

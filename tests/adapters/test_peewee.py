@@ -1738,6 +1738,18 @@ class TestOptions:
         assert marks() == {}
         assert "broken" in caplog.text
 
+    def test_an_option_that_was_spoilt_later_is_logged_and_the_row_saved(
+        self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        thing = declare(memory)
+        thing.__bitmapist_events__ = None
+        with memory.atomic():
+            thing.create(id=1)
+        thing.create(id=2)
+        assert thing.select().count() == 2
+        assert marks() == {}
+        assert caplog.text.count("could not tell what a transaction has changed") == 2
+
     def test_subclasses_mark_under_their_own_name(self, memory: Database, marks: Marks) -> None:
         base = declare(memory, "Base", __bitmapist_flags__=("on",), on=BooleanField())
         child: Any = type("Child", (base,), {})

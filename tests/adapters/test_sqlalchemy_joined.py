@@ -344,3 +344,38 @@ class TestAsync:
 
         there = asyncio.run(work())
         assert bool(marks()) is there
+
+
+class TestFaults:
+    """Nothing of ours is raised after the COMMIT: the application would take it for failed."""
+
+    def test_of_the_transaction_of_a_connection(
+        self,
+        connection: Connection,
+        marks: Marks,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with connection.begin():
+            with Session(connection, join_transaction_mode="rollback_only") as session:
+                add(session, 1)
+                session.commit()
+            monkeypatch.setattr(User, "__bitmapist_events__", None)
+        assert rows(connection) == [1]
+        assert marks() == {}
+        assert "could not tell what a transaction has changed" in caplog.text
+
+    def test_of_the_transaction_of_a_session(
+        self,
+        engine: Engine,
+        marks: Marks,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with Session(engine) as session:
+            add(session, 1)
+            monkeypatch.setattr(User, "__bitmapist_events__", None)
+            session.commit()
+            assert session.get(User, 1) is not None
+        assert marks() == {}
+        assert "could not tell what a transaction has changed" in caplog.text

@@ -70,6 +70,23 @@ class TestSQLite:
         assert rows(engine) == []
         assert (marks(), marks.flags()) == ({}, {})
 
+    def test_a_statement_that_rolls_back_an_open_savepoint_too(
+        self, engine: Engine, marks: Marks
+    ) -> None:
+        Base.metadata.create_all(engine)
+        with engine.connect() as connection:
+            outer = connection.begin()
+            connection.begin_nested()
+            with Session(connection, join_transaction_mode="rollback_only") as session:
+                session.add(Account(id=1, vip=True))
+                session.commit()
+            insert = "INSERT OR ROLLBACK INTO account_of_servers VALUES (1, 0, 0)"
+            with pytest.raises(IntegrityError):
+                connection.execute(text(insert))
+            outer.commit()
+        assert rows(engine) == []
+        assert (marks(), marks.flags()) == ({}, {})
+
 
 class TestPostgreSQL:
     @pytest.fixture

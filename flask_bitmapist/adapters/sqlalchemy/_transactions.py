@@ -87,9 +87,8 @@ class _Followed(Transaction):
         inside = list(_open_savepoints(self))
         aborted = _is_aborted(self)
         super().commit()
-        with contained_faults("hand on the marks of a transaction"):
-            if not aborted:
-                _hand_on(self, inside)
+        if not aborted:
+            _hand_on(self, inside)
 
 
 class _FollowedRoot(_Followed, RootTransaction):
