@@ -8,7 +8,7 @@ offset; a str is *mapped* to a dense offset.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,6 +21,7 @@ from uuid import UUID
 from werkzeug.local import LocalProxy
 
 from .assigning import assign
+from .trip import replies
 
 _T = TypeVar("_T")
 
@@ -191,7 +192,13 @@ class IdMap:
         return f"flask_bitmapist:{tag}:offsets", f"flask_bitmapist:{tag}:order"
 
     def offsets(
-        self, client: Any, space: str, ids: Collection[str], *, assigned: bool = True
+        self,
+        client: Any,
+        space: str,
+        ids: Collection[str],
+        *,
+        assigned: bool = True,
+        at_first: Callable[[str], None] = lambda space: None,
     ) -> dict[str, int]:
         """The offset of each of `ids`; those never seen before get the next free ones.
 
@@ -200,6 +207,8 @@ class IdMap:
         (`delivery.reliance`).
 
         :param assigned: False leaves out ids that have no offset yet.
+        :param at_first: called with `space` before the first of all its ids gets an offset. It may
+            raise.
         :raises redis.RedisError: if the server does not answer; nothing is remembered then.
         """
         offsets: dict[str, int] = {}
@@ -211,16 +220,27 @@ class IdMap:
             else:
                 offsets[id_] = offset
         for batch in _batches(unknown):
-            found = self._fetch(client, space, batch, assigned)
+            found = self._fetch(client, space, batch, assigned, at_first)
             self._remember(space, found)
             offsets |= found
         return offsets
 
-    def _fetch(self, client: Any, space: str, ids: Sequence[str], assigned: bool) -> dict[str, int]:
+    def _fetch(
+        self,
+        client: Any,
+        space: str,
+        ids: Sequence[str],
+        assigned: bool,
+        at_first: Callable[[str], None],
+    ) -> dict[str, int]:
         known, order = self.keys(space)
-        found = dict(zip(ids, client.hmget(known, list(ids)), strict=True))
+        asked = [("HMGET", known, *ids), ("EXISTS", known), ("EXISTS", order)]
+        held, *exist = replies(client, asked)
+        found = dict(zip(ids, held, strict=True))
         missing = [id_ for id_, offset in found.items() if offset is None]
         if missing and assigned:
+            if not any(exist):
+                at_first(space)
             found |= dict(zip(missing, assign(client, known, order, missing), strict=True))
         return {id_: int(offset) for id_, offset in found.items() if offset is not None}
 

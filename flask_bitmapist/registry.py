@@ -235,6 +235,22 @@ class Registry:
         kinds, copy, *maps = pipe.execute()
         return not (kinds or copy) and any(maps)
 
+    def check_map_begins(self, client: Any, space: str, clock: Callable[[], datetime]) -> None:
+        """See that no id has been mapped in `space`, whose map is empty.
+
+        :raises redis.ResponseError: if there are marks of ids that were: the server has lost the
+            map, and new ids would get the bits of others.
+        """
+        kinds = client.hgetall(KINDS_COPY) | client.hgetall(KINDS)
+        events = [text(name) for name, kind in kinds.items() if text(kind) == mapped_kind(space)]
+        if marked := self._first_months(client, events, clock()):
+            keys = IdMap.keys(space)
+            if not any(map(client.exists, keys)):  # another process may have begun it meanwhile
+                raise redis.ResponseError(
+                    f"the id map is damaged: {' and '.join(keys)} are gone, and new ids would get "
+                    f"the bits of others, such as those of the event {min(marked)!r}"
+                )
+
     def _enter(
         self, client: Any, wanted: Mapping[str, str], first_days: Mapping[str, date]
     ) -> dict[str, str]:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, analytics
 from flask_bitmapist.embedded import find_binary
+from flask_bitmapist.ids import IdMap
 from flask_bitmapist.registry import FIRST_DAYS, KINDS, KINDS_COPY
 from flask_bitmapist.tracker import Tracker
 
@@ -415,6 +416,41 @@ def test_a_lost_registry_is_refused_and_says_what_to_do(
     redis.hset(KINDS, "mapped", "mapped")
     mark(one, "mapped", "u-2")
     assert who(one, "mapped") == ["u-1", "u-2"]
+
+
+@pytest.mark.parametrize("knows_it", [True, False])
+def test_a_lost_id_map_gives_nobody_the_bits_of_others(
+    redis_url: str,
+    redis: Any,
+    process: Callable[..., Tracker],
+    caplog: pytest.LogCaptureFixture,
+    knows_it: bool,
+) -> None:
+    one = process(redis_url)
+    mark(one, "e", "u-1", "u-2")
+    backup = {key: redis.dump(key) for key in IdMap.keys("")}
+    redis.delete(*backup)
+    late = one if knows_it else process(redis_url)
+    mark(late, "e", "u-9")
+    mark(late, "new", "u-2")
+    assert "the id map is damaged" in caplog.text
+    assert "restore both keys of the map from a backup" in caplog.text
+    assert redis.bitcount("trackist_e_2026-3") == 2
+    for key, dump in backup.items():
+        redis.restore(key, 0, dump)
+    assert late.flush()
+    assert who(late, "e") == ["u-1", "u-2", "u-9"]
+    assert who(late, "new") == ["u-2"]
+
+
+def test_an_id_map_begins_anew_where_nobody_has_marks_of_it(
+    redis_url: str, redis: Any, process: Callable[..., Tracker]
+) -> None:
+    one = process(redis_url)
+    mark(one, "e", "u-1")
+    redis.delete(*redis.keys("trackist_*"), *IdMap.keys(""))
+    mark(one, "e", "u-2")
+    assert who(one, "e") == ["u-2"]
 
 
 def test_lost_first_days_are_found_again(

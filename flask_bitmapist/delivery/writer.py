@@ -183,7 +183,15 @@ class Writer:
             found: dict[str, int] = {}
             for assigned in {*ids.values()}:
                 listed = [id_ for id_, is_marked in ids.items() if is_marked == assigned]
-                found |= self._id_map.offsets(client, space_of(kind), listed, assigned=assigned)
+                found |= self._id_map.offsets(
+                    client,
+                    space_of(kind),
+                    listed,
+                    assigned=assigned,
+                    at_first=lambda space: self._registry.check_map_begins(
+                        client, space, self._clock
+                    ),
+                )
             if found:
                 offsets[kind] = found
         return offsets
