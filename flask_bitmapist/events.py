@@ -1,13 +1,13 @@
-"""Who did an event in a period, and combinations of such sets: bitmapist's classes, only reading.
+"""Who did an event in a period, and combinations of such sets: bitmapist's classes, read-only.
 
 Names, arguments, keys and results are those of bitmapist 3.119. What differs:
 
-* Periods are those of the application's calendar (``BITMAPIST_TIMEZONE``), and now is the moment at
-  which `Tracker.at` dates marks. bitmapist counts in UTC.
-* A combination, and a year, is read when it is asked for. bitmapist computes it once, when it is
-  made, into a temporary key of the server that all its readers share.
-* Events of one server combine by operators, whatever the server is called.
-* Ids that are mapped (UUIDs, texts, ...) are looked for and given back as they were marked.
+* Periods follow the application's calendar (``BITMAPIST_TIMEZONE``), and "now" is whatever
+  `Tracker.at` sets. bitmapist counts in UTC.
+* A combination or a year is read when it is asked for. bitmapist computes it once, at creation,
+  into a temporary key on the server that all readers share.
+* Events of one server combine by operators, whatever name the server was given by.
+* Mapped ids (UUIDs, texts, ...) are looked up and returned as they were marked.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _BITS = 2**32
 
 
 class Events(ABC):
-    """A set of users. It is read from the server each time that it is asked."""
+    """A set of users. Each question reads it from the server."""
 
     #: The server: a name, or a client. ``default`` is that of the current app.
     system: Any
-    #: bitmapist's key for the set. A year and a combination are not stored under theirs.
+    #: bitmapist's key for the set. Nothing is stored under the key of a year or a combination.
     redis_key: str
-    #: The events and flags that it is made of.
+    #: The events and flags that make it up.
     names: frozenset[str]
 
     @property
     @abstractmethod
     def keys(self) -> tuple[str, ...]:
-        """The keys of the bitmaps that it is made of."""
+        """The keys of the bitmaps that make it up."""
 
     @abstractmethod
     def get_count(self) -> int:
@@ -61,20 +61,20 @@ class Events(ABC):
 
     @abstractmethod
     def __contains__(self, uuid: object) -> bool:
-        """Whether `uuid` is in it: whatever was marked, an int, str, UUID, ObjectId or tuple.
+        """Whether `uuid` is in it: the id as it was marked, an int, str, UUID, ObjectId or tuple.
 
         :raises UnusableIdError: for something that identifies nobody, such as None.
         """
 
     @abstractmethod
     def delete(self) -> None:
-        """Delete the bitmap. A year and a combination have none: nothing happens."""
+        """Delete the bitmap. Does nothing for a year or a combination, which have none."""
 
     @abstractmethod
     def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
-        """It in `part` of the bitmaps under its `keys`.
+        """This set within `part` of the bitmaps under its `keys`.
 
-        :param lengths: the bytes of these bitmaps, if it has a complement in it.
+        :param lengths: the lengths of these bitmaps in bytes, if it contains a complement.
         """
 
     def has_events_marked(self) -> bool:
@@ -116,7 +116,7 @@ def _is_events(other: Any) -> bool:
 
 
 class _Stored(Events):
-    """A set that has a key of its own: each question is one command."""
+    """A set with a key of its own: each question is one command."""
 
     def __init__(self, event_name: str, system: Any, redis_key: str) -> None:
         self.event_name = event_name
@@ -144,7 +144,7 @@ class _Stored(Events):
     def __contains__(self, uuid: object) -> bool:
         reader, form = reader_of(self.system), normal_form(uuid)
         if isinstance(form, int) and form < _BITS:
-            # Its bit, unless it turns out that this event's ids are mapped.
+            # The id's bit, unless this event's ids turn out to be mapped.
             space, bit = reader.space_and_reply(self.names, ("GETBIT", self.redis_key, form))
             if space is None:
                 return bool(bit)
@@ -163,7 +163,7 @@ class _Stored(Events):
 class _Computed(Events):
     """A set that is made of several bitmaps when it is asked for."""
 
-    #: Whether a complement is in it, which depends on how long bitmaps are.
+    #: Whether it contains a complement, which depends on the lengths of bitmaps.
     has_complement = False
 
     def get_count(self) -> int:
@@ -200,7 +200,7 @@ class _Computed(Events):
 
         parts: Iterator[Bitmaps]
         if self.has_complement:
-            # Nor may a part be left out in which nobody did anything.
+            # Parts in which nobody did anything must not be left out either.
             lengths = bitmaps.lengths(reader.redis, self.keys)
             slices = bitmaps.slices(reader.redis, self.keys)
             parts = chain.from_iterable(slice_.parts() for slice_ in slices)
@@ -262,7 +262,7 @@ class GenericPeriodEvents(Events):
         return of_period(event_name, *cls._numbers_at(_moment(dt)), system=system)
 
     def delta(self, value: int) -> Self:
-        """The same event so many periods later, or earlier if negative."""
+        """The same event that many periods later, or earlier if negative."""
         return self.from_date(self.event_name, self._period().shift(value).start, self.system)
 
     def next(self) -> Self:
@@ -280,7 +280,7 @@ class GenericPeriodEvents(Events):
     def period_end(self) -> datetime:
         """The period's last microsecond, aware."""
         last = self._period().end - timedelta(microseconds=1)
-        # Where clocks are put back, the period ends when they show the hour for the second time.
+        # When clocks go back, the period ends the second time they show the hour.
         return last.replace(tzinfo=current_tracker().settings.timezone, fold=1)
 
     def __repr__(self) -> str:
@@ -302,11 +302,11 @@ class GenericPeriodEvents(Events):
     @staticmethod
     @abstractmethod
     def _numbers_at(moment: datetime) -> tuple[int, ...]:
-        """What the period that contains the naive local `moment` is called."""
+        """The name of the period that contains the naive local `moment`."""
 
     @abstractmethod
     def _numbers(self) -> tuple[int, ...]:
-        """What this period is called."""
+        """The name of this period."""
 
     @abstractmethod
     def _start(self) -> datetime:
@@ -323,8 +323,8 @@ def _moment(dt: datetime | date | None) -> datetime:
 
 
 def _period_key(event_name: str, period: str) -> str:
-    # Not by Period.key: bitmapist asks for the 53rd week of any year and the 31st day of any month,
-    # which are just empty where there are none.
+    # Not from Period.key: bitmapist accepts week 53 of any year and day 31 of any month; where they
+    # do not exist they are just empty.
     return f"{KEY_PREFIX}{event_name}_{period}"
 
 
@@ -491,11 +491,11 @@ class HourEvents(GenericPeriodEvents, _Stored):
 class BitOperation(_Computed):
     """Sets of users combined, such as ``BitOpAnd(DayEvents("active"), UniqueEvents("premium"))``.
 
-    Combinations nest. The server may be named first, as in ``BitOpAnd("stats", ...)``: then all is
-    read from there, wherever the events would be.
+    Combinations nest. The server may be named first, as in ``BitOpAnd("stats", ...)``: then
+    everything is read from there, whatever servers the events name.
 
-    :raises ValueError: for no events at all; when it is read, for events of different servers
-        unless one is named, and for events with different kinds of ids.
+    :raises ValueError: if there are no events; on reading, for events of different servers unless
+        one is named, and for events with different kinds of ids.
     """
 
     _name: ClassVar[str]
@@ -553,7 +553,7 @@ class BitOpOr(BitOperation):
 
 
 class BitOpXor(BitOperation):
-    """Those who are in one of two `events`, of several in an odd number; also ``a ^ b``."""
+    """Those in exactly one of two `events`, or an odd number of several; also ``a ^ b``."""
 
     _name = "XOR"
 
@@ -576,8 +576,8 @@ class BitOpDiff(BitOperation):
 class BitOpNot(BitOperation):
     """The complement of one set, within the bytes that are stored; also ``~a``.
 
-    Of users 1 and 2 it is 0 and 3 to 7, whether there are such users or not, and not 8, whether
-    there is one or not. For those who are active and not premium, ask for ``active - premium``.
+    For users 1 and 2 it is 0 and 3 to 7, whether or not those users exist, and never 8. For those
+    who are active and not premium, ask for ``active - premium``.
     """
 
     _name = "NOT"
@@ -592,14 +592,14 @@ class BitOpNot(BitOperation):
         from .reading.bitmaps import WORD_BYTES, Bitmap
 
         (event,) = self.events
-        # As BITOP has it: its result is as long as the longest of the bitmaps.
+        # As with BITOP, the result is as long as the longest bitmap.
         stored = max(lengths[key] for key in self.keys) - part.first_offset // 8
         held = max(part[key].end for key in self.keys) * WORD_BYTES
         return Bitmap.from_bytes(b"\xff" * max(0, min(stored, held))) - event.set_in(part, lengths)
 
 
 class _Foreign(_Stored):
-    """A set of bitmapist's own: what it has computed is stored under its key."""
+    """A set made by bitmapist, which stored its result under its key."""
 
     def __init__(self, events: Any) -> None:
         name = getattr(events, "event_name", "")  # bitmapist's combinations have none

@@ -53,9 +53,9 @@ class TextKey(str):
 
 
 def behind(identifier: object) -> object:
-    """What a proxy, such as ``LocalProxy(lambda: g.user_id)``, stands for now; else `identifier`.
+    """The current value of a proxy such as ``LocalProxy(lambda: g.user_id)``; else `identifier`.
 
-    A proxy has every special method, so that each looks like a collection and like a callable.
+    A proxy has every special method, so it looks like a collection and like a callable.
     """
     return identifier._get_current_object() if isinstance(identifier, LocalProxy) else identifier
 
@@ -142,7 +142,7 @@ def _is_object_id(identifier: object) -> bool:
 
 
 def _rare_form(identifier: object) -> int | str:
-    """The form of what keys of databases hold now and then."""
+    """The form of types that database keys hold now and then."""
     if isinstance(identifier, date | time):
         return _moment(identifier)
     if isinstance(identifier, Decimal):
@@ -181,8 +181,8 @@ class IdMap:
     """
 
     def __init__(self) -> None:
-        # In the order in which they were learnt. To take the oldest from a dict would take ever
-        # longer, as it leaves gaps at the front that are searched each time.
+        # In the order in which they were learnt. Taking the oldest from a dict would get slower and
+        # slower: removals leave gaps at its front, which are searched each time.
         self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     @staticmethod
@@ -268,7 +268,7 @@ class IdMap:
         for trip in _trips(_stretches(sorted(set(wanted)))):
             pipe = client.pipeline(transaction=False)
             for first, last in trip:
-                # Not LINDEX for each: to find one element the server walks through the list.
+                # Not LINDEX for each: the server walks the list to find one element.
                 pipe.lrange(list_key, first, last)
             for (first, _), texts in zip(trip, pipe.execute(), strict=True):
                 found.update(enumerate(texts, first))

@@ -47,7 +47,7 @@ def get_cohort(
 
     :param primary_event_name: the event whose users in a period are the cohort of a row.
     :param secondary_event_name: the event by which they return.
-    :param additional_events: what they must have done in the period of return besides, as in
+    :param additional_events: what they must also have done in the period of return, as in
         `chain_events`.
     :param time_group: ``days``, ``weeks``, ``months`` or ``years``; the singular will do.
     :param num_rows: 1 to 1000; the last row is the current period.

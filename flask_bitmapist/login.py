@@ -1,6 +1,6 @@
 """Flask-Login -> ``user:logged_in``, ``user:logged_out`` and ``user:seen``.
 
-A session that a remember-me cookie revives is no login: those who come back that way are only seen.
+A session revived by a remember-me cookie is not a login: such users are only marked as seen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ except ImportError as error:
 
 from .faults import contained_faults
 
-#: Marked once a user and day, for whatever the user did.
+#: Marked once per user and day, whatever the user did.
 SEEN = "user:seen"
 
 
@@ -37,7 +37,7 @@ def _logged_in(sender: Flask, user: Any, **_: Any) -> None:
 
 def _logged_out(sender: Flask, user: Any, **_: Any) -> None:
     _publish(sender, "user:logged_out", user)
-    _see(sender, user)  # when the request ends it is nobody's
+    _see(sender, user)  # at the end of the request nobody is logged in any more
 
 
 def _request_ends(sender: Flask, **_: Any) -> None:
@@ -56,7 +56,7 @@ def _see(app: Flask, user: Any) -> None:
 
 
 def _loaded_id(user: Any) -> Any:
-    """`user_id`, without the SELECT that an `id` costs which SQLAlchemy has expired at a commit."""
+    """`user_id`, without the SELECT that an `id` costs if SQLAlchemy expired it at a commit."""
     state = getattr(user, "_sa_instance_state", None)
     if state is None or hasattr(user, "__bitmapist_identity__") or "id" not in state.unloaded:
         return user_id(user)

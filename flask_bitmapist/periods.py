@@ -67,7 +67,7 @@ class Period:
 
     grain: Grain
     start: datetime
-    #: Of an hour that is to step over those that the clock skips when summer time begins.
+    #: For hours: the zone whose skipped hours, when summer time begins, are to be stepped over.
     zone: tzinfo | None = field(default=None, compare=False, repr=False)
     #: Of a year, which is not stored: how long the periods are kept that it is read from.
     ttl: Ttl = field(default=(), compare=False, repr=False)

@@ -1,4 +1,4 @@
-"""What a server's error says of a command: not now, or never."""
+"""What a server's error means for a command: not now, or never."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import redis
 from redis.exceptions import RedisClusterException
 
-#: What redis-py raises when a server cannot be used. `RedisClusterException`, of a cluster that
-#: cannot be reached, is no `RedisError`.
+#: What redis-py raises when a server cannot be used. `RedisClusterException`, for a cluster that
+#: cannot be reached, is not a `RedisError`.
 SERVER_ERRORS = (redis.RedisError, RedisClusterException)
 
 _NEWER = "it needs Redis 6.2 or newer, or Valkey, with no command hidden by a proxy or renamed"
@@ -18,8 +18,8 @@ _CLUSTER = "the server is a cluster: pass redis_client=RedisCluster(...)"
 _PASSWORD = "set the right user and password in BITMAPIST_REDIS_URL, or in the client"
 _OTHER = "a key that it uses holds something else: rename or delete it"
 _SMALLER = "the id is beyond what the server stores: see its proto-max-bulk-len"
-#: Part of an error's text, and what would make the server take the command. All other errors say
-#: 'not now': the server is busy, full, loading or failing over.
+#: #: Part of an error's text, and what would make the server take the command. All other errors
+#: mean 'not now': the server is busy, full, loading or failing over.
 _NEEDS = {
     "unknown command": _NEWER,
     "unsupported command": _NEWER,  # Envoy's Redis proxy
@@ -51,13 +51,13 @@ _ARGUMENTS = re.compile(r", with args beginning with: .*", re.S)
 
 
 class UnfitServerError(redis.ResponseError):
-    """A server that cannot hold the data: the message says which it is, and what is needed."""
+    """A server that cannot hold the data: the message says which one, and what is needed."""
 
 
 def need_of(error: Exception) -> str | None:
-    """What would make the server take the command that it answered with `error`.
+    """What would make the server take the command that it rejected with `error`.
 
-    None if only time would: the same command may work a moment later.
+    None if only waiting helps: the same command may work a moment later.
     """
     if isinstance(error, UnfitServerError):
         return str(error)
@@ -72,7 +72,7 @@ def need_of(error: Exception) -> str | None:
 
 
 def is_about_hello(error: Exception) -> bool:
-    """Whether a connection failed as the server has no HELLO, which redis-py 8 begins with."""
+    """Whether a connection failed because the server lacks HELLO, which redis-py 8 sends first."""
     text = str(error).lower()
     return "unknown command" in text and "hello" in text.partition(", with args")[0]
 
@@ -83,7 +83,7 @@ def note_command(error: Exception, command: Sequence[Any]) -> None:
 
 
 def refusal(error: Exception, server: object) -> str | None:
-    """A sentence on why `server` does not take a command; None if only time is needed."""
+    """A sentence on why `server` refuses a command; None if only time is needed."""
     need = need_of(error)
     if need is None or isinstance(error, UnfitServerError):
         return need

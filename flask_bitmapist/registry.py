@@ -1,8 +1,8 @@
 """The events that the application has marked: their kind of ids, their first day, their names.
 
-Kept in Redis beside the bitmaps, so that every process agrees. Whoever marks remembers what it has
-learnt, and asks in the trip that uses it whether the server still says the same: the server may
-have come back with an older history. Whoever reads asks each time.
+Kept in Redis beside the bitmaps, so that every process agrees. A process that marks remembers what
+it has learnt. The trip that uses this also checks that it still holds: the server may have come
+back with older data. A process that reads asks each time.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from .trip import replies
 logger = logging.getLogger("flask_bitmapist")
 
 KINDS = "flask_bitmapist:events"
-#: The same again. A server that evicts may lose the one, and then the other tells what it held:
-#: bitmaps with mapped ids must not pass for plain ones.
+#: A copy of the kinds. A server that evicts keys may lose one of the two, and the other restores
+#: it: bitmaps with mapped ids must not pass for plain ones.
 KINDS_COPY = "flask_bitmapist:events:copy"
 FIRST_DAYS = "flask_bitmapist:first_days"
 CALENDAR = "flask_bitmapist:timezone"
 
 PLAIN = "plain"
 MAPPED = "mapped"
-#: bitmapist's first release: no bitmap of it is older.
+#: bitmapist's first release: none of its bitmaps is older.
 _EARLIEST = Period("month", datetime(2012, 1, 1))
-#: How long the names found by a SCAN are trusted: in seconds, and in times of what it took.
+#: How long the names found by a SCAN are trusted: in seconds, and as a multiple of its duration.
 _SCAN_AGE, _SCAN_SHARE = 10.0, 100
 
 
 class LostKindError(redis.ResponseError, ValueError):
-    """The server has lost which kind of ids an event has."""
+    """The server no longer knows which kind of ids an event has."""
 
     def __init__(self, event: str) -> None:
         super().__init__(
@@ -50,18 +50,18 @@ class LostKindError(redis.ResponseError, ValueError):
 
 
 class Wanted(NamedTuple):
-    """What a batch of marks wants of one event."""
+    """What a batch of marks needs from one event."""
 
     #: The kind of its ids.
     kind: str
-    #: Whether any of the marks sets a bit: the others need no event.
+    #: Whether any of the marks sets a bit: unmarks need no registered event.
     marked: bool
     #: The earliest day on which a bit is set; None: on no day, but undated.
     first_day: date | None
 
 
 class _Learnt:
-    """What a process has learnt from the server while it marked."""
+    """What a process has learnt from the server while marking."""
 
     def __init__(self) -> None:
         #: The kind of each event; None: it was not registered.
@@ -73,7 +73,7 @@ class _Learnt:
 
 
 class Catalogue(NamedTuple):
-    """What has been marked, sorted; a name may be in both."""
+    """What has been marked, sorted; a name may be in both lists."""
 
     #: Names with dated bitmaps.
     events: list[str]
@@ -108,7 +108,7 @@ class Known(NamedTuple):
 
 
 def mapped_kind(space: str) -> str:
-    """The kind of an event whose ids are mapped in `space` ('' is the users' own)."""
+    """The kind of an event whose ids are mapped in `space` ('' is the users' map)."""
     return f"{MAPPED}:{space}" if space else MAPPED
 
 
@@ -118,7 +118,7 @@ def space_of(kind: str) -> str:
 
 
 def mismatch(event: str, given: str, registered: str) -> str:
-    """Why a mark with ids of kind `given` cannot go to an event of kind `registered`."""
+    """Why an event of kind `registered` cannot take a mark with ids of kind `given`."""
     return (
         f"the event {event!r} has {registered} ids, and this one is {given}: two ids would share "
         "a bit. Give the events separate names, or set BITMAPIST_ID_MAP='always' before the first "
@@ -141,12 +141,12 @@ class Registry:
         self._learnt = _Learnt()
         self._scanned = Catalogue([], [])
         self._scan_expires = 0.0
-        #: Whether the time zone of the server's data has been compared with this application's.
+        #: Whether the data's time zone has been compared with this application's.
         self.has_compared_calendar = False
         self._warned = False
 
     def kind_of(self, client: Any, event: str) -> str | None:
-        """The kind of `event` if it is registered. A round trip; this process may know better."""
+        """The kind of `event` if it is registered. One round trip."""
         kind = client.hget(KINDS, event)
         return None if kind is None else text(kind)
 
@@ -159,14 +159,14 @@ class Registry:
     ) -> dict[str, str | None]:
         """The kind of every event in `wanted`, registering those never seen.
 
-        The first registration settles an event's kind for every process, unless bitmaps written
-        before us stand under its name: then it is plain, as bitmapist knows no other.
+        The first registration settles an event's kind for every process. If the name already has
+        bitmaps that we did not write, the kind is plain, the only one that bitmapist has.
 
         :returns: None for an event that is only unmarked and that nobody has marked. What is
             returned holds only if the server says the same where it is used (`delivery.reliance`).
         :raises LostKindError: if any was registered and the server has lost its kind.
         """
-        learnt = self._learnt  # another thread may forget it meanwhile
+        learnt = self._learnt  # another thread may drop it meanwhile
         strangers = {
             event: want
             for event, want in wanted.items()
@@ -213,7 +213,7 @@ class Registry:
 
     @staticmethod
     def _registered(client: Any, events: Collection[str]) -> _Registered:
-        """What is registered of `events`, after kinds that only the copy holds were restored."""
+        """What is registered about `events`, with kinds restored that only the copy had."""
         pipe = client.pipeline(transaction=False)
         _ask(pipe, events)
         registered = _answered(events, pipe.execute())
@@ -227,7 +227,7 @@ class Registry:
 
     @staticmethod
     def _has_lost_all(client: Any, wanted: Mapping[str, Wanted]) -> bool:
-        """Whether there are mapped ids, but nothing that says of which events."""
+        """Whether mapped ids exist, but nothing says which events have them."""
         spaces = {"", *(space_of(want.kind) for want in wanted.values() if want.kind != PLAIN)}
         pipe = client.pipeline(transaction=False)
         for key in (KINDS, KINDS_COPY, *(key for space in spaces for key in IdMap.keys(space))):
@@ -254,7 +254,7 @@ class Registry:
     def _enter(
         self, client: Any, wanted: Mapping[str, str], first_days: Mapping[str, date]
     ) -> dict[str, str]:
-        """Enter events and their kinds, and first days; returns the kinds that now stand."""
+        """Enter events with their kinds and first days; returns the kinds now registered."""
         pipe = client.pipeline(transaction=False)
         for event, kind in wanted.items():
             pipe.hsetnx(KINDS, event, kind)
@@ -271,7 +271,7 @@ class Registry:
     def _first_months(
         client: Any, events: Iterable[str], today: datetime
     ) -> dict[str, date | None]:
-        """The events that have marks already, with the first day of their first month."""
+        """The events that already have marks, with the first day of their first month."""
         last = Period.containing("month", today).shift(1)
         months = list(_EARLIEST.until(last))
         names = list(events)
@@ -304,20 +304,20 @@ class Registry:
         }
 
     def remember(self, copied: Iterable[str], days: Mapping[str, date]) -> None:
-        """The server has taken these copies of kinds, and these first days."""
+        """Note that the server has taken these copies of kinds and these first days."""
         self._learnt.copied.update(copied)
         self._learnt.first_days |= days
 
     def enter_plain(
         self, client: Any, events: Collection[str], clock: Callable[[], datetime]
     ) -> None:
-        """Register `events`, which have bitmaps of others, as those of plain ids."""
+        """Register `events`, whose bitmaps others wrote, as having plain ids."""
         months = self._first_months(client, events, clock()).items()
         held = {event: month for event, month in months if month is not None}
         self._enter(client, dict.fromkeys(events, PLAIN), held)
 
     def ask_calendar(self, pipe: Any) -> bool:
-        """Queue on `pipe` the question for the time zone of the data, unless it was asked before.
+        """Queue on `pipe` the question for the data's time zone, unless it was asked before.
 
         :returns: whether it was queued; then `compare_calendar` takes the reply.
         """
@@ -327,7 +327,7 @@ class Registry:
         return True
 
     def compare_calendar(self, recorded: Any) -> None:
-        """Warn once if the data is of another time zone than this application's."""
+        """Warn once if the data's time zone differs from this application's."""
         self.has_compared_calendar = True
         if recorded is not None and text(recorded) != self._calendar and not self._warned:
             self._warned = True
@@ -376,7 +376,7 @@ class Registry:
     ) -> tuple[str | None, date | None]:
         """The `space` of `names`, and the first day on which any of `events` was ever marked.
 
-        Of events that only others mark it is the first day of their first month; None if there is
+        For events that only others mark, it is the first day of their first month; None if there is
         none. Reads only: one round trip for both, and one more for events of others.
 
         :raises ValueError: as `space`.
@@ -404,9 +404,9 @@ class Registry:
         return sorted(self.known(client, scanned=True).spaces)
 
     def known(self, client: Any, *, scanned: bool) -> Known:
-        """What has been marked: what is registered, in one round trip, and what a SCAN finds.
+        """What has been marked: registered names, in one round trip, and those a SCAN finds.
 
-        :param scanned: False: what is registered alone.
+        :param scanned: False: only registered names.
         """
         others = self._scan(client) if scanned else Catalogue([], [])
         pipe = client.pipeline(transaction=False)
@@ -438,7 +438,7 @@ class Registry:
         registered = self._registered(client, found)
         for name in sorted(registered.lost):
             logger.error("%s", LostKindError(name))
-        # Under a name whose ids are mapped, their plain ones are not to be read.
+        # If a name's ids are mapped, plain ones that others marked under it must not be read.
         plain = [
             name
             for name in found
@@ -455,7 +455,7 @@ class Registry:
         return [name for name in plain if name not in registered.kinds]
 
     def forget_emptied(self, client: Any) -> list[str]:
-        """Forget the events and flags that have no bitmap any more, and with them their kind.
+        """Forget the events and flags that no longer have a bitmap, and their kinds.
 
         :returns: their names, sorted.
         """
@@ -470,7 +470,7 @@ class Registry:
         pipe.zrem(FIRST_DAYS, *emptied)
         *told, _, _, _ = pipe.execute()
         before = _answered(emptied, told)
-        # Somebody may have marked one in between. Whoever does so from now on finds it forgotten.
+        # Another process may have marked one in between. From now on it finds the name forgotten.
         revived = self._held(client).intersection(emptied)
         self._enter(
             client,
@@ -495,7 +495,7 @@ class Registry:
 
     @property
     def history(self) -> object:
-        """What this process knows of the server: another object once that is forgotten."""
+        """What this process knows about the server; replaced when that is forgotten."""
         return self._learnt
 
     def forget_known(self) -> None:
@@ -512,7 +512,7 @@ def _check_not_lost(events: Collection[str]) -> None:
 
 
 def _first_days(wanted: Mapping[str, Wanted], entered: Mapping[str, str]) -> dict[str, date]:
-    """The first days of those of `wanted` that were `entered` as they wished."""
+    """The first days of those `wanted` that were `entered` as requested."""
     return {
         event: want.first_day
         for event, want in wanted.items()
@@ -521,7 +521,7 @@ def _first_days(wanted: Mapping[str, Wanted], entered: Mapping[str, str]) -> dic
 
 
 class _Registered(NamedTuple):
-    """What the server has registered of some names."""
+    """What the server has registered about some names."""
 
     kinds: dict[str, str]
     first_days: dict[str, date]
@@ -535,7 +535,7 @@ class _Registered(NamedTuple):
         return self.first_days.keys() - self.kinds.keys()
 
     def space(self, names: Iterable[str]) -> str | None:
-        """The id map of `names`; those that nobody has marked fit all.
+        """The id map of `names`; names that nobody has marked fit any map.
 
         :raises ValueError: as `Registry.space`.
         """
@@ -545,7 +545,7 @@ class _Registered(NamedTuple):
 
 
 def _questions(names: Collection[str]) -> list[tuple[Any, ...]]:
-    """The commands that ask what is registered of `names`; `_answered` takes the replies."""
+    """The commands that ask what is registered about `names`; `_answered` takes the replies."""
     return [
         ("HMGET", KINDS, *names),
         ("HMGET", KINDS_COPY, *names),
@@ -584,7 +584,7 @@ def _shared_space(kinds: Mapping[str, str]) -> str | None:
 
 
 def _holds_a_bit(reply: Any) -> bool:
-    """Whether there is a set bit, by BITPOS; something that is no bitmap counts as marks, too."""
+    """Whether BITPOS found a set bit; a key that is not a bitmap counts as marked, too."""
     if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
         return True
     if isinstance(reply, Exception):
@@ -597,7 +597,7 @@ def scanned(client: Any, batch: int = 10_000) -> Catalogue:
 
     :param batch: keys asked for in one step of the SCAN.
     """
-    # A client made with decode_responses=True would fail at a key that is no UTF-8.
+    # A client made with decode_responses=True would fail on a key that is not UTF-8.
     keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=batch, NEVER_DECODE=True)
     parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
     named = {(name, period == "u") for name, _, period in parts if name}
@@ -609,7 +609,7 @@ def scanned(client: Any, batch: int = 10_000) -> Catalogue:
 
 
 def _texts(keys: Iterable[Any]) -> Iterator[str]:
-    """Those of `keys` that are text: nothing that anybody can name has another one."""
+    """The `keys` that are text: no valid name has any other kind of key."""
     for key in keys:
         with suppress(UnicodeDecodeError):
             yield text(key)

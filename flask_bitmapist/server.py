@@ -1,4 +1,4 @@
-"""Which server an application talks to: its clients, and what it is, asked at the first contact."""
+"""Which server an application talks to: its clients, and its facts, asked at the first contact."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PATIENCE = 30.0
 
 #: The first release with ``ZADD LT``.
 _OLDEST = (6, 2)
-#: Servers by the field of INFO that holds their version. All call themselves a Redis of some
-#: version too, which says little of what they can.
+#: Servers by the field of INFO that holds their version. They all also claim to be a Redis of some
+#: version, which says little about what they can do.
 _VERSIONS = {
     "valkey_version": "Valkey",
     "garnet_version": "Garnet",
@@ -33,9 +33,9 @@ _VERSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a server says of itself."""
+    """What a server says about itself."""
 
-    #: ``Redis``, ``Valkey``, ...; of a server that does not say: ``the server``.
+    #: ``Redis``, ``Valkey``, ...; ``the server`` if it does not say.
     name: str = "the server"
     #: Its version; () if it does not say.
     version: tuple[int, ...] = ()
@@ -76,12 +76,12 @@ class Server:
     ) -> None:
         """
         :param client: redis client for bulk writes and reports.
-        :param quick: makes of it a client for marking.
-        :param timeout: for which marking waits, in seconds.
-        :param may_be_cluster: reports too must wait for what the server is: `client` may be unable
-            to read from it.
+        :param quick: makes a client for marking from it.
+        :param timeout: how long marking waits, in seconds.
+        :param may_be_cluster: reports must also find out what the server is first: `client` may be
+            unable to read from it.
         """
-        #: The client as it was given or configured. To use it asks nothing.
+        #: The client as given or configured. Using it asks the server nothing first.
         self.client = client
         self._make_quick = quick
         self._timeout = timeout
@@ -95,11 +95,12 @@ class Server:
     def of(cls, settings: Settings, instance_path: str = "", given: Any = None) -> Server:
         """The server that `settings` name, or that the client `given` leads to.
 
-        :raises ValueError: naming ``BITMAPIST_REDIS_URL``, if it has an option that is wrong.
+        :raises ValueError: naming ``BITMAPIST_REDIS_URL``, if one of its options is wrong.
         """
         timeout = settings.timeout
         if given is not None:
-            # Whoever makes a client knows what it leads to; its user may have no right to INFO.
+            # The caller who made the client knows the server; the client's user may not be allowed
+            # INFO.
             make = partial(quick_of, timeout=timeout)
             return cls(uncached(given), make, timeout, may_be_cluster=False)
         parts = urlsplit(settings.redis_url)
@@ -128,8 +129,8 @@ class Server:
     def patient(self) -> Any:
         """The redis client for bulk writes and reports.
 
-        :raises UnfitServerError: as `quick`. Of a server that does not answer it is the client as
-            it was given, whose commands will say so.
+        :raises UnfitServerError: as `quick`. If the server does not answer, this is the client as
+            given, whose commands will fail.
         """
         if not self._may_be_cluster and self._facts is None:
             return self.client
@@ -147,13 +148,13 @@ class Server:
         if facts is None:
             facts = _asked(self._plain_quick())
             _check(facts)
-            # An unfit server is asked each time: another may take its place unnoticed.
+            # Ask an unfit server each time: another may have replaced it unnoticed.
             self._facts = facts
         return facts
 
     @property
     def name(self) -> str:
-        """What to call the server. Asks nothing."""
+        """The server's name for messages. Asks nothing."""
         return str(self._facts or Facts())
 
     def explain(self, error: Exception) -> str | None:
@@ -178,7 +179,7 @@ class Server:
         return self._quick
 
     def _of_cluster(self) -> tuple[Any, Any]:
-        """Clients that follow a cluster's slots, where the one given does not."""
+        """Clients that follow a cluster's slots, if the given one does not."""
         if not isinstance(self.client, redis.Redis):
             return self._plain_quick(), self.client
         if self._cluster is None:
@@ -188,9 +189,9 @@ class Server:
 
 
 def _asked(client: Any) -> Facts:
-    """What the server behind `client` says that it is.
+    """What the server behind `client` says about itself.
 
-    :raises redis.RedisError: if it does not answer, or not now.
+    :raises redis.RedisError: if it does not answer, or only for now refuses to.
     """
     try:
         return Facts.of(client.info())
@@ -201,7 +202,7 @@ def _asked(client: Any) -> Facts:
             return _BITMAPIST_SERVER
         if is_about_hello(error):
             raise
-        return Facts()  # it hides INFO, or has none
+        return Facts()  # INFO is hidden or missing
 
 
 def _is_bitmapist_server(client: Any) -> bool:

@@ -14,7 +14,7 @@ from .server import Server
 if TYPE_CHECKING:
     from .tracker import Tracker
 
-#: The servers by name where bitmapist is not installed, which has a table of them.
+#: The servers by name, if bitmapist, which has its own table of them, is not installed.
 _SERVERS: dict[str, Any] = {}
 
 _HINT = 'for a server that bitmapist sets up: pip install "flask-bitmapist[bitmapist]"'
@@ -63,14 +63,14 @@ def _registered(name: str) -> Any:
 
 
 def reader_of(system: Any) -> Reader:
-    """What reads the server that `system` means: that of the current app, or another one."""
+    """The reader of the server that `system` means: the current app's, or another one."""
     tracker = current_tracker()
     if names_own_system(tracker, system):
         return tracker.reader
     client = client_of(system)
     if client is tracker.redis:
         return tracker.reader
-    # What this process knows of its own server does not hold for that one.
+    # What this process knows about its own server does not hold for another.
     settings = tracker.settings
     server = Server.of(settings, given=client)
     return PlainReader(server, Registry(str(settings.timezone)), IdMap(), tracker.now)

@@ -36,7 +36,7 @@ logger = logging.getLogger("flask_bitmapist")
 class Tracker:
     """Marks the events of one application on its server."""
 
-    #: Takes the marks of all trackers in place of their servers; set while a test records marks.
+    #: Takes the marks of all trackers instead of their servers; set while a test records marks.
     recorder: ClassVar[Callable[[Sequence[SettledMark]], None] | None] = None
 
     def __init__(self, settings: Settings, switch: Switch, server: Server) -> None:
@@ -47,7 +47,7 @@ class Tracker:
         self._seen = Daily()
         self._registry = Registry(str(settings.timezone))
         self._id_map = IdMap()
-        #: What reports ask; it only reads.
+        #: #: Answers the reports; it only reads.
         self.reader = Reader(
             server,
             self._registry,
@@ -74,7 +74,7 @@ class Tracker:
     def keeps_marks_in_process(self) -> bool:
         """Whether marks may not leave the process, as the application is being tested.
 
-        Logs that once: whoever misses the marks finds out why.
+        Logs that once, for anyone who wonders where the marks are.
         """
         if self._switch.tested and not self._told_of_testing:
             self._told_of_testing = True
@@ -85,7 +85,7 @@ class Tracker:
         return self._switch.tested
 
     def now(self) -> datetime:
-        """The moment at which marks are dated, as naive local time: the clock's, or `at`'s."""
+        """The moment that marks are dated, as naive local time: the clock's, or `at`'s."""
         return local(_moments.get().get(id(self)), self.settings.timezone)
 
     @contextmanager
@@ -123,7 +123,7 @@ class Tracker:
             self._submit(settled)
 
     def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
-        """Deliver marks that come from data: one that is not allowed is logged and left out."""
+        """Deliver marks that come from data: invalid ones are logged and left out."""
         if not self.enabled:
             return
         hour = hour_of(self.now())
@@ -135,15 +135,15 @@ class Tracker:
         self._submit(settled)
 
     def publish_seen(self, event: str, id_: Hashable) -> None:
-        """Publish that `id_` was here, if this process has not done so today.
+        """Mark that `id_` was here, unless this process has done so today.
 
-        This hour, where ``BITMAPIST_TRACK_HOURLY`` keeps them.
+        Once an hour, if ``BITMAPIST_TRACK_HOURLY`` is on.
         """
         if not self.enabled:
             return
         hour = hour_of(self.now())
         period = hour if self.settings.track_hourly else hour.date()
-        # Each recording of a test is told anew, and so is a server that may have lost the mark.
+        # Each recording in a test needs the mark again, and so does a server that may have lost it.
         told = (period, Tracker.recorder, self._switch.tested, self._registry.history)
         if self._seen.is_first(id_, told):
             self.publish([Mark(event, id_)])
@@ -153,7 +153,7 @@ class Tracker:
 
         :returns: True when nothing is left.
         """
-        # The spool may hold real marks: a test delivers them no more than it makes new ones.
+        # The spool may hold real marks: a test must not deliver them either.
         if Tracker.recorder is not None or self._switch.tested:
             return True
         return self._deliverer().flush()
@@ -201,7 +201,7 @@ class Tracker:
             self.server,
             registry=self._registry,
             id_map=self._id_map,
-            # What stands on the server may be later than the moment that `at` gives.
+            # The server's first day may be later than the moment that `at` gives.
             clock=lambda: max(self.now(), local(None, settings.timezone)),
             zone=settings.timezone,
             max_id=settings.max_id,
@@ -247,8 +247,8 @@ class Tracker:
         known = self._registry.known_kind(event)
         if known is None or known == kind:
             return
-        # What this process knows may be of a history that the server has lost. Where it cannot be
-        # asked, whoever delivers the mark will ask.
+        # What this process knows may be out of date: the server may have lost it. If the server
+        # cannot be asked now, delivery will ask.
         with suppress(redis.RedisError):
             registered = self._registry.kind_of(self.server.quick, event)
             if registered is not None and registered != kind:
@@ -281,7 +281,7 @@ class Tracker:
         return id_
 
 
-# One variable for all trackers: a ContextVar of each tracker's own would never be collected.
+# One variable for all trackers: a ContextVar per tracker would never be garbage-collected.
 _moments: ContextVar[Mapping[int, datetime | date]] = ContextVar(
     "bitmapist_moments", default=MappingProxyType({})
 )

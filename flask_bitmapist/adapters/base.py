@@ -90,10 +90,10 @@ def checked_marks(marks: Iterable[Mark | tuple[Any, ...]]) -> list[Mark]:
 
 @dataclass(slots=True)
 class _RowChange:
-    """What a transaction did to one row: its first and its last action tell the net effect."""
+    """What a transaction did to one row: its first and last actions give the net effect."""
 
     model: type[BitmapistableModel]
-    #: None while it was only written, without a change that the ORM sees: its flags count.
+    #: None while it was only written without a change that the ORM sees: then only its flags count.
     first: Action | None
     last: Action | None
     id: object
@@ -112,7 +112,7 @@ class _RowChange:
             self.former_id = later.former_id
 
     def is_replaced_by(self, later: _RowChange) -> bool:
-        """Whether `later` is about another one's row, to which the database gave the key again."""
+        """Whether `later` is about another row, to which the database gave the same key again."""
         return self.last == "deleted" and later.first == "created" and self.id != later.id
 
     @property
@@ -160,7 +160,8 @@ class Changes:
     def __init__(self) -> None:
         self._rows: dict[Hashable, _RowChange] = {}
         self._marks: dict[Mark, None] = {}
-        #: Whether it has committed: what it did is the enclosing transaction's, or everybody's.
+        #: Whether it has committed: its changes then belong to the enclosing transaction, or to
+        #: everybody.
         self.committed = False
 
     def note(
@@ -194,7 +195,7 @@ class Changes:
         self._marks |= released._marks
 
     def _absorb_rows(self, later: Mapping[Hashable, _RowChange]) -> None:
-        # All out before any goes in: two rows may have swapped their keys.
+        # Take all out before putting any in: two rows may have swapped their keys.
         earlier = [self._rows.pop(change.origin, None) for change in later.values()]
         for (row, change), known in zip(later.items(), earlier, strict=True):
             if known is not None and known.is_replaced_by(change):

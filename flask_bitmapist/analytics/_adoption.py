@@ -58,12 +58,12 @@ def adoption(
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
 ) -> Adoption:
-    """How many of those who did `active` in each period did `feature` too.
+    """How many of those who did `active` in each period also did `feature`.
 
     active = n(a[p] & S[p]), users = n(a[p] & S[p] & f[p]), new = n(a[p] & S[p] & first(f)[p]).
 
-    :param feature: the event that tells that the feature is used, or a segment with an event.
-    :param active: the event that tells that somebody is active, or a segment.
+    :param feature: the event that means the feature is used, or a segment with an event.
+    :param active: the event that counts as active, or a segment.
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param start: a moment of the first period; by default 30 days, 12 weeks, 12 months... ago.
     :param end: a moment of the last period; by default now.

@@ -31,8 +31,8 @@ class Arm:
     :ivar z: by how many standard errors the rate is above the first arm's; None for the first arm
         itself, and where there is nothing to compare: an arm is empty, nobody or everybody
         converted.
-    :ivar p: the probability of a difference at least as large, either way, if there is none in
-        truth.
+    :ivar p: the probability of a difference at least this large, either way, if the arms do not
+        really differ.
     """
 
     segment: str
@@ -80,10 +80,10 @@ def compare(
     """How many of each arm's users did `goal` from `start` to `end`, against the first arm.
 
     An arm is n(A & S), converted is n(A & S & G); each of these sets is the union over the periods.
-    Who is in two arms counts in both; the test takes them for disjoint, and `shared` tells.
+    Users in two arms count in both. The test assumes that there are none; `shared` tells how many.
 
     :param arms: segments, such as ``[Flag("button:blue"), Flag("button:green")]``.
-    :param goal: the event that is to be reached, or a segment.
+    :param goal: the event to be reached, or a segment.
     :param start: a moment of the first period; by default 30 days, 12 weeks, 12 months... ago.
     :param end: a moment of the last period; by default now.
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.

@@ -33,7 +33,7 @@ class Step:
 
     :ivar from_first: as a share of the first step's users; None if there were none.
     :ivar from_previous: as a share of the previous step's; None if there were none, or no step.
-    :ivar open: how many took the first step and not yet this one, and have time left for it.
+    :ivar open: how many took the first step but not this one yet, and still have time for it.
     """
 
     event: str
@@ -55,7 +55,7 @@ class Funnel(Report):
     @property
     def lost(self) -> list[int]:
         """For each step but the last, how many took it and did not go on to the next in time."""
-        # Who may still take this step may take the next one too.
+        # People who may still take this step may also take the next one.
         return [
             here.users + here.open - after.users - after.open
             for here, after in pairwise(self.steps)

@@ -1,4 +1,4 @@
-"""Where the active users of a period come from, and how many of the last one's went."""
+"""Where the active users of a period come from, and how many of the last period's left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LifecyclePoint:
     """The users of one period by their past; new, returning and resurrected add up to all.
 
     :ivar new: active for the first time ever.
-    :ivar returning: active in the period before too.
+    :ivar returning: also active in the period before.
     :ivar resurrected: not active in the period before, but earlier.
     :ivar dormant: active in the period before, and not in this one.
     :ivar complete: whether the period is over; else users may move from dormant to returning.
@@ -151,8 +151,8 @@ def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:
         first = past.newcomers(bitmaps)
         for (before, here), newcomers in zip(pairwise(active), first, strict=True):
             back = here - before
-            # A month that was unmarked may tell of fewer than its days: who was here in the period
-            # before is not new.
+            # After unmarking, a month may show fewer users than its days do: those who were here in
+            # the period before are not new.
             new = back & newcomers
             yield from (new, here & before, back - new, before - here)
 

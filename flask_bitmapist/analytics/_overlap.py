@@ -1,4 +1,4 @@
-"""How far the users of several events are the same: counts and Jaccard indices, pair by pair."""
+"""How much the users of several events overlap: counts and Jaccard indices, pair by pair."""
 
 from __future__ import annotations
 

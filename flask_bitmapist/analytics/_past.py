@@ -1,4 +1,4 @@
-"""Who did something before a period, so that it can be told who does it for the first time ever."""
+"""Who did something before a period, and so who does it for the first time ever."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Past:
     where a report begins; bitmaps that ``BITMAPIST_TTL`` has removed are not needed where a longer
     one is kept; and five years of days are about 70 keys rather than 1,800.
 
-    Who is in `what` by undated flags alone has always been in it.
+    Users who are in `what` only because of undated flags have always been in it.
 
     :ivar periods: without a gap, in time order.
     :ivar first_day: a day before which nobody did it; None if nobody ever did.
@@ -102,7 +102,7 @@ class _Pending:
         self.begin(since)
 
     def begin(self, since: datetime) -> None:
-        # A week may begin in a month that is told of already: it is past all the same.
+        # A week may begin in a month that is already counted; it is past all the same.
         self.period = self._containing(since)
         self.end = self.period.end
 

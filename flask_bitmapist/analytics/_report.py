@@ -312,7 +312,7 @@ def flat_table(rows: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
 _TO_BE_QUOTED = re.compile('[,;"\r\n\t]')
 #: A line of one empty field, which would otherwise be no line.
 _EMPTY = '""'
-#: How a text begins that a spreadsheet runs (OWASP, CSV injection); full-width signs too.
+#: First characters of text that a spreadsheet runs (OWASP, CSV injection); also full-width signs.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
 
 

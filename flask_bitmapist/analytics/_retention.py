@@ -460,7 +460,7 @@ def _count_columns(
         _stack(left, members, begin)
         sizes = count(left)
         counted[:, 0] += sizes
-        # Who did something for the first time often has ids near one another, in few rows.
+        # People who did something for the first time often have nearby ids, in few rows.
         inhabited = sizes.nonzero()[0]
         if not inhabited.size:
             continue
@@ -477,7 +477,7 @@ def _count_columns(
                 members_left ^= hit
             counted[top:last, 1 + k] += count(hit)
     if mode == "on_or_before":
-        # Whoever is back by then was back for the first time in one of the periods until then.
+        # Anyone back by then was back for the first time in one of the periods up to then.
         counted[:, 1:] = counted[:, 1:].cumsum(axis=1)
 
 
@@ -493,5 +493,5 @@ def _stack(stack: NDArray[np.uint64], sets: list[Bitmap], begin: int) -> None:
         else:
             part, before = users.between(begin, begin + step), min(step, max(0, -at))
             parts += [zeros[:before], part, zeros[: step - before - part.size]]
-    # One call for all: a slice's assignment for each took a fifth of a large table's time.
+    # One call for all: assigning slices one by one took a fifth of a large table's time.
     np.concatenate(parts, out=stack.reshape(-1))

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("instance", "demo"),
     show_default=True,
-    help="Where the data live. Delete this folder to begin anew.",
+    help="Where the data live. Delete this folder to start over.",
 )
 @click.option(
     "--days",
@@ -60,7 +60,7 @@ def main(port: int, instance: Path, days: int, users: int) -> None:
         app = create_app(instance)
         played = ensure_played(app, days=days, users=users)
     except KeyboardInterrupt:
-        click.echo("\nInterrupted. The next start begins the history anew.", err=True)
+        click.echo("\nInterrupted. The next start plays the history from the beginning.", err=True)
         sys.exit(130)
     except (OSError, RedisError) as error:  # a folder that is not ours, no server to start
         raise click.ClickException(str(error)) from error

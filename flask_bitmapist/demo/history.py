@@ -43,7 +43,7 @@ PREMIUM_STAMINA = 8.0
 CURIOSITY = 0.006
 #: Chances of those who are here on a day; accounts are closed by those who are not.
 READS, LIKES, WRITES, UPGRADES, LOGS_OUT, CLOSES = 0.8, 0.3, 0.06, 0.013, 0.15, 0.0012
-#: The chance that who comes back has to log in: the others' browsers remember them.
+#: The chance that a returning person has to log in: the others' browsers remember them.
 LOGS_IN = 0.25
 #: A post is liked while it is among the newest ones.
 NEWEST = 120
@@ -52,7 +52,7 @@ NEWEST = 120
 def ensure_played(app: Flask, *, days: int = DAYS, users: int = USERS, seed: int = SEED) -> bool:
     """Play the history unless this instance folder holds one; whether it was played now.
 
-    A history without its last row was interrupted: both databases are emptied and it begins anew,
+    A history without its last row was interrupted: both databases are emptied and it starts over,
     so that nobody looks at half a year unawares. A second process waits until the first is done.
     """
     with app.app_context(), _alone(Path(app.instance_path)):
@@ -113,7 +113,9 @@ def play(
             with tracker.at(min(midnight + timedelta(hours=12), until)):
                 community.live(midnight, end, expected)
         if not tracker.flush():
-            raise RedisError("Redis did not take the history: the next start begins it anew")
+            raise RedisError(
+                "Redis did not take the history: the next start plays it from the beginning"
+            )
         db.session.add(PlayedYear(until=until))
         db.session.commit()
 

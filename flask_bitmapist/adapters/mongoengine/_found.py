@@ -1,4 +1,4 @@
-"""Which documents a statement of a queryset is about, as MongoDB does not tell."""
+"""Which documents a queryset's statement affects, which MongoDB does not say."""
 
 from __future__ import annotations
 

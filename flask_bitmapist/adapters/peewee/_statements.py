@@ -1,7 +1,7 @@
 """peewee's INSERT, UPDATE and DELETE statements, as far as the models ask for them.
 
 ``User.insert(...)``, ``insert_many``, ``insert_from``, ``bulk_create``, ``update``, ``bulk_update``
-and ``delete`` mark the rows that they wrote. The caller gets what the statement gives without us.
+and ``delete`` mark the rows that they wrote. The caller gets the same result as without us.
 
 Not seen: upserts; new rows whose keys nobody tells, which a warning says (on a database without
 RETURNING: several rows without their keys).

@@ -1,8 +1,8 @@
 """SQLAlchemy's ORM-enabled bulk statements, for models with ``__bitmapist_bulk__ = True``.
 
 ``session.execute(insert(Model) | update(Model) | delete(Model))`` and the legacy
-``Query.update/delete`` mark the rows that they wrote. The caller gets the rows and the row count
-that the statement gives without us, and no fault of ours.
+``Query.update/delete`` mark the rows that they wrote. The caller gets the same rows and row count
+as without us, and none of our faults.
 
 Not seen: new rows whose keys nobody tells (on a database without RETURNING: upserts, several rows
 without their keys); criteria with a list of parameters; statements inside a CTE or a

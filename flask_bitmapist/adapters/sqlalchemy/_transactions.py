@@ -2,8 +2,8 @@
 
 Changes belong to the innermost transaction or savepoint of the connection that made them, whoever
 began it: a session, another session, or the application on the connection. Each is followed until
-it commits; its changes are then those of the transaction around it, or published. A rollback needs
-no look: what is never committed is never handed on.
+it commits; its changes are then those of the transaction around it, or published. Rollbacks need no
+handling: what never commits is never handed on.
 """
 
 from __future__ import annotations
