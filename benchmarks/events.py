@@ -38,7 +38,7 @@ def seconds(question: Question, module: ModuleType, system: Any, repeats: int) -
 
 
 def cleaned(question: Question) -> Question:
-    """`question`, and after it what whoever uses bitmapist must do not to leave temporary keys."""
+    """`question`, then the clean-up that bitmapist users need to leave no temporary keys."""
 
     def ask(module: ModuleType, system: Any) -> object:
         answer = question(module, system)

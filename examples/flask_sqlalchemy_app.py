@@ -63,7 +63,7 @@ def create_app(config=None):
         return "", 204
 
     @app.post("/notes")
-    @mark("note:attempted")  # whoever is logged in, if the view succeeds
+    @mark("note:attempted")  # the logged-in user, if the view succeeds
     def write():
         if not current_user.is_authenticated:
             abort(401)

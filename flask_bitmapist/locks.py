@@ -18,7 +18,7 @@ def new_lock() -> threading.Lock:
 
 def _forked() -> None:
     for lock in _locks:
-        # Whoever forks holds none: what the lock guards calls nothing of the application's.
+        # The forking thread holds none: code under the lock never calls the application.
         if lock.locked():
             lock.release()
 

@@ -95,7 +95,7 @@ def _is_anonymous(user: Any) -> bool:
 
 
 def current_user_id() -> object:
-    """The id of whoever is logged in now; None for nobody.
+    """The id of the user logged in now; None if nobody is.
 
     :raises RuntimeError: if the current app has no LoginManager.
     """

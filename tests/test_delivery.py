@@ -266,7 +266,7 @@ def test_a_server_that_fails_is_probed_by_one_caller_a_break(
     breaker = Breaker()
     assert [breaker.lets_pass() for _ in range(3)] == [True] * 3
     assert breaker.trip()
-    for _ in range(3):  # seconds of it; whoever probes does not come back, as a server may be slow
+    for _ in range(3):  # seconds of it; a probe may hang, as a server may be slow
         clock.now += 0.99
         assert not breaker.lets_pass()
         clock.now += 0.01
@@ -291,7 +291,7 @@ def test_breaks_become_longer_until_the_server_is_well(monkeypatch: pytest.Monke
     assert breaker.lets_pass()
 
 
-def test_a_server_that_comes_back_with_other_data_is_asked_anew(
+def test_a_server_that_comes_back_with_other_data_is_asked_again(
     mortal: MortalServer, tracker_on: Callable[..., Tracker]
 ) -> None:
     tracker = tracker_on(mortal.url)
@@ -536,7 +536,7 @@ def test_what_a_server_cannot_take_now_waits(
     assert "refused" not in caplog.text
 
 
-def test_a_server_that_was_emptied_is_known_anew(
+def test_a_server_that_was_emptied_is_learnt_again(
     mortal: MortalServer, tracker_on: Callable[..., Tracker]
 ) -> None:
     tracker = tracker_on(mortal.url)
@@ -596,7 +596,7 @@ def test_a_spool_that_works_again_tells_what_was_lost(
     assert "2 marks were lost meanwhile" in caplog.text
 
 
-def test_marks_wait_for_whoever_is_creating_the_spool(
+def test_marks_wait_while_another_process_creates_the_spool(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], tmp_path: Path
 ) -> None:
     tracker = tracker_on(mortal.url, BITMAPIST_SPOOL=tmp_path / "new.sqlite3")
@@ -717,7 +717,7 @@ class TestBackground:
         unmark_event("e", range(1, 10), now=NOON)
         assert mortal.ids() == [0]
 
-    def test_where_no_thread_can_start_whoever_marks_delivers(
+    def test_where_no_thread_can_start_the_caller_delivers(
         self,
         mortal: MortalServer,
         tracker_on: Callable[..., Tracker],

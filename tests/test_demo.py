@@ -253,7 +253,7 @@ def test_another_sites_form_is_refused(client: FlaskClient, headers: dict[str, s
 @pytest.mark.parametrize(
     "headers", [{"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost"}]
 )
-def test_a_form_of_its_own_is_taken(client: FlaskClient, headers: dict[str, str]) -> None:
+def test_the_sites_own_form_is_accepted(client: FlaskClient, headers: dict[str, str]) -> None:
     sign_up(client)
     assert client.post("/account/close", headers=headers).status_code == 302
 
@@ -467,7 +467,7 @@ def count_users(folder: Path) -> int:
         return 0
 
 
-def test_a_history_that_was_killed_half_way_begins_anew(tmp_path: Path) -> None:
+def test_a_history_that_was_killed_half_way_starts_over(tmp_path: Path) -> None:
     demo = start(tmp_path, free_port(), "--days", "3000", "--users", "30000")
     try:
         wait_for(lambda: count_users(tmp_path) > 100, demo)

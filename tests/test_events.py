@@ -143,7 +143,7 @@ def test_every_period_is_called_begins_ends_and_moves_as_in_bitmapist(
 # bitmapist's documented behaviour, by our names
 
 
-def test_whoever_is_marked_is_in_the_current_hour_day_week_month_and_year(context: None) -> None:
+def test_a_marked_user_is_in_the_current_hour_day_week_month_and_year(context: None) -> None:
     mark_event("active", 123, track_hourly=True)
     for kind in (HourEvents, DayEvents, WeekEvents, MonthEvents, YearEvents):
         assert 123 in kind("active")
@@ -181,7 +181,7 @@ def test_a_period_that_no_calendar_has_is_empty(context: None, events: Events) -
     assert 1 not in events
 
 
-def test_a_set_is_read_anew_each_time(context: None) -> None:
+def test_a_set_is_read_again_each_time(context: None) -> None:
     one, both = DayEvents("e"), DayEvents("e") & DayEvents("f")
     assert (list(one), list(both)) == ([], [])
     mark_event("e", [5, 5555, 55])

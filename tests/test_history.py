@@ -314,7 +314,7 @@ def test_a_wrong_bit_is_taken_back_as_it_was(
     assert who(one, "e") == ["u-1", "u-3", "u-4"]
 
 
-def test_a_server_that_was_emptied_starts_anew(
+def test_a_server_that_was_emptied_starts_over(
     redis: Any, redis_url: str, process: Callable[..., Tracker]
 ) -> None:
     one = process(redis_url)

@@ -97,6 +97,6 @@ print(question.arguments, "numpy" in sys.modules)
 
 
 def test_a_lock_is_one_that_a_forked_child_can_take() -> None:
-    own = {"locks.py", "queue.py"}  # a queue begins anew in a child, with new locks
+    own = {"locks.py", "queue.py"}  # a queue starts empty in a child, with new locks
     for file in PACKAGE.rglob("*.py"):
         assert file.name in own or "Lock()" not in file.read_text(), file

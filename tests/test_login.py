@@ -258,7 +258,7 @@ class NoMixin:
 
 
 class TestSeen:
-    """``user:seen``: whoever was logged in at any request of the day."""
+    """``user:seen``: everybody logged in during any request of the day."""
 
     @pytest.fixture
     def visits(self, app: Flask, login: LoginManager) -> None:
@@ -499,7 +499,7 @@ class TestMarkOfTheLoggedInUser:
             return ""
 
     @pytest.mark.parametrize("page", ["/", "/async"])
-    def test_whoever_is_logged_in_is_marked(
+    def test_the_logged_in_user_is_marked(
         self, page: str, visited: None, client: FlaskClient, tracker: Tracker
     ) -> None:
         client.get("/login/7")

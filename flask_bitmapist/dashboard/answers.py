@@ -48,7 +48,7 @@ def bad_request(error: BadRequest) -> Response:
     page = str(request.endpoint)
     # A person's page cannot be shown without an id.
     url = url_for("bitmapist.people" if page == "bitmapist.person" else page)
-    return _message("That cannot be shown", str(error.description), 400, url, "Ask anew")
+    return _message("That cannot be shown", str(error.description), 400, url, "Ask again")
 
 
 def no_answer(error: Exception) -> Response:

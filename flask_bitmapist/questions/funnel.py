@@ -34,7 +34,7 @@ class FunnelQuestion(Ranged):
             for step, following in pairwise(self.steps):
                 if step == following:
                     raise ValueError(
-                        f"two steps in a row are {step}, and whoever did it once took both: use "
+                        f"two steps in a row are {step}, and doing it once takes both: use "
                         "order='strict' to ask who did it in a second period"
                     )
 

@@ -521,7 +521,7 @@ class TestWhatIsWritten:
         thing.create(id=1)
         assert marks() == {}
 
-    def test_an_own_delete_method_has_a_condition_of_its_own(
+    def test_an_own_delete_method_has_its_own_condition(
         self, memory: Database, marks: Marks
     ) -> None:
         def delete(cls: Any) -> Any:
@@ -1964,7 +1964,7 @@ class TestDatabases:
         assert marks() == {"there:created": [2]}
         other.close()
 
-    def test_a_followed_database_is_of_its_own_kind_still(self, memory: Database) -> None:
+    def test_a_followed_database_still_has_its_own_kind(self, memory: Database) -> None:
         declare(memory)
         declare(memory, "Another")
         kind = type(memory)

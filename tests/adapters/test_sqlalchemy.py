@@ -447,7 +447,7 @@ class TestUpdates:
         session.expunge(ann)
         assert ann.__bitmapist_identity__() == 7
 
-    def test_a_row_made_transient_is_created_anew(
+    def test_a_row_made_transient_is_created_again(
         self, session: Session, ann: User, marks: Marks
     ) -> None:
         make_transient(ann)

@@ -102,7 +102,7 @@ def test_a_flag_is_a_segment_of_every_period(visits: None) -> None:
     assert figures_of(report) == [(1, 1, 0, 0), (0, 0, 0, 2)]
 
 
-def test_a_segment_has_a_lifecycle_of_its_own(visits: None) -> None:
+def test_a_segment_has_its_own_lifecycle(visits: None) -> None:
     mark_days("buy", {3: {1}, 2: {1, 2}})
     report = lifecycle("visit & buy", "day", days_ago(4), days_ago(1))
     assert figures_of(report) == [(0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0), (0, 0, 0, 2)]
@@ -225,7 +225,7 @@ def test_a_lifecycle_is_what_sets_say_and_adds_up(
 
 
 def test_in_a_segment_only_those_here_are_new(visits: None) -> None:
-    """Whoever does it for the first time outside of the segment is not one of its new users."""
+    """Users who do it for the first time outside the segment are not among its new users."""
     mark_days("web", {4: {1}, 2: {5}})
     report = lifecycle("visit", "day", days_ago(4), where="web")
     assert [point.new for point in report.points] == [1, 0, 1, 0, 0]

@@ -95,7 +95,7 @@ def test_any_period_can_be_counted(
 
 
 @pytest.mark.parametrize(("within", "hours"), [("week", 167), ("month", 743)])
-def test_an_hour_that_the_clock_skips_is_none_of_a_window(
+def test_an_hour_that_the_clock_skips_is_not_in_a_window(
     redis_url: str, within: Any, hours: int
 ) -> None:
     app = Flask(__name__)

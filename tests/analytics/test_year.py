@@ -82,7 +82,7 @@ def test_a_year_is_read_from_what_is_kept_of_it(kept: tuple[list[int], list[int]
     assert get_cohort("play", "play", time_group="years", num_rows=2)[2] == [len(known), 0]
 
 
-def test_whoever_is_known_of_an_earlier_year_is_not_new_this_year(
+def test_a_user_known_from_an_earlier_year_is_not_new_this_year(
     kept: tuple[list[int], list[int]],
 ) -> None:
     of_last_year, of_the_past = kept

@@ -27,7 +27,7 @@ CHROMIUMS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "google-chrome")
 
 
 def missing(what: str, remedy: str) -> None:
-    """Skip for want of `what`; fail where a browser is required."""
+    """Skip without `what`; fail where a browser is required."""
     give_up = pytest.fail if os.environ.get("BROWSER_REQUIRED") else pytest.skip
     give_up(f"{what} is missing: {remedy}")
 

@@ -100,7 +100,7 @@ def test_a_mistake_is_a_page_that_says_what_is_wrong(
     if visitor == "usual":
         look_at(page, name)
     if name != "broken-segment":
-        page.get_by_text("Ask anew").click()
+        page.get_by_text("Ask again").click()
         page.wait_for_url(f"{site}{address.partition('?')[0]}")
 
 

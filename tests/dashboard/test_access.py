@@ -218,7 +218,7 @@ def test_an_anonymous_reader_of_figures_and_files_is_refused(
         assert "HX-Refresh" not in answer.headers
 
 
-def test_a_part_of_a_page_is_refused_and_the_page_is_loaded_anew(
+def test_a_part_of_a_page_is_refused_and_the_page_is_reloaded(
     stranger: FlaskClient, only_staff: None
 ) -> None:
     for address in ADDRESSES[:-2]:

@@ -37,7 +37,7 @@ NAMES = [
     "ünï cödé 🎵",
     "=1+1",
 ]
-#: What may be somebody's id, besides.
+#: Other values that may be an id.
 IDS = [*NAMES, "two\nlines", "nul\x00", " spaces ", "\ttab", "a\r\nSet-Cookie: b", "\u202egnp.exe"]
 
 
