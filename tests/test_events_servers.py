@@ -5,9 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 import redis as redis_py
 from flask import Flask
 from redis.cluster import RedisCluster
+from servers import answers, eventually
 
 from flask_bitmapist import (
     BitOpAnd,
@@ -56,24 +55,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     )
     try:
         with redis_py.Redis(port=port) as admin:
-            until(admin.ping)
+            eventually(lambda: answers(admin))
             admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            until(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
+            eventually(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
         client = RedisCluster(host="127.0.0.1", port=port)
         yield client
         client.close()
     finally:
         node.terminate()
         node.wait()
-
-
-def until(ready: Any) -> None:
-    for _ in range(1_000):
-        with suppress(redis_py.ConnectionError):
-            if ready():
-                return
-        time.sleep(0.01)
-    pytest.fail("the cluster did not come up")
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 300], ["alice", "bob", "carol"]])

@@ -34,6 +34,11 @@ NOON = datetime(2026, 3, 14, 12, 30)
 
 
 @pytest.fixture
+def app(app_with_pages: Flask) -> Flask:
+    return app_with_pages
+
+
+@pytest.fixture
 def two_apps(server: Any) -> tuple[Flask, Flask]:
     """Two apps of one extension object, each with a server of its own."""
     extension = FlaskBitmapist()
@@ -182,7 +187,8 @@ def test_a_second_init_app_of_the_same_app_is_harmless(app: Flask) -> None:
     assert app.test_client().get("/bitmapist/").status_code == 200
 
 
-def test_a_second_extension_on_the_same_app_takes_over(app: Flask, server: Any) -> None:
+def test_a_second_extension_on_the_same_app_takes_over(app_with_pages: Flask, server: Any) -> None:
+    app = app_with_pages
     with app.test_client() as client:
         client.get("/bitmapist/")  # after the first request no blueprint could be added
     elsewhere = server.fresh_database()

@@ -339,7 +339,7 @@ steps = st.one_of(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
 )
 @given(st.lists(steps, max_size=25))
 def test_reports_agree_with_the_history_that_the_server_has(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from test_imports import run
+from interpreter import run
 
 import flask_bitmapist
 

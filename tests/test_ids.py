@@ -19,6 +19,7 @@ import redis as redis_py
 from flask import Flask
 from hypothesis import example, given
 from hypothesis import strategies as st
+from racing import RACERS, RACING, racing_offsets
 from werkzeug.local import LocalProxy
 
 from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event
@@ -232,13 +233,13 @@ class TestIdMap:
         if not scripting:
             redis_url = url_without_scripting(redis, redis_url)
         spawn = multiprocessing.get_context("spawn")
-        with spawn.Pool(8) as pool:
-            found = pool.starmap(racing_offsets, [(redis_url, seed) for seed in range(8)])
+        with spawn.Pool(RACERS) as pool:
+            found = pool.starmap(racing_offsets, [(redis_url, seed) for seed in range(RACERS)])
         agreed: dict[str, int] = {}
         for offsets in found:
             for id_, offset in offsets.items():
                 assert agreed.setdefault(id_, offset) == offset
-        assert sorted(agreed.values()) == list(range(2_000))
+        assert sorted(agreed.values()) == list(range(RACING))
         assert IdMap().ids(redis, "", agreed.values()) == list(agreed)
 
     def test_without_scripting_a_damaged_map_gives_no_offset(
@@ -258,16 +259,6 @@ def url_without_scripting(redis: Any, url: str) -> str:
         "ACL", "SETUSER", "scriptless", "on", ">secret", "~*", "+@all", "-@scripting"
     )
     return f"{url}&username=scriptless&password=secret"
-
-
-def racing_offsets(url: str, seed: int) -> dict[str, int]:
-    """2000 ids in an order of this process's own, in small batches."""
-    ids = [f"user-{number}" for number in np.random.default_rng(seed).permutation(2_000)]
-    id_map, offsets = IdMap(), dict[str, int]()
-    with redis_py.Redis.from_url(url) as client:
-        for first in range(0, 2_000, 50):
-            offsets |= id_map.offsets(client, "", ids[first : first + 50])
-    return offsets
 
 
 @pytest.fixture

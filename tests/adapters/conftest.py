@@ -13,7 +13,6 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.tracker import Tracker
 
 from .engines import sqlite_engine
@@ -23,20 +22,6 @@ from .marks import Marks
 @pytest.fixture
 def marks(tracker: Tracker) -> Marks:
     return Marks(tracker)
-
-
-@pytest.fixture
-def app(redis_url: str, tmp_path: Path) -> Flask:
-    """Without a dashboard: its routes take most of the time that an app needs to be set up."""
-    app = Flask("testapp", instance_path=str(tmp_path / "instance"))
-    app.config.update(
-        TESTING=True,
-        BITMAPIST_ENABLED=True,
-        BITMAPIST_REDIS_URL=redis_url,
-        BITMAPIST_DISABLE_BLUEPRINT=True,
-    )
-    FlaskBitmapist(app)
-    return app
 
 
 @pytest.fixture

@@ -78,6 +78,11 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def app(app_with_pages: Flask) -> Flask:
+    return app_with_pages
+
+
+@pytest.fixture
 def browser(client: FlaskClient) -> Browser:
     return Browser(client)
 
