@@ -267,7 +267,7 @@ def test_every_report_has_its_command(runner: FlaskCliRunner) -> None:
     assert "Flags set now: user:premium" in profile
 
 
-def test_a_user_of_whom_nothing_is_recorded_is_told_so(runner: FlaskCliRunner) -> None:
+def test_a_user_without_records_gets_a_sentence_that_says_so(runner: FlaskCliRunner) -> None:
     assert "Nothing is recorded for this user" in output(runner, "timeline", "999")
     assert "Nothing is recorded for this user" in output(runner, "profile", "999")
 

@@ -214,7 +214,7 @@ def test_the_spool_can_be_moved_or_switched_off() -> None:
     assert settings(BITMAPIST_SPOOL=False).spool is None
 
 
-def test_other_extensions_options_are_none_of_ours() -> None:
+def test_options_of_other_extensions_are_ignored() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert settings(SECRET_KEY="x", SQLALCHEMY_DATABASE_URI="sqlite://") == settings()

@@ -149,7 +149,7 @@ def test_a_strangers_file_is_no_spool(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
-def test_what_root_spools_belongs_to_whom_the_folder_belongs_to(
+def test_what_root_spools_belongs_to_the_folders_owner(
     stopped_tracker: Tracker, tmp_path: Path
 ) -> None:
     os.chown(tmp_path / "instance", 1, 1)

@@ -203,7 +203,7 @@ def test_days_and_flags_combine(context: None) -> None:
     assert list(premium & active) == []
 
 
-def test_the_difference_is_those_of_the_first_who_are_in_none_of_the_others(context: None) -> None:
+def test_the_difference_is_the_first_set_without_the_others(context: None) -> None:
     mark_event("active", [1, 2, 3, 1000])
     mark_unique("premium", 2)
     mark_unique("staff", 3)

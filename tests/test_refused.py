@@ -206,7 +206,7 @@ def test_once_the_server_takes_them_each_mark_brings_on_more(
     assert admin.bitcount(DAY) == 600
 
 
-def test_while_marks_wait_apart_those_of_other_events_open_no_file(
+def test_marks_of_other_events_open_no_file_while_some_wait_apart(
     mortal: MortalServer,
     admin: redis_py.Redis,
     tracker_on: Callable[..., Tracker],

@@ -366,7 +366,7 @@ ASKED: dict[str, Callable[..., People]] = {
         ({"limit": "50"}, "limit must be a whole number from 1 to 1000"),
     ],
 )
-def test_a_page_that_is_none_is_an_error_before_anything_is_read(
+def test_an_invalid_page_is_an_error_before_anything_is_read(
     round_trips: list[Any], asked: str, page: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):

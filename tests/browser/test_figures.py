@@ -97,7 +97,7 @@ def test_without_javascript_every_cell_is_a_link(site: str, visit: Visit) -> Non
     assert number_of_people(page) == people
 
 
-def test_what_is_said_of_a_cell_stands_beside_it_until_escape(site: str, visit: Visit) -> None:
+def test_the_tooltip_of_a_cell_stays_beside_it_until_escape(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     cell = page.locator(".heat tbody tr:nth-child(3) td:nth-child(5) a")
     cell.hover()

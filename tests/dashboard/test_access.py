@@ -138,7 +138,7 @@ async def no() -> bool:
     ],
     ids=["response", "tuple", "text", "number", "generator", "coroutine", "asynchronous object"],
 )
-def test_what_is_true_but_not_the_truth_opens_nothing_and_is_logged(
+def test_a_truthy_answer_other_than_true_opens_nothing_and_is_logged(
     app: Flask, client: FlaskClient, errors: pytest.LogCaptureFixture, check: Callable[[], object]
 ) -> None:
     admit(app, check)

@@ -583,7 +583,7 @@ def test_a_segment_tells_which_of_the_active_are_counted(recorded: None, browser
 
 
 @pytest.mark.parametrize("complete", ["", "1"])
-def test_a_segment_that_is_none_is_marked_on_the_overview(
+def test_an_invalid_segment_is_marked_on_the_overview(
     recorded: None, client: FlaskClient, complete: str
 ) -> None:
     answer = client.get(f"/bitmapist/?where=a+%26%26+b&complete={complete}")

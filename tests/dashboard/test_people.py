@@ -73,7 +73,7 @@ def follow(browser: Browser, address: str) -> int:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_behind_every_number_are_so_many_people(
+def test_every_number_has_that_many_people_behind_it(
     recorded: None, browser: Browser, question: str
 ) -> None:
     assert follow(browser, question)
@@ -81,7 +81,7 @@ def test_behind_every_number_are_so_many_people(
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 @pytest.mark.parametrize("question", [q for q in QUESTIONS if not q.startswith("/?")][::3])
-def test_behind_every_number_of_a_segment_are_so_many_people(
+def test_every_number_of_a_segment_has_that_many_people_behind_it(
     recorded: None, browser: Browser, question: str, segment: str
 ) -> None:
     sign = "&" if "?" in question else "?"
@@ -89,7 +89,7 @@ def test_behind_every_number_of_a_segment_are_so_many_people(
 
 
 @pytest.mark.parametrize("question", QUESTIONS[1::4])
-def test_behind_every_number_of_mapped_ids_are_so_many_people(
+def test_every_number_of_mapped_ids_has_that_many_people_behind_it(
     at_now: None, browser: Browser, question: str
 ) -> None:
     mark_log(lambda id_: f"u/{id_} <&\"'>")
@@ -106,7 +106,7 @@ def test_the_windows_of_the_overview_are_those_of_its_links(at_now: None, browse
     follow(browser, "/?complete=1")
 
 
-def test_those_of_an_arm_who_did_not_reach_the_goal_are_its_others(
+def test_people_of_an_arm_who_missed_the_goal_are_the_rest_of_it(
     recorded: None, browser: Browser
 ) -> None:
     listed = []
@@ -117,7 +117,7 @@ def test_those_of_an_arm_who_did_not_reach_the_goal_are_its_others(
     assert listed == [["2", "3", "8", "10"], ["2", "3", "10"], ["8"]]
 
 
-def test_behind_every_number_of_ids_that_are_always_mapped_are_so_many_people(
+def test_every_number_of_always_mapped_ids_has_that_many_people_behind_it(
     redis_url: str,
 ) -> None:
     app = Flask("sparse")

@@ -196,7 +196,7 @@ def test_an_absurd_query_is_answered_in_the_form_that_was_asked_for(
 
 
 @pytest.mark.parametrize("page", BUILDERS)
-def test_a_segment_that_is_none_is_an_error_in_figures_too(
+def test_an_invalid_segment_is_an_error_in_figures_too(
     recorded: None, client: FlaskClient, page: str
 ) -> None:
     answer = client.get(f"/bitmapist{page}?where=a+%26%26+b&format=json")
@@ -368,7 +368,7 @@ def test_errors_in_arms_and_segment_are_told_apart(recorded: None, browser: Brow
     assert len(shown.all("pre", class_="error")) == 3
 
 
-def test_a_term_added_to_a_segment_that_is_none_leaves_the_error(
+def test_a_term_added_to_an_invalid_segment_leaves_the_error(
     recorded: None, browser: Browser
 ) -> None:
     shown = browser.open("/lifecycle", 400, where="user:created &", term="flag:beta")
@@ -385,7 +385,7 @@ def test_sets_of_different_kinds_of_ids_are_a_sentence_on_the_page(
 
 
 @pytest.mark.parametrize("text", ["x" * 201, '"' + "y" * 201 + '"', "bitop_x", '" x"'])
-def test_a_name_that_is_none_is_an_error_at_its_place(
+def test_an_invalid_name_is_an_error_at_its_place(
     recorded: None, browser: Browser, text: str
 ) -> None:
     shown = browser.open(f"/lifecycle?where=user:created+%26+{quote(text)}", 400)
