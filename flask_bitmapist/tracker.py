@@ -130,7 +130,8 @@ class Tracker:
         settled = []
         for mark in marks:
             # Without the id, which may be an e-mail address.
-            with contained_faults("mark %r", next(iter(mark), mark)):
+            event = mark[0] if isinstance(mark, tuple) and mark else type(mark)
+            with contained_faults("mark %r", event):
                 settled.append(self._settle(Mark(*mark), hour))
         self._submit(settled)
 

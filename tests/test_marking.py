@@ -271,6 +271,15 @@ def test_a_moment_that_is_none_is_an_error(context: None, tracker: Tracker) -> N
         pass
 
 
+@pytest.mark.parametrize("rubbish", [5, None, (), ("e",), "e"])
+def test_what_is_published_and_is_no_mark_is_logged(
+    rubbish: Any, tracker: Tracker, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker.publish([rubbish, ("e", 1)])
+    assert "could not mark" in caplog.text
+    assert redis.getbit(f"trackist_e_{tracker.now():%Y-%-m}", 1)
+
+
 def test_one_wrong_id_of_many_marks_none(context: None, redis: Any) -> None:
     with pytest.raises(ValueError, match="-1"):
         mark_event("song:played", [1, 2, -1])

@@ -148,6 +148,14 @@ def test_nothing_reaches_the_server_or_the_spool(
     assert not tracker.settings.spool.exists()
 
 
+def test_nothing_reaches_another_system(
+    marks: RecordedMarks, app: Flask, redis: redis_py.Redis
+) -> None:
+    with app.app_context():
+        mark_event("post:published", 7, system=redis)
+    assert redis.keys("*") == []
+
+
 def test_what_waits_in_the_spool_stays_there(app: Flask, tmp_path: Path) -> None:
     stopped = f"unix://{tmp_path}/stopped.sock"
     extension = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": stopped})
