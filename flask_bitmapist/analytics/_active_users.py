@@ -49,7 +49,9 @@ class ActiveUsers(Report):
         """
         over = [getattr(point, window) for point in self.points if point.complete]
         days = WINDOWS[window]
-        return over[-1] / before - 1 if len(over) > days and (before := over[-1 - days]) else None
+        if len(over) <= days or not over[-1 - days]:
+            return None
+        return over[-1] / over[-1 - days] - 1
 
 
 def active_users(
