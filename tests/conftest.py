@@ -12,10 +12,15 @@ import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from redis.connection import AbstractConnection
 
 from flask_bitmapist import FlaskBitmapist, embedded
 from flask_bitmapist.tracker import Tracker
+
+# No test depends on how fast the machine is.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 DATABASES = 16  # the server's default
 

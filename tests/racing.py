@@ -9,7 +9,7 @@ from servers import eventually
 
 from flask_bitmapist.ids import IdMap
 
-RACERS, RACING = 3, 1_000
+RACERS, RACING = 8, 500
 
 
 def racing_offsets(url: str, seed: int) -> dict[str, int]:
