@@ -47,7 +47,7 @@ class ActiveUsers(Report):
         Today, which is not over, would make every morning a decline. None if nobody was there
         before, or if the report does not reach so far back.
         """
-        over = [getattr(point, window) for point in self.points if point.complete]
+        over: list[int] = [getattr(point, window) for point in self.points if point.complete]
         days = WINDOWS[window]
         if len(over) <= days or not over[-1 - days]:
             return None
