@@ -218,9 +218,9 @@ def _quick_cluster(client: RedisCluster, timeout: float) -> RedisCluster:
     )
 
 
-def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> RedisCluster:
+def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> Any:
     try:
-        cluster: RedisCluster = RedisCluster(
+        cluster: Any = RedisCluster(
             startup_nodes=nodes, retry=Retry(NoBackoff(), _CLUSTER_RETRIES), **settings
         )
     except RedisClusterException as error:  # not a RedisError

@@ -202,7 +202,7 @@ def _page(table: Table, events: Sequence[str], now: datetime) -> Sequence[EventA
     if table.sort == "event":
         return counted(events=events[page], complete=complete).events
     if complete and table.sort == "year":
-        return busiest_of_year(events, page)
+        return busiest_of_year(events, page, now=now)
     # Until the years are counted, the month is the closest known figure.
     by = "month" if table.sort == "year" else table.sort
     known = counted(events=events, complete=False).events
