@@ -218,14 +218,14 @@ def _quick_cluster(client: RedisCluster, timeout: float) -> RedisCluster:
     )
 
 
-def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> Any:
+def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> RedisCluster:
     try:
-        cluster: Any = RedisCluster(
+        cluster: RedisCluster = RedisCluster(
             startup_nodes=nodes, retry=Retry(NoBackoff(), _CLUSTER_RETRIES), **settings
         )
     except RedisClusterException as error:  # not a RedisError
         raise redis.ConnectionError(str(error)) from error
-    cluster.cluster_error_retry_attempts = 1  # redis-py 5; later versions use `retry`
+    vars(cluster)["cluster_error_retry_attempts"] = 1  # redis-py 5; later versions use `retry`
     return cluster
 
 
