@@ -379,3 +379,20 @@ class TestFaults:
             assert session.get(User, 1) is not None
         assert marks() == {}
         assert "could not tell what a transaction has changed" in caplog.text
+
+    def test_of_our_own_record_of_transactions(
+        self,
+        engine: Engine,
+        marks: Marks,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with Session(engine) as session:
+            add(session, 1)
+            session.flush()
+            monkeypatch.setattr(
+                "flask_bitmapist.adapters.sqlalchemy._transactions._committing_scope", None
+            )
+            session.commit()
+            assert session.get(User, 1) is not None
+        assert "could not hand on what a transaction has changed" in caplog.text

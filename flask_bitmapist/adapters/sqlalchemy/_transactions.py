@@ -88,7 +88,8 @@ class _Followed(Transaction):
         aborted = _is_aborted(self)
         super().commit()
         if not aborted:
-            _hand_on(self, inside)
+            with contained_faults("hand on what a transaction has changed"):
+                _hand_on(self, inside)
 
 
 class _FollowedRoot(_Followed, RootTransaction):
