@@ -127,7 +127,7 @@ _TOLD = {
     "new": ("new", "for the first time", "of [\\d,]+ on exactly"),
     "returning": ("returning", "of [\\d,]+ used it"),
     "resurrected": ("resurrected",),
-    "dormant": ("gone quiet", "of [\\d,]+ went"),
+    "dormant": ("gone quiet", "of [\\d,]+ left"),
 }
 
 

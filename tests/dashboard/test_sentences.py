@@ -19,12 +19,12 @@ ASKED = {
     "/cohort": (
         "cohort=song:played&returned=user:created&by=week&rows=3&periods=2&mode=streak",
         "song:played for the first time in a week, the share who did user:created 0 to 2 weeks "
-        "later, in every week until then",
+        "later, in every week up to then",
     ),
     "/funnel": (
         "step=user:created&step=user:logged_in&step=song:played&rows=3&by=week&order=strict"
         "&within=2",
-        "went on to user:logged_in and song:played, in this order, one a week, within 2 weeks",
+        "went on to user:logged_in and song:played, in this order, one per week, within 2 weeks",
     ),
     "/lifecycle": ("event=song:played&by=week&rows=3", "did song:played"),
     "/stickiness": ("event=song:played&by=week&within=7", "did song:played"),
@@ -85,7 +85,7 @@ def test_the_first_sentence_says_all_that_was_asked(
 def test_a_calendar_window_is_named(recorded: None, browser: Browser, within: str) -> None:
     named = {"week": "the week of 26 Oct 2026", "month": "October 2026"}[within]
     page = browser.open(f"/stickiness?within={within}&end=2026-10-31")
-    assert f"of the days of {named} people did" in said(page)
+    assert f"of the days of {named}." in said(page)
     people = browser.open(f"/people?of=stickiness&k=1&within={within}&end=2026-10-31")
     assert f"in exactly 1 of the days of {named}" in said(people)
 
@@ -144,7 +144,7 @@ def test_the_people_behind_a_step_are_told_with_order_and_window(
 ) -> None:
     asked = "of=funnel&number=2&rows=40&step=user:created&step=user:logged_in&order=strict&within=9"
     assert said(browser.open(f"/people?{asked}")).endswith(
-        "took user:created → user:logged_in, in this order, one a day, within 9 days, "
+        "took user:created → user:logged_in, in this order, one per day, within 9 days, "
         "in the last 40 days."
     )
 
