@@ -134,7 +134,7 @@ def newer_python(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """The wheel in fresh environments, with each extra. Needs a package index."""
     session.install(*group("package"))
-    paths = ("tests/package", "--confcutdir=tests/package")
+    paths = ("tests/package", "--confcutdir=tests/package", "--numprocesses=auto")
     session.run("pytest", *paths, *session.posargs, env={"PACKAGE_TESTS": "1"})
 
 
