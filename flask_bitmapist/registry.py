@@ -137,6 +137,8 @@ class Registry:
 
     def __init__(self, calendar: str) -> None:
         """:param calendar: name of the time zone in which this application's days begin."""
+        #: Names found in the registry once: its copy is asked only if they are gone from it.
+        self._found: set[str] = set()
         self._calendar = calendar
         self._learnt = _Learnt()
         self._scanned = Catalogue([], [])
@@ -354,7 +356,7 @@ class Registry:
         :raises ValueError: as `space`.
         """
         listed = sorted(names)
-        if all(self.known_kind(name) is not None for name in listed):
+        if self._found.issuperset(listed):
             kinds, reply = replies(client, [("HMGET", KINDS, *listed), command])
             if None not in kinds:
                 return _shared_space(dict(zip(listed, map(text, kinds), strict=True))), reply
@@ -365,7 +367,9 @@ class Registry:
         *told, reply = replies(client, [*asked, command])
         if asks_calendar:
             self.compare_calendar(told.pop())
-        return _answered(listed, told).space(listed), reply
+        registered = _answered(listed, told)
+        self._found |= {*listed} - registered.lacking
+        return registered.space(listed), reply
 
     def space_and_first_day(
         self,
