@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
 from ..questions import ChurnedFigure, ChurnedQuestion
+from ..questions.fields import MOST
 from ..reading.bitmaps import Bitmap, Bitmaps, sliding_unions, tally, union
 from ..reading.segments import Expression
-from ._report import LONGEST, USUAL_LENGTH, Report, Users, label, periods_of, scope_at
+from ._report import USUAL_LENGTH, Report, Users, label, periods_of, scope_at
 from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def churned(
 def answer(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
     """The answer to `question`."""
     silent, open_ = question.silent, question.silent + 1 if question.end is None else 0
-    length = min((question.rows or USUAL_LENGTH[question.by]) + open_, LONGEST)
+    length = min((question.rows or USUAL_LENGTH[question.by]) + open_, MOST)
     asked = periods_of(
         question.by, question.start, question.end, question.now, tracker, length=length
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
 from ..periods import GRAINS, Grain, Period, local
+from ..questions.fields import MOST, Choice, Moment, Number
 from ..reading.segments import Expression, S, Sets, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
@@ -19,10 +20,6 @@ from ..reading.unknown import did_you_mean, unknown_terms
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
-#: The most rows, and the most columns, that a report may have.
-LONGEST = 1_000
-#: The years of which reports are made: `LONGEST` years before and after them there is a calendar.
-YEARS = range(1 + LONGEST, 9999 - LONGEST)
 #: How many periods a report shows unless it is told, by grain.
 USUAL_LENGTH: dict[Grain, int] = {"hour": 24, "day": 30, "week": 12, "month": 12, "year": 5}
 
@@ -78,11 +75,10 @@ def periods_of(
     :param tracker: None is the current app's.
     :param length: the number of periods where `start` is None.
     :raises ValueError: for an unknown grain, `end` before `start`, more than 1000 periods, a moment
-        that is none or in none of `YEARS`.
+        that is no date, or one outside the calendar of reports.
     """
     tracker = tracker or current_tracker()
-    if by not in GRAINS:
-        raise ValueError(f"by must be one of {', '.join(GRAINS)}, not {by!r}")
+    Choice(GRAINS).checked("by", by)
     period = tracker.settings.period
     current = period(by, _moment("now", now, tracker))
     last = current if end is None else period(by, _moment("end", end, tracker))
@@ -92,9 +88,9 @@ def periods_of(
         first = period(by, _moment("start", start, tracker))
     if first.start > last.start:
         raise ValueError(f"the end, {last.start:%Y-%m-%d}, is before the start, {first.start:%F}")
-    if first.shift(LONGEST).start <= last.start:
+    if first.shift(MOST).start <= last.start:
         raise ValueError(
-            f"from {first.start:%F} to {last.start:%F} are more than {LONGEST} {by}s: "
+            f"from {first.start:%F} to {last.start:%F} are more than {MOST} {by}s: "
             "shorten the range or take longer periods"
         )
     return Scope(tracker, by, tuple(first.until(last)), current)
@@ -103,39 +99,16 @@ def periods_of(
 def _moment(name: str, moment: object, tracker: Tracker) -> datetime:
     if moment is None:
         return tracker.now()
-    if not isinstance(moment, date):
-        raise ValueError(f"{name} must be a date or datetime, not {moment!r}")
-    if moment.year not in YEARS:
-        raise ValueError(f"{name} must be in the years {YEARS[0]} to {YEARS[-1]}, not {moment}")
-    return local(moment, tracker.settings.timezone)
+    return local(Moment().checked(name, moment), tracker.settings.timezone)
 
 
-def check_length(what: str, number: object, least: int = 1, most: int = LONGEST) -> int:
+def check_length(what: str, number: object, least: int = 1, most: int = MOST) -> int:
     """`number`, if it is a whole number from `least` to `most`.
 
     :raises ValueError: naming `what`.
     """
-    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-        raise ValueError(f"{what} must be a whole number from {least} to {most}, not {number!r}")
-    return number
-
-
-def check_choice(what: str, choice: object, choices: tuple[str, ...]) -> None:
-    """:raises ValueError: naming `what`, if `choice` is none of `choices`."""
-    if choice not in choices:
-        raise ValueError(f"{what} must be one of {', '.join(choices)}, not {choice!r}")
-
-
-def check_list(what: str, items: Iterable[str | Expression]) -> list[str | Expression]:
-    """`items` as a list, if they are 1 to 1000 events or segments.
-
-    :raises ValueError: naming `what`.
-    """
-    if isinstance(items, str | Expression):
-        raise ValueError(f"{what} must be a list of events or segments, not {items!r} alone")
-    listed = list(items)
-    check_length(f"the number of {what}", len(listed))
-    return listed
+    checked: int = Number(least, most).checked(what, number)
+    return checked
 
 
 def check_known(expressions: Iterable[Expression], tracker: Tracker) -> None:
