@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Longest event name, in characters.
 LONGEST_NAME = 200
@@ -36,17 +40,67 @@ class Mark(NamedTuple):
     exact: bool = True
 
 
-class SettledMark(NamedTuple):
-    """A mark that can be delivered as it is, now or from the spool: checked, dated, normalised."""
+class Deed(NamedTuple):
+    """What was done, whoever did it: an event in an hour, ready to be delivered.
+
+    `deed` gives the same one for all who did it, so that what follows from it is found out once.
+    """
 
     event: str
-    id: int | str  # the offset of a plain id, or the text of a mapped one
     value: bool
     hour: datetime | None  # naive local hour; None: the undated bitmap alone
     hourly: bool
     unique: bool
     kind: str  # the registry's name for ids of this kind
     exact: bool = True
+
+
+#: `Deed`, with the arguments in order; equal ones are one object.
+deed = functools.lru_cache(maxsize=4096)(Deed)
+
+#: The offset of a plain id, or the text of a mapped one.
+Id = int | str
+#: Those who did one thing; the array's are plain.
+Who: TypeAlias = "Id | list[int] | list[str] | NDArray[Any]"
+#: A mark that can be delivered as it is, now or from the spool: checked, dated, normalised.
+SettledMark = tuple[Deed, Id]
+#: Such marks of one deed.
+Settled = tuple[Deed, Who]
+
+
+def singles(marks: Iterable[Settled]) -> Iterator[SettledMark]:
+    """Each of `marks` by itself."""
+    for what, who in marks:
+        if isinstance(who, int | str):
+            yield what, who
+        else:
+            for id_ in who if isinstance(who, list) else who.tolist():
+                yield what, id_
+
+
+def count(marks: Iterable[Settled]) -> int:
+    """How many marks `marks` are."""
+    return sum(1 if isinstance(who, int | str) else len(who) for _, who in marks)
+
+
+def parts(marks: Iterable[Settled], size: int) -> Iterator[list[Settled]]:
+    """`marks` in order, at most `size` of them in each list."""
+    part: list[Settled] = []
+    room = size
+    for what, who in marks:
+        length = 1 if isinstance(who, int | str) else len(who)
+        first = 0
+        while first < length:
+            taken = min(room, length - first)
+            of_part = who if taken == length else who[first : first + taken]  # type: ignore[index]
+            part.append((what, of_part))
+            first += taken
+            room -= taken
+            if not room:
+                yield part
+                part, room = [], size
+    if part:
+        yield part
 
 
 @functools.lru_cache(maxsize=4096)

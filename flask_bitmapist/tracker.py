@@ -21,7 +21,7 @@ from .daily import Daily
 from .faults import contained_faults
 from .ids import IdMap, UnusableIdError, normal_form
 from .locks import new_lock
-from .marks import Mark, SettledMark, checked_name
+from .marks import Mark, Settled, SettledMark, checked_name, deed
 from .periods import local
 from .reading.reader import Reader
 from .registry import PLAIN, Registry, mapped_kind, mismatch
@@ -37,7 +37,7 @@ class Tracker:
     """Marks the events of one application on its server."""
 
     #: Takes the marks of all trackers instead of their servers; set while a test records marks.
-    recorder: ClassVar[Callable[[Sequence[SettledMark]], None] | None] = None
+    recorder: ClassVar[Callable[[Sequence[Settled]], None] | None] = None
 
     def __init__(self, settings: Settings, switch: Switch, server: Server) -> None:
         self.settings = settings
@@ -116,10 +116,10 @@ class Tracker:
             hour = hour_of(self.now())
             settled = [self._settle(Mark(*mark), hour) for mark in marks]
             kinds: dict[str, str] = {}
-            for mark in settled:
-                kind = kinds.setdefault(mark.event, mark.kind)
-                if mark.kind != kind:
-                    raise ValueError(mismatch(mark.event, mark.kind, kind))
+            for what, _ in settled:
+                kind = kinds.setdefault(what.event, what.kind)
+                if what.kind != kind:
+                    raise ValueError(mismatch(what.event, what.kind, kind))
             self._submit(settled)
 
     def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
@@ -215,7 +215,7 @@ class Tracker:
             background=settings.delivery == "background",
         )
 
-    def _submit(self, settled: list[SettledMark]) -> None:
+    def _submit(self, settled: Sequence[Settled]) -> None:
         if not settled:
             return
         if Tracker.recorder is not None:
@@ -232,9 +232,8 @@ class Tracker:
             now = hour_of(local(checked_moment(when), self.settings.timezone))
         kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
         self._check_kind(event, kind)
-        return SettledMark(
+        what = deed(
             event,
-            id_,
             value,
             now if dated else None,
             self.settings.track_hourly if hourly is None else hourly,
@@ -242,6 +241,7 @@ class Tracker:
             kind,
             exact,
         )
+        return what, id_
 
     def _check_kind(self, event: str, kind: str) -> None:
         """:raises ValueError: if the ids of `event` are of another kind than `kind`."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..clients import is_pool_exhausted
-from ..marks import SettledMark
+from ..marks import Settled, SettledMark, count, singles
 from ..refusals import SERVER_ERRORS, need_of, refusal
 from ..server import Server
 from .apart import Apart, Held, to_keep_apart
@@ -63,7 +63,7 @@ class Delivery:
         self._lost: int | None = None
         self._queue = Queue(self._deliver) if background else None
 
-    def submit(self, marks: Sequence[SettledMark]) -> None:
+    def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
         if self._queue is None:
             self._deliver(marks)
@@ -116,7 +116,7 @@ class Delivery:
             self._lose(0, error)
         return {}
 
-    def _deliver(self, marks: Sequence[SettledMark]) -> None:
+    def _deliver(self, marks: Sequence[Settled]) -> None:
         if not self._breaker.lets_pass():
             self._keep(marks)
             return
@@ -136,35 +136,32 @@ class Delivery:
             if not behind:
                 self._keep(marks)
 
-    def _write(self, marks: Sequence[SettledMark], outcome: Outcome = "replayed") -> None:
+    def _write(self, marks: Sequence[Settled], outcome: Outcome = "replayed") -> None:
         """Write the `marks` that the server takes, and keep the others apart.
 
         :raises redis.RedisError: as `Writer.write`; any other fault is raised too.
         """
         held = self._held(marks)
-        writable = marks
-        if held:
-            behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
-            writable = [mark for mark in marks if mark not in behind]
+        behind = {mark for mark, _ in to_keep_apart(marks, held, {})} if held else set()
+        writable = [mark for mark in singles(marks) if mark not in behind] if behind else marks
         refused = self._written(writable, outcome)
-        if refused or len(writable) < len(marks):
+        if refused or behind:
             self._keep_apart(to_keep_apart(marks, held, refused))
 
-    def _written(self, marks: Sequence[SettledMark], outcome: Outcome) -> dict[SettledMark, str]:
+    def _written(self, marks: Sequence[Settled], outcome: Outcome) -> dict[SettledMark, str]:
         """Write `marks`; returns those that the server refuses, each with the reason."""
         refused: dict[SettledMark, str] = {}
         left_out = sift(self._writer.write, marks)
         for mark, error in left_out.items():
             if need_of(error) is None:
-                told = (mark.event, mark.kind)  # not the id, which may be an e-mail address
+                told = (mark[0].event, mark[0].kind)  # not the id, which may be an e-mail address
                 logger.error("a mark cannot be delivered: %r (%s ids)", *told, exc_info=error)
                 logger.debug("it cannot be delivered: %r", mark)
                 self._outcomes.add("refused", 1)
             else:
                 refused[mark] = self._why(error)
-        self._outcomes.add(
-            outcome, sum(mark not in left_out for mark in marks) if left_out else len(marks)
-        )
+        missed = sum(mark in left_out for mark in singles(marks)) if left_out else 0
+        self._outcomes.add(outcome, count(marks) - missed)
         return refused
 
     def _why(self, error: Exception) -> str:
@@ -175,7 +172,7 @@ class Delivery:
             logger.error("%s. Until then the marks that need it %s", reason, fate)
         return reason
 
-    def _held(self, marks: Sequence[SettledMark]) -> Held:
+    def _held(self, marks: Sequence[Settled]) -> Held:
         try:
             return {} if self._apart is None else self._apart.held(marks)
         except SpoolError as error:
@@ -261,17 +258,17 @@ class Delivery:
         if self._breaker.reset():
             logger.warning("Redis takes marks again")
 
-    def _keep(self, marks: Sequence[SettledMark]) -> bool:
+    def _keep(self, marks: Sequence[Settled]) -> bool:
         """Whether `marks` are spooled now."""
         if self._spool is None or not marks:
-            self._outcomes.add("dropped", len(marks))
+            self._outcomes.add("dropped", count(marks))
             return False
         try:
             self._spool.append(marks)
         except SpoolError as error:
-            self._lose(len(marks), error)
+            self._lose(count(marks), error)
             return False
-        self._outcomes.add("spooled", len(marks))
+        self._outcomes.add("spooled", count(marks))
         if self._lost is not None:
             lost, self._lost = self._lost, None
             logger.warning("the spool works again; %d marks were lost meanwhile", lost)

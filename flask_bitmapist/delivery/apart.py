@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..marks import SettledMark
+from ..marks import Settled, SettledMark, singles
 from .spool import Spool, packed, unpacked
 
 logger = logging.getLogger("flask_bitmapist")
@@ -56,17 +56,17 @@ class Apart:
         """The events of which marks are kept apart. Errors and cost are those of `Spool.look`."""
         return self._spool.look(_EVENTS)
 
-    def held(self, marks: Collection[SettledMark], *, up_to: int | None = None) -> Held:
+    def held(self, marks: Iterable[Settled], *, up_to: int | None = None) -> Held:
         """The marks kept apart that have the same events and ids as `marks`.
 
         :param up_to: only rows up to this one.
         """
         found: Held = {}
         events = self.events()
-        marks = [mark for mark in marks if mark.event in events]
+        marks = [mark for mark in marks if mark[0].event in events]
         if not marks:
             return found
-        names = sorted({(mark.event, json.dumps(mark.id)) for mark in marks})
+        names = sorted({(what.event, json.dumps(id_)) for what, id_ in singles(marks)})
         with self._spool.open() as db:
             for first in range(0, len(names), _LOOKED_UP):
                 part = names[first : first + _LOOKED_UP]
@@ -85,13 +85,14 @@ class Apart:
         with self._spool.open() as db, db:
             db.execute("BEGIN IMMEDIATE")
             for mark, reason in marks:
-                name = (self._server, mark.event, json.dumps(mark.id))
+                what, id_ = mark
+                name = (self._server, what.event, json.dumps(id_))
                 text = json.dumps(packed(mark))
                 db.execute(
                     "INSERT INTO apart (server, event, identity, value, mark, reason) "
                     "SELECT ?, ?, ?, ?, ?, ? WHERE ? IS NOT (SELECT mark FROM apart WHERE "
                     "server = ? AND event = ? AND identity = ? ORDER BY id DESC LIMIT 1)",
-                    (*name, mark.value, text, reason, text, *name),
+                    (*name, what.value, text, reason, text, *name),
                 )
 
     def after(self, row: int, limit: int) -> list[KeptApart]:
@@ -105,7 +106,8 @@ class Apart:
 
     def _read(self, text: str) -> SettledMark | None:
         try:
-            return unpacked(json.loads(text))
+            (mark,) = singles([unpacked(json.loads(text))])
+            return mark
         except (TypeError, ValueError) as error:  # written by another version, or damaged
             logger.error("a mark in the spool %s cannot be read: %s", self._spool.path, error)
             return None
@@ -129,17 +131,18 @@ class Apart:
 
 
 def to_keep_apart(
-    marks: Sequence[SettledMark], held: Held, refused: Mapping[SettledMark, str]
+    marks: Iterable[Settled], held: Held, refused: Mapping[SettledMark, str]
 ) -> list[tuple[SettledMark, str]]:
     """Those of `marks` that are `refused` or the opposite of one that waits, and the reason.
 
     :param held: the marks kept apart; those found here are added.
     """
     kept = []
-    for mark in marks:
-        values = held.get((mark.event, mark.id), {})
-        reason = refused.get(mark) or values.get(not mark.value)
+    for mark in singles(marks):
+        what, id_ = mark
+        values = held.get((what.event, id_), {})
+        reason = refused.get(mark) or values.get(not what.value)
         if reason is not None:
             kept.append((mark, reason))
-            held.setdefault((mark.event, mark.id), {})[mark.value] = reason
+            held.setdefault((what.event, id_), {})[what.value] = reason
     return kept

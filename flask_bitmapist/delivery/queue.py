@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..marks import SettledMark
+from ..marks import Settled, SettledMark, singles
 
 #: How many marks may wait for the background thread before callers must help.
 _LIMIT = 100_000
@@ -23,7 +23,7 @@ _IDLE = 50  # checks of an empty queue before the thread ends
 class Queue:
     """A bounded queue whose thread lives while there is work, in the process that has the work."""
 
-    def __init__(self, deliver: Callable[[Sequence[SettledMark]], None]) -> None:
+    def __init__(self, deliver: Callable[[Sequence[Settled]], None]) -> None:
         self._deliver = deliver
         self._ends = False
         self._after_fork()
@@ -38,13 +38,14 @@ class Queue:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, marks: Sequence[SettledMark]) -> Sequence[SettledMark]:
+    def put(self, marks: Sequence[Settled]) -> Sequence[Settled]:
         """Queue `marks`; returns those for which there is no room, or no time left."""
         room = 0 if self._ends else max(0, _LIMIT - len(self._marks))
-        self._marks.extend(marks[:room])
+        each = [*singles(marks)]
+        self._marks.extend(each[:room])
         if self._marks and self._thread is None:
             self._start()
-        return marks[room:]
+        return each[room:]
 
     def drain(self) -> None:
         """Deliver everything that is queued now, in order."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from ..marks import SettledMark
+from ..marks import Settled, SettledMark, count, parts, singles
 from ..refusals import UnfitServerError, need_of
 
 #: Errors that a mark itself always causes, before anything is sent.
@@ -17,7 +17,7 @@ _DIVISIONS = 200
 
 
 def sift(
-    write: Callable[[Sequence[SettledMark]], None], marks: Sequence[SettledMark]
+    write: Callable[[Sequence[Settled]], None], marks: Sequence[Settled]
 ) -> dict[SettledMark, Exception]:
     """Write `marks` in order; returns those that the server refuses, or that cannot be sent.
 
@@ -25,18 +25,18 @@ def sift(
     """
     left_out: dict[SettledMark, Exception] = {}
     divisions = _DIVISIONS
-    parts = [marks]
-    while parts:
-        part = parts.pop()
+    waiting = [marks]
+    while waiting:
+        part = waiting.pop()
         try:
             write(part)
         except (redis.ResponseError, *UNSENDABLE) as error:
             if isinstance(error, redis.ResponseError) and need_of(error) is None:
                 raise
-            if len(part) == 1 or not divisions or isinstance(error, UnfitServerError):
-                left_out |= dict.fromkeys(part, error)
+            size = count(part)
+            if size == 1 or not divisions or isinstance(error, UnfitServerError):
+                left_out |= dict.fromkeys(singles(part), error)
             else:
                 divisions -= 1
-                middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
+                waiting += reversed([*parts(part, (size + 1) // 2)])
     return left_out

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..marks import SettledMark
+from ..marks import Settled, count, deed, parts
 from .own_files import ensure_own
 from .writer import BULK
 
@@ -101,20 +101,20 @@ class Spool:
     def _beside(self, ending: str) -> Path:
         return self.path.with_name(self.path.name + ending)
 
-    def append(self, marks: Sequence[SettledMark]) -> None:
+    def append(self, marks: Sequence[Settled]) -> None:
         """Add `marks` behind those that wait already.
 
         :raises SpoolError: if the file cannot be written; then none of `marks` is kept.
         """
         rows = [
-            (self.server, json.dumps([packed(mark) for mark in marks[first : first + BULK]]))
-            for first in range(0, len(marks), BULK)
+            (self.server, json.dumps([packed(mark) for mark in part]))
+            for part in parts(marks, BULK)
         ]
         with self.open() as db, db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO spooled (server, marks) VALUES (?, ?)", rows)
 
-    def drain(self, write: Callable[[Sequence[SettledMark]], None], trips: int) -> bool:
+    def drain(self, write: Callable[[Sequence[Settled]], None], trips: int) -> bool:
         """Hand what waits to `write`, oldest first, at most `trips` times.
 
         Rows leave the file after `write` returns. A crash in between replays them, which is
@@ -136,11 +136,11 @@ class Spool:
         return True
 
     def _drain_one_trip(
-        self, db: sqlite3.Connection, write: Callable[[Sequence[SettledMark]], None]
+        self, db: sqlite3.Connection, write: Callable[[Sequence[Settled]], None]
     ) -> bool:
         """Whether there was anything."""
         query = "SELECT id, marks FROM spooled WHERE server = ? ORDER BY id LIMIT ?"
-        marks: list[SettledMark] = []
+        marks: list[Settled] = []
         taken: list[tuple[int]] = []
         for id_, row in db.execute(query, (self.server, _ROWS_PER_TRIP)).fetchall():
             try:
@@ -148,7 +148,7 @@ class Spool:
             except (TypeError, ValueError) as error:  # of another version, or damaged
                 logger.error("marks in the spool %s cannot be read: %s", self.path, error)
                 found = []
-            if marks and len(marks) + len(found) > BULK:
+            if marks and count(marks) + count(found) > BULK:
                 break
             marks += found
             taken.append((id_,))
@@ -222,11 +222,15 @@ def _use_wal(db: sqlite3.Connection) -> None:
         time.sleep(0.005)
 
 
-def packed(mark: SettledMark) -> list[object]:
-    hour = None if mark.hour is None else mark.hour.isoformat()
-    return [*mark._replace(hour=None)[:3], hour, *mark[4:]]
+def packed(mark: Settled) -> list[object]:
+    what, who = mark
+    hour = None if what.hour is None else what.hour.isoformat()
+    listed = who if isinstance(who, int | str | list) else who.tolist()
+    return [[what.event, what.value, hour, *what[3:]], listed]
 
 
-def unpacked(values: list[object]) -> SettledMark:
-    mark = SettledMark(*values)  # type: ignore[arg-type]
-    return mark._replace(hour=None if values[3] is None else datetime.fromisoformat(str(values[3])))
+def unpacked(values: list[Any]) -> Settled:
+    """What `packed` made, in this version or before ids had a place of their own."""
+    first, second, *rest = values
+    (event, value, hour, *options), who = ([first, *rest], second) if rest else (first, second)
+    return deed(event, value, None if hour is None else datetime.fromisoformat(hour), *options), who

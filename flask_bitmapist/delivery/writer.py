@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from ..ids import IdMap
-from ..marks import SettledMark
+from ..marks import Deed, Id, Settled, SettledMark, count, parts, singles
 from ..periods import Grain, marked_periods, unique_key
 from ..refusals import note_command
 from ..registry import Registry, Wanted, mismatch, space_of
@@ -93,7 +93,7 @@ class Writer:
         #: Marks refused for good (by the registry or the limit) in this process.
         self.refused = 0
 
-    def write(self, marks: Sequence[SettledMark]) -> None:
+    def write(self, marks: Sequence[Settled]) -> None:
         """Set or clear the bits of `marks`; if two have the same bit, the later wins.
 
         :raises redis.RedisError: if the server does not answer, or does not take a command. Some
@@ -103,15 +103,14 @@ class Writer:
             return
         client = self._server.quick
         self._warn_of_eviction()
-        if len(marks) > BULK:
+        if count(marks) > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
-        unmarks = any(_keeps_other_days(mark) for mark in marks)
-        size = _UNMARKS_PER_TRIP if unmarks else _MARKS_PER_TRIP
-        for first in range(0, len(marks), size):
-            self._write(client, marks[first : first + size])
+        unmarks = any(_keeps_other_days(what) for what, _ in marks)
+        for part in parts(marks, _UNMARKS_PER_TRIP if unmarks else _MARKS_PER_TRIP):
+            self._write(client, part)
 
-    def _write(self, client: Any, marks: Sequence[SettledMark]) -> None:
+    def _write(self, client: Any, marks: Sequence[Settled]) -> None:
         for _ in range(_ATTEMPTS):
             batch = self._batch(client, marks)
             if self._wrote(client, batch):
@@ -142,9 +141,9 @@ class Writer:
         self._id_map.forget_known()
         self._expiries.forget_known()
 
-    def _batch(self, client: Any, marks: Sequence[SettledMark]) -> _Batch:
+    def _batch(self, client: Any, marks: Sequence[Settled]) -> _Batch:
         """The bits that `marks` need, as far as this process knows the server's data."""
-        wanted = _wanted(marks)
+        wanted = _wanted(what for what, _ in marks)
         kinds = self._registry.admit(client, wanted, self._clock)
         batch = _Batch(
             Reliance(
@@ -158,26 +157,26 @@ class Writer:
             ),
         )
         admitted = []
-        for mark in marks:
-            kind = kinds[mark.event]
-            if kind == mark.kind:
-                admitted.append(mark)
+        for what, id_ in singles(marks):
+            kind = kinds[what.event]
+            if kind == what.kind:
+                admitted.append((what, id_))
             elif kind is None:
-                _note_stray(batch, mark)
+                _note_stray(batch, what, id_)
             else:
-                batch.refusals.append(mismatch(mark.event, mark.kind, kind))
+                batch.refusals.append(mismatch(what.event, what.kind, kind))
         batch.relies_on.offsets = self._offsets(client, admitted)
-        for mark in admitted:
-            self._add(batch, mark)
+        for what, id_ in admitted:
+            self._add(batch, what, id_)
         return batch
 
-    def _offsets(self, client: Any, marks: Sequence[SettledMark]) -> dict[str, dict[str, int]]:
+    def _offsets(self, client: Any, marks: Iterable[SettledMark]) -> dict[str, dict[str, int]]:
         """The offsets of mapped ids, by kind; unmarking alone gives an id no offset."""
         given: dict[str, dict[str, bool]] = {}
-        for mark in marks:
-            if isinstance(mark.id, str):
-                ids = given.setdefault(mark.kind, {})
-                ids[mark.id] = ids.get(mark.id, False) or mark.value
+        for what, id_ in marks:
+            if isinstance(id_, str):
+                ids = given.setdefault(what.kind, {})
+                ids[id_] = ids.get(id_, False) or what.value
         offsets: dict[str, dict[str, int]] = {}
         for kind, ids in given.items():
             found: dict[str, int] = {}
@@ -196,28 +195,28 @@ class Writer:
                 offsets[kind] = found
         return offsets
 
-    def _add(self, batch: _Batch, mark: SettledMark) -> None:
-        """Add the bits of `mark` to those of `batch`."""
-        offset = _offset(batch, mark)
+    def _add(self, batch: _Batch, what: Deed, id_: Id) -> None:
+        """Add the bits of a mark to those of `batch`."""
+        offset = _offset(batch, what, id_)
         if offset is None:  # it has never been marked
             return
         if offset > self._max_id:
-            reason = f"{mark.event!r}: the offset of an id is above BITMAPIST_MAX_ID"
+            reason = f"{what.event!r}: the offset of an id is above BITMAPIST_MAX_ID"
             batch.refusals.append(reason)
             return
-        keys = _keys(mark.event, mark.hour, mark.hourly, mark.unique)
-        if _keeps_other_days(mark):
+        keys = _keys(what)
+        if _keeps_other_days(what):
             for key in keys:
                 if key.period is None or key.period.grain in ("hour", "day"):
                     batch.bits.get(key, {}).pop(offset, None)
             if batch.unmarking is None:
                 batch.unmarking = Unmarking(days_expire=self._expiries.covers("day"))
-            batch.unmarking.add(mark.event, keys, offset)
+            batch.unmarking.add(what.event, keys, offset)
             return
         for key in keys:
             if self._may_expire and self._expiries.has_passed(key.period):
                 continue
-            batch.bits.setdefault(key, {})[offset] = mark.value
+            batch.bits.setdefault(key, {})[offset] = what.value
             if batch.unmarking is not None:
                 batch.unmarking.cancel(key, offset)
 
@@ -315,42 +314,43 @@ class Writer:
 
 
 @lru_cache(maxsize=4096)
-def _keys(event: str, hour: datetime | None, hourly: bool, unique: bool) -> tuple[Key, ...]:
+def _keys(what: Deed) -> tuple[Key, ...]:
     """The bitmaps of a mark; the day's comes first, which `Unmarking` relies on."""
-    undated = (Key(unique_key(event), None),) if unique or hour is None else ()
-    dated = marked_periods(hour, hourly) if hour is not None else ()
+    event, hour = what.event, what.hour
+    undated = (Key(unique_key(event), None),) if what.unique or hour is None else ()
+    dated = marked_periods(hour, what.hourly) if hour is not None else ()
     return (*(Key(period.key(event), period) for period in dated), *undated)
 
 
-def _keeps_other_days(mark: SettledMark) -> bool:
-    return not mark.value and mark.exact and mark.hour is not None
+def _keeps_other_days(what: Deed) -> bool:
+    return not what.value and what.exact and what.hour is not None
 
 
-def _wanted(marks: Iterable[SettledMark]) -> dict[str, Wanted]:
+def _wanted(deeds: Iterable[Deed]) -> dict[str, Wanted]:
     wanted: dict[str, Wanted] = {}
-    for mark in marks:
-        held = wanted.get(mark.event)
-        day = mark.hour.date() if mark.value and mark.hour is not None else None
+    for what in dict.fromkeys(deeds):
+        held = wanted.get(what.event)
+        day = what.hour.date() if what.value and what.hour is not None else None
         if held is None:
-            wanted[mark.event] = Wanted(mark.kind, mark.value, day)
-        elif mark.value:
+            wanted[what.event] = Wanted(what.kind, what.value, day)
+        elif what.value:
             days = [known for known in (held.first_day, day) if known is not None]
-            kind = held.kind if held.marked else mark.kind
-            wanted[mark.event] = Wanted(kind, True, min(days, default=None))
+            kind = held.kind if held.marked else what.kind
+            wanted[what.event] = Wanted(kind, True, min(days, default=None))
     return wanted
 
 
-def _note_stray(batch: _Batch, mark: SettledMark) -> None:
+def _note_stray(batch: _Batch, what: Deed, id_: Id) -> None:
     # A mapped id has no bit under a name that nobody has registered.
-    if isinstance(mark.id, int):
-        for key in _keys(mark.event, mark.hour, mark.hourly, mark.unique):
-            batch.strays.setdefault(key.name, (mark.event, set()))[1].add(mark.id)
+    if isinstance(id_, int):
+        for key in _keys(what):
+            batch.strays.setdefault(key.name, (what.event, set()))[1].add(id_)
 
 
-def _offset(batch: _Batch, mark: SettledMark) -> int | None:
-    if isinstance(mark.id, int):
-        return mark.id
-    return batch.relies_on.offsets.get(mark.kind, {}).get(mark.id)
+def _offset(batch: _Batch, what: Deed, id_: Id) -> int | None:
+    if isinstance(id_, int):
+        return id_
+    return batch.relies_on.offsets.get(what.kind, {}).get(id_)
 
 
 def _values(reads: Iterable[tuple[str, list[int]]], replies: Iterable[Any]) -> Values:

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import overload
 
 from ..ids import normal_form
-from ..marks import Mark, SettledMark
+from ..marks import Mark, Settled, SettledMark, singles
 from ..tracker import Tracker
 
 
@@ -130,14 +130,15 @@ class RecordedMarks(Sequence[RecordedMark]):
         """Forget what was recorded."""
         self.batches.clear()
 
-    def take(self, marks: Sequence[SettledMark]) -> None:
+    def take(self, marks: Sequence[Settled]) -> None:
         """Record `marks` as one batch."""
-        self.batches.append(tuple(_recorded(mark) for mark in marks))
+        self.batches.append(tuple(map(_recorded, singles(marks))))
 
 
 def _recorded(mark: SettledMark) -> RecordedMark:
-    _, _, space = mark.kind.partition(":")
-    return RecordedMark(mark.event, mark.id, mark.value, mark.hour, mark.hourly, mark.unique, space)
+    what, id_ = mark
+    _, _, space = what.kind.partition(":")
+    return RecordedMark(what.event, id_, what.value, what.hour, what.hourly, what.unique, space)
 
 
 def _by_event(bits: Iterable[tuple[str, int | str]]) -> dict[str, set[int | str]]:
