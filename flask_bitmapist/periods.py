@@ -15,7 +15,7 @@ from typing import Literal, Self, get_args
 
 Grain = Literal["hour", "day", "week", "month", "year"]
 GRAINS: tuple[Grain, ...] = get_args(Grain)
-#: How long after its end a period's bitmap is kept, by grain; for ever if the grain is not in it.
+#: How long after its end a period's bitmap is kept, by grain; forever if the grain is missing.
 Ttl = tuple[tuple[Grain, timedelta], ...]
 
 KEY_PREFIX = "trackist_"
@@ -25,15 +25,15 @@ def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
     """The wall clock of `zone` at `moment`, as a naive datetime.
 
     Aware datetimes are converted, naive ones are taken to be in `zone` already, a date is its
-    midnight, None is now. A naive moment that the clocks skip when summer time begins is the one
-    that they show instead: in Berlin 2:30 is then 3:30, in Cairo midnight is 1:00.
+    midnight, None is now. A naive moment that the clocks skip when summer time begins is taken for
+    the one they show instead: in Berlin 2:30 is then 3:30, in Cairo midnight is 1:00.
 
-    :raises ValueError: if the calendar of `zone` does not have it.
+    :raises ValueError: if it is not a date, or is outside the calendar in `zone`.
     """
     if moment is None:
         return datetime.now(zone).replace(tzinfo=None)
     if moment != moment:  # pandas.NaT, which is a datetime and equals nothing
-        raise ValueError(f"{moment} is no moment")
+        raise ValueError(f"{moment} is not a date")
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time())
     if moment.tzinfo is None:
@@ -46,7 +46,7 @@ def local(moment: datetime | date | None, zone: tzinfo) -> datetime:
         return moment.astimezone(zone).replace(tzinfo=None)
     except OverflowError:
         raise ValueError(
-            f"{moment} is in {zone} outside of the calendar, which has the years 1 to 9999"
+            f"{moment} in {zone} is outside the calendar, which has the years 1 to 9999"
         ) from None
 
 
@@ -67,19 +67,19 @@ class Period:
 
     grain: Grain
     start: datetime
-    #: For hours: the zone whose skipped hours, when summer time begins, are to be stepped over.
+    #: For hours: the zone, so that the hours its clocks skip are stepped over.
     zone: tzinfo | None = field(default=None, compare=False, repr=False)
-    #: Of a year, which is not stored: how long the periods are kept that it is read from.
+    #: For years, which are not stored: how long the periods that they are read from are kept.
     ttl: Ttl = field(default=(), compare=False, repr=False)
 
     @classmethod
     def containing(
         cls, grain: Grain, moment: datetime, zone: tzinfo | None = None, ttl: Ttl = ()
     ) -> Self:
-        """The period of `grain` in which the naive local `moment` of `zone` lies.
+        """The period of `grain` that contains the naive local `moment` of `zone`.
 
-        An hour that the clocks of `zone` skip is the next one that they show. For an application's
-        own zone and TTL, ask its `Settings.period`.
+        An hour that the clocks of `zone` skip becomes the next one that they show. For an
+        application's own zone and TTL, use its `Settings.period`.
         """
         if grain == "hour":
             hour = moment.replace(minute=0, second=0, microsecond=0)
@@ -99,15 +99,15 @@ class Period:
         raise ValueError(f"unknown period {grain!r}: use one of {', '.join(GRAINS)}")
 
     def shift(self, count: int) -> Self:
-        """The period `count` periods later (earlier when negative).
+        """The period `count` periods later (earlier if negative).
 
-        :raises ValueError: if it is not in the calendar any more.
+        :raises ValueError: if that is outside the calendar.
         """
         try:
             return type(self)(self.grain, self._start_after(count), self.zone, self.ttl)
         except (OverflowError, ValueError):
             raise ValueError(
-                f"{count} {self.grain}s after {self.start.date()} lie outside of the calendar, "
+                f"{count} {self.grain}s after {self.start.date()} is outside the calendar, "
                 "which has the years 1 to 9999"
             ) from None
 
@@ -179,11 +179,11 @@ class Period:
 
 @lru_cache(maxsize=1024)
 def _parts_of_year(start: datetime, ttl: Ttl) -> tuple[Period, ...]:
-    """The stored periods that tell of the year which begins at `start`.
+    """The stored periods that the year which begins at `start` is read from.
 
-    Each of its days is told by the day itself, its week or its month, whichever is kept longest;
-    of those that are kept equally long, the longest one. A week that lies in two years tells of
-    neither. Without a TTL these are the twelve months.
+    Each of its days is read from the day itself, its week or its month, whichever is kept longest;
+    of those that are kept equally long, from the longest one. A week that lies in two years counts
+    for neither. Without a TTL these are the twelve months.
     """
     january = Period("month", start)
     months = [january.shift(count) for count in range(12)]
@@ -234,6 +234,6 @@ def _exists(hour: datetime, zone: tzinfo) -> bool:
 
 @lru_cache(maxsize=4096)
 def marked_periods(hour: datetime, hourly: bool) -> tuple[Period, ...]:
-    """The stored periods that a mark made in `hour` sets: day, week, month and, if so, hour."""
+    """The stored periods that a mark made in `hour` sets: day, week, month and, if asked, hour."""
     grains: tuple[Grain, ...] = ("day", "week", "month", *(("hour",) if hourly else ()))
     return tuple(Period.containing(grain, hour) for grain in grains)

@@ -14,7 +14,7 @@ from .server import Server
 if TYPE_CHECKING:
     from .tracker import Tracker
 
-#: The servers by name, if bitmapist, which has its own table of them, is not installed.
+#: The servers by name, where bitmapist, which has a table of its own, is not installed.
 _SERVERS: dict[str, Any] = {}
 
 _HINT = 'for a server that bitmapist sets up: pip install "flask-bitmapist[bitmapist]"'

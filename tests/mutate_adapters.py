@@ -57,7 +57,7 @@ TESTS = {
     ],
 }
 
-#: The tests that break first, where they stand further down in `TESTS`.
+#: The tests that break first, where they are further down in `TESTS`.
 FIRST = {
     "sqlalchemy/_ids.py": ["test_sqlalchemy_ids.py"],
     "sqlalchemy/_transactions.py": ["test_sqlalchemy_joined.py", "test_sqlalchemy_servers.py"],
@@ -67,7 +67,7 @@ FIRST = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """`text` of `file`, where it stands exactly once, becomes `replacement`."""
+    """`text`, which `file` has exactly once, becomes `replacement`."""
 
     file: str
     name: str
@@ -79,12 +79,12 @@ class Mutant:
     def fault(self, source: str) -> str:
         """Why the row does not fit the `source` of its file; empty if it does."""
         if (found := source.count(self.text)) != 1:
-            return f"its text stands {found} times in {self.file}"
+            return f"its text is {found} times in {self.file}"
         return "its replacement is its text" if self.text == self.replacement else ""
 
     def applied_to(self, source: str) -> str:
         mutated = source.replace(self.text, self.replacement)
-        ast.parse(mutated)  # any test would kill what is no Python
+        ast.parse(mutated)  # any test would kill what is not Python
         return mutated
 
 
@@ -93,7 +93,7 @@ def mutants_of(file: str, *rows: tuple[str, ...]) -> list[Mutant]:
 
 
 def uncontained(name: str, message: str) -> tuple[str, str, str]:
-    """The faults of which `message` tells are raised."""
+    """The faults that `message` reports are raised."""
     text = f'contained_faults("{message}"'
     return name, text, f'__import__("contextlib").nullcontext() or {text}'
 
@@ -105,14 +105,15 @@ def untracked(method: str, action: str) -> tuple[str, str, str]:
 
 # --- The mutants: name, text, replacement (none: the text is removed), the server that it needs ---
 #
-# Not here is what one server, one process and the newest libraries cannot show: reads from a
-# secondary of MongoDB; a transaction that MongoDB has ended after an error; rows that another transaction changes between a SELECT and a statement;
-# types of SQLAlchemy 2.0 without a Python type.
+# What one server, one process and the newest libraries cannot show is left out: reads from a
+# secondary of MongoDB; a transaction that MongoDB has ended after an error; rows that another
+# transaction changes between a SELECT and a statement; types of SQLAlchemy 2.0 without a Python
+# type.
 
 # fmt: off
 
 SQLALCHEMY = [
-    *mutants_of("base.py", uncontained("fault in telling", "tell what a transaction has changed")),
+    *mutants_of("base.py", uncontained("fault in telling", "work out what a transaction has changed")),
     *mutants_of(
         "sqlalchemy/__init__.py",
         ("do_orm_execute", "            _statements.listen()\n", "            pass\n"),

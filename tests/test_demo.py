@@ -423,7 +423,7 @@ def test_the_history_never_empties_a_server_of_somebody_else(
     tmp_path: Path,
 ) -> None:
     app = create_app(tmp_path, {"BITMAPIST_REDIS_URL": "redis://127.0.0.1:1"})
-    with pytest.raises(RuntimeError, match="only into embedded://"):
+    with pytest.raises(RuntimeError, match="must be embedded://"):
         ensure_played(app)
     with app.app_context():
         db.engine.dispose()

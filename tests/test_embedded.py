@@ -472,7 +472,7 @@ def test_folder_that_others_may_enter_is_refused(folder: Path, mode: int) -> Non
 def test_folder_of_somebody_else_is_refused(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     os.chown(folder, 1, 1)
-    with pytest.raises(EmbeddedServerError, match="not private to this user: another one owns it"):
+    with pytest.raises(EmbeddedServerError, match="not private to this user: another user owns it"):
         connect(folder).ping()
     assert list(folder.iterdir()) == []
 

@@ -390,23 +390,23 @@ def test_a_proxy_is_the_id_behind_it(behind: object, offsets: list[int], context
     assert list(DayEvents("several", 2026, 3, 14)) == [3, 4]
 
 
-def test_pandas_nat_is_no_moment(context: None, tracker: Tracker, redis: Any) -> None:
+def test_pandas_nat_is_not_a_date(context: None, tracker: Tracker, redis: Any) -> None:
     nat: Any = pd.NaT
     for function in (mark_event, unmark_event):
         for system in (None, redis):
-            with pytest.raises(ValueError, match="NaT is no moment"):
+            with pytest.raises(ValueError, match="NaT is not a date"):
                 function("song:played", 7, now=nat, system=system)
-    with pytest.raises(ValueError, match="NaT is no moment"):
+    with pytest.raises(ValueError, match="NaT is not a date"):
         tracker.record([Mark("song:played", 7, when=nat)])
-    with pytest.raises(ValueError, match="NaT is no moment"), tracker.at(nat):
+    with pytest.raises(ValueError, match="NaT is not a date"), tracker.at(nat):
         pass
     assert redis.keys("*") == []
 
 
 @pytest.mark.parametrize(
-    ("moment", "complaint"), [("2026-01-01", "a date or datetime"), (pd.NaT, "no moment")]
+    ("moment", "complaint"), [("2026-01-01", "a date or datetime"), (pd.NaT, "not a date")]
 )
-def test_a_decorator_refuses_what_is_no_moment(moment: Any, complaint: str) -> None:
+def test_a_decorator_refuses_what_is_not_a_date(moment: Any, complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         mark("song:played", 7, now=moment)
 

@@ -1,7 +1,7 @@
 """What every adapter shares: a model's options, the id it marks, and a transaction's changes.
 
-An adapter translates its ORM's insert, update and delete of a row into `Changes.note`; when the
-outermost transaction has committed, `Changes.marks` is what to publish.
+An adapter translates its ORM's insert, update and delete of a row into `Changes.note`. When the
+outermost transaction has committed, `Changes.marks` gives what to publish.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BitmapistableModel:
     #: The model's name in events; default: the lower-cased class name.
     __bitmapist_name__: ClassVar[str | None] = None
     #: Whose bit is marked: the name of an attribute, or a method (``def __bitmapist_id__(self)``).
-    #: Default: the primary key. None as its value marks nobody.
+    #: Default: the primary key. A value of None marks nobody.
     __bitmapist_id__: ClassVar[Any] = None
     #: Which of ``<model>:created``, ``:updated`` and ``:deleted`` are marked.
     __bitmapist_events__: ClassVar[Collection[str]] = ACTIONS
@@ -40,11 +40,11 @@ class BitmapistableModel:
         _check_options(cls)
 
     def __bitmapist_identity__(self) -> object:
-        """The id that marks of this row carry; each adapter says where its ORM keeps the key."""
+        """The id to mark for this row; each adapter knows where its ORM keeps the key."""
         raise NotImplementedError
 
     def _bitmapist_chosen_id(self) -> object:
-        """What ``__bitmapist_id__`` chooses."""
+        """The id that ``__bitmapist_id__`` chooses."""
         chosen = type(self).__bitmapist_id__
         return self.__bitmapist_id__() if callable(chosen) else getattr(self, chosen)
 
@@ -77,7 +77,7 @@ def _check_options(model: type[BitmapistableModel]) -> None:
 
 
 def checked_marks(marks: Iterable[Mark | tuple[Any, ...]]) -> list[Mark]:
-    """The marks that a caller of an adapter's ``record`` passed.
+    """The marks that the caller of an adapter's ``record`` passed, once they are checked.
 
     :raises TypeError, ValueError: for something that is not a mark, an event name or an id.
     """
@@ -93,14 +93,14 @@ class _RowChange:
     """What a transaction did to one row: its first and last actions give the net effect."""
 
     model: type[BitmapistableModel]
-    #: None while it was only written without a change that the ORM sees: then only its flags count.
+    #: None while it was only written without a change that the ORM saw: then only its flags count.
     first: Action | None
     last: Action | None
     id: object
     flags: dict[str, bool]
-    #: The row's identity before.
+    #: The row's identity before the first change.
     origin: Hashable
-    #: Its id before, if its key was changed; else None.
+    #: Its id before the first change, if its key was changed; else None.
     former_id: object
 
     def absorb(self, later: _RowChange) -> None:
@@ -112,7 +112,7 @@ class _RowChange:
             self.former_id = later.former_id
 
     def is_replaced_by(self, later: _RowChange) -> bool:
-        """Whether `later` is about another row, to which the database gave the same key again."""
+        """Whether this row is gone, and `later` is a new one that the database gave its key."""
         return self.last == "deleted" and later.first == "created" and self.id != later.id
 
     @property
@@ -155,14 +155,11 @@ class _RowChange:
 
 
 class Changes:
-    """What one transaction, or savepoint, did so far."""
+    """What one transaction, or savepoint, has done so far."""
 
     def __init__(self) -> None:
         self._rows: dict[Hashable, _RowChange] = {}
         self._marks: dict[Mark, None] = {}
-        #: Whether it has committed: its changes then belong to the enclosing transaction, or to
-        #: everybody.
-        self.committed = False
 
     def note(
         self,
@@ -176,9 +173,9 @@ class Changes:
     ) -> None:
         """`action` happened to `row` (its identity in the database) of `model`.
 
-        :param action: None if the row was written as it was, as far as the ORM sees.
+        :param action: None if the row was written unchanged, as far as the ORM can tell.
         :param id_: the id to mark, read now: after the commit it may be gone.
-        :param flags: the values of those ``__bitmapist_flags__`` that the action may have changed.
+        :param flags: the values of the ``__bitmapist_flags__`` that the action may have changed.
         :param before: the row's identity and id before an update that changed its key.
         """
         origin, former_id = before or (row, None)
@@ -186,7 +183,7 @@ class Changes:
         self._absorb_rows({row: change})
 
     def enlist(self, marks: Iterable[Mark]) -> None:
-        """Marks of the caller's own, to be published with this transaction."""
+        """Add marks of the caller's own, to be published with this transaction."""
         self._marks |= dict.fromkeys(marks)
 
     def absorb(self, released: Changes) -> None:
@@ -206,10 +203,10 @@ class Changes:
             self._rows[row] = change
 
     def marks(self) -> list[Mark]:
-        """One batch: what to publish once the transaction has committed; nothing raises."""
+        """One batch of marks, to publish once the transaction has committed. Never raises."""
         marks: list[Mark] = []
-        # An option may have been spoilt since it was checked, when its class was declared.
-        with contained_faults("tell what a transaction has changed"):
+        # Options are checked when a class is declared, but may have been changed since.
+        with contained_faults("work out what a transaction has changed"):
             for change in self._rows.values():
                 marks.extend(change.marks())
         return marks + list(self._marks)

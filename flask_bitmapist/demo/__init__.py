@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def create_app() -> Flask:
     """The app over the history that ``make demo`` has played, for ``flask --app``."""
-    # Imported when asked for: the package can be imported without the demo's extra.
+    # Imported here, so that the package can be imported without the demo's extra.
     from .app import create_app as made
 
     return made()

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("instance", "demo"),
     show_default=True,
-    help="Where the data live. Delete this folder to start over.",
+    help="Where the data is kept. Delete this folder to start over.",
 )
 @click.option(
     "--days",
@@ -64,14 +64,11 @@ def main(port: int, instance: Path, days: int, users: int) -> None:
         sys.exit(130)
     except (OSError, RedisError) as error:  # a folder that is not ours, no server to start
         raise click.ClickException(str(error)) from error
-    logging.getLogger("werkzeug").setLevel(
-        logging.WARNING
-    )  # a line for each request hides the ones below
+    # Its line for each request would hide the ones below.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = make_server(HOST, port, app, threaded=True, fd=listener.fileno())
     listener.close()
-    click.echo(
-        f"{'The history is played and kept' if played else 'The data are kept'} in {instance}"
-    )
+    click.echo(f"{'The history has been played and is' if played else 'The data is'} in {instance}")
     click.echo(f"Marginalia    http://{HOST}:{port}/")
     click.echo(
         f"Its dashboard http://{HOST}:{port}{app.config.get('BITMAPIST_URL_PREFIX', '/bitmapist')}/"
@@ -81,7 +78,7 @@ def main(port: int, instance: Path, days: int, users: int) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-    """Take the port now and keep it: early visitors wait in its queue until the year is played."""
+    """Take the port now and keep it: early visitors wait in its queue while the year is played."""
     try:
         return socket.create_server((HOST, port), backlog=128)
     except OSError as error:

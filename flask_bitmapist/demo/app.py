@@ -27,14 +27,14 @@ def create_app(
 ) -> Flask:
     """Marginalia, with its data in `instance_path` (default: ``./instance/demo``).
 
-    The year of history is not played here but by ``python -m flask_bitmapist.demo``.
+    The year of history is not played here, but by ``python -m flask_bitmapist.demo``.
     """
     folder = Path(instance_path or INSTANCE).resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     app = Flask("flask_bitmapist.demo", instance_path=str(folder))
     app.config.from_mapping(
         SECRET_KEY=_secret_key(folder / "secret_key"),
-        # Cookies do not know of ports: a name of our own spares the session of other local apps.
+        # Cookies ignore ports: a name of our own leaves the sessions of other local apps alone.
         SESSION_COOKIE_NAME="marginalia",
         SESSION_COOKIE_SAMESITE="Lax",
         # A web page that points its own host name to 127.0.0.1 gets a 400, not the dashboard.
@@ -66,7 +66,7 @@ def create_app(
     @bitmapist.user_link
     def name_of_reader(user_id: int | str) -> str | None:
         user = db.session.get(User, user_id)
-        return user and user.name  # None, so the id, for those who have closed their account
+        return user and user.name  # None, which shows the id, for those who closed their account
 
     app.before_request(_refuse_cross_origin_posts)
     app.after_request(_send_security_headers)
@@ -86,9 +86,8 @@ def _secret_key(path: Path) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.execute(
-        "PRAGMA foreign_keys = ON"
-    )  # off by default: accounts take their posts along
+    # Off by default. With it, a deleted account takes its posts along.
+    connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL")  # a reader never waits for a writer
     connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -96,10 +95,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _refuse_cross_origin_posts() -> None:
     """Protection against CSRF without a token in each form.
 
-    Nothing changes but by POST, SameSite=Lax keeps our cookie out of other sites' posts, and here
-    the browser itself says where a request comes from: another port of localhost is the same
-    *site*, but not the same *origin*. All current browsers send Sec-Fetch-Site, older ones Origin;
-    a client that sends neither is no browser, and has no visitor's cookie to abuse.
+    Only POST changes anything, SameSite=Lax keeps our cookie out of other sites' posts, and the
+    browser itself says where a request comes from: another port of localhost is the same *site*,
+    but not the same *origin*. All current browsers send Sec-Fetch-Site, older ones Origin. A client
+    that sends neither is not a browser, and has no visitor's cookie to abuse.
     """
     if request.method in {"GET", "HEAD", "OPTIONS"}:
         return

@@ -1,4 +1,4 @@
-"""A year of Marginalia, played through its models and the public API, once an instance folder.
+"""A year of Marginalia, played through its models and the public API, once per instance folder.
 
 The people are invented, the marks are not: rows are committed by the ORM, so that the mixin marks
 them, and what leaves no row of a model behind (a login, a read, a like) is marked with
@@ -50,10 +50,10 @@ NEWEST = 120
 
 
 def ensure_played(app: Flask, *, days: int = DAYS, users: int = USERS, seed: int = SEED) -> bool:
-    """Play the history unless this instance folder holds one; whether it was played now.
+    """Play the history unless this instance folder has one; return whether it was played now.
 
     A history without its last row was interrupted: both databases are emptied and it starts over,
-    so that nobody looks at half a year unawares. A second process waits until the first is done.
+    so that nobody mistakes half a year for a whole one. A second process waits for the first.
     """
     with app.app_context(), _alone(Path(app.instance_path)):
         if db.session.scalar(select(PlayedYear.id)) is not None:
@@ -73,11 +73,11 @@ def _alone(folder: Path) -> Iterator[None]:
 def _empty(app: Flask) -> None:
     if not app.config["BITMAPIST_REDIS_URL"].startswith("embedded://"):
         raise RuntimeError(
-            "the demo's history empties its Redis first: it plays only into embedded://"
+            "playing the demo's history empties its Redis first, so it must be embedded://"
         )
     tracker = app.extensions["bitmapist"].tracker
     tracker.redis.flushdb()
-    if spool := tracker.settings.spool:  # marks that still waited for Redis when it was interrupted
+    if spool := tracker.settings.spool:  # marks that were waiting for Redis when it was interrupted
         for file in spool.parent.glob(f"{spool.name}*"):
             file.unlink()
     db.drop_all()
@@ -94,8 +94,8 @@ def play(
 ) -> None:
     """Play `days` days of about `users` people into empty databases.
 
-    The last day is that of the moment `until` (default: now), and nothing lies after it. The same
-    arguments give the same history.
+    The last day is that of the moment `until` (default: now), and nothing happens after it. The
+    same arguments give the same history.
 
     :raises redis.RedisError: if Redis did not take all of it.
     """
@@ -129,7 +129,7 @@ def _arrival_shares(dates: list[date]) -> NDArray[np.float64]:
 
 
 class _Community:
-    """Everybody who ever signed up: one element each in every array, in the order of their ids."""
+    """Everybody who ever signed up: one element for each in every array, in the order of ids."""
 
     def __init__(self, seed: int) -> None:
         self.chance = np.random.default_rng(seed)
@@ -144,7 +144,7 @@ class _Community:
         self.liked: set[tuple[int, int]] = set()  # (post, user)
 
     def live(self, midnight: datetime, end: datetime, arrivals: float) -> None:
-        """Live one day, or the part of it before `end`: rows first, in one transaction."""
+        """Live one day, or the part of it before `end`: first the rows, in one transaction."""
         elapsed = (end - midnight) / timedelta(days=1)
         pace = elapsed * WEEKDAYS[midnight.weekday()]
         came_back = self.member & (
@@ -226,7 +226,7 @@ class _Community:
         self.newest = [(post, author) for post, author in newest if author in members][-NEWEST:]
 
     def _like(self, readers: NDArray[np.bool_]) -> list[int]:
-        """Like some of the newest posts; the ids of those who did."""
+        """Like some of the newest posts; return the ids of those who did."""
         likes = []
         for user in self.ids[readers & (self._tosses() < LIKES)].tolist():
             for post, author in self.random.sample(

@@ -1,4 +1,4 @@
-"""The tables of Marginalia. The mixin is all that its models know of analytics."""
+"""The tables of Marginalia. The mixin is all that its models know about analytics."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from flask_bitmapist import Bitmapistable
 
-# SQLite gives the number of the last row away again once that row is deleted. A new account would
-# inherit the bits of the closed one: an id that was marked must never be used twice.
+# SQLite reuses the number of the last row once that row is deleted. A new account would inherit the
+# bits of the closed one, so an id that was marked must never be used again.
 NEVER_REUSE_IDS = {"sqlite_autoincrement": True}
 
 
@@ -81,7 +81,7 @@ class Post(db.Model, Bitmapistable):  # type: ignore[misc, name-defined]
 
 
 class Like(db.Model):  # type: ignore[misc, name-defined]
-    """At most one a person and post. Not a Bitmapistable: the view marks ``post:liked`` itself."""
+    """One for each person and post. Not a Bitmapistable: the view marks ``post:liked`` itself."""
 
     post_id: Mapped[int] = mapped_column(
         ForeignKey("post.id", ondelete="CASCADE"), primary_key=True

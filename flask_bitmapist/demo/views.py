@@ -74,7 +74,7 @@ def _count_likes(posts: list[Post]) -> dict[int, int]:
 def _marked_today() -> set[str] | None:
     """The visitor's events of today, read by `DayEvents`; None if Redis is away.
 
-    Marks never break a page. Who *reads* in a page decides what it shows without an answer.
+    Marking never breaks a page. A page that *reads* decides what to show if there is no answer.
     """
     if not current_user.is_authenticated:
         return set()
@@ -100,9 +100,7 @@ def like(post_id: int) -> Response:
     db.session.add(Like(post_id=post.id, user_id=user.id))
     try:
         db.session.commit()
-    except (
-        IntegrityError
-    ):  # liked already, by an impatient double click: nothing new, nothing to mark
+    except IntegrityError:  # liked already, by an impatient double click: there is nothing to mark
         db.session.rollback()
     else:
         mark_event("post:liked", user.id)
@@ -160,7 +158,7 @@ def log_in() -> str | Response:
 
 @pages.post("/login/random")
 def log_in_as_random_reader() -> Response:
-    """Somebody of the played year, who has no password of their own."""
+    """Log in as somebody from the played year. They have no passwords."""
     anybody = select(User).where(User.password_hash.is_(None)).order_by(func.random()).limit(1)
     user = db.session.scalar(anybody)
     if user is None:
@@ -210,7 +208,7 @@ def close_account() -> Response:
 
 
 def _visitor() -> User:
-    """The user who is logged in; anybody else is sent to the login page."""
+    """The user who is logged in. Anybody else is sent to the login page."""
     if not current_user.is_authenticated:
         flash("Log in first, or become a random reader.", "error")
         abort(redirect(url_for(".log_in")))

@@ -1,7 +1,7 @@
-"""For tests: the marks an application made, without a server; and the contract of an adapter.
+"""For tests: an application's marks, recorded without a server, and the contract of an adapter.
 
 ``pytest_plugins = ["flask_bitmapist.testing"]`` in the top ``conftest.py`` provides the fixture
-`bitmapist_marks`, and has pytest explain the failures of `AdapterContract`.
+`bitmapist_marks`, and makes pytest explain the failures of `AdapterContract`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "record_marks",
 ]
 
-# These need pytest, which `record_marks` does without: they are loaded when first asked for.
+# These need pytest, and `record_marks` does not: so they are loaded when first asked for.
 _LAZY = {
     "AdapterContract": ".contract",
     "Capability": ".contract",

@@ -1,4 +1,4 @@
-"""The contract of an adapter: a class of tests that each of them passes."""
+"""The contract of an adapter: a class of tests that every adapter passes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Capability = Literal[
 
 
 def _needs(*capabilities: Capability) -> Callable[[_Test], _Test]:
-    """A test of the contract that is skipped where `AdapterContract.cannot` names one of these."""
+    """Skip a test of the contract where `AdapterContract.cannot` names one of `capabilities`."""
 
     def decorate(test: _Test) -> _Test:
         test.needs = capabilities  # type: ignore[attr-defined]
@@ -69,27 +69,27 @@ class ContractOrm(ABC):
     ) -> Any:
         """Declare a tracked model, ready for use: its table exists, and its options are checked.
 
-        Beside the key it has the optional attributes ``name`` (text), ``premium`` (boolean, False
+        Besides the key it has the optional attributes ``name`` (text), ``premium`` (boolean, False
         unless given) and ``author`` (integer).
 
         :param parent: another model of this factory, which it inherits from.
         :param key: None: the ORM's own generated key ``id``; `str` or `UUID`: a key ``id`` of
-            that type, which the contract gives; `tuple`: a composite key of ``team`` (text) and
-            ``number`` (integer), which the contract gives.
-        :param options: go into the body of the class: ``__bitmapist_name__="member"``.
+            that type, whose values the contract gives; `tuple`: a composite key of ``team`` (text)
+            and ``number`` (integer), whose values the contract gives.
+        :param options: what goes into the body of the class: ``__bitmapist_name__="member"``.
         """
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Any]:
-        """A transaction of the current thread: commits, or after an exception rolls back."""
+        """A transaction of the current thread: it commits, or rolls back after an exception."""
 
     def savepoint(self) -> AbstractContextManager[Any]:
-        """A savepoint inside `transaction`, or inside another: releases, or rolls back to it."""
+        """A savepoint inside `transaction` or another savepoint: released, or rolled back to."""
         raise NotImplementedError("savepoint()")
 
     @abstractmethod
     def create(self, model: Any, **values: Any) -> Any:
-        """INSERT a row and return it; an error of the database if its key exists already."""
+        """INSERT a row and return it; raise the database's error if its key exists already."""
 
     @abstractmethod
     def update(self, row: Any, **values: Any) -> None:
@@ -101,11 +101,11 @@ class ContractOrm(ABC):
 
     @abstractmethod
     def count(self, model: Any) -> int:
-        """The number of stored rows of `model`; called outside of `transaction`."""
+        """The number of stored rows of `model`; called outside `transaction`."""
 
     @abstractmethod
     def record(self, *marks: Mark | tuple[Any, ...]) -> None:
-        """Call the adapter's ``record`` for the current transaction, or for none."""
+        """Call the adapter's ``record``, inside or outside a transaction."""
 
     def key(self, row: Any) -> Any:
         """The primary key of a stored `row`, a tuple if it is composite."""
@@ -125,7 +125,7 @@ class ContractOrm(ABC):
 
 
 class Marked(Protocol):
-    """Where the contract reads what is marked: `RecordedMarks`, or the bitmaps of a server."""
+    """Where the contract reads what was marked: `RecordedMarks`, or the bitmaps of a server."""
 
     def events(self, on: date | None = None) -> dict[str, set[int | str]]:
         """The ids of each event on the day `on`, or on any day; events without any left out."""
@@ -140,7 +140,7 @@ class _AbandonedError(Exception):
 
 @contextmanager
 def abandoned(transaction: AbstractContextManager[Any]) -> Iterator[None]:
-    """Run the body in `transaction` or savepoint, and end that with an exception."""
+    """Run the body in `transaction` (or a savepoint), and end it with an exception."""
     with suppress(_AbandonedError), transaction:
         yield
         raise _AbandonedError
@@ -164,12 +164,12 @@ class AdapterContract:
                 yield TinyStoreOrm(store)     # a ContractOrm
                 store.close()
 
-    `ContractOrm` says what the object is asked for. Each test gets a fresh one, declares the
-    models that it needs, writes real rows in real transactions, and compares all that is marked
-    afterwards. A test is skipped with the reason given in `cannot` where the ORM or the adapter
-    lacks what it needs; its docstring is its row in the documentation's table.
+    `ContractOrm` says what this object has to do. Each test gets a fresh one, declares the models
+    that it needs, writes real rows in real transactions, and compares everything that was marked.
+    Where the ORM or the adapter lacks what a test needs, it is skipped with the reason given in
+    `cannot`. The docstring of a test is its row in the documentation's table.
 
-    By default marks are recorded in memory. To read those of a real server override the fixtures
+    By default marks are recorded in memory. To read those of a real server, override the fixtures
     `redis_url` and `marked`.
     """
 
@@ -200,7 +200,7 @@ class AdapterContract:
 
     @pytest.fixture
     def redis_url(self) -> str:
-        """The server of the contract's application: none, as `marked` records in memory."""
+        """The server of the contract's application: none is needed, as `marked` is in memory."""
         return "unix:///nonexistent/bitmapist.sock"
 
     @pytest.fixture(autouse=True)
@@ -208,7 +208,7 @@ class AdapterContract:
         """The application whose marks are read; no context of it is pushed."""
         app = Flask("contract", instance_path=str(tmp_path / "instance"))
         app.config["BITMAPIST_REDIS_URL"] = redis_url
-        # The dashboard's routes take most of the time that an application needs to be set up.
+        # Registering the dashboard's routes takes most of the time of setting up an application.
         app.config["BITMAPIST_DISABLE_BLUEPRINT"] = True
         FlaskBitmapist(app)
         return app
@@ -271,7 +271,7 @@ class AdapterContract:
 
     @_needs("unchanged values")
     def test_assigning_the_same_value_marks_nothing(self, orm: ContractOrm, marked: Marked) -> None:
-        """An attribute is assigned the value that it has: nothing is marked"""
+        """An attribute is assigned the value it already has: nothing is marked"""
         account = orm.model("Account", __bitmapist_events__=("updated",))
         with orm.transaction():
             row = orm.create(account, name="Ann")
@@ -387,7 +387,7 @@ class AdapterContract:
         account = orm.model("Account")
         with orm.transaction():
             row = orm.create(account)
-        # Of a kind that each ORM has for itself; were there none, a row would be marked.
+        # Each ORM has its own kinds of errors. Without any error, the second row would be marked.
         with suppress(Exception), orm.transaction():
             orm.create(account, id=orm.key(row), name="twin")
         assert orm.count(account) == 1
@@ -437,7 +437,7 @@ class AdapterContract:
     def test_a_savepoint_released_into_a_rolled_back_one_marks_nothing(
         self, orm: ContractOrm, marked: Marked
     ) -> None:
-        """A savepoint is released into one that is rolled back: nothing of both is marked"""
+        """A savepoint is released into one that is rolled back: nothing of either is marked"""
         account = orm.model("Account")
         with orm.transaction():
             with abandoned(orm.savepoint()):
@@ -452,7 +452,7 @@ class AdapterContract:
     def test_a_rolled_back_savepoint_takes_back_what_it_did_to_an_earlier_row(
         self, orm: ContractOrm, marked: Marked
     ) -> None:
-        """A savepoint that changed an earlier row is rolled back: marked as before it"""
+        """A savepoint that changed an earlier row is rolled back: its marks stay as they were"""
         account = orm.model("Account", __bitmapist_flags__=("premium",))
         with orm.transaction():
             row = orm.create(account, premium=True)
@@ -743,7 +743,7 @@ class AdapterContract:
     def test_a_wrong_own_mark_is_an_error_at_the_call(
         self, orm: ContractOrm, marked: Marked, mark: tuple[Any, ...]
     ) -> None:
-        """`record(...)` of something that is no mark raises at the call"""
+        """`record(...)` of something that is not a mark raises at the call"""
         with orm.transaction(), pytest.raises((TypeError, ValueError)):
             orm.record(mark)
         assert marked.events() == {}
@@ -822,7 +822,7 @@ class AdapterContract:
     def test_rows_are_marked_inside_an_app_context(
         self, orm: ContractOrm, marked: Marked, app: Flask
     ) -> None:
-        """Inside an application context; all other tests run outside of any"""
+        """Inside an application context; all other tests run outside one"""
         account = orm.model("Account")
         with app.app_context(), orm.transaction():
             row = orm.create(account)

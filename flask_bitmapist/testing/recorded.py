@@ -30,7 +30,7 @@ class RecordedMark:
     hour: datetime | None
     hourly: bool
     unique: bool
-    #: ``__bitmapist_ids__`` of the model; '' are the users' ids, and those that are not mapped.
+    #: ``__bitmapist_ids__`` of the model; '' for the users' ids and for ids that are not mapped.
     space: str
 
     def __eq__(self, other: object) -> bool:
@@ -66,7 +66,7 @@ class RecordedMark:
 
 
 def _is_id(recorded: int | str, given: object) -> bool:
-    # As text as well: a textual key ('7') is not the int that it spells.
+    # Compared as text too: a textual key ('7') is not the int that it spells.
     return recorded == normal_form(given) or (isinstance(given, str) and recorded == given)
 
 
@@ -152,7 +152,7 @@ def _by_event(bits: Iterable[tuple[str, int | str]]) -> dict[str, set[int | str]
 def record_marks() -> Iterator[RecordedMarks]:
     """Record the marks of every application in the process; none of them reaches a server.
 
-    What `bitmapist_marks` does, for the body of a ``with``.
+    It does what `bitmapist_marks` does, for the body of a ``with``.
     """
     recorded, outer = RecordedMarks(), Tracker.recorder
     Tracker.recorder = recorded.take

@@ -842,7 +842,7 @@ class TestIds:
         Country(code="de").save()
         assert Country.objects.count() == 1
         assert marks() == {}
-        assert "could not tell what a transaction has changed" in caplog.text
+        assert "could not work out what a transaction has changed" in caplog.text
 
     def test_flask_login_marks_the_same_id(self, database: Database[Any], marks: Marks) -> None:
         country = Country(code="276").save()

@@ -1748,7 +1748,7 @@ class TestOptions:
         thing.create(id=2)
         assert thing.select().count() == 2
         assert marks() == {}
-        assert caplog.text.count("could not tell what a transaction has changed") == 2
+        assert caplog.text.count("could not work out what a transaction has changed") == 2
 
     def test_subclasses_mark_under_their_own_name(self, memory: Database, marks: Marks) -> None:
         base = declare(memory, "Base", __bitmapist_flags__=("on",), on=BooleanField())

@@ -201,7 +201,7 @@ class TestRelationships:
         body = {"__tablename__": "post", "id": mapped_column(Integer, primary_key=True), **columns}
         body |= {"authors": relationship(User, **options), "__bitmapist_id__": "authors"}
         type("Post", (Own, Bitmapistable), body)
-        with pytest.raises(TypeError, match="Post.authors tells no id"):
+        with pytest.raises(TypeError, match="Post.authors gives no id"):
             Own.registry.configure()
         Own.registry.dispose()
 

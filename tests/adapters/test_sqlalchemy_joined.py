@@ -363,7 +363,7 @@ class TestFaults:
             monkeypatch.setattr(User, "__bitmapist_events__", None)
         assert rows(connection) == [1]
         assert marks() == {}
-        assert "could not tell what a transaction has changed" in caplog.text
+        assert "could not work out what a transaction has changed" in caplog.text
 
     def test_of_the_transaction_of_a_session(
         self,
@@ -378,7 +378,7 @@ class TestFaults:
             session.commit()
             assert session.get(User, 1) is not None
         assert marks() == {}
-        assert "could not tell what a transaction has changed" in caplog.text
+        assert "could not work out what a transaction has changed" in caplog.text
 
     def test_of_our_own_record_of_transactions(
         self,
@@ -395,4 +395,4 @@ class TestFaults:
             )
             session.commit()
             assert session.get(User, 1) is not None
-        assert "could not hand on what a transaction has changed" in caplog.text
+        assert "could not pass on what a transaction has changed" in caplog.text

@@ -197,6 +197,18 @@ class TestMySQL:
         assert len(lost) == 1
         assert marks() == {"account:created": rows(engine)[2:]}
 
+    def test_a_refused_statement_leaves_the_transaction_as_it_is(
+        self, engine: Engine, marks: Marks
+    ) -> None:
+        with Session(engine) as session:
+            session.add(Account(id=1))
+            session.flush()
+            with pytest.raises(IntegrityError):
+                session.execute(text("INSERT INTO account_of_servers VALUES (1, 0, 0)"))
+            session.commit()
+        assert rows(engine) == [1]
+        assert marks() == {"account:created": [1]}
+
     @pytest.mark.parametrize("deletes", [True, False])
     def test_rows_that_came_after_the_snapshot_are_changed_and_marked(
         self, engine: Engine, marks: Marks, deletes: bool

@@ -26,10 +26,10 @@ COLUMNS = {
 INTRODUCTION = """\
 # What each adapter sees
 
-One contract, `flask_bitmapist.testing.AdapterContract`, runs unchanged over every adapter; this
-table is written from its results. SQLAlchemy and peewee answer on PostgreSQL and MariaDB as they do
-here on SQLite. What lies outside the contract stands on each adapter's own page: {doc}`sqlalchemy`,
-{doc}`peewee`, {doc}`mongoengine`. {doc}`writing-an-adapter` says how a further one is made.
+One contract, `flask_bitmapist.testing.AdapterContract`, runs unchanged over every adapter. This
+table is written from its results, with SQLAlchemy and peewee on SQLite; PostgreSQL and MariaDB give
+the same. What the contract leaves out is on each adapter's own page: {doc}`sqlalchemy`,
+{doc}`peewee`, {doc}`mongoengine`. {doc}`writing-an-adapter` shows how to make another one.
 """
 
 

@@ -1,10 +1,10 @@
 """MongoEngine: documents created, updated and deleted -> marks, published once they are final.
 
-* `_rows`: what marks need to know of a document;
+* `_rows`: what marks need to know about a document;
 * `_transactions`: when they are published;
-* `_saves`: ``save()``, seen by its signals;
-* `_statements`: ``insert()``, ``delete()``, ``update()`` and ``modify()`` of querysets, through
-  which ``delete()`` of a document and the delete rules go too;
+* `_saves`: ``save()``, seen through its signals;
+* `_statements`: ``insert()``, ``delete()``, ``update()`` and ``modify()`` of querysets, which a
+  document's own ``delete()`` and the delete rules use too;
 * `_found`, `_reading`: which documents a statement is about, and what the database has of them.
 
 Not seen: ``update()`` and ``modify()`` of models that have not opted in, and PyMongo. Use `record`
@@ -62,7 +62,7 @@ def _check_attributes(model: Any) -> None:
         return
     chosen = model.__bitmapist_id__
     for name in (*model.__bitmapist_flags__, *([chosen] if isinstance(chosen, str) else [])):
-        # MongoEngine adds the field `id` after the class was made.
+        # MongoEngine adds the field `id` after the class is made.
         if name != "id" and not hasattr(model, name):
             raise TypeError(f"{model.__name__} has no attribute {name!r}, which its options name")
 

@@ -1,4 +1,4 @@
-"""Which documents a queryset's statement affects, which MongoDB does not say."""
+"""Which documents a queryset's statement affects: MongoDB does not say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._transactions import current_session
 
 @dataclass(frozen=True)
 class Found:
-    """A document of which the class and the key (as MongoDB has it) are known."""
+    """A document whose class and key (as MongoDB has it) are known."""
 
     model: Any
     key: Any
@@ -57,7 +57,7 @@ def matched_by(queryset: Any, at_most: int = 0) -> list[Found]:
     """The documents that a statement of `queryset` applies to."""
     model, query = queryset._document, queryset._query
     with contained_faults("find the documents of %s to mark", model.__name__):
-        # Its query alone counts: MongoEngine ignores its limit and its order.
+        # Only its query counts: MongoEngine ignores its limit and its order.
         found = find(queryset._collection, query, ["_cls"], at_most)
         by_name = {each._class_name: each for each in classes_of(model)}
         return [Found(by_name.get(each.get("_cls"), model), each["_id"]) for each in found]
@@ -83,14 +83,14 @@ def _rows_of_keys(found: list[Found], collection: Any, action: Action) -> list[R
 
 
 def stored_all_the_same(queryset: Any, inserted: Sequence[Any], error: Any) -> list[Row]:
-    """The rows of the `inserted` documents that the database has in spite of PyMongo's `error`."""
+    """The rows of the `inserted` documents that the database has, in spite of PyMongo's `error`."""
     session = current_session()
     if session is not None and session.in_transaction:
         return []  # the server has ended the transaction
     failed = {failure["index"] for failure in error.details["writeErrors"]}
     pairs = zip(inserted, _sent(error.__traceback__), strict=True)
     not_failed = [pair for number, pair in enumerate(pairs) if number not in failed]
-    # Those behind the first failure were not tried, unless PyMongo was told to.
+    # Those after the first failure were not tried, unless PyMongo was told to.
     stored = not_failed[: error.details["nInserted"]]
     found = [Found(type(document), sent["_id"]) for document, sent in stored]
     marked = [each for each in found if has_mixin(each.model)]
@@ -100,7 +100,7 @@ def stored_all_the_same(queryset: Any, inserted: Sequence[Any], error: Any) -> l
 def _sent(traceback: TracebackType | None) -> Sequence[Any]:
     """What the ``insert_many()`` that raised was given.
 
-    PyMongo gives keys to these documents, and MongoEngine drops them when it fails.
+    PyMongo has given these documents keys, and MongoEngine drops them when the insert fails.
     """
     for frame, _ in walk_tb(traceback):
         if frame.f_code.co_name == "insert_many" and "documents" in frame.f_locals:

@@ -1,6 +1,6 @@
-"""What the database has: read by PyMongo, as a queryset of MongoEngine calls the application.
+"""What the database has, read by PyMongo.
 
-(Its classes, managers and signals may be the application's own.)
+A queryset of MongoEngine would call the application: its classes, managers and signals.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def find(
 ) -> Iterator[dict[str, Any]]:
     """What `query` finds in `collection`, in the transaction of the writes around it.
 
-    :param fields: those to read, with the key; None: all.
+    :param fields: those to read besides the key; None: all.
     :param at_most: 0: no limit.
     """
     primary = collection.with_options(read_preference=ReadPreference.PRIMARY)
@@ -30,7 +30,7 @@ def find(
 
 
 def documents(model: Any, collection: Any, keys: Sequence[Any]) -> Iterator[Any]:
-    """The documents of `keys` as they are now, each of its own class.
+    """The documents with `keys` as they are now, each of its own class.
 
     :param keys: as MongoDB has them.
     """

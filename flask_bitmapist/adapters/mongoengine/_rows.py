@@ -1,4 +1,4 @@
-"""What marks need to know of a document: its class, its identity, its id and its flags."""
+"""What marks need to know about a document: its class, its identity, its id and its flags."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ class Row:
     """A document as it is marked."""
 
     model: type[BitmapistableModel]
-    #: The same, whichever class of its hierarchy names it: its collection and its key.
+    #: Its collection and key: the same whichever class of a hierarchy it is read as.
     identity: tuple[object, ...]
     id: object
     #: Those that a change may have given a new value.
     flags: Mapping[str, bool]
 
     def __post_init__(self) -> None:
-        hash(self.identity)  # a key may be a dict: it is nobody's id
+        hash(self.identity)  # raises for a key that is a dict, which cannot be an id
 
 
 def row_of(document: Any, collection: Any, flags: Iterable[str] | None = None) -> Row:
-    """
+    """The row of `document`.
+
     :param collection: the one that it is stored in, which may not be its class's own.
     :param flags: the names of those to read; None: all.
     """
@@ -43,7 +44,7 @@ def row_of(document: Any, collection: Any, flags: Iterable[str] | None = None) -
 
 
 def row_of_key(model: Any, collection: Any, key: Any) -> Row:
-    """The row of a model whose marks need the key alone.
+    """The row of a model whose marks need only the key.
 
     :param key: as MongoDB has it.
     """
@@ -74,12 +75,12 @@ def raw_key(document: Any) -> Any:
 
 
 def python_key(model: Any, key: Any) -> Any:
-    """The key that MongoDB has, as documents of `model` have it."""
+    """The key that MongoDB has, as a document of `model` would have it."""
     return _key_field(model).to_python(key)
 
 
 def id_of(document: Any) -> object:
-    """The id that marks of `document` carry."""
+    """The id to mark for `document`."""
     chosen = type(document).__bitmapist_id__
     if chosen is None or chosen == "pk":
         return _key_of(document)
@@ -90,13 +91,13 @@ def id_of(document: Any) -> object:
 
 
 def changed_flags(document: Any, changed: Iterable[str]) -> list[str]:
-    """The flags that are fields, of which `changed` (fields of the database) are some."""
+    """The flags that are among the fields `changed` (called as in the database)."""
     names = {name.partition(".")[0] for name in changed}
     return [flag for flag in _flags(document) if document._db_field_map.get(flag) in names]
 
 
 def computed_flags(document: Any) -> list[str]:
-    """The flags that are no fields of the class: each may depend on any field."""
+    """The flags that are not fields of the class: each may depend on any field."""
     return [flag for flag in _flags(document) if flag not in document._db_field_map]
 
 
@@ -113,7 +114,7 @@ def _key_of(document: Any) -> object:
 
 
 def _id_in(field: Any, value: Any) -> object:
-    """The id that `value` of `field` is, a textual one as such."""
+    """The id that `value` of `field` stands for. A textual one stays text."""
     if isinstance(value, str):
         value = field.to_python(value)  # '7', assigned to an IntField
     id_ = _key_behind(value)

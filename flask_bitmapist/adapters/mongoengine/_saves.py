@@ -1,8 +1,8 @@
 """``save()``: a document is inserted, replaced or changed, as MongoEngine's signals tell.
 
-Signals are connected for each model alone. Those of deletions are not used: if anybody listens to
-them, MongoEngine deletes the documents of a queryset one by one, each by its own ``delete()``, and
-follows CASCADE rules in circles.
+Signals are connected for each model separately. Those of deletions are not used: if anybody listens
+to them, MongoEngine deletes the documents of a queryset one by one, each by its own ``delete()``,
+and follows CASCADE rules in circles.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _after_save(_: object, document: Any, created: bool = False, **__: object) -
     with contained_faults("mark a saved document of %s", type(document).__name__):
         collection = document._get_collection()
         if created and before == _LOADED:
-            # Somebody had deleted it: the database has the changed fields alone.
+            # Somebody had deleted it: now the database has only the changed fields.
             note("created", rows_of(_as_stored(document), collection, "created"))
         elif created:
             action: Action = "updated" if before == _REPLACING else "created"
@@ -53,7 +53,7 @@ def _after_save(_: object, document: Any, created: bool = False, **__: object) -
 
 
 def _changed_row(document: Any, changed: Iterable[str]) -> Row:
-    """The row of `document`, of which `changed` fields of the database were written."""
+    """The row of `document`, whose `changed` fields (called as in the database) were written."""
     collection = document._get_collection()
     row = row_of(document, collection, changed_flags(document, changed))
     # They may depend on fields that this document has not loaded, or that others changed.
@@ -73,7 +73,7 @@ def _is_stored(document: Any) -> bool:
 
 
 def _as_stored(document: Any) -> list[Any]:
-    """`document` as the database has it, if it does."""
+    """`document` as the database has it, in a list; empty if it does not."""
     with contained_faults("read a document of %s again", type(document).__name__):
         return list(documents(type(document), document._get_collection(), [raw_key(document)]))
     return []

@@ -1,12 +1,12 @@
 """``insert()``, ``delete()``, ``update()`` and ``modify()`` of querysets.
 
 Documents and delete rules go through these four methods of MongoEngine's base class too. They are
-wrapped there, for all querysets, as nothing else sees every statement and changes none:
+wrapped there, for all querysets, because nothing else sees every statement and changes none:
 
-* a signal of deletions makes MongoEngine delete in another way (see `_saves`), and there is none
-  for ``update()`` and ``modify()``;
-* a queryset class of ours would stand above the application's, before it has made the statement
-  what it wants; and is not used by ``no_cache()``, nor by the querysets of a base class.
+* a signal of deletions makes MongoEngine delete in another way (see `_saves`), and ``update()`` and
+  ``modify()`` have no signals;
+* a queryset class of ours would run before the application's own has made the statement what it
+  wants, and ``no_cache()`` and the querysets of a base class would not use it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ATTEMPTS = 3
 
 
 def see_statements() -> None:
-    """Have the statements of querysets seen, those of models with the mixin."""
+    """Watch the statements of querysets, for models with the mixin."""
     for statement in (insert, delete, update, modify):
         setattr(BaseQuerySet, statement.__name__, statement)
 
@@ -117,7 +117,7 @@ def modify(self: Any, *args: Any, **kwargs: Any) -> Any:
     return document
 
 
-# Functions, not methods: the application's queryset class may have any names.
+# Functions, not methods: an application's queryset class may have methods of any name.
 
 
 def _mark(action: Action, queryset: Any, rows: Callable[[], list[Row]]) -> None:
@@ -138,7 +138,7 @@ def _is_seen(queryset: Any, is_marked: Callable[[Any], bool]) -> bool:
 
 
 def _deletes_one_by_one(queryset: Any) -> bool:
-    """Whether MongoEngine calls ``delete()`` of each document, which is seen then."""
+    """Whether MongoEngine will call ``delete()`` of each document, where it is seen."""
     model = queryset._document
     listened = (signals.pre_delete, signals.post_delete)
     return bool(
@@ -149,9 +149,9 @@ def _deletes_one_by_one(queryset: Any) -> bool:
 
 
 def _update_one(queryset: Any, call: _Call) -> tuple[list[Found], Any]:
-    """Update one document of `queryset`, and tell which.
+    """Update one document of `queryset`; return which, and the result.
 
-    MongoDB does not: so any one of those that match is chosen, and named in the filter.
+    MongoDB does not say which, so one of those that match is chosen and named in the filter.
     """
     for _ in range(_ATTEMPTS if call["update"] else 0):
         matched = matched_by(queryset, 2)
@@ -177,7 +177,8 @@ class _Call:
         return self._bound.arguments[parameter]
 
     def __call__(self, /, **instead: Any) -> Any:
-        """
+        """Make the call.
+
         :param instead: arguments in place of the caller's own.
         """
         arguments = {**self._bound.arguments, **instead}

@@ -1,7 +1,7 @@
 """When marks are published: at once, or when the transaction that wrote the documents commits.
 
-A write is final when the server has acknowledged it. In a transaction, of a session that PyMongo
-has bound or that MongoEngine's development branch passes along, marks wait for the commit.
+A write is final when the server has acknowledged it. Inside a transaction, of a session that
+PyMongo has bound or that MongoEngine's development branch passes along, marks wait for the commit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...marks import Mark
 from ..base import Action, Changes, checked_marks
 from ._rows import Row
 
-# The ContextVar that ClientSession.bind() of PyMongo >= 4.17 sets: nothing public tells it.
+# The ContextVar that ClientSession.bind() of PyMongo >= 4.17 sets. It has no public name.
 _BOUND_SESSION = getattr(sys.modules[ClientSession.__module__], "_SESSION", None)
 
 # Slot of a session's __dict__: the Changes of its transaction.
@@ -28,14 +28,14 @@ _CHANGES = "_flask_bitmapist_changes"
 def record(session: ClientSession | None, *marks: Mark | tuple[Any, ...]) -> None:
     """Publish `marks` when the open transaction of `session` commits.
 
-    For what MongoEngine does not see, such as writes of PyMongo. Outside any transaction they are
-    published at once.
+    Use it for what MongoEngine does not see, such as writes by PyMongo. Outside any transaction
+    they are published at once.
 
-    :param session: the PyMongo session that the writes were made in; None: the one, if any, that
-        MongoEngine writes in now.
+    :param session: the PyMongo session that the writes were made in; None: the one that MongoEngine
+        writes in now, if any.
     :param marks: such as ``("post:published", post_id)``.
     :raises TypeError: for something that is not a mark, or not an id.
-    :raises ValueError: for an event name or id that is not allowed. None is recorded then.
+    :raises ValueError: for an event name or id that is not allowed. Then none is recorded.
     """
     checked = checked_marks(marks)
     changes = _open_changes(session or current_session())
@@ -77,8 +77,8 @@ def _open_changes(session: ClientSession | None) -> Changes | None:
 def _followed(session: ClientSession) -> Changes:
     """Fresh changes, which the commit of the transaction of `session` will publish.
 
-    The session's methods are replaced until then. PyMongo's own CommandListener knows only the
-    clients that were made after it, and no commit of a transaction without writes.
+    The session's methods are replaced until then. PyMongo's own CommandListener sees only clients
+    that were made after it, and not the commit of a transaction without writes.
     """
     changes = Changes()
     kind = type(session)

@@ -1,7 +1,7 @@
 """peewee: INSERT, UPDATE and DELETE of models -> marks, published after the COMMIT.
 
-Not seen: raw SQL, the database's own cascades and triggers, upserts. Use `record` there; statements
-such as ``User.update(...)`` are an opt-in.
+Not seen: raw SQL, the database's own cascades and triggers, upserts. Use `record` there. Statements
+such as ``User.update(...)`` are seen if a model opts in.
 """
 
 try:

@@ -23,7 +23,7 @@ def controls_in(sql: str, *, one_statement: bool) -> list[Control]:
 
     :param one_statement: whether the driver takes only one statement, as sqlite3 does.
     """
-    # A routine has statements inside, where BEGIN and END are not about transactions.
+    # A routine contains statements, and its BEGIN and END are not about transactions.
     one_statement = one_statement or ";" not in sql or _ROUTINE.search(sql) is not None
     if one_statement and not _MAY_CONTROL.match(sql):  # almost all SQL, and it may be long
         return []
@@ -46,7 +46,7 @@ _TOKEN = re.compile(
       | .""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-# Stands between two statements: no database takes this character in SQL.
+# Separates two statements: no database accepts this character in SQL.
 _END = "\0"
 
 
@@ -86,7 +86,7 @@ def _control(statement: str) -> Control | None:
         if match[verb]:
             return Control(verb, match[verb].strip("\"`'[]").casefold())
     if match["prepare"]:
-        # Whether it commits is decided later, and by anybody.
+        # Whether it commits is decided later, by anybody.
         return Control("rollback")
     verb = next(verb for verb in ("begin", "commit", "rollback") if match[verb])
     return Control(verb, chained=match["chain"] is not None)

@@ -1,4 +1,4 @@
-"""The mixin of peewee's models: which of their methods make statements that are tracked."""
+"""The mixin for peewee's models: which of their methods make statements that are tracked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _set(variable: ContextVar[Any], value: object) -> Iterator[None]:
 class _ClassMethod:
     """A class method of peewee's, with something around it.
 
-    peewee itself says on what it may be called: newer versions refuse ``row.delete()``, which
+    peewee still decides what it may be called on: newer versions refuse ``row.delete()``, which
     would empty the table.
     """
 
@@ -54,7 +54,7 @@ class _ClassMethod:
 
 
 class _ByKey(_ClassMethod):
-    """It names one row by its key: its statement is tracked."""
+    """One that names a single row by its key: its statement is tracked."""
 
     def _around(
         self, method: Callable[..., Any], model: type[PeeweeBitmapistable]
@@ -68,7 +68,7 @@ class _ByKey(_ClassMethod):
 
 
 class _Statement(_ClassMethod):
-    """It makes a statement, which is tracked if the model asks for it."""
+    """One that makes a statement, which is tracked if the model opts in."""
 
     def __init__(self, action: Action) -> None:
         self._action = action
@@ -166,7 +166,7 @@ class PeeweeBitmapistable(BitmapistableModel):
         """The condition that names this row in the DELETE of peewee's `delete_instance()`."""
         condition = cast(Any, super())._pk_expr()
         doomed = _doomed.get()
-        if doomed is not None:  # another row's, if any, is made before
+        if doomed is not None:  # the last one made is this row's own
             doomed.condition = condition
         return condition
 

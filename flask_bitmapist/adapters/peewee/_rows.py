@@ -1,4 +1,4 @@
-"""Which row a model's instance stands for, and what is marked of it."""
+"""Which row a model's instance stands for, and what is marked for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TrackedModel = type[Any]
 
 
 class MarkedRow(NamedTuple):
-    """What is marked of a row: read while it can be."""
+    """What is marked for a row, read while it can be."""
 
     model: type[BitmapistableModel]
     key: Key
@@ -30,7 +30,7 @@ def note(
     row: MarkedRow,
     before: tuple[object, object] | None = None,
 ) -> None:
-    """`action` happened to `row`; None: it was written, but as it was.
+    """`action` happened to `row`; None: it was written unchanged.
 
     :param before: its identity and id before an update that changed its key.
     """
@@ -46,7 +46,7 @@ def row_of(model: TrackedModel, key: Key) -> object:
 
 
 def marked_row(instance: Any, flags: Iterable[str] = ()) -> MarkedRow:
-    """What is marked of the row of `instance`, and the values of its `flags`."""
+    """What is marked for the row of `instance`, with the values of its `flags`."""
     values = {flag: bool(getattr(instance, flag)) for flag in flags}
     return MarkedRow(type(instance), key_of(instance), instance.__bitmapist_identity__(), values)
 
@@ -68,7 +68,7 @@ def id_from_key(key: Key) -> object:
 
 
 def as_stored(field: Any, value: Any) -> Any:
-    """`value` as the database gives it back: 7 for an integer field that was assigned '7'."""
+    """`value` as the database returns it: 7 for an integer field that was assigned '7'."""
     if value is None or is_expression(value):
         return value
     value = field.python_value(field.db_value(value))
@@ -96,7 +96,7 @@ def named_attributes(model: TrackedModel) -> list[str]:
 
 
 def field_named(model: Any, name: object) -> Any:
-    """The field that `name` names, by itself or as a foreign key's ``_id``; None if none does."""
+    """The field called `name`, or the foreign key whose ``_id`` that is; None if there is none."""
     meta = model._meta
     if not isinstance(name, str):
         return None
@@ -115,11 +115,11 @@ def unsaved(instance: Any) -> set[str]:
 def as_is_stored(
     database: Any, instance: Any, *, created: bool = False, written: Collection[str] = ()
 ) -> Any:
-    """An instance that has, as they are stored, the attributes that are marked.
+    """An instance whose marked attributes are as the database has them.
 
-    That is `instance` itself if it can be. It cannot if it was loaded with some columns only, has
-    unsaved changes or an SQL expression, or was created without a column that the database fills
-    in; then the row is read. None if it is gone.
+    That is `instance` itself, unless it was loaded with only some columns, has unsaved changes or
+    an SQL expression, or was created without a column that the database fills in: then the row is
+    read. None if it is gone.
 
     :param created: whether the row was inserted just now.
     :param written: names of fields that were written just now, though they still count as unsaved.
@@ -146,15 +146,15 @@ def _holds_what_is_marked(instance: Any, created: bool, written: Collection[str]
 
 
 def select(model: TrackedModel, columns: Iterable[Any]) -> Any:
-    """Not ``model.select()``, which an application may have made to hide rows."""
+    """A SELECT. Not ``model.select()``, which an application may override to hide rows."""
     return ModelSelect(model, columns)
 
 
 def read(database: Any, query: Any) -> list[Any]:
     """The rows of a SELECT of ours.
 
-    Past ``execute_sql()``: queries that are logged, counted in tests or passed to hooks are the
-    application's own.
+    It bypasses ``execute_sql()``: only the application's own queries are logged, counted in tests
+    and passed to hooks.
     """
     sql, parameters = database.get_sql_context().sql(query).query()
     cursor = database.cursor()

@@ -1,7 +1,7 @@
 """The statements of ``save()`` and ``delete_instance()``: each notes the row of its instance.
 
-What counts is what the statement wrote, when it wrote it. ``save()`` of a base model, or a handler
-before or after it, may change, save or delete rows of its own.
+What counts is what the statement wrote, when it wrote it: ``save()`` of a base model, or a handler
+that runs before or after it, may change, save or delete rows of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Saved:
     """A row that `save()` is about to write."""
 
     instance: Any
-    #: What it writes: peewee takes the key out of it, if that stays.
+    #: What it writes. peewee removes the key from it, if the key does not change.
     values: Mapping[str, Any]
     #: The names of the fields that were assigned.
     changed: Collection[str]
@@ -47,9 +47,9 @@ class Doomed:
 
 
 def note_doomed_row(query: Any, doomed: Doomed, *, others: bool) -> None:
-    """Have `query`, a DELETE that `delete_instance()` makes, note the row, if it is about that.
+    """Have `query`, a DELETE that `delete_instance()` makes, note the row if it deletes that one.
 
-    :param others: whether it is to note any other rows.
+    :param others: whether it should note other rows as well.
     """
     mix_in(_DeletionOfRow, query)
     query._doomed, query._notes_others = doomed, others
@@ -128,7 +128,7 @@ class _DeletionOfRow(Deletion):
             )
         row = None
         with contained_faults("read a row of %s to be deleted", self.model.__name__):
-            # Before: once the row is gone, what __bitmapist_id__ asks may be gone too.
+            # Before: once the row is gone, what __bitmapist_id__ reads may be gone too.
             instance = as_is_stored(database, self._doomed.instance)
             row = None if instance is None else marked_row(instance)
         rows = self.execute_plainly(database)

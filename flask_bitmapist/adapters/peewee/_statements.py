@@ -1,10 +1,10 @@
-"""peewee's INSERT, UPDATE and DELETE statements, as far as the models ask for them.
+"""peewee's INSERT, UPDATE and DELETE statements, for models that opt in.
 
 ``User.insert(...)``, ``insert_many``, ``insert_from``, ``bulk_create``, ``update``, ``bulk_update``
 and ``delete`` mark the rows that they wrote. The caller gets the same result as without us.
 
-Not seen: upserts; new rows whose keys nobody tells, which a warning says (on a database without
-RETURNING: several rows without their keys).
+Not seen: upserts; new rows whose keys nobody knows, for which a warning is logged (on a database
+without RETURNING: several rows without their keys).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Statement:
     model: TrackedModel
     _returning: Any
     _return_cursor: bool
-    #: While it returns keys besides what it returns to the caller: those that came.
+    #: The keys that came back, while it returns them besides what the caller gets.
     _told: list[Key] | None = None
     _tells = False
 
@@ -67,14 +67,14 @@ class _Statement:
 
     def _can_return_keys(self, database: Any) -> bool:
         if not self.model.__bitmapist_bulk__ or not self._key_fields:
-            return False  # who has not opted in gets peewee's own statement
+            return False  # a model that has not opted in gets peewee's own statement
         database = resolved(database)
         if not isinstance(database, SqliteDatabase):
             return self._return_cursor or database.returning_clause
         return database.server_version >= (3, 35) and not _is_virtual(database, self.model)
 
     def _execute_returning_keys(self, database: Any) -> tuple[list[Key], Any]:
-        """The keys by RETURNING, and the cursor; for a statement that returns nothing itself."""
+        """The keys, from RETURNING, and the cursor; for a statement that returns nothing itself."""
         returning = cast(Any, self).returning(*self._key_fields).tuples()
         cursor = super(_Statement, returning)._execute(database)  # type: ignore[misc]
         if cursor is None:  # nothing to insert
@@ -116,7 +116,7 @@ class _Statement:
         return [tuple(map(as_stored, fields, row)) for row in rows]
 
     def _rows(self, database: Any, keys: Iterable[Key], *, flags: bool = True) -> list[MarkedRow]:
-        """What is marked of the rows with `keys`: read from the database, unless the keys tell."""
+        """What to mark for the rows with `keys`: read from the table, unless the keys suffice."""
         model = self.model
         names = model.__bitmapist_flags__ if flags else ()
         if not names and model.__bitmapist_id__ is None:
@@ -147,7 +147,7 @@ def _equal(fields: Sequence[Any], key: Key) -> Any:
 def _is_virtual(database: Any, model: TrackedModel) -> bool:
     """Whether the table is a virtual one, such as FTS5's.
 
-    SQLite refuses RETURNING in their UPDATE and DELETE, and in INSERT returns -1 for each rowid.
+    SQLite refuses RETURNING in their UPDATE and DELETE, and returns -1 as each rowid of an INSERT.
     """
     schema = f'"{model._meta.schema}".' if model._meta.schema else ""
     cursor = database.cursor()
@@ -180,7 +180,7 @@ class _Change(_Statement):
     """An UPDATE or DELETE."""
 
     def _matching(self, columns: Sequence[Any]) -> Any:
-        """A SELECT of the rows that the statement is going to change."""
+        """A SELECT of the rows that the statement will change."""
         query = select(self.model, columns)
         for part in ("_where", "_order_by", "_limit", "_offset", "_cte_list"):
             setattr(query, part, getattr(self, part))
@@ -196,7 +196,7 @@ class _Change(_Statement):
                 return self._execute_returning_keys_too(database)
             keys, _ = self._execute_returning_keys(database)
             return keys, len(keys)
-        # Between the two another transaction may come. What the statement returns is the caller's.
+        # Another transaction may come between the two. The statement's result is the caller's.
         keys = []
         with contained_faults("find the rows of %s to be changed", self.model.__name__):
             keys = self._matching_keys(database)
@@ -266,7 +266,7 @@ class _Insertion(_Statement):
 
     def _execute(self, database: Any) -> Any:
         if self._on_conflict is not None:
-            # An upsert: which rows are new cannot be told.
+            # An upsert does not say which rows are new.
             return self.execute_plainly(database)
         keys, result = self._inserted(database)
         name = self.model.__name__
@@ -286,7 +286,7 @@ class _Insertion(_Statement):
         """The keys of the new rows, None where they cannot be known, and the caller's result."""
         as_row_count = getattr(self, "_as_rowcount", False)
         if self._can_return_keys(database):
-            # Where peewee has RETURNING, it asks for the keys itself, and gives them to the caller.
+            # Where it can use RETURNING, peewee asks for the keys itself and hands them out.
             if self._return_cursor or (database.returning_clause and not as_row_count):
                 return self._execute_returning_keys_too(database)
             keys, cursor = self._execute_returning_keys(database)
@@ -317,7 +317,7 @@ class _Insertion(_Statement):
         if isinstance(row, Mapping):
             names = (field, field.name, field.column_name)
             return next((row[name] for name in names if name in row), None)
-        # By identity and name: fields that are compared make an SQL expression.
+        # By identity and name: comparing fields makes an SQL expression.
         columns = self._columns or cast(Any, self).get_default_columns()
         values = zip(columns, row, strict=False)
         return next((value for column, value in values if _is_column(column, field)), None)

@@ -1,12 +1,12 @@
-"""What follows a peewee database's transactions, to publish what they changed after the COMMIT.
+"""Follows a peewee database's transactions, to publish what they changed after the COMMIT.
 
 A database that a tracked model is bound to is followed by overriding its public ``connect``,
 ``begin``, ``commit``, ``rollback`` and ``execute_sql`` (savepoints), on every version of peewee
 from 3.17 on.
 
-Not by ``Database.after_commit()`` and ``query_hooks``, which peewee has since 4.5: they see nothing
-of ``manual_commit()``, of a bare ``rollback()`` and of a failed statement, after which PostgreSQL
-rolls back, without any error, when peewee sends COMMIT; and then ``after_commit()`` runs.
+Not by ``Database.after_commit()`` and ``query_hooks``, which peewee has had since 4.5: they do not
+see ``manual_commit()``, a bare ``rollback()`` or a failed statement. After that one, PostgreSQL
+answers peewee's COMMIT with a rollback and no error, and ``after_commit()`` still runs.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _IN_FAILED_TRANSACTION = 3
 def record(database: Any, *marks: Mark | tuple[Any, ...]) -> None:
     """Publish `marks` when the innermost open transaction of `database`, and all around it, commit.
 
-    For what the models do not see, such as raw SQL. Outside any transaction they are published at
-    once.
+    Use it for what the models do not see, such as raw SQL. Outside any transaction they are
+    published at once.
 
     :param database: a peewee ``Database``, a ``DatabaseProxy`` or a ``FlaskDB``.
     :param marks: such as ``("post:published", post_id)``.
     :raises TypeError: for something that is not a mark, or not an id.
-    :raises ValueError: for an event name or id that is not allowed. None is recorded then.
+    :raises ValueError: for an event name or id that is not allowed. Then none is recorded.
     """
     checked = checked_marks(marks)
     with changes_of(database) as changes:
@@ -50,7 +50,7 @@ def record(database: Any, *marks: Mark | tuple[Any, ...]) -> None:
 def changes_of(database: Any) -> Iterator[Changes]:
     """The changes of the innermost open savepoint or transaction.
 
-    Outside of any, where each statement commits by itself, they are published at the end.
+    Outside any, where each statement commits by itself, they are published at the end.
     """
     database = resolved(database)
     follow(database)
@@ -71,7 +71,7 @@ def resolved(database: Any) -> Any:
 
 
 def follow(database: Any) -> None:
-    """Have `database` follow its transactions, if it is one yet."""
+    """Have `database` follow its transactions; a proxy without a database yet is left alone."""
     if isinstance(database, Proxy):
         database = database.obj
     if not isinstance(database, Database) or "_bitmapist" in database.__dict__:
@@ -123,7 +123,7 @@ class _Transaction:
 
     def release(self, name: str) -> None:
         level = self._level(name)
-        # One that we do not know began before we watched, so around all that we do know.
+        # One that we do not know began before we watched, so it is around all that we know.
         self._merge_from(max(level - 1, 0))
         if level == 1 and self._ends_with == name:
             self.commit()
@@ -161,13 +161,13 @@ class _Transactions:
 
     @property
     def current(self) -> _Transaction:
-        """That of the current thread."""
+        """The transaction of the current thread."""
         if self._local.transaction is None:
             self._local.transaction = _Transaction(is_open=self._database.in_transaction())
         return self._local.transaction
 
     def forget(self) -> None:
-        """The connection is a new one."""
+        """Forget the thread's transaction: its connection is a new one."""
         self._local.transaction = None
 
     @contextmanager
@@ -203,7 +203,7 @@ class _Transactions:
             self.current.begin()
 
     def _begun(self, status: int | None) -> None:
-        # Inside a transaction, MySQL has committed that, and PostgreSQL done nothing.
+        # Inside a transaction, MySQL has committed that one, and PostgreSQL has done nothing.
         if isinstance(self._database, MySQLDatabase):
             self.current.commit()
         if status != _IN_TRANSACTION or self.current.innermost is None:
@@ -218,9 +218,9 @@ class _Transactions:
 
 @functools.cache
 def _following(kind: Any) -> Any:
-    """The class of databases `kind`, made to tell of its transactions.
+    """A subclass of the database class `kind` that reports its transactions.
 
-    A subclass with one base: the class of a living object can only become one of the same layout.
+    It has one base, since a live object's class can only be changed to one of the same layout.
     """
 
     class Following(kind):  # type: ignore[misc]

@@ -34,14 +34,14 @@ def row_of(mapper: Mapper[Any], key: Iterable[object], token: object = None) -> 
 
 
 def identity(target: BitmapistableModel) -> object:
-    """The id that marks of `target` carry."""
+    """The id to mark for `target`."""
     state: InstanceState[Any] = inspect(target)
     # The identity first: attributes of a detached or expired row may not load any more.
     return id_of(target, state.identity or state.mapper.primary_key_from_instance(target))
 
 
 def id_of(target: BitmapistableModel, key: Iterable[object]) -> object:
-    """The id that marks of `target`, whose primary key is `key`, carry; None marks nobody."""
+    """The id to mark for `target`, whose primary key is `key`; None marks nobody."""
     mapper = inspect(target).mapper
     columns = id_columns(mapper)
     if columns is None:
@@ -66,7 +66,7 @@ def id_columns(mapper: Mapper[Any]) -> Sequence[Column[Any]] | None:
 
 
 def named_attribute(mapper: Mapper[Any], name: object) -> MapperProperty[Any] | None:
-    """What `name` maps, synonyms followed; None if it is no name of a mapped attribute."""
+    """The mapped attribute called `name`, with synonyms followed; None if there is none."""
     if not isinstance(name, str) or not mapper.has_property(name):
         return None
     attribute = mapper.get_property(name)
@@ -95,13 +95,13 @@ def _foreign_key(relationship: RelationshipProperty[Any]) -> Sequence[Column[Any
 
 
 def id_from_values(columns: Iterable[Column[Any]], values: Iterable[object]) -> object:
-    """The id that `columns` hold: a value, or a tuple of several."""
+    """The id that the `values` of `columns` make: one value, or a tuple of several."""
     parts = tuple(map(_as_text_key, columns, values))
     return parts[0] if len(parts) == 1 else parts
 
 
 def _as_text_key(column: Column[Any], value: object) -> object:
-    """`value`, told to stay text if `column` is a textual one."""
+    """`value`, made to stay text if `column` is textual."""
     if isinstance(value, Enum):
         value = value.value
     if not isinstance(value, str):
@@ -117,7 +117,7 @@ def _holds_numbers(type_: TypeEngine[Any]) -> bool:
 
 
 def _python_type(type_: TypeEngine[Any]) -> type | None:
-    """The type of the values of a column, as far as it tells."""
+    """The Python type of a column's values; None if SQLAlchemy does not say."""
     try:
         return type_.python_type
     except NotImplementedError:
@@ -125,9 +125,9 @@ def _python_type(type_: TypeEngine[Any]) -> type | None:
 
 
 def check_options(mapper: Mapper[Any], model: type[BitmapistableModel]) -> None:
-    """The options of `model` name what there is, and ids that can be marked.
+    """Check that the options of `model` name attributes that exist, and ids that can be marked.
 
-    :raises TypeError: saying what is wrong.
+    :raises TypeError: if not; the message says what is wrong.
     """
     for name in _named_attributes(model):
         if not hasattr(model, name):
@@ -136,8 +136,8 @@ def check_options(mapper: Mapper[Any], model: type[BitmapistableModel]) -> None:
     columns = id_columns(mapper)
     if columns is None and isinstance(named_attribute(mapper, chosen), RelationshipProperty):
         raise TypeError(
-            f"{model.__name__}.{chosen} tells no id: __bitmapist_id__ takes a relationship whose "
-            "foreign key stands in this model and refers to a primary key"
+            f"{model.__name__}.{chosen} gives no id: __bitmapist_id__ takes a relationship whose "
+            "foreign key is in this model and refers to a primary key"
         )
     for column in columns or ():
         _check_type(model, mapper.get_property_by_column(column).key, column.type)
@@ -150,7 +150,7 @@ def _check_type(model: type[BitmapistableModel], name: str, type_: TypeEngine[An
     if kind is not None and not can_identify(kind):
         raise TypeError(
             f"{model.__name__}.{name} holds {kind.__name__} values, which cannot be ids: "
-            "let __bitmapist_id__ name another attribute or a method"
+            "set __bitmapist_id__ to another attribute or a method"
         )
 
 
@@ -161,13 +161,13 @@ def _check_bulk_options(
     if columns is None and callable(chosen):
         raise TypeError(
             f"{model.__name__}.__bitmapist_id__ must name a column, as __bitmapist_bulk__ is True: "
-            "bulk statements load no objects to call a method of"
+            "bulk statements load no objects whose method could be called"
         )
     names = [name for name in model.__bitmapist_flags__ if name not in mapper.columns]
     for name in names + ([chosen] if columns is None else []):
         raise TypeError(
             f"{model.__name__}.{name} must be a column, as __bitmapist_bulk__ is True: "
-            "bulk statements load no objects to ask"
+            "bulk statements load no objects that have attributes"
         )
 
 

@@ -62,13 +62,12 @@ def _after_insert(mapper: Mapper[Any], connection: Connection, target: Bitmapist
 
 
 def _before_update(mapper: Mapper[Any], _: object, target: BitmapistableModel) -> None:
-    # An attribute set to an SQL expression has lost its history in after_update, where it is
-    # expired already.
+    # An attribute set to an SQL expression has lost its history by after_update: it is expired.
     inspect(target).info[_CHANGED] = _changed(mapper, target)
 
 
 def _after_update(mapper: Mapper[Any], connection: Connection, target: BitmapistableModel) -> None:
-    # Again, as a listener after ours may have edited the row in before_update.
+    # Again, because a listener after ours may have edited the row in before_update.
     changed = inspect(target).info.pop(_CHANGED, set()) | _changed(mapper, target)
     if not changed:
         return
@@ -100,7 +99,7 @@ def _changed(mapper: Mapper[Any], target: BitmapistableModel) -> set[str]:
 
 
 def _perhaps_changed(mapper: Mapper[Any], names: Iterable[str], changed: set[str]) -> list[str]:
-    """Those of the attributes `names` that an UPDATE of `changed` may have given a new value."""
+    """Those attributes in `names` whose value an UPDATE of `changed` may have changed."""
     return [name for name in names if name in changed or _is_computed(mapper, name)]
 
 

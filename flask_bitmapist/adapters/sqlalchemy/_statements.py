@@ -4,7 +4,7 @@
 ``Query.update/delete`` mark the rows that they wrote. The caller gets the same rows and row count
 as without us, and none of our faults.
 
-Not seen: new rows whose keys nobody tells (on a database without RETURNING: upserts, several rows
+Not seen: new rows whose keys nobody knows (on a database without RETURNING: upserts, several rows
 without their keys); criteria with a list of parameters; statements inside a CTE or a
 ``from_statement()``; an INSERT that returns ``text()``; MySQL's ``UPDATE ... LIMIT``.
 """
@@ -50,8 +50,8 @@ def _on_execute(state: ORMExecuteState) -> Result[Any] | None:
         return None
     if _has_last_word(state):
         return _on_final_statement(state)
-    # Again, behind the listeners that follow: they may rewrite the statement, or send it to each of
-    # several databases, as horizontal sharding does. No public name tells or changes their order.
+    # Act after the listeners that follow: they may rewrite the statement, or send it to each of
+    # several databases, as horizontal sharding does. Their order has no public name.
     state._events_todo.append(_on_final_statement)
     return state.invoke_statement()
 
@@ -93,7 +93,7 @@ class _Statement:
     def __init__(self, state: ORMExecuteState) -> None:
         self._state = state
         self._mapper: Mapper[Any] = cast("Mapper[Any]", state.bind_mapper)
-        #: What it returns, whether it is an upsert, and its options, have no public names.
+        #: Untyped: what it returns, whether it is an upsert, and its options have no public names.
         self._statement = cast(Any, state.statement)
         #: The class, or an alias of it.
         self._entity = self._statement.entity_description["expr"]
@@ -130,13 +130,14 @@ class _Statement:
         )
 
     def _returns_columns(self) -> bool:
-        """Whether columns can be appended to what the caller returns: not to text(), which has
-        no place in a result's keys.
+        """Whether columns can be added to what the statement returns.
+
+        Not to text(), which has no place in a result's keys.
         """
         return not any(isinstance(column, TextClause) for column in self._statement._returning)
 
     def _execute_returning(self) -> tuple[list[_Key], Result[Any]]:
-        """The keys by RETURNING, and a result with what the caller returns alone."""
+        """The keys, from RETURNING, and a result with only what the caller asked for."""
         frozen = self._execute(self._statement.returning(*self._key)).freeze()
         rows = frozen().all()
         width = len(frozen().keys()) - len(self._key)
@@ -162,7 +163,7 @@ class _Statement:
                     changes.note(row_of(self._mapper, key, token), model, action, id_, flags)
 
     def _rows(self, keys: Sequence[_Key], *, flags: bool) -> list[_Row]:
-        """What `keys` are to be marked as; as far as the key does not tell it, from the table."""
+        """What to mark for the rows with `keys`: read from the table, unless the keys suffice."""
         keys = list(dict.fromkeys(keys))
         with _unharmed(self._connection):
             return _rows(self._connection, self._mapper, keys, flags=flags)
@@ -217,7 +218,7 @@ class _Change(_Statement):
         return result
 
     def _doomed(self) -> list[_Row]:
-        """What the rows that match are to be marked as, once they are gone."""
+        """What to mark for the rows that match, once they are gone."""
         keys = self._found()
         with contained_faults(
             "read the rows of %s that will be deleted", self._mapper.class_.__name__
@@ -233,7 +234,7 @@ class _Change(_Statement):
             keys, result = self._execute_returning()
             return lambda: keys, result
         if not self._statement._returning and self._can_fetch():
-            # The same result and row count as without; synchronize_session may have been another.
+            # Result and row count are those of any other synchronize_session.
             result = self._execute(synchronize_session="fetch")
             mapper = self._mapper
             inherits = mapper.local_table is not mapper.base_mapper.local_table
@@ -264,14 +265,14 @@ class _Change(_Statement):
         return self._entity is not self._mapper.entity
 
     def _found(self) -> list[_Key]:
-        """The keys of the rows that match, while they do."""
+        """The keys of the rows that match, before the statement changes them."""
         if self._state.execution_options.get("autoflush", True):
-            self._state.session._autoflush()  # as the statement itself will; its faults are its own
+            self._state.session._autoflush()  # the statement would; so what it raises is not ours
         with (
             contained_faults("find the rows of %s to be changed", self._mapper.class_.__name__),
             _unharmed(self._connection),
         ):
-            # Not by the session: it may send a SELECT to a copy that lags behind, and an
+            # Not through the session: it may send a SELECT to a replica that lags behind, and an
             # application's own listener may hide rows.
             rows = self._connection.execute(
                 self._matching(), cast(Any, self._state.parameters) or {}
@@ -285,14 +286,14 @@ class _Change(_Statement):
         if self._connection.dialect.name in ("mysql", "mariadb"):
             if self._statement.dialect_kwargs.get("mysql_limit") is not None:
                 raise ValueError("a LIMIT leaves open which rows it changes")
-            # Its snapshot is not what an UPDATE or DELETE goes by.
+            # An UPDATE or DELETE sees rows that are not in the transaction's snapshot.
             query = query.with_for_update()
         criteria = self._statement.whereclause
         return query if criteria is None else query.where(criteria)
 
 
 def _unharmed(connection: Connection) -> AbstractContextManager[object]:
-    """A failing SELECT of ours does not end the application's transaction, as in PostgreSQL."""
+    """Keep a failing SELECT of ours from ending the application's transaction on PostgreSQL."""
     if connection.dialect.name != "postgresql" or connection._is_autocommit_isolation():
         return nullcontext()
     return connection.begin_nested()
@@ -351,7 +352,7 @@ def _rows_of_class(
 def _read(
     connection: Connection, mapper: Mapper[Any], keys: Iterable[_Key], columns: Sequence[Any]
 ) -> Iterator[tuple[_Key, Sequence[Any]]]:
-    """The values of `columns` in the rows with `keys`, as far as they exist."""
+    """The values of `columns` in those rows with `keys` that exist."""
     primary_key = mapper.primary_key
     width = len(primary_key)
     query = select(*primary_key, *columns).select_from(mapper.persist_selectable)

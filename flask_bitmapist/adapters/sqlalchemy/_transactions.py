@@ -2,8 +2,8 @@
 
 Changes belong to the innermost transaction or savepoint of the connection that made them, whoever
 began it: a session, another session, or the application on the connection. Each is followed until
-it commits; its changes are then those of the transaction around it, or published. Rollbacks need no
-handling: what never commits is never handed on.
+it commits. Then its changes go to the transaction around it, or are published if there is none.
+Rollbacks need no handling: what never commits is never handed on.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def record(
 ) -> None:
     """Publish `marks` when the innermost open transaction of `session`, and all around it, commit.
 
-    For what the ORM does not see, such as raw SQL. Outside any transaction they are published at
-    once.
+    Use it for what the ORM does not see, such as raw SQL. Outside any transaction they are
+    published at once.
 
     :param marks: such as ``("post:published", post_id)``.
     :raises TypeError: for something that is not a mark, or not an id.
-    :raises ValueError: for an event name or id that is not allowed. None is recorded then.
+    :raises ValueError: for an event name or id that is not allowed. Then none is recorded.
     """
     checked = checked_marks(marks)
     target: Any = session() if callable(session) else session  # a scoped one is a factory
@@ -88,7 +88,7 @@ class _Followed(Transaction):
         aborted = _is_aborted(self)
         super().commit()
         if not aborted:
-            with contained_faults("hand on what a transaction has changed"):
+            with contained_faults("pass on what a transaction has changed"):
                 _hand_on(self, inside)
 
 
@@ -142,7 +142,7 @@ def _hand_on(transaction: Transaction, inside: list[Transaction]) -> None:
 
 # --- Transactions that a failed statement ends ----------------------------------------------------
 
-# Those of PostgreSQL in which a statement failed: nothing can be done in them but a rollback.
+# PostgreSQL's transactions in which a statement failed: they can only be rolled back.
 _aborted: MutableSet[Transaction] = WeakSet()
 
 _DEADLOCK = 1213  # of MySQL and MariaDB
@@ -173,13 +173,13 @@ def _comes_from_the_server(error: BaseException) -> bool:
 
 def _has_ended_its_transaction(dialect: str, error: BaseException, connection: Connection) -> bool:
     """Whether the database has rolled the whole transaction back with the failed statement."""
-    if dialect == "sqlite":  # by ON CONFLICT ROLLBACK, or as the disk is full
+    if dialect == "sqlite":  # by ON CONFLICT ROLLBACK, or because the disk is full
         return not getattr(connection.connection.dbapi_connection, "in_transaction", True)
     return dialect in ("mysql", "mariadb") and error.args[:1] == (_DEADLOCK,)
 
 
 def _forget(connection: Connection) -> None:
-    """Drop what the open transaction of `connection` did so far."""
+    """Drop what the open transaction of `connection` has done so far."""
     root = connection.get_transaction()
     if root is not None:
         for transaction in (root, *_open_savepoints(root)):
