@@ -12,6 +12,9 @@ from typing import Any
 
 import redis
 
+from .packing import packed, packed_once
+from .refusals import note_command
+
 Command = tuple[Any, ...]
 
 
@@ -21,22 +24,50 @@ class Trip:
     def __init__(self, client: Any) -> None:
         """:param client: any redis-py compatible client."""
         self._client = client
+        #: Whether commands may be queued as bytes: they all go to one server.
+        self.packs = isinstance(client, redis.Redis)
         self.commands: list[Command] = []
+        self._packed: list[bytes] = []
+        self._replies: list[Any] = []
 
     def execute_command(self, *command: Any) -> None:
         """Queue `command`."""
         self.commands.append(command)
+        if self.packs:
+            self._packed.append(packed(*command))
+
+    def repeat_command(self, *command: Any) -> None:
+        """Queue `command`, which is one of few that are sent again and again."""
+        self.commands.append(command)
+        if self.packs:
+            self._packed.append(packed_once(*command))
+
+    def queue_packed(self, name: Command, packed: bytes) -> None:
+        """Queue the bytes of a command, where the trip `packs`.
+
+        :param name: the command and its key, to tell what failed.
+        """
+        self.commands.append(name)
+        self._packed.append(packed)
 
     def execute(self) -> list[Any]:
         """The replies, in order; an error reply is one of them.
 
         :raises redis.RedisError: if the server does not answer.
         """
-        if not self.commands:
-            return []
-        if isinstance(self._client, redis.Redis):
-            return _straight(self._client.connection_pool, self.commands)
-        return _by_pipeline(self._client, self.commands)
+        if self.packs:
+            sent = b"".join(self._packed)
+            self._replies = _straight(self._client.connection_pool, sent, len(self.commands))
+        else:
+            self._replies = _by_pipeline(self._client, self.commands)
+        return self._replies
+
+    def check(self) -> None:
+        """:raises redis.RedisError: the first error among the replies."""
+        for command, reply in zip(self.commands, self._replies, strict=True):
+            if isinstance(reply, Exception):
+                note_command(reply, command)
+                raise reply
 
 
 def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
@@ -48,7 +79,8 @@ def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     if isinstance(client, redis.Redis):
         # The pipeline reconnects and retries as the client is configured to.
         with suppress(redis.ConnectionError, AttributeError, TypeError):
-            return _without_errors(_straight(client.connection_pool, commands))
+            sent = b"".join(packed(*command) for command in commands)
+            return _without_errors(_straight(client.connection_pool, sent, len(commands)))
     return _without_errors(_by_pipeline(client, commands))
 
 
@@ -68,11 +100,11 @@ def _by_pipeline(client: Any, commands: Sequence[Command]) -> list[Any]:
     return found
 
 
-def _straight(pool: Any, commands: Sequence[Command]) -> list[Any]:
+def _straight(pool: Any, sent: bytes, count: int) -> list[Any]:
     connection = _taken_from(pool)
     try:
-        connection.send_packed_command(connection.pack_commands(commands))
-        return [_reply(connection) for _ in commands]
+        connection.send_packed_command([sent])
+        return [_reply(connection) for _ in range(count)]
     except BaseException:
         connection.disconnect()  # the rest of the replies is nobody's
         raise

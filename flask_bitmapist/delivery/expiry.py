@@ -54,7 +54,7 @@ class Expiries:
         if not self._ttl:
             return lambda replies: []
         queued: list[tuple[str, int, bool]] = []
-        for name, period in keys:
+        for name, period in dict.fromkeys(keys):
             if period is None or period.grain not in self._ttl:
                 continue
             moment = self._moment(period)

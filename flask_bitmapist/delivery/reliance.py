@@ -9,16 +9,19 @@ with what it writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from ..ids import IdMap
 from ..registry import FIRST_DAYS, KINDS, KINDS_COPY, Registry, space_of, text
 
+#: The offsets of mapped ids: kind -> id -> offset.
+Offsets = Mapping[str, Mapping[str, int]]
+
 
 class Reliance:
-    """The kinds, first days and offsets that one batch takes for granted."""
+    """The kinds and first days that a batch takes for granted, and with them its offsets."""
 
     def __init__(
         self,
@@ -31,15 +34,15 @@ class Reliance:
         :param days: event -> the earliest day on which the batch marks it.
         """
         self.kinds = kinds
-        #: Kind -> id -> offset.
-        self.offsets: dict[str, dict[str, int]] = {}
+        self._days = days
         self._registry = registry
         self._first_days = registry.days_to_enter(days)
         self._uncopied = registry.kinds_to_copy(kinds)
-        self._days = days
-        #: Events that had no first day.
-        self._added: list[str] = []
-        self._unregistered: set[str] = set()
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether there is nothing that must be stored before the bits."""
+        return not self._first_days and not self._uncopied
 
     def enter(self, pipe: Any) -> None:
         """Queue what must be stored before the bits; `entered` takes the replies."""
@@ -48,53 +51,56 @@ class Reliance:
         for event, day in self._first_days.items():
             pipe.execute_command("ZADD", FIRST_DAYS, "LT", day.toordinal(), event)
 
-    def entered(self, replies: Iterator[Any]) -> None:
+    def entered(self, replies: Iterator[Any]) -> list[str]:
+        """The events that had no first day."""
         for _ in self._uncopied:
             next(replies)
-        self._added = [event for event in self._first_days if next(replies) == 1]
+        return [event for event in self._first_days if next(replies) == 1]
 
-    def ask(self, pipe: Any) -> None:
+    def ask(self, pipe: Any, offsets: Offsets) -> None:
         """Queue the questions; `holds` takes the replies.
 
         Put them last in the pipeline, so that they also notice if the server changes meanwhile.
         """
-        pipe.execute_command("HMGET", KINDS, *self.kinds)
+        queue = pipe.repeat_command if len(self.kinds) == 1 else pipe.execute_command
+        queue("HMGET", KINDS, *self.kinds)
         if self._days:
-            pipe.execute_command("ZMSCORE", FIRST_DAYS, *self._days)
-        for kind, ids in self.offsets.items():
+            queue("ZMSCORE", FIRST_DAYS, *self._days)
+        for kind, ids in offsets.items():
             pipe.execute_command("HMGET", IdMap.keys(space_of(kind))[0], *ids)
 
-    def holds(self, replies: Iterator[Any]) -> bool:
+    def holds(self, replies: Sequence[Any], offsets: Offsets) -> bool:
         """Whether the server still agrees.
 
         :raises redis.RedisError: if it does not say.
         """
-        kinds = [None if kind is None else text(kind) for kind in _list(next(replies))]
-        self._unregistered = {
-            event for event, kind in zip(self.kinds, kinds, strict=True) if kind is None
-        }
-        hold = kinds == [*self.kinds.values()]
+        kinds, *rest = map(_list, replies)
+        if [kind and text(kind) for kind in kinds] != [*self.kinds.values()]:
+            return False
         if self._days:
-            first_days = zip(_list(next(replies)), self._days.values(), strict=True)
-            hold &= all(
-                first is not None and int(first) <= day.toordinal() for first, day in first_days
-            )
-        for ids in self.offsets.values():
-            offsets = [None if held is None else int(held) for held in _list(next(replies))]
-            hold &= offsets == [*ids.values()]
-        return hold
+            first_days, *rest = rest
+            for first, day in zip(first_days, self._days.values(), strict=True):
+                if first is None or int(first) > day.toordinal():
+                    return False
+        return all(
+            [None if offset is None else int(offset) for offset in held] == [*ids.values()]
+            for held, ids in zip(rest, offsets.values(), strict=True)
+        )
 
-    def withdraw(self, pipe: Any) -> None:
-        """It did not hold: queue the removal of entries of events that nobody registered.
+    def withdraw(self, pipe: Any, entered: Sequence[str], replies: Sequence[Any]) -> None:
+        """It did not hold: queue the removal of what was `entered` of events nobody registered.
 
         A first day without a kind would look as if the kind had been lost.
+
+        :param replies: those that `holds` took.
         """
-        if names := self._unregistered.intersection(self._added):
+        told = zip(self.kinds, _list(replies[0]), strict=True)
+        if names := {event for event, kind in told if kind is None}.intersection(entered):
             pipe.execute_command("ZREM", FIRST_DAYS, *names)
 
     def remember(self) -> None:
         """It held: remember that the entries are made."""
-        if self._uncopied or self._first_days:
+        if not self.is_entered:
             self._registry.remember(self._uncopied, self._first_days)
 
 

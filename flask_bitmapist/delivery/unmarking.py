@@ -23,8 +23,8 @@ class Key(NamedTuple):
     period: Period | None
 
 
-#: Bits to write: key -> {offset: value}.
-Bits = dict[Key, dict[int, bool]]
+#: What bits are to become: key -> {offset: value}.
+Targets = dict[Key, dict[int, bool]]
 #: Bits as they were read: name of the key -> {offset: value}.
 Values = Mapping[str, Mapping[int, bool]]
 
@@ -63,9 +63,9 @@ class Unmarking:
                 reads.setdefault(name, set()).update(offsets)
         return reads
 
-    def outstanding(self, values: Values) -> Bits:
+    def outstanding(self, values: Values) -> Targets:
         """What is still to be written, given the bits as they are now."""
-        bits: Bits = {}
+        bits: Targets = {}
         own = {key.name: offsets for key, offsets in self._own.items()}
         for key, offsets in self._own.items():
             bits[key] = {offset: False for offset in offsets if values[key.name][offset]}

@@ -8,31 +8,36 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import redis
 
 from ..ids import IdMap
 from ..marks import Deed, Id, Settled, SettledMark, count, parts, singles
 from ..periods import Grain, marked_periods, unique_key
-from ..refusals import note_command
-from ..registry import Registry, Wanted, mismatch, space_of
+from ..registry import PLAIN, Registry, Wanted, mismatch, space_of
 from ..server import Server
 from ..trip import Trip
+from .bits import Bits
 from .expiry import Expiries
-from .reliance import Reliance
-from .unmarking import Bits, Key, Unmarking, Values
+from .reliance import Offsets, Reliance
+from .unmarking import Key, Targets, Unmarking, Values
 
 logger = logging.getLogger("flask_bitmapist")
 
 #: Subcommands of one BITFIELD: more would block the server for longer without being faster.
 _BITS_PER_COMMAND = 1_000
+
+#: Commands to send: each a bitmap, and bits of it.
+Writes = list[tuple[Key, Bits]]
 #: Marks in one round trip, with three or four bits each: about 50 ms of the server's time.
 _MARKS_PER_TRIP = 5_000
 #: Likewise for unmarks, each of which reads the days of a week and a month.
 _UNMARKS_PER_TRIP = 500
 #: A batch of more marks than this may take longer than a request can wait for one reply.
 BULK = 1_000
+#: Deeds of which the process remembers what their marks rely on.
+_MOST_REMEMBERED = 4_096
 #: How often a batch is rewritten because the server turned out to have other data, or because other
 #: processes mark what this one unmarks.
 _ATTEMPTS = 5
@@ -43,18 +48,22 @@ class _Batch:
     """What is to be written, and what it relies on."""
 
     relies_on: Reliance
+    offsets: Offsets
     #: None: nothing is unmarked, or only in bitmapist's way.
     unmarking: Unmarking | None = None
-    bits: Bits = field(default_factory=dict)
+    writes: Writes = field(default_factory=list)
     #: Bits to unmark under names that nobody has registered: key -> its event, and offsets.
     strays: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
     #: Why marks are refused for good.
     refusals: list[str] = field(default_factory=list)
 
-    def reads(self) -> dict[str, set[int]]:
-        """The bits to read in each trip, by the name of the key."""
+    def reads(self) -> list[tuple[str, list[int]]]:
+        """The bits to read in each trip: the name of the key, and as many as one command reads."""
+        if self.unmarking is None and not self.strays:
+            return []
         reads = self.unmarking.reads() if self.unmarking is not None else {}
-        return reads | {key: bits for key, (_, bits) in self.strays.items()}
+        reads |= {key: bits for key, (_, bits) in self.strays.items()}
+        return [(name, part) for name, offsets in reads.items() for part in _slices(offsets)]
 
     def found_strays(self, values: Values) -> set[str]:
         """Events that nobody has registered but that have marks, as bitmapist's do."""
@@ -87,6 +96,8 @@ class Writer:
         self._max_id = max_id
         self._expiries = Expiries(ttl, zone)
         self._may_expire = bool(ttl)
+        #: Of a deed: what its marks rely on, and the history in which they may.
+        self._known: dict[Deed, tuple[object, Reliance]] = {}
         #: The ``maxmemory-policy`` seen last.
         self._eviction = ""
         self._complaints: set[str] = set()
@@ -103,10 +114,13 @@ class Writer:
             return
         client = self._server.quick
         self._warn_of_eviction()
+        if len(marks) == 1 and isinstance(marks[0][1], int):  # most are
+            self._write(client, marks)
+            return
         if count(marks) > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
-        unmarks = any(_keeps_other_days(what) for what, _ in marks)
+        unmarks = any(_keeps_other_days(what) for what in {what for what, _ in marks})
         for part in parts(marks, _UNMARKS_PER_TRIP if unmarks else _MARKS_PER_TRIP):
             self._write(client, part)
 
@@ -143,45 +157,65 @@ class Writer:
 
     def _batch(self, client: Any, marks: Sequence[Settled]) -> _Batch:
         """The bits that `marks` need, as far as this process knows the server's data."""
-        wanted = _wanted(what for what, _ in marks)
-        kinds = self._registry.admit(client, wanted, self._clock)
-        batch = _Batch(
-            Reliance(
-                self._registry,
-                kinds,
-                {
-                    event: want.first_day
-                    for event, want in wanted.items()
-                    if want.first_day is not None and want.kind == kinds[event]
-                },
-            ),
-        )
-        admitted = []
-        for what, id_ in singles(marks):
-            kind = kinds[what.event]
-            if kind == what.kind:
-                admitted.append((what, id_))
-            elif kind is None:
-                _note_stray(batch, what, id_)
-            else:
-                batch.refusals.append(mismatch(what.event, what.kind, kind))
-        batch.relies_on.offsets = self._offsets(client, admitted)
-        for what, id_ in admitted:
-            self._add(batch, what, id_)
+        groups = _grouped(marks)
+        relies_on = self._reliance(client, (*groups,))
+        kinds = relies_on.kinds
+        fit = {what: ids for what, ids in groups.items() if kinds[what.event] == what.kind}
+        batch = _Batch(relies_on, self._offsets(client, fit))
+        if all(what.value for what in fit):
+            for what, ids in fit.items():
+                self._set(batch, what, ids)
+        else:
+            self._decide(batch, [mark for mark in singles(marks) if _of_day(mark[0]) in fit])
+        if len(fit) < len(groups):
+            self._note_unfit(batch, groups)
         return batch
 
-    def _offsets(self, client: Any, marks: Iterable[SettledMark]) -> dict[str, dict[str, int]]:
+    def _reliance(self, client: Any, deeds: tuple[Deed, ...]) -> Reliance:
+        """What a batch of `deeds` relies on; of one deed it is remembered."""
+        history = self._registry.history
+        if len(deeds) == 1:
+            known = self._known.get(deeds[0])
+            if known is not None and known[0] is history:
+                return known[1]
+        wanted = _wanted(deeds)
+        kinds = self._registry.admit(client, wanted, self._clock)
+        days = {
+            event: want.first_day
+            for event, want in wanted.items()
+            if want.first_day is not None and want.kind == kinds[event]
+        }
+        relies_on = Reliance(self._registry, kinds, days)
+        if len(deeds) == 1 and relies_on.is_entered and None not in kinds.values():
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[deeds[0]] = history, relies_on
+        return relies_on
+
+    @staticmethod
+    def _note_unfit(batch: _Batch, groups: Mapping[Deed, list[Any]]) -> None:
+        for what, ids in groups.items():
+            kind = batch.relies_on.kinds[what.event]
+            if kind is None:
+                _note_strays(batch, what, ids)
+            elif kind != what.kind:
+                batch.refusals += [mismatch(what.event, what.kind, kind)] * len(ids)
+
+    def _offsets(
+        self, client: Any, groups: Mapping[Deed, Iterable[Any]]
+    ) -> dict[str, dict[str, int]]:
         """The offsets of mapped ids, by kind; unmarking alone gives an id no offset."""
-        given: dict[str, dict[str, bool]] = {}
-        for what, id_ in marks:
-            if isinstance(id_, str):
-                ids = given.setdefault(what.kind, {})
-                ids[id_] = ids.get(id_, False) or what.value
+        given: dict[str, dict[bool, dict[str, None]]] = {}
+        for what, ids in groups.items():
+            if what.kind == PLAIN:
+                continue
+            of_kind = given.setdefault(what.kind, {True: {}, False: {}})
+            of_kind[what.value].update(dict.fromkeys(ids))
         offsets: dict[str, dict[str, int]] = {}
-        for kind, ids in given.items():
+        for kind, of_kind in given.items():
             found: dict[str, int] = {}
-            for assigned in {*ids.values()}:
-                listed = [id_ for id_, is_marked in ids.items() if is_marked == assigned]
+            for assigned, ids in of_kind.items():
+                listed = [id_ for id_ in ids if id_ not in found]
                 found |= self._id_map.offsets(
                     client,
                     space_of(kind),
@@ -195,30 +229,50 @@ class Writer:
                 offsets[kind] = found
         return offsets
 
-    def _add(self, batch: _Batch, what: Deed, id_: Id) -> None:
-        """Add the bits of a mark to those of `batch`."""
-        offset = _offset(batch, what, id_)
-        if offset is None:  # it has never been marked
-            return
-        if offset > self._max_id:
-            reason = f"{what.event!r}: the offset of an id is above BITMAPIST_MAX_ID"
-            batch.refusals.append(reason)
-            return
-        keys = _keys(what)
-        if _keeps_other_days(what):
-            for key in keys:
-                if key.period is None or key.period.grain in ("hour", "day"):
-                    batch.bits.get(key, {}).pop(offset, None)
-            if batch.unmarking is None:
-                batch.unmarking = Unmarking(days_expire=self._expiries.covers("day"))
-            batch.unmarking.add(what.event, keys, offset)
-            return
-        for key in keys:
-            if self._may_expire and self._expiries.has_passed(key.period):
+    def _set(self, batch: _Batch, what: Deed, ids: Sequence[Id]) -> None:
+        """Add to `batch` what sets the bits of `ids`, which did `what`."""
+        offsets: Any = ids
+        if what.kind != PLAIN:
+            known = batch.offsets[what.kind]
+            offsets = [known[id_] for id_ in cast(Sequence[str], ids)]
+        if max(offsets) > self._max_id:
+            allowed = [offset for offset in offsets if offset <= self._max_id]
+            batch.refusals += [_too_large(what)] * (len(offsets) - len(allowed))
+            offsets = allowed
+        keys = self._lasting(_keys(what))
+        for part in _slices(offsets):
+            bits = Bits(part)
+            batch.writes += [(key, bits) for key in keys]
+
+    def _lasting(self, keys: Iterable[Key]) -> Iterable[Key]:
+        if not self._may_expire:
+            return keys
+        return [key for key in keys if not self._expiries.has_passed(key.period)]
+
+    def _decide(self, batch: _Batch, marks: Iterable[SettledMark]) -> None:
+        """Add to `batch` what writes the bits of `marks`, each of which may undo earlier ones."""
+        bits: Targets = {}
+        for what, id_ in marks:
+            offset = _offset(batch, what, id_)
+            if offset is None:  # it has never been marked
                 continue
-            batch.bits.setdefault(key, {})[offset] = what.value
-            if batch.unmarking is not None:
-                batch.unmarking.cancel(key, offset)
+            if offset > self._max_id:
+                batch.refusals.append(_too_large(what))
+                continue
+            keys = _keys(what)
+            if _keeps_other_days(what):
+                for key in keys:
+                    if key.period is None or key.period.grain in ("hour", "day"):
+                        bits.get(key, {}).pop(offset, None)
+                if batch.unmarking is None:
+                    batch.unmarking = Unmarking(days_expire=self._expiries.covers("day"))
+                batch.unmarking.add(what.event, keys, offset)
+                continue
+            for key in self._lasting(keys):
+                bits.setdefault(key, {})[offset] = what.value
+                if batch.unmarking is not None:
+                    batch.unmarking.cancel(key, offset)
+        batch.writes += _writes(bits)
 
     def _wrote(self, client: Any, batch: _Batch) -> bool:
         """Whether the server agreed with what this process knew, so that `batch` is now written.
@@ -226,9 +280,9 @@ class Writer:
         If not, the bits are restored. The trip that writes also checks: an earlier answer may be
         out of date, and a proxy can hide that another server answers.
         """
-        bits = batch.bits
+        writes = batch.writes
         for _ in range(_ATTEMPTS):
-            values = self._trip(client, batch, bits)
+            values = self._trip(client, batch, writes)
             if values is None:
                 return False
             if strays := batch.found_strays(values):
@@ -236,42 +290,42 @@ class Writer:
                 return False
             if batch.unmarking is None:
                 return True
-            bits = batch.unmarking.outstanding(values)
-            if not bits:
+            writes = _writes(batch.unmarking.outstanding(values))
+            if not writes:
                 return True
         return False
 
-    def _trip(self, client: Any, batch: _Batch, bits: Bits) -> Values | None:
-        """Write `bits` and read those of `batch`; None if what it relies on no longer holds."""
+    def _trip(self, client: Any, batch: _Batch, writes: Writes) -> Values | None:
+        """Make `writes` and read the bits of `batch`; None if what it relies on no longer holds."""
         pipe = Trip(client)
         batch.relies_on.enter(pipe)
-        writes = [(key, part) for key, of_key in bits.items() for part in _slices(of_key.items())]
-        for key, part in writes:
-            _queue_bits(pipe, key.name, part)
-        without_expiry = self._expiries.queue(pipe, bits)
-        reads = [
-            (name, part) for name, offsets in batch.reads().items() for part in _slices(offsets)
-        ]
+        for key, bits in writes:
+            bits.queue(pipe, key.name)
+        without_expiry = self._expiries.queue(pipe, (key for key, _ in writes))
+        reads = batch.reads()
         for name, offsets in reads:
             _queue_reads(pipe, name, offsets)
         compares_calendar = self._registry.ask_calendar(pipe)
-        batch.relies_on.ask(pipe)
+        batch.relies_on.ask(pipe, batch.offsets)
 
-        replies = pipe.execute()
-        rest = iter(replies)
-        batch.relies_on.entered(rest)
+        rest = iter(pipe.execute())
+        entered = batch.relies_on.entered(rest)
         before = [*islice(rest, len(writes))]
         expiring = without_expiry(rest)
         values = _values(reads, islice(rest, len(reads)))
         calendar = next(rest) if compares_calendar else None
-        if not batch.relies_on.holds(rest):
-            self._undo(client, batch, writes, before)
+        told = [*rest]
+        if not batch.relies_on.holds(told, batch.offsets):
+            undo = Trip(client)
+            for (key, bits), reply in zip(writes, before, strict=True):
+                if former := bits.restoring(reply):
+                    former.queue(undo, key.name)
+            batch.relies_on.withdraw(undo, entered, told)
+            undo.execute()
+            undo.check()
             return None
         batch.relies_on.remember()
-        for command, reply in zip(pipe.commands, replies, strict=True):
-            if isinstance(reply, Exception):
-                note_command(reply, command)
-                raise reply
+        pipe.check()
         if compares_calendar:
             self._registry.compare_calendar(calendar)
         if expiring:
@@ -282,28 +336,6 @@ class Writer:
         pipe = client.pipeline(transaction=False)
         for name, moment in expiring:
             pipe.execute_command("EXPIREAT", name, moment)
-        pipe.execute()
-
-    @staticmethod
-    def _undo(
-        client: Any,
-        batch: _Batch,
-        writes: Iterable[tuple[Key, list[tuple[int, bool]]]],
-        before: Iterable[Any],
-    ) -> None:
-        """Restore the bits of `writes` to `before`, the values that SETBIT and BITFIELD replied."""
-        pipe = client.pipeline(transaction=False)
-        for (key, slice_), held in zip(writes, before, strict=True):
-            values = held if isinstance(held, list) else [held]
-            if not isinstance(held, Exception):
-                wrong = [
-                    (offset, bool(value))
-                    for (offset, written), value in zip(slice_, values, strict=True)
-                    if bool(value) != written
-                ]
-                if wrong:
-                    _queue_bits(pipe, key.name, wrong)
-        batch.relies_on.withdraw(pipe)
         pipe.execute()
 
     def _refuse(self, reason: str) -> None:
@@ -340,17 +372,43 @@ def _wanted(deeds: Iterable[Deed]) -> dict[str, Wanted]:
     return wanted
 
 
-def _note_stray(batch: _Batch, what: Deed, id_: Id) -> None:
+def _grouped(marks: Iterable[Settled]) -> dict[Deed, list[Any]]:
+    """Who did each deed; the hour is told only where its bitmap is kept."""
+    groups: dict[Deed, list[Any]] = {}
+    for what, who in marks:
+        ids = groups.setdefault(what, [])
+        if isinstance(who, int | str):
+            ids.append(who)
+        else:
+            ids.extend(who if isinstance(who, list) else who.tolist())
+    of_days: dict[Deed, list[Any]] = {}
+    for what, ids in groups.items():
+        of_days.setdefault(_of_day(what), []).extend(ids)
+    return of_days
+
+
+@lru_cache(maxsize=4096)
+def _of_day(what: Deed) -> Deed:
+    if what.hour is None or what.hourly:
+        return what
+    return what._replace(hour=what.hour.replace(hour=0))
+
+
+def _note_strays(batch: _Batch, what: Deed, ids: Iterable[int]) -> None:
     # A mapped id has no bit under a name that nobody has registered.
-    if isinstance(id_, int):
+    if what.kind == PLAIN:
         for key in _keys(what):
-            batch.strays.setdefault(key.name, (what.event, set()))[1].add(id_)
+            batch.strays.setdefault(key.name, (what.event, set()))[1].update(ids)
+
+
+def _too_large(what: Deed) -> str:
+    return f"{what.event!r}: the offset of an id is above BITMAPIST_MAX_ID"
 
 
 def _offset(batch: _Batch, what: Deed, id_: Id) -> int | None:
     if isinstance(id_, int):
         return id_
-    return batch.relies_on.offsets.get(what.kind, {}).get(id_)
+    return batch.offsets.get(what.kind, {}).get(id_)
 
 
 def _values(reads: Iterable[tuple[str, list[int]]], replies: Iterable[Any]) -> Values:
@@ -369,14 +427,12 @@ def _slices(items: Iterable[Any]) -> Iterator[list[Any]]:
         yield listed[first : first + _BITS_PER_COMMAND]
 
 
-def _queue_bits(pipe: Any, key: str, bits: Sequence[tuple[int, bool]]) -> None:
-    if len(bits) == 1:
-        pipe.execute_command("SETBIT", key, bits[0][0], int(bits[0][1]))
-        return
-    arguments: list[object] = []
-    for offset, value in bits:
-        arguments += ("SET", "u1", offset, int(value))
-    pipe.execute_command("BITFIELD", key, *arguments)
+def _writes(targets: Targets) -> Writes:
+    return [
+        (key, Bits(*zip(*part, strict=True)))
+        for key, bits in targets.items()
+        for part in _slices(bits.items())
+    ]
 
 
 def _queue_reads(pipe: Any, key: str, offsets: Sequence[int]) -> None:

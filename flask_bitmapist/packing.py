@@ -1,0 +1,32 @@
+"""Commands as the bytes that are sent: https://redis.io/docs/latest/develop/reference/protocol-spec
+
+What of a command is the same each time is packed once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+
+def packed(*command: object) -> bytes:
+    """`command`, ready to be sent."""
+    arguments = map(_argument, command)
+    return b"".join((b"*%d\r\n" % len(command), *(_counted(part) for part in arguments)))
+
+
+#: `packed`, for commands that are sent again and again.
+packed_once = lru_cache(maxsize=4096)(packed)
+
+
+@lru_cache(maxsize=16384)
+def packed_key(key: str) -> bytes:
+    """`key`, as an argument of a command."""
+    return _counted(key.encode())
+
+
+def _counted(argument: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)
+
+
+def _argument(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
