@@ -20,6 +20,8 @@ from .periods import Grain, Period
 PREFIX = "BITMAPIST_"
 #: SETBIT's own limit; one bit that far out costs half a gigabyte per key.
 LARGEST_OFFSET = 2**32 - 1
+#: The file in the instance folder where marks wait, if no other is named.
+SPOOL_NAME = "bitmapist-spool.sqlite3"
 STORED_GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month")
 
 DeliveryMode = Literal["immediate", "background"]
@@ -244,7 +246,7 @@ def _spool(value: object, option: str) -> bool | Path:
 def _spool_path(spool: bool | Path, instance_path: str) -> Path | None:
     if isinstance(spool, Path):
         return spool
-    return Path(instance_path) / "bitmapist-spool.sqlite3" if spool else None
+    return Path(instance_path) / SPOOL_NAME if spool else None
 
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -206,7 +205,7 @@ def test_once_the_server_takes_them_each_mark_brings_on_more(
     assert admin.bitcount(DAY) == 600
 
 
-def test_marks_of_other_events_open_no_file_while_some_wait_apart(
+def test_marks_of_other_events_ask_no_file_while_some_wait_apart(
     mortal: MortalServer,
     admin: redis_py.Redis,
     tracker_on: Callable[..., Tracker],
@@ -217,18 +216,14 @@ def test_marks_of_other_events_open_no_file_while_some_wait_apart(
     admin.hset(DAY, "not", "a bitmap")
     mark(tracker, "e", 1)
     mark(tracker, "other", 1)
-    opened: list[object] = []
-    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
-
-    def noted(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        opened.append(arguments)
-        return connect(*arguments, **options)
-
-    monkeypatch.setattr(sqlite3, "connect", noted)
+    asked: list[str] = []
+    spool = tracker._deliverer()._spool
+    assert spool is not None
+    spool.file.run(lambda db: db.set_trace_callback(asked.append))
     mark(tracker, "other", 2)
-    assert opened == []
+    assert asked == []
     mark(tracker, "e", 2)
-    assert opened
+    assert asked
 
 
 def test_a_mark_kept_apart_twice_is_counted_once(

@@ -206,7 +206,7 @@ class Delivery:
         """Try the next marks kept apart, and write those that the server now takes."""
         if self._spool is None or self._apart is None:
             return _Trip()
-        with self._spool.open(), self._spool.alone() as alone:
+        with self._spool.alone() as alone:
             kept = self._apart.after(self._apart_row, _APART_PER_TRIP) if alone else []
             marks = [one.mark for one in kept if one.mark is not None]
             held = self._apart.held(marks, up_to=self._apart_row)

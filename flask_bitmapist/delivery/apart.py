@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..marks import Settled, SettledMark, singles
 from .spool import Spool, packed, unpacked
@@ -33,6 +35,15 @@ _EVENTS = """
     SELECT event FROM known WHERE event IS NOT NULL
 """
 
+_INSERT = """
+    INSERT INTO apart (id, server, event, identity, value, mark, reason)
+    SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM apart), 0)), ?, ?, ?, ?, ?, ?
+    WHERE ? IS NOT (
+      SELECT mark FROM apart WHERE server = ? AND event = ? AND identity = ?
+      ORDER BY id DESC LIMIT 1
+    )
+"""
+
 #: The events and ids of marks kept apart: value -> why.
 Held = dict[tuple[str, int | str], dict[bool, str]]
 
@@ -50,7 +61,6 @@ class Apart:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._server = spool.server
 
     def events(self) -> frozenset[str]:
         """The events of which marks are kept apart. Errors and cost are those of `Spool.look`."""
@@ -67,42 +77,44 @@ class Apart:
         if not marks:
             return found
         names = sorted({(what.event, json.dumps(id_)) for what, id_ in singles(marks)})
-        with self._spool.open() as db:
-            for first in range(0, len(names), _LOOKED_UP):
-                part = names[first : first + _LOOKED_UP]
-                rows = db.execute(
-                    "SELECT event, identity, value, reason FROM apart WHERE server = ? AND id <= ?"
-                    f" AND (event, identity) IN (VALUES {','.join(['(?, ?)'] * len(part))})",
-                    (self._server, _LAST_ROW if up_to is None else up_to, *sum(part, ())),
-                )
-                for event, identity, value, reason in rows:
-                    values = found.setdefault((event, json.loads(identity)), {})
-                    values[bool(value)] = reason
+        last = _LAST_ROW if up_to is None else up_to
+        for first in range(0, len(names), _LOOKED_UP):
+            part = names[first : first + _LOOKED_UP]
+            query = (
+                "SELECT event, identity, value, reason FROM apart WHERE server = ? AND id <= ?"
+                f" AND (event, identity) IN (VALUES {','.join(['(?, ?)'] * len(part))})"
+            )
+            for event, identity, value, reason in self._rows(query, last, *sum(part, ())):
+                values = found.setdefault((event, json.loads(identity)), {})
+                values[bool(value)] = reason
         return found
 
-    def append(self, marks: Iterable[tuple[SettledMark, str]]) -> None:
-        """Keep `marks`, each with its reason, behind those kept already; repeat none of them."""
-        with self._spool.open() as db, db:
-            db.execute("BEGIN IMMEDIATE")
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._spool.file.run(
+            lambda db: db.execute(query, (self._spool.server, *values)).fetchall()
+        )
+
+    def append(self, marks: Sequence[tuple[SettledMark, str]]) -> None:
+        """Keep `marks`, each with its reason, behind those kept already; repeat none of them.
+
+        The oldest go if there is no room for all.
+        """
+
+        def insert(db: sqlite3.Connection) -> int:
+            now = time.time_ns() // 1000
             for mark, reason in marks:
                 what, id_ = mark
-                name = (self._server, what.event, json.dumps(id_))
+                name = (self._spool.server, what.event, json.dumps(id_))
                 text = json.dumps(packed(mark))
-                db.execute(
-                    "INSERT INTO apart (server, event, identity, value, mark, reason) "
-                    "SELECT ?, ?, ?, ?, ?, ? WHERE ? IS NOT (SELECT mark FROM apart WHERE "
-                    "server = ? AND event = ? AND identity = ? ORDER BY id DESC LIMIT 1)",
-                    (*name, what.value, text, reason, text, *name),
-                )
+                db.execute(_INSERT, (now, *name, what.value, text, reason, text, *name))
+            return self._spool.make_room(db, "apart", "spooled")
+
+        self._spool.lose(self._spool.file.transact(insert))
 
     def after(self, row: int, limit: int) -> list[KeptApart]:
         """The next marks after `row`, oldest first."""
-        with self._spool.open() as db:
-            rows = db.execute(
-                "SELECT id, mark FROM apart WHERE server = ? AND id > ? ORDER BY id LIMIT ?",
-                (self._server, row, limit),
-            ).fetchall()
-        return [KeptApart(id_, self._read(text)) for id_, text in rows]
+        query = "SELECT id, mark FROM apart WHERE server = ? AND id > ? ORDER BY id LIMIT ?"
+        return [KeptApart(id_, self._read(text)) for id_, text in self._rows(query, row, limit)]
 
     def _read(self, text: str) -> SettledMark | None:
         try:
@@ -114,20 +126,17 @@ class Apart:
 
     def remove(self, rows: Sequence[int]) -> None:
         """Forget marks that have been written."""
-        with self._spool.open() as db, db:
-            db.execute("BEGIN IMMEDIATE")
-            db.executemany("DELETE FROM apart WHERE id = ?", [(row,) for row in rows])
+        gone = [(row,) for row in rows]
+        self._spool.file.transact(lambda db: db.executemany("DELETE FROM apart WHERE id = ?", gone))
 
     def reasons(self) -> dict[str, int]:
         """How many marks are kept apart, by reason."""
-        with self._spool.open() as db:
-            return dict(
-                db.execute(
-                    "SELECT reason, COUNT(*) FROM apart WHERE server = ? "
-                    "GROUP BY reason ORDER BY COUNT(*) DESC",
-                    (self._server,),
-                ).fetchall()
+        return dict(
+            self._rows(
+                "SELECT reason, COUNT(*) FROM apart WHERE server = ? "
+                "GROUP BY reason ORDER BY COUNT(*) DESC"
             )
+        )
 
 
 def to_keep_apart(

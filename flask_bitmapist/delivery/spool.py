@@ -1,6 +1,6 @@
 """The spool: settled marks on disk, in order, until Redis takes them again.
 
-All processes of an application share one SQLite file, created when first needed. A committed row
+All processes of an application share one file, which exists while marks wait. A committed row
 survives a crash of the process, but not of the machine (WAL with ``synchronous=NORMAL``).
 """
 
@@ -8,111 +8,161 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..marks import Settled, count, deed, parts
-from .own_files import ensure_own
+from .addresses import Addresses, name_of, server_of
+from .database import Database, SpoolError, State, used_bytes
+from .file_lock import FileLock
 from .writer import BULK
+
+__all__ = ["Spool", "SpoolError", "server_of"]
 
 logger = logging.getLogger("flask_bitmapist")
 
 #: Rows read for one trip. It sends as many marks to Redis as fit the wait for one reply.
 _ROWS_PER_TRIP = 200
-_LOCK_WAIT = 5.0  # seconds
 #: Longer than the clock that stamps files stands still, in nanoseconds.
 _TICK = 50_000_000
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS spooled (id INTEGER PRIMARY KEY AUTOINCREMENT, "
-    "server TEXT NOT NULL, marks TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS apart (id INTEGER PRIMARY KEY AUTOINCREMENT, server TEXT NOT NULL, "
-    "event TEXT NOT NULL, identity TEXT NOT NULL, value INTEGER NOT NULL, mark TEXT NOT NULL, "
-    "reason TEXT NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS apart_name ON apart (server, event, identity)",
-)
+#: Rows that go at a time when there is no more room.
+_ROWS_DROPPED = 100
 
-
-#: A file's number, its size, and when it was written last, in nanoseconds.
-_Stamp = tuple[int, int, int]
-#: The stamps of the spool's file and of the log beside it.
-_State = tuple[_Stamp, _Stamp | None]
-
-
-class SpoolError(OSError):
-    """The spool's file cannot be read or written."""
-
-
-def server_of(client: Any) -> str:
-    """Which server and database `client` writes to, without its credentials.
-
-    Clusters are not told apart, as their nodes come and go. For a Sentinel master it is the name.
-    """
-    pool = getattr(client, "connection_pool", None)
-    options = getattr(pool, "connection_kwargs", {})
-    address = [options.get(name) for name in ("host", "port", "path", "db")]
-    return json.dumps([getattr(pool, "service_name", None), *address], default=str)
+#: Numbers grow with time, also from one file to the next, so that what is brought over from a
+#: damaged file comes first.
+_INSERT = """
+    INSERT INTO spooled (id, server, marks, count)
+    SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM spooled), 0)), ?, ?, ?
+"""
+_WAITING = "FROM spooled WHERE server = :server AND id > :done"
+_ANYTHING = f"SELECT 1 WHERE EXISTS (SELECT 1 {_WAITING}) OR EXISTS (SELECT 1 FROM aside)"
 
 
 class Spool:
     """A queue of marks in a file, which may also hold marks for other servers."""
 
-    def __init__(self, path: Path, server: str) -> None:
-        """:param server: as returned by `server_of`."""
+    def __init__(self, path: Path, server: Addresses, *, limit: int = 256 * 2**20) -> None:
+        """
+        :param server: as returned by `server_of`.
+        :param limit: bytes that the file may hold; beyond them the oldest marks go.
+        """
         self.path = path
-        self.server = server
-        self._path, self._wal = str(path), f"{path}-wal"
+        #: What the file calls the server.
+        self.server = server.names[0]
+        self.file = Database(path, self._find_server)
+        self._addresses = server
+        self._limit = limit
+        #: Marks that are gone for good: beyond the limit, or in rows that cannot be read.
+        self.lost = 0
+        self._overflows = False
+        #: The last row that was written to the server and could not be deleted, and its file.
+        self._kept = (0, 0)
         #: Query -> its answer, and the state of the file that gave it.
-        self._seen: dict[str, tuple[_State, frozenset[Any]]] = {}
+        self._seen: dict[str, tuple[State, frozenset[Any]]] = {}
+
+    def _find_server(self, db: sqlite3.Connection) -> None:
+        self.server = name_of(db, self._addresses)
+
+    def _asked(self) -> dict[str, Any]:
+        """What queries are asked with."""
+        state = self.file.state()
+        file, row = self._kept
+        return {
+            "server": self.server,
+            "done": row if state is not None and state[0][0] == file else -1,
+            "limit": _ROWS_PER_TRIP,
+        }
 
     def holds_marks(self) -> bool:
         """Whether anything waits. Errors and cost are those of `look`."""
-        return bool(self.look("SELECT 1 FROM spooled WHERE server = :server LIMIT 1"))
+        return bool(self.look(_ANYTHING))
 
     def look(self, query: str) -> frozenset[Any]:
         """The values that `query` finds. Costs two stat() while nobody has written to the file.
 
         :raises SpoolError: if the file cannot be read.
         """
-        state = self._state()
+        state = self.file.state()
         if state is None:
             return frozenset()
         seen, found = self._seen.get(query, (None, frozenset[Any]()))
         if seen == state:
             return found
-        with self.open() as db:
-            found = frozenset(value for (value,) in db.execute(query, {"server": self.server}))
+
+        def select(db: sqlite3.Connection) -> frozenset[Any]:
+            return frozenset(value for (value,) in db.execute(query, self._asked()))
+
+        found = self.file.run(select)
         # Trusted only if nobody wrote while we looked (closing may do, by a checkpoint), or just
         # before: what is written next, in the same tick of the clock, would not show.
-        if state == self._state() and _newest(state) < time.time_ns() - _TICK:
+        if state == self.file.state() and _newest(state) < time.time_ns() - _TICK:
             self._seen[query] = state, found
         return found
 
-    def _state(self) -> _State | None:
-        """Something that changes when somebody writes; None while there is no file."""
-        file = _stamp(self._path)
-        return None if file is None else (file, _stamp(self._wal))
+    def backlog(self) -> int:
+        """How many marks wait.
 
-    def _beside(self, ending: str) -> Path:
-        return self.path.with_name(self.path.name + ending)
+        :raises SpoolError: if the file cannot be read.
+        """
+        if self.file.state() is None:
+            return 0
+        query = f"SELECT COALESCE(SUM(count), 0) {_WAITING}"
+        return int(self.file.run(lambda db: db.execute(query, self._asked()).fetchone()[0]))
 
     def append(self, marks: Sequence[Settled]) -> None:
-        """Add `marks` behind those that wait already.
+        """Add `marks` behind those that wait already; the oldest go if there is no room for all.
 
         :raises SpoolError: if the file cannot be written; then none of `marks` is kept.
         """
-        rows = [
-            (self.server, json.dumps([packed(mark) for mark in part]))
+        packs = [
+            (json.dumps([packed(mark) for mark in part]), count(part))
             for part in parts(marks, BULK)
         ]
-        with self.open() as db, db:
-            db.execute("BEGIN IMMEDIATE")
-            db.executemany("INSERT INTO spooled (server, marks) VALUES (?, ?)", rows)
+
+        def insert(db: sqlite3.Connection) -> int:
+            now = time.time_ns() // 1000
+            db.executemany(_INSERT, [(now, self.server, *pack) for pack in packs])
+            return self.make_room(db, "spooled", "apart")
+
+        self.lose(self.file.transact(insert))
+
+    def make_room(self, db: sqlite3.Connection, *tables: str) -> int:
+        """Delete the oldest rows of `tables` until the rest fits.
+
+        :returns: how many marks are lost.
+        """
+        dropped = 0
+        if self.file.size() <= self._limit or used_bytes(db) <= self._limit:
+            return dropped
+        for table in tables:
+            marks = "SUM(count)" if table == "spooled" else "COUNT(*)"
+            oldest = f"SELECT id FROM {table} ORDER BY id LIMIT {_ROWS_DROPPED}"
+            # Somewhat more than needed, so that not every mark has to make room.
+            while used_bytes(db) > self._limit - self._limit // 64:
+                (gone,) = db.execute(
+                    f"SELECT {marks} FROM {table} WHERE id IN ({oldest})"
+                ).fetchone()
+                if not gone:
+                    break
+                db.execute(f"DELETE FROM {table} WHERE id IN ({oldest})")
+                dropped += gone
+        return dropped
+
+    def lose(self, dropped: int) -> None:
+        """Count marks that had to go, and say so once until the spool is empty."""
+        self.lost += dropped
+        if dropped and not self._overflows:
+            self._overflows = True
+            logger.error(
+                "the spool %s has reached BITMAPIST_SPOOL_SIZE (%d bytes): the oldest marks go",
+                self.path,
+                self._limit,
+            )
 
     def drain(self, write: Callable[[Sequence[Settled]], None], trips: int) -> bool:
         """Hand what waits to `write`, oldest first, at most `trips` times.
@@ -125,101 +175,77 @@ class Spool:
         :raises SpoolError: if the file cannot be read or written.
         """
         while trips > 0:
-            with self.open() as db, self.alone() as alone:
+            with self.alone() as alone:
                 if not alone:
                     return False
-                while trips > 0 and self._drain_one_trip(db, write):
+                self.file.bring_over()
+                while trips > 0 and self._drain_one_trip(write):
                     trips -= 1
             # A process that appended while we were draining relies on this check.
             if not self.holds_marks():
+                self._tidy()
                 break
         return True
 
-    def _drain_one_trip(
-        self, db: sqlite3.Connection, write: Callable[[Sequence[Settled]], None]
-    ) -> bool:
+    def _drain_one_trip(self, write: Callable[[Sequence[Settled]], None]) -> bool:
         """Whether there was anything."""
-        query = "SELECT id, marks FROM spooled WHERE server = ? ORDER BY id LIMIT ?"
+        query = f"SELECT id, marks, count {_WAITING} ORDER BY id LIMIT :limit"
         marks: list[Settled] = []
-        taken: list[tuple[int]] = []
-        for id_, row in db.execute(query, (self.server, _ROWS_PER_TRIP)).fetchall():
-            try:
-                found = [unpacked(values) for values in json.loads(row)]
-            except (TypeError, ValueError) as error:  # of another version, or damaged
-                logger.error("marks in the spool %s cannot be read: %s", self.path, error)
-                found = []
+        last = 0
+        for id_, row, size in self.file.run(lambda db: db.execute(query, self._asked()).fetchall()):
+            found = self._read(row, size)
             if marks and count(marks) + count(found) > BULK:
                 break
             marks += found
-            taken.append((id_,))
+            last = id_
         # The file is not locked meanwhile, so that appending never waits for Redis.
         write(marks)
-        if not taken:
-            return False
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            db.executemany("DELETE FROM spooled WHERE id = ?", taken)
-        return True
+        if last:
+            self._forget(last)
+        return bool(last)
+
+    def _read(self, row: str, size: int) -> list[Settled]:
+        try:
+            return [unpacked(values) for values in json.loads(row)]
+        except (TypeError, ValueError) as error:  # of another version, or damaged
+            logger.error("%d marks in the spool %s cannot be read: %s", size, self.path, error)
+            self.lost += size
+            return []
+
+    def _forget(self, last: int) -> None:
+        """Delete the rows up to `last`, or if that is not possible, remember that they are done."""
+        query = "DELETE FROM spooled WHERE server = ? AND id <= ?"
+        try:
+            self.file.transact(lambda db: db.execute(query, (self.server, last)))
+        except SpoolError as error:  # on a full disk there is no room to note what is deleted
+            logger.debug("what was sent stays in the spool: %s", error)
+            state = self.file.state()
+            self._kept = (0 if state is None else state[0][0], last)
+
+    def _tidy(self) -> None:
+        self._overflows = False
+        with suppress(SpoolError):
+            self.file.tidy(self._asked())
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Whether no other process is draining; none can start inside. A dead process releases it.
 
-        The lock is that of a second SQLite file: SQLite can lock wherever Python runs.
+        :raises SpoolError: if the lock's file cannot be used.
         """
-        lock = self._beside("-drain")
-        ensure_own(lock)
-        with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as db:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise
-                yield False
-            else:
-                yield True
-
-    @contextmanager
-    def open(self) -> Iterator[sqlite3.Connection]:
-        # Opened for each use: a connection must not cross a fork, nor threads.
         try:
-            ensure_own(self.path)
-            with closing(
-                sqlite3.connect(self.path, timeout=_LOCK_WAIT, isolation_level=None)
-            ) as db:
-                _use_wal(db)
-                db.execute("PRAGMA synchronous = NORMAL")
-                for statement in _TABLES:
-                    db.execute(statement)
-                yield db
-        except (OSError, sqlite3.Error) as error:
+            lock = FileLock(self.file.beside("-drain"))
+            with lock.held() as alone:
+                yield alone
+            lock.close()
+        except SpoolError:
+            raise
+        except OSError as error:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
 
 
-def _newest(state: _State) -> int:
+def _newest(state: State) -> int:
     return max(stamp[2] for stamp in state if stamp is not None)
-
-
-def _stamp(file: str) -> _Stamp | None:
-    try:
-        status = os.lstat(file)  # a third of what Path.lstat takes, for each mark
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    # Unlike the other statements here, this one does not wait for a writer: SQLite calls no busy
-    # handler when it has to turn a read lock into an exclusive one.
-    patience = time.monotonic() + _LOCK_WAIT
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
-                raise
-        time.sleep(0.005)
 
 
 def packed(mark: Settled) -> list[object]:

@@ -1,0 +1,452 @@
+"""The spool's file: a SQLite database that processes share, and that may break or vanish.
+
+It exists while something waits. A connection is kept, as opening one costs a hundred times what an
+insert does; it does not cross a fork, and a file that was deleted or replaced is noticed. A damaged
+file is set aside, and what can be read of it is brought over into a new one.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config import SPOOL_NAME
+from .file_lock import FileLock
+from .own_files import ensure_own
+from .salvage import rows_after
+
+logger = logging.getLogger("flask_bitmapist")
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+#: Seconds to wait for other processes that use the file.
+_LOCK_WAIT = 2.0
+#: How many damaged files are kept for whoever wants to look into them.
+_KEPT = 3
+#: Rows brought over from a damaged file at a time: nobody can append meanwhile.
+_ROWS_AT_A_TIME = 1_000
+
+#: SQLite's files: the database, its write-ahead log, and what its processes share.
+_ENDINGS = ("", "-wal", "-shm")
+_COLUMNS = {
+    "spooled": "id, server, marks, count",
+    "apart": "id, server, event, identity, value, mark, reason",
+    "servers": "id, address, server",
+}
+_VERSION = 1
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS spooled (id INTEGER PRIMARY KEY, server TEXT NOT NULL, "
+    "marks TEXT NOT NULL, count INTEGER NOT NULL DEFAULT 1)",
+    "CREATE INDEX IF NOT EXISTS spooled_server ON spooled (server)",
+    "CREATE TABLE IF NOT EXISTS apart (id INTEGER PRIMARY KEY, server TEXT NOT NULL, "
+    "event TEXT NOT NULL, identity TEXT NOT NULL, value INTEGER NOT NULL, mark TEXT NOT NULL, "
+    "reason TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS apart_name ON apart (server, event, identity)",
+    # A server is known by any of its addresses; the number stands in the other tables.
+    "CREATE TABLE IF NOT EXISTS servers (id INTEGER PRIMARY KEY, address TEXT UNIQUE NOT NULL, "
+    "server TEXT NOT NULL)",
+    # Damaged files that have not been brought over yet.
+    "CREATE TABLE IF NOT EXISTS aside (file TEXT PRIMARY KEY)",
+    f"PRAGMA user_version = {_VERSION}",
+)
+_NAMES = ("spooled", "apart", "servers", "aside", "spooled_server", "apart_name")
+
+#: A file's number, its size, and when it was written last, in nanoseconds.
+Stamp = tuple[int, int, int]
+#: The stamps of the file and of the log beside it.
+State = tuple[Stamp, Stamp | None]
+
+
+class SpoolError(OSError):
+    """The spool's file cannot be read or written now."""
+
+
+class _DamagedError(Exception):
+    """The file with the number `inode` is damaged."""
+
+    def __init__(self, inode: int | None, why: object) -> None:
+        super().__init__(why)
+        self.inode = inode
+
+
+class Database:
+    """One file, and this process's connection to it."""
+
+    def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        """:param prepare: called with each new connection, in a transaction."""
+        self.path = path
+        self._prepare = prepare
+        self._files = tuple(f"{path}{ending}" for ending in _ENDINGS)
+        self._gate = FileLock(self.beside("-gate"))
+        self._db: sqlite3.Connection | None = None
+        #: The numbers of the files that the connection uses.
+        self._opened: tuple[int | None, ...] = ()
+        self._is_used = False
+        # Reentrant, as a signal handler may mark while its thread is in here.
+        self._lock = threading.RLock()
+        _databases.add(self)
+
+    def beside(self, ending: str) -> Path:
+        """The path of a file that belongs to this one."""
+        return self.path.with_name(self.path.name + ending)
+
+    def state(self) -> State | None:
+        """Something that changes when somebody writes; None while there is no file."""
+        file = _stamp(self._files[0])
+        return None if file is None else (file, _stamp(self._files[1]))
+
+    def size(self) -> int:
+        """Of the file and its log, in bytes."""
+        return sum(part[1] for part in self.state() or () if part is not None)
+
+    def run(self, work: Work[T]) -> T:
+        """What `work` returns, which gets a connection; the file is made if it is missing.
+
+        If the file turns out to be damaged it is set aside, and `work` runs again with a new one.
+
+        :raises SpoolError: if the file cannot be used now.
+        """
+        try:
+            return self._run(work)
+        except _DamagedError as damage:
+            try:
+                self._set_aside(damage)
+                return self._run(work)
+            except _DamagedError as again:
+                raise self._error(again) from again
+
+    def transact(self, work: Work[T]) -> T:
+        """As `run`, in a transaction that writes."""
+
+        def transaction(db: sqlite3.Connection) -> T:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                return work(db)
+
+        return self.run(transaction)
+
+    def _run(self, work: Work[T]) -> T:
+        with self._use(shared=True):
+            db = self._connection()
+            try:
+                return work(db)
+            except sqlite3.OperationalError as error:
+                # The log takes several times the room of what it holds, until it is carried over.
+                if not _is_full(error) or not _checkpoint(db):
+                    raise
+                return work(db)
+
+    @contextmanager
+    def _use(self, *, shared: bool) -> Iterator[None]:
+        """The file is ours inside, with other processes if `shared`."""
+        with self._lock:
+            if self._is_used:
+                raise self._error("a signal handler came between")
+            self._is_used = True
+            try:
+                self._refuse_foreign()
+                with self._gate.held(shared=shared, wait=_LOCK_WAIT) as may_use:
+                    if not may_use:
+                        raise self._error("other processes keep it locked")
+                    yield
+            except BaseException as error:
+                damaged = _is_damage(error)
+                inode = self._opened[0] if self._db is not None else _inode(self._files[0])
+                if not _is_full(error):  # a new connection finds no more room
+                    self._close()
+                if damaged:
+                    raise _DamagedError(inode, error) from error
+                if isinstance(error, SpoolError) or not isinstance(error, OSError | sqlite3.Error):
+                    raise
+                raise self._error(error) from error
+            finally:
+                self._is_used = False
+
+    def _error(self, why: object) -> SpoolError:
+        return SpoolError(f"the spool {self.path} cannot be used: {why}")
+
+    def _refuse_foreign(self) -> None:
+        """:raises SpoolError: if there is a file that never was a spool."""
+        if self._db is not None or self.path.name == SPOOL_NAME or self.beside("-gate").exists():
+            return
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            if not b"SQLite format 3\0".startswith(file.read(16)):
+                raise self._error("it is no database. Name another file in BITMAPIST_SPOOL")
+
+    def _connection(self) -> sqlite3.Connection:
+        opened = tuple(map(_inode, self._files))
+        # None: the file system takes no write-ahead log, or somebody has deleted files.
+        if self._db is not None and opened == self._opened and None not in opened:
+            return self._db
+        self._close()
+        ensure_own(self.path)
+        file, log = self.state() or (None, None)
+        if file and log and log[1] and not file[1] and not self.beside("-wal").is_symlink():
+            # SQLite would delete the log.
+            raise _DamagedError(file[0], "it is empty, and its log is not")
+        db = sqlite3.connect(
+            self.path, timeout=_LOCK_WAIT, isolation_level=None, check_same_thread=False
+        )
+        self._db, self._opened = db, (None if file is None else file[0],)
+        _set_up(db)
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            self._prepare(db)
+        self._opened = tuple(map(_inode, self._files))
+        return db
+
+    def _close(self) -> None:
+        if self._db is not None:
+            db, self._db = self._db, None
+            db.close()
+
+    def _set_aside(self, damage: _DamagedError) -> None:
+        """Rename the damaged file, and begin a new one that knows of it."""
+        aside = self.beside(time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
+        with self._use(shared=False):
+            if damage.inode != _inode(self._files[0]) or aside.exists():
+                return  # another process has done so
+            for file in map(self.beside, reversed(_ENDINGS)):
+                with suppress(FileNotFoundError):
+                    file.rename(aside.with_name(aside.name + file.name[len(self.path.name) :]))
+            self._connection().execute("INSERT INTO aside (file) VALUES (?)", (aside.name,))
+        logger.error(
+            "the spool %s is damaged (%s). It is set aside as %s", self.path, damage, aside.name
+        )
+        for old in self.set_aside()[:-_KEPT]:
+            for ending in _ENDINGS:
+                old.with_name(old.name + ending).unlink(missing_ok=True)
+
+    def set_aside(self) -> list[Path]:
+        """The damaged files that are there, oldest first."""
+        found = self.path.parent.glob(f"{glob.escape(self.path.name)}.damaged-*")
+        return sorted(file for file in found if not file.name.endswith(_ENDINGS[1:]))
+
+    def bring_over(self) -> None:
+        """Bring over what can be read of damaged files, to the place that it had.
+
+        :raises SpoolError: as `run`.
+        """
+        for (name,) in self.run(lambda db: db.execute("SELECT file FROM aside").fetchall()):
+            rows = sum(self._bring_over(self.path.with_name(name), table) for table in _COLUMNS)
+            self.run(partial(_forget_aside, name))
+            self.close()  # `prepare` looks at what has come
+            logger.warning("%d rows of the damaged spool %s could be read", rows, name)
+
+    def _bring_over(self, aside: Path, table: str) -> int:
+        """Bring over one table; returns how many rows."""
+        columns = _COLUMNS[table].split(", ")
+        places = ", ".join("?" * len(columns))
+        brought, last = 0, None
+
+        def part(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            try:
+                found = [*islice(rows_after(aside, table, columns, last), _ROWS_AT_A_TIME)]
+            except sqlite3.Error:
+                return []
+            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", found)
+            return found
+
+        while found := self.transact(part):
+            brought, last = brought + len(found), found[-1][0]
+        return brought
+
+    def tidy(self, done: Mapping[str, object]) -> None:
+        """Give back the room of rows that are gone; the file too if no row is left.
+
+        :param done: rows of its ``server`` up to its ``done`` do not count.
+        :raises SpoolError: as `run`.
+        """
+        with suppress(_DamagedError):  # whoever needs the file will set it aside
+            if self.state() is not None and not self._delete_if_empty(done):
+                self.run(_shrink)
+
+    def _delete_if_empty(self, done: Mapping[str, object]) -> bool:
+        if not self.run(lambda db: _is_empty(db, done)):
+            return False
+        with self._use(shared=False):
+            if not _is_empty(self._connection(), done):
+                return False
+            self.path.unlink()
+            self._close()  # SQLite notices that its file is gone, and does not touch the log
+            for ending in _ENDINGS[1:]:
+                self.beside(ending).unlink(missing_ok=True)
+        return True
+
+    def close(self) -> None:
+        """Close the files until they are needed again."""
+        with self._lock:
+            self._close()
+            self._gate.close()
+
+    def before_fork(self) -> None:
+        """Close the connection, and keep all threads out of SQLite.
+
+        A child cannot use SQLite's own notes on who has locked which file, not even to close it.
+        """
+        self._lock.acquire()
+        self._close()
+
+    def after_fork(self) -> None:
+        """In a child: the locks may be those of threads that it does not have."""
+        self._is_used = False
+        self._lock = threading.RLock()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+
+def _set_up(db: sqlite3.Connection) -> None:
+    """Make the tables, if need be."""
+    if db.execute("PRAGMA page_count").fetchone() == (0,):
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    _use_wal(db)
+    db.execute("PRAGMA synchronous = NORMAL")
+    if db.execute("PRAGMA user_version").fetchone() == (_VERSION,):
+        return
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES:
+            db.execute(statement)
+        columns = {name for _, name, *_ in db.execute("PRAGMA table_info(spooled)")}
+        if "count" not in columns:  # as the first version made it
+            db.execute("ALTER TABLE spooled ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    # Unlike the other statements here, this one does not wait for a writer: SQLite calls no busy
+    # handler when it has to turn a read lock into an exclusive one.
+    patience = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+        time.sleep(0.005)
+
+
+def _is_empty(db: sqlite3.Connection, done: Mapping[str, object]) -> bool:
+    """Whether the file holds no rows, and nothing that somebody else has put into it."""
+    names = ", ".join(f"'{name}'" for name in _NAMES)
+    (rows,) = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM spooled WHERE server != :server OR id > :done) "
+        "OR EXISTS (SELECT 1 FROM apart) OR EXISTS (SELECT 1 FROM aside) "
+        "OR EXISTS (SELECT 1 FROM sqlite_schema "
+        f"WHERE name NOT IN ({names}) AND name NOT LIKE 'sqlite%')",
+        done,
+    ).fetchone()
+    return not rows
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """How much of the file is in use."""
+    (pages,), (free,), (size,) = (
+        db.execute(f"PRAGMA {name}").fetchone()
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _forget_aside(name: str, db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM aside WHERE file = ?", (name,))
+
+
+def _shrink(db: sqlite3.Connection) -> None:
+    (pages,), (free,) = (
+        db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count")
+    )
+    if free > pages // 2:
+        # Not by execute(), which does one step of it, and so removes one page.
+        db.executescript("PRAGMA incremental_vacuum")
+    _checkpoint(db)
+
+
+def _checkpoint(db: sqlite3.Connection) -> bool:
+    """Carry over what is in the log, and empty it, if it holds anything and nobody is using it."""
+    try:
+        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return not busy
+
+
+def _stamp(file: str) -> Stamp | None:
+    try:
+        status = os.lstat(file)  # a third of what Path.lstat takes, for each mark
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _inode(file: str) -> int | None:
+    try:
+        return os.lstat(file).st_ino
+    except OSError:
+        return None
+
+
+def _code(error: BaseException) -> int | None:
+    """SQLite's number of the fault, of its kind rather than its details."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether there is no room on the disk, or in the files of this process."""
+    return (
+        _code(error) == sqlite3.SQLITE_FULL
+        or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE
+    )
+
+
+def _is_damage(error: BaseException) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or getattr(
+        error, "sqlite_errorcode", None
+    ) in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+#: Those that a fork has stopped.
+_stopped: list[Database] = []
+_forking = threading.Lock()
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _stopped[:] = sorted(_databases, key=id)
+    for database in _stopped:
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _stopped:
+        _stopped.pop().after_fork_in_parent()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    while _stopped:
+        _stopped.pop().after_fork()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

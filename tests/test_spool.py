@@ -1,0 +1,567 @@
+"""The spool's file may be damaged, full, deleted or shared: what went in comes out."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from servers import eventually
+
+from flask_bitmapist.delivery.addresses import Addresses
+from flask_bitmapist.delivery.spool import Spool, SpoolError
+from flask_bitmapist.marks import Settled, deed, singles
+
+NOON = datetime(2026, 3, 14, 12)
+DEED = deed("e", True, NOON, False, False, "plain", True)
+SERVER = Addresses(("here",), "here")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "bitmapist-spool.sqlite3"
+
+
+@pytest.fixture
+def spool(path: Path) -> Spool:
+    return Spool(path, SERVER)
+
+
+def fill(spool: Spool, ids: Sequence[int]) -> None:
+    for id_ in ids:
+        spool.append([(DEED, id_)])
+
+
+def drained(spool: Spool) -> list[int]:
+    """The ids that come out, in order; of those that come out twice, the second ones."""
+    found: dict[int, None] = {}
+
+    def write(marks: Sequence[Settled]) -> None:
+        for _, id_ in singles(marks):
+            found.pop(int(id_), None)
+            found[int(id_)] = None
+
+    while spool.holds_marks():
+        assert spool.drain(write, trips=50)
+    return [*found]
+
+
+def close(spool: Spool) -> None:
+    """As the end of the process would."""
+    spool.file.close()
+
+
+def damage(file: Path, first: int, length: int = 4096) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(first)
+        opened.write(random.Random(1).randbytes(length))
+
+
+class TestDamage:
+    @pytest.mark.parametrize("page", range(1, 40, 3))
+    def test_a_damaged_page_costs_the_marks_on_it_alone(
+        self, spool: Spool, path: Path, page: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fill(spool, range(3_000))
+        close(spool)
+        assert path.stat().st_size > 40 * 4096
+        damage(path, page * 4096)
+        fill(spool, range(3_000, 3_010))
+        found = drained(spool)
+        assert found == sorted(set(found))
+        assert found[-10:] == [*range(3_000, 3_010)]
+        # A page between the root and the rows leads to some hundred pages.
+        assert len(found) > 2_900 or page < 3
+        fill(spool, [1])
+        assert drained(spool) == [1]
+        if len(found) < 3_010:
+            assert "is damaged" in caplog.text
+            assert len(spool.file.set_aside()) == 1
+            assert spool.file.set_aside()[0].name in caplog.text
+
+    def test_what_was_damaged_under_another_process_is_set_aside_once(
+        self, spool: Spool, path: Path
+    ) -> None:
+        other = Spool(path, SERVER)
+        fill(spool, range(3_000))
+        fill(other, [3_000])
+        close(spool)
+        close(other)
+        damage(path, 10 * 4096)
+        assert drained(other)[-1] == 3_000
+        fill(spool, [5])
+        assert drained(other) == [5]
+        fill(other, [6])
+        assert drained(spool) == [6]
+        assert len(spool.file.set_aside()) == 1
+
+    def test_what_is_appended_before_the_rest_is_brought_over_comes_after_it(
+        self, spool: Spool, path: Path
+    ) -> None:
+        fill(spool, range(3_000))
+        close(spool)
+        damage(path, 0, 100)
+        fill(spool, [9_999])
+        other = Spool(path, SERVER)
+        assert other.holds_marks()
+        assert drained(other)[-1] == 9_999
+
+    @pytest.mark.parametrize("rest", [0, 1, 100, 4096, 50_000])
+    def test_a_truncated_file_holds_up_nothing(self, spool: Spool, path: Path, rest: int) -> None:
+        fill(spool, range(3_000))
+        close(spool)
+        os.truncate(path, rest)
+        fill(spool, [9_999])
+        assert drained(spool)[-1] == 9_999
+
+    @pytest.mark.parametrize("written", [b"", b"no database at all" * 1_000])
+    def test_a_file_that_is_no_database_holds_up_nothing(
+        self, spool: Spool, path: Path, written: bytes
+    ) -> None:
+        path.write_bytes(written)
+        fill(spool, [7])
+        assert drained(spool) == [7]
+        assert [file.read_bytes() for file in spool.file.set_aside()] == [written] * bool(written)
+
+    def test_a_file_with_another_name_that_is_no_database_is_left_alone(
+        self, tmp_path: Path
+    ) -> None:
+        notes = tmp_path / "notes.txt"
+        notes.write_text("shopping list" * 100)
+        for _ in range(2):
+            with pytest.raises(SpoolError, match="Name another file in BITMAPIST_SPOOL"):
+                fill(Spool(notes, SERVER), [1])
+        assert [*tmp_path.iterdir()] == [notes]
+
+    def test_a_database_of_somebody_else_is_not_deleted(self, tmp_path: Path) -> None:
+        database = tmp_path / "app.sqlite3"
+        with sqlite3.connect(database) as db:
+            db.execute("CREATE TABLE users (id INTEGER)")
+        db.close()
+        spool = Spool(database, SERVER)
+        fill(spool, [1])
+        assert drained(spool) == [1]
+        assert database.exists()
+
+    @pytest.mark.parametrize("ending", ["-wal", "-shm"])
+    @pytest.mark.parametrize("how", ["deleted", "emptied", "garbage"])
+    def test_a_damaged_log_holds_up_nothing(
+        self, path: Path, tmp_path: Path, ending: str, how: str
+    ) -> None:
+        """The file as a process that was killed leaves it."""
+        lived = tmp_path / "lived"
+        lived.mkdir()
+        spool = Spool(lived / path.name, SERVER)
+        fill(spool, range(100))
+        for name in ("", "-wal", "-shm"):
+            shutil.copy(f"{spool.path}{name}", f"{path}{name}")
+        beside = Path(f"{path}{ending}")
+        if how == "deleted":
+            beside.unlink()
+        elif how == "emptied":
+            os.truncate(beside, 0)
+        else:
+            damage(beside, beside.stat().st_size // 2)
+        killed = Spool(path, SERVER)
+        fill(killed, [101])
+        found = drained(killed)
+        assert found[-1] == 101
+        if ending == "-shm":
+            assert found == [*range(100), 101]
+
+    @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+    def test_a_file_that_is_deleted_under_its_users_is_noticed(
+        self, spool: Spool, path: Path, ending: str
+    ) -> None:
+        other = Spool(path, SERVER)
+        fill(spool, [1])
+        fill(other, [2])
+        Path(f"{path}{ending}").unlink()
+        fill(spool, [3])
+        fill(other, [4])
+        assert drained(spool)[-2:] == [3, 4]
+
+    def test_a_row_that_cannot_be_read_is_logged_and_counted(
+        self, spool: Spool, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fill(spool, range(3))
+        rows = [b"\xff\xfe", "[[1]]", '{"a": 1}']
+        for id_, row in enumerate(rows):
+            spool.append([(DEED, [10 + id_, 20 + id_])])
+            with sqlite3.connect(path) as db:
+                last = "(SELECT MAX(id) FROM spooled)"
+                db.execute(f"UPDATE spooled SET marks = ? WHERE id = {last}", (row,))
+            db.close()
+        fill(spool, [3])
+        assert drained(spool) == [0, 1, 2, 3]
+        assert caplog.text.count("2 marks in the spool") == len(rows)
+        assert spool.lost == 2 * len(rows)
+
+    def test_the_oldest_damaged_files_go(self, spool: Spool, path: Path) -> None:
+        for day in range(6):
+            path.with_name(f"{path.name}.damaged-2026010{day}T000000Z").touch()
+        path.write_bytes(b"no database at all")
+        fill(spool, [1])
+        kept = [file.name[-16:-1] for file in spool.file.set_aside()]
+        assert kept[:2] == ["20260104T000000", "20260105T000000"]
+        assert len(kept) == 3
+
+
+class TestFork:
+    def test_a_child_and_its_parent_go_on_at_once(self, path: Path) -> None:
+        """Threads append and drain at the moment of each fork."""
+        script = f"""
+import os, sys, threading, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_spool import *
+spool = Spool(Path(sys.argv[1]), SERVER)
+ends = threading.Event()
+out = []
+def append():
+    for id_ in range(10_000, 10_000_000):
+        if ends.is_set(): return
+        fill(spool, [id_])
+def drain():
+    while not ends.is_set():
+        spool.drain(lambda marks: out.extend(id_ for _, id_ in singles(marks)), 5)
+threads = [threading.Thread(target=work) for work in (append, drain)]
+for thread in threads: thread.start()
+slowest = 0.0
+for child in range(40):
+    began = time.monotonic()
+    if (pid := os.fork()) == 0:
+        fill(spool, [child])
+        spool.holds_marks()
+        os._exit(0 if time.monotonic() - began < 4 else 1)
+    fill(spool, [100 + child])
+    slowest = max(slowest, time.monotonic() - began)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+ends.set()
+for thread in threads: thread.join()
+out += drained(spool)
+assert {{*range(40), *range(100, 140)}} <= {{*out}}
+assert [id_ for id_ in out if id_ >= 10_000] == [*range(10_000, max(out) + 1)]
+# A lock that a child finds held for ever costs it 2 seconds.
+assert slowest < 1.9, slowest
+"""
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script, path], check=True, timeout=120
+        )
+
+    def test_a_child_does_not_keep_the_right_to_drain(self, spool: Spool) -> None:
+        fill(spool, [1])
+        ready, wake = os.pipe(), os.pipe()
+        with spool.alone() as alone:
+            assert alone
+            child = os.fork()
+            if child == 0:
+                os.write(ready[1], b"x")
+                os.read(wake[0], 1)
+                os._exit(0)
+            os.read(ready[0], 1)
+            with spool.alone() as again:
+                assert not again
+        with spool.alone() as alone:
+            assert alone
+        os.write(wake[1], b"x")
+        os.waitpid(child, 0)
+        for file in (*ready, *wake):
+            os.close(file)
+
+
+class TestSize:
+    def test_the_file_is_gone_when_nothing_waits(self, spool: Spool, path: Path) -> None:
+        assert not path.exists()
+        for _ in range(2):
+            fill(spool, range(10))
+            assert path.exists()
+            assert drained(spool) == [*range(10)]
+            assert not [*path.parent.glob("*.sqlite3")]
+            assert not [*path.parent.glob("*-wal")]
+
+    def test_the_file_shrinks_when_others_still_wait(self, spool: Spool, path: Path) -> None:
+        fill(Spool(path, Addresses(("other",), "other")), [1])
+        fill(spool, range(5_000))
+        assert spool.file.size() > 600_000
+        assert len(drained(spool)) == 5_000
+        assert spool.file.size() < 200_000
+
+    def test_beyond_its_limit_the_oldest_marks_go(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        spool = Spool(path, SERVER, limit=1_000_000)
+        fill(spool, range(12_000))
+        assert caplog.text.count("BITMAPIST_SPOOL_SIZE") == 1
+        # SQLite's log comes on top.
+        assert path.stat().st_size < 1_100_000
+        backlog = spool.backlog()
+        found = drained(spool)
+        assert found == [*range(12_000 - len(found), 12_000)]
+        assert (len(found), spool.lost) == (backlog, 12_000 - len(found))
+        assert len(found) > 4_000
+        fill(spool, [1])
+        assert drained(spool) == [1]
+
+    def test_a_kept_connection_makes_an_append_cheap(self, spool: Spool, path: Path) -> None:
+        """Opening the file costs at least ten times what the append itself does."""
+
+        def median(append: Callable[[int], None]) -> float:
+            times = []
+            for id_ in range(200):
+                began = time.perf_counter()
+                append(id_)
+                times.append(time.perf_counter() - began)
+            return sorted(times)[100]
+
+        kept = median(lambda id_: fill(spool, [id_]))
+
+        def open_and_append(id_: int) -> None:
+            close(spool)
+            fill(spool, [id_])
+
+        opened = median(open_and_append)
+        assert kept < opened / 5
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder that holds eight megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("needs the right to mount a file system")
+    options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs"]
+    if subprocess.run([mount, *options, folder], check=False).returncode != 0:
+        pytest.skip("this system mounts no file system here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def free(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_bsize
+
+
+def fill_disk(spool: Spool, start: int = 0) -> int:
+    """Append until it fails; returns how many marks fit."""
+    for id_ in range(start, 200_000):
+        try:
+            spool.append([(DEED, id_)])
+        except SpoolError:
+            return id_
+    raise AssertionError("there is always room")
+
+
+class TestFullDisk:
+    def test_a_spool_that_filled_its_disk_is_drained_and_gone(self, small_disk: Path) -> None:
+        spool = Spool(small_disk / "bitmapist-spool.sqlite3", SERVER)
+        fits = fill_disk(spool)
+        (small_disk / "stuffing").write_bytes(b"x" * free(small_disk))
+        assert fits > 10_000
+        assert drained(spool) == [*range(fits)]
+        assert not spool.path.exists()
+        fill(spool, [1])
+        assert drained(spool) == [1]
+
+    def test_another_process_drains_it_after_a_restart(self, small_disk: Path) -> None:
+        spool = Spool(small_disk / "bitmapist-spool.sqlite3", SERVER)
+        fits = fill_disk(spool)
+        close(spool)
+        other = Spool(spool.path, SERVER)
+        assert drained(other) == [*range(fits)]
+        assert not spool.holds_marks()
+
+    def test_in_a_read_only_folder_nothing_hangs(self, small_disk: Path) -> None:
+        spool = Spool(small_disk / "bitmapist-spool.sqlite3", SERVER)
+        fill(spool, range(3))
+        close(spool)
+        remount = ["mount", "-o"]
+        subprocess.run([*remount, "remount,ro", small_disk], check=True)
+        with pytest.raises(SpoolError):
+            fill(spool, [4])
+        with pytest.raises(SpoolError):
+            spool.drain(lambda marks: None, 5)
+        subprocess.run([*remount, "remount,rw", small_disk], check=True)
+        assert drained(spool) == [0, 1, 2]
+
+    def test_a_limit_of_the_process_on_the_size_of_files_is_put_up_with(self, path: Path) -> None:
+        script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_spool import *
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+spool = Spool(Path(sys.argv[1]), SERVER)
+fits = fill_disk(spool)
+assert fits > 20, fits
+assert drained(spool) == [*range(fits)]
+"""
+        subprocess.run([sys.executable, "-c", script, path], check=True, timeout=120)
+
+
+class TestServers:
+    def test_two_clusters_that_share_a_file_get_their_own_marks(self, path: Path) -> None:
+        a = Spool(path, Addresses(("a1", "a2", "a3"), "cluster"))
+        b = Spool(path, Addresses(("b1", "b2"), "cluster"))
+        fill(a, [1, 2])
+        fill(b, [3])
+        assert drained(b) == [3]
+        assert drained(a) == [1, 2]
+
+    def test_a_cluster_whose_nodes_have_changed_gets_its_marks(self, path: Path) -> None:
+        fill(Spool(path, Addresses(("n5", "n6"), "cluster")), [1])
+        fill(Spool(path, Addresses(("n1", "n6"), "cluster")), [2])
+        fill(Spool(path, Addresses(("n2", "n3"), "cluster")), [3])
+        assert drained(Spool(path, Addresses(("n0", "n1"), "cluster"))) == [1, 2]
+        fill(Spool(path, Addresses(("n7", "n0"), "cluster")), [4])
+        # Two that turn out to be one.
+        assert drained(Spool(path, Addresses(("n3", "n7"), "cluster"))) == [3, 4]
+
+    @pytest.mark.parametrize("name", ["here", "cluster"])
+    def test_what_the_version_before_has_spooled_is_delivered(self, path: Path, name: str) -> None:
+        db = sqlite3.connect(path)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(
+            "CREATE TABLE spooled (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+            "server TEXT NOT NULL, marks TEXT NOT NULL)"
+        )
+        row = '[["e", 5, true, "2026-03-14T12:00:00", false, false, "plain", true]]'
+        db.execute("INSERT INTO spooled (server, marks) VALUES (?, ?)", (name, row))
+        db.commit()
+        db.close()
+        names = ("here",) if name == "here" else ("n1", "n2")
+        spool = Spool(path, Addresses(names, name))
+        assert spool.holds_marks()
+        fill(spool, [6])
+        assert spool.backlog() == 2
+        assert drained(spool) == [5, 6]
+        assert not path.exists()
+
+
+def test_a_signal_handler_that_marks_does_not_stop_its_thread(spool: Spool) -> None:
+    failed: list[Exception] = []
+
+    def mark(*_: object) -> None:
+        try:
+            fill(spool, [-1])
+        except SpoolError as error:  # in the middle of an append: the mark tries the server
+            failed.append(error)
+
+    before = signal.signal(signal.SIGALRM, mark)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        fill(spool, range(2_000))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    found = drained(spool)
+    assert [id_ for id_ in found if id_ >= 0] == [*range(2_000)]
+    assert failed or -1 in found
+
+
+WRITER = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_spool import *
+spool = Spool(Path(sys.argv[1]), SERVER, limit=int(sys.argv[4]))
+first, last = int(sys.argv[2]), int(sys.argv[3])
+lost = 0
+for id_ in range(first, last, 10):
+    try:
+        if id_ % 3:
+            spool.append([(DEED, [*range(id_, id_ + 10)])])
+        else:
+            fill(spool, range(id_, id_ + 10))
+    except SpoolError:
+        lost += 1
+        continue
+    sys.stdout.write(f"{{id_}}\\n")
+    sys.stdout.flush()
+"""
+
+DRAINER = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_spool import *
+spool = Spool(Path(sys.argv[1]), SERVER)
+out = open(sys.argv[2], "a")
+def write(marks):
+    out.write("".join(f"{{id_}}\\n" for _, id_ in singles(marks)))
+    out.flush()
+while True:
+    try:
+        spool.drain(write, 5)
+    except SpoolError as error:
+        print(error, file=sys.stderr)
+    time.sleep(0.002)
+"""
+
+
+def promise(folder: Path, log: Path, *, writers: int, each: int, seed: int) -> None:
+    """Writers append, one process drains, all are killed at random: nothing acknowledged goes."""
+    chance = random.Random(seed)
+    path = folder / "bitmapist-spool.sqlite3"
+    acknowledged: set[int] = set()
+
+    def start_drainer() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", DRAINER, path, log])
+
+    def write(first: int) -> None:
+        last = first + each
+        while first < last:
+            arguments = [str(path), str(first), str(last), str(2**28)]
+            writer = subprocess.Popen(
+                [sys.executable, "-c", WRITER, *arguments], stdout=subprocess.PIPE
+            )
+            assert writer.stdout is not None
+            told = 0
+            # Its reader is this thread, which kills it after some lines.
+            until = chance.randrange(50, each // 10 + 50)
+            for line in writer.stdout:
+                acknowledged.update(range(int(line), int(line) + 10))
+                first = int(line) + 10
+                told += 1
+                if told == until:
+                    writer.kill()
+            writer.wait()
+            writer.stdout.close()
+            if told < until:
+                break
+
+    threads = [threading.Thread(target=write, args=(each * n,)) for n in range(writers)]
+    for thread in threads:
+        thread.start()
+    drainer = start_drainer()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(chance.uniform(0.2, 1.0))
+        drainer.kill()
+        drainer.wait()
+        drainer = start_drainer()
+    for thread in threads:
+        thread.join()
+    spool = Spool(path, SERVER)
+    eventually(lambda: not spool.holds_marks())
+    drainer.kill()
+    drainer.wait()
+    assert acknowledged
+    assert acknowledged <= {int(line) for line in log.read_text().split()}
+
+
+def test_a_hundred_thousand_marks_survive_the_death_of_their_processes(tmp_path: Path) -> None:
+    promise(tmp_path, tmp_path / "log", writers=4, each=25_000, seed=1)
+
+
+def test_on_a_disk_that_is_often_full_nothing_acknowledged_is_lost(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    promise(small_disk, tmp_path / "log", writers=3, each=10_000, seed=2)
