@@ -12,6 +12,8 @@ from typing import Any
 
 import redis
 
+from .trip import node_of
+
 # Slices of 4000: Lua's unpack() stops near 8000 values. A server that evicts keys may have lost the
 # list or the hash: each can be rebuilt from the other.
 _ASSIGN = """
@@ -89,7 +91,8 @@ def _assign_in_transaction(
     client: Any, known: str, order: str, ids: Sequence[str]
 ) -> list[int] | None:
     """Like the script, but without rebuilding an evicted list or hash from the other."""
-    with _of_one_server(client, known).pipeline(transaction=True) as pipe:
+    # In redis-py 5 a cluster client has no WATCH.
+    with node_of(client, known).pipeline(transaction=True) as pipe:
         while True:
             try:
                 pipe.watch(known, order)
@@ -107,13 +110,3 @@ def _assign_in_transaction(
             except redis.WatchError:
                 continue
             return [*(found | offsets).values()] if length == held_ids else None
-
-
-def _of_one_server(client: Any, key: str) -> Any:
-    """`client`, or for a cluster the client of the node that holds `key`.
-
-    In redis-py 5 a cluster client has no WATCH.
-    """
-    if isinstance(client, redis.RedisCluster):
-        return client.get_redis_connection(client.get_node_from_key(key))
-    return client

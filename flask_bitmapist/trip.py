@@ -84,6 +84,13 @@ def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     return _without_errors(_by_pipeline(client, commands))
 
 
+def node_of(client: Any, key: str) -> Any:
+    """`client`, or for a cluster the client of the node that holds `key`."""
+    if isinstance(client, redis.RedisCluster):
+        return client.get_redis_connection(client.get_node_from_key(key))
+    return client
+
+
 def _without_errors(found: list[Any]) -> list[Any]:
     for reply in found:
         if isinstance(reply, Exception):

@@ -150,6 +150,7 @@ class Proxy:
 
     def _forward(self, client: Any, clients: dict[Any, Any], selector: Any) -> None:
         asked = client.recv(2**16)
+        self._look_at(asked)
         path, server = clients.get(client, (None, None))
         if path != self._server:
             if server is not None:
@@ -159,10 +160,16 @@ class Proxy:
             server.connect(str(self._server))
             selector.register(server, selectors.EVENT_READ, client)
             clients[client] = self._server, server
-        if asked:
-            server.sendall(asked)
-        else:
-            selector.unregister(client)
+        try:
+            if asked:
+                server.sendall(asked)
+                return
+        except BrokenPipeError:  # the server is gone
+            client.shutdown(socket.SHUT_RDWR)
+        selector.unregister(client)
+
+    def _look_at(self, asked: bytes) -> None:
+        """Called with what a client asks, before it is forwarded."""
 
     @staticmethod
     def _answer(server: Any, client: socket.socket) -> None:

@@ -276,7 +276,7 @@ def test_the_dashboard_says_how_many_marks_wait_and_why(
     mark(tracker, "e", 1)
     page = app.test_client().get("/bitmapist/lifecycle?event=e")
     assert "marks wait" not in page.text
-    acl(admin, "-setbit", "-bitfield")
+    acl(admin, "-setbit", "-bitfield", "-bitop")
     tracker.record([Mark("e", id_, when=NOON) for id_ in range(1_204)])
     waiting = tracker.stats().waiting
     assert sum(waiting.values()) == 1_204

@@ -6,12 +6,23 @@ is packed once for all three.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from ..packing import packed_key
 from ..trip import Trip
+
+_T = TypeVar("_T")
+
+#: Subcommands of one BITFIELD: more would block the server for longer without being faster.
+MOST_TOGETHER = 1_000
+
+
+def slices(bits: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """`bits` in parts, as many as one command writes or reads."""
+    for first in range(0, len(bits), MOST_TOGETHER):
+        yield bits[first : first + MOST_TOGETHER]
 
 
 class Bits:

@@ -1,0 +1,268 @@
+"""What a batch of marks writes, and what it relies on, as far as this process knows the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from ..ids import IdMap
+from ..marks import Deed, Id, Settled, SettledMark, singles
+from ..periods import marked_periods, unique_key
+from ..registry import PLAIN, Registry, Wanted, mismatch, space_of
+from .bits import Bits, slices
+from .expiry import Expiries
+from .merging import Chunk
+from .reliance import Offsets, Reliance
+from .unmarking import Key, Targets, Unmarking, Values
+
+#: Deeds of which the process remembers what their marks rely on.
+_MOST_REMEMBERED = 4_096
+
+#: Commands to send: each a bitmap, and bits of it.
+Writes = list[tuple[Key, Bits]]
+
+
+@dataclass
+class Batch:
+    """What is to be written, and what it relies on."""
+
+    relies_on: Reliance
+    offsets: Offsets
+    #: Bits to set, where nothing is unmarked.
+    sets: dict[Key, list[Chunk]] = field(default_factory=dict)
+    #: None: nothing is unmarked, or only in bitmapist's way.
+    unmarking: Unmarking | None = None
+    writes: Writes = field(default_factory=list)
+    #: Bits to unmark under names that nobody has registered: key -> its event, and offsets.
+    strays: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
+    #: Why marks are refused for good.
+    refusals: list[str] = field(default_factory=list)
+
+    def sets_in_order(self) -> list[tuple[Key, list[Chunk]]]:
+        """The `sets`: those of days before those of weeks and months, as `Unmarking` relies on."""
+        return sorted(self.sets.items(), key=_is_longer)
+
+    def reads(self) -> list[tuple[str, Sequence[int]]]:
+        """The bits to read in each trip: the name of the key, and as many as one command reads."""
+        if self.unmarking is None and not self.strays:
+            return []
+        reads = self.unmarking.reads() if self.unmarking is not None else {}
+        reads |= {key: bits for key, (_, bits) in self.strays.items()}
+        return [(name, part) for name, offsets in reads.items() for part in slices([*offsets])]
+
+    def found_strays(self, values: Values) -> set[str]:
+        """Events that nobody has registered but that have marks, as bitmapist's do."""
+        return {event for key, (event, _) in self.strays.items() if any(values[key].values())}
+
+
+class Batches:
+    """Makes the batches of one writer."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        id_map: IdMap,
+        clock: Callable[[], datetime],
+        expiries: Expiries,
+        max_id: int,
+    ) -> None:
+        self._registry = registry
+        self._id_map = id_map
+        self._clock = clock
+        self._expiries = expiries
+        self._max_id = max_id
+        #: Of a deed: what its marks rely on, and the history in which they may.
+        self._known: dict[Deed, tuple[object, Reliance]] = {}
+
+    def batch(self, client: Any, marks: Sequence[Settled]) -> Batch:
+        """The batch of `marks`. Errors are those of `Registry.admit` and `IdMap.offsets`."""
+        groups = _grouped(marks)
+        relies_on = self._reliance(client, (*groups,))
+        kinds = relies_on.kinds
+        fit = {what: who for what, who in groups.items() if kinds[what.event] == what.kind}
+        batch = Batch(relies_on, self._offsets(client, fit))
+        if all(what.value for what in groups):
+            for what, who in fit.items():
+                self._set(batch, what, who)
+        else:
+            self._decide(batch, [mark for mark in singles(marks) if _of_day(mark[0]) in fit])
+        if len(fit) < len(groups):
+            _note_unfit(batch, groups)
+        return batch
+
+    def _reliance(self, client: Any, deeds: tuple[Deed, ...]) -> Reliance:
+        """What a batch of `deeds` relies on; of one deed it is remembered."""
+        history = self._registry.history
+        if len(deeds) == 1:
+            known = self._known.get(deeds[0])
+            if known is not None and known[0] is history:
+                return known[1]
+        wanted = _wanted(deeds)
+        kinds = self._registry.admit(client, wanted, self._clock)
+        days = {
+            event: want.first_day
+            for event, want in wanted.items()
+            if want.first_day is not None and want.kind == kinds[event]
+        }
+        relies_on = Reliance(self._registry, kinds, days)
+        if len(deeds) == 1 and relies_on.is_entered and None not in kinds.values():
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[deeds[0]] = history, relies_on
+        return relies_on
+
+    def _offsets(self, client: Any, groups: Mapping[Deed, Iterable[Any]]) -> Offsets:
+        """The offsets of mapped ids, by kind; unmarking alone gives an id no offset."""
+        given: dict[str, dict[bool, dict[str, None]]] = {}
+        for what, who in groups.items():
+            if what.kind != PLAIN:
+                of_kind = given.setdefault(what.kind, {True: {}, False: {}})
+                for ids in who:
+                    of_kind[what.value].update(dict.fromkeys(ids))
+        offsets: dict[str, dict[str, int]] = {}
+        for kind, of_kind in given.items():
+            found: dict[str, int] = {}
+            for assigned, ids in of_kind.items():
+                found |= self._id_map.offsets(
+                    client,
+                    space_of(kind),
+                    [id_ for id_ in ids if id_ not in found],
+                    assigned=assigned,
+                    at_first=lambda space: self._registry.check_map_begins(
+                        client, space, self._clock
+                    ),
+                )
+            if found:
+                offsets[kind] = found
+        return offsets
+
+    def _set(self, batch: Batch, what: Deed, who: Iterable[Any]) -> None:
+        """Add to `batch` the bits of those `who` did `what`."""
+        keys = [key for key in _keys(what) if not self._expiries.has_passed(key.period)]
+        for ids in who:
+            if what.kind != PLAIN:
+                ids = [*map(batch.offsets[what.kind].__getitem__, ids)]
+            chunk = Chunk(ids)
+            if chunk.highest > self._max_id:
+                chunk = chunk.up_to(self._max_id)
+                batch.refusals += [_too_large(what)] * (len(ids) - len(chunk))
+            if len(chunk):
+                for key in keys:
+                    batch.sets.setdefault(key, []).append(chunk)
+
+    def _decide(self, batch: Batch, marks: Iterable[SettledMark]) -> None:
+        """Add to `batch` what writes the bits of `marks`, each of which may undo earlier ones."""
+        bits: Targets = {}
+        for what, id_ in marks:
+            offset = _offset(batch, what, id_)
+            if offset is None:  # it has never been marked
+                continue
+            if offset > self._max_id:
+                batch.refusals.append(_too_large(what))
+                continue
+            keys = _keys(what)
+            if keeps_other_days(what):
+                for key in keys:
+                    if key.period is None or key.period.grain in ("hour", "day"):
+                        bits.get(key, {}).pop(offset, None)
+                if batch.unmarking is None:
+                    batch.unmarking = Unmarking(days_expire=self._expiries.covers("day"))
+                batch.unmarking.add(what.event, keys, offset)
+                continue
+            for key in keys:
+                if self._expiries.has_passed(key.period):
+                    continue
+                bits.setdefault(key, {})[offset] = what.value
+                if batch.unmarking is not None:
+                    batch.unmarking.cancel(key, offset)
+        batch.writes += writes(bits)
+
+
+def writes(targets: Targets) -> Writes:
+    """The commands that make bits what they are to become."""
+    return [
+        (key, Bits(*zip(*part, strict=True)))
+        for key, bits in targets.items()
+        for part in slices([*bits.items()])
+    ]
+
+
+def _is_longer(bits: tuple[Key, object]) -> bool:
+    period = bits[0].period
+    return period is not None and period.grain in ("week", "month")
+
+
+def keeps_other_days(what: Deed) -> bool:
+    """Whether it takes a mark back, but not from a week in which another day has it."""
+    return not what.value and what.exact and what.hour is not None
+
+
+@lru_cache(maxsize=4096)
+def _keys(what: Deed) -> tuple[Key, ...]:
+    """The bitmaps of a mark; the day's comes first, which `Unmarking` relies on."""
+    event, hour = what.event, what.hour
+    undated = (Key(unique_key(event), None),) if what.unique or hour is None else ()
+    dated = marked_periods(hour, what.hourly) if hour is not None else ()
+    return (*(Key(period.key(event), period) for period in dated), *undated)
+
+
+def _wanted(deeds: Iterable[Deed]) -> dict[str, Wanted]:
+    wanted: dict[str, Wanted] = {}
+    for what in deeds:
+        held = wanted.get(what.event)
+        day = what.hour.date() if what.value and what.hour is not None else None
+        if held is None:
+            wanted[what.event] = Wanted(what.kind, what.value, day)
+        elif what.value:
+            days = [known for known in (held.first_day, day) if known is not None]
+            kind = held.kind if held.marked else what.kind
+            wanted[what.event] = Wanted(kind, True, min(days, default=None))
+    return wanted
+
+
+def _grouped(marks: Iterable[Settled]) -> dict[Deed, list[Any]]:
+    """Who did each deed, in lists and arrays; the hour is told only if its bitmap is kept."""
+    groups: dict[Deed, list[Any]] = {}
+    of_days: dict[Deed, list[Any]] = {}
+    for what, who in marks:
+        group = groups.get(what)
+        if group is None:
+            # The first list is for those who come one by one.
+            group = groups[what] = of_days.setdefault(_of_day(what), [[]])
+        if isinstance(who, int | str):
+            group[0].append(who)
+        else:
+            group.append(who)
+    return {what: [ids for ids in group if len(ids)] for what, group in of_days.items()}
+
+
+@lru_cache(maxsize=4096)
+def _of_day(what: Deed) -> Deed:
+    if what.hour is None or what.hourly:
+        return what
+    return what._replace(hour=what.hour.replace(hour=0))
+
+
+def _note_unfit(batch: Batch, groups: Mapping[Deed, Iterable[Any]]) -> None:
+    for what, who in groups.items():
+        kind = batch.relies_on.kinds[what.event]
+        if kind is None and what.kind == PLAIN:
+            for key in _keys(what):
+                of_key = batch.strays.setdefault(key.name, (what.event, set()))[1]
+                for ids in who:
+                    of_key.update(ids if isinstance(ids, list) else ids.tolist())
+        # A mapped id has no bit under a name that nobody has registered.
+        elif kind is not None and kind != what.kind:
+            reason = mismatch(what.event, what.kind, kind)
+            batch.refusals += [reason] * sum(map(len, who))
+
+
+def _too_large(what: Deed) -> str:
+    return f"{what.event!r}: the offset of an id is above BITMAPIST_MAX_ID"
+
+
+def _offset(batch: Batch, what: Deed, id_: Id) -> int | None:
+    return id_ if isinstance(id_, int) else batch.offsets.get(what.kind, {}).get(id_)

@@ -1,0 +1,176 @@
+"""Many bits of one bitmap: sent as a bitmap, which the server merges into its own.
+
+That costs the server and this process about a microsecond a kilobyte, and BITFIELD one a bit. But a
+merge does not tell what it changed, so it cannot be undone. Hence there are two trips. The first
+asks whether what the batch relies on holds, and then stores the bitmap under a name of its own. The
+second merges it from there. A server that has the bitmap has the history in which all held: any
+other one, whether it was restored or took over, has nothing to merge.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from ..trip import Trip
+from .bits import MOST_TOGETHER, Bits, slices
+from .unmarking import Key
+
+#: Fewer bits are not worth a second trip.
+_FEWEST = 100
+#: As many bytes are merged in the time that BITFIELD takes for one bit.
+_BYTES_PER_BIT = 1_000
+#: Seconds that a bitmap waits to be merged, should this process die.
+_AGE = 60
+#: Bytes that are sent in one trip, unless one bitmap has more: the server serves others in between.
+_BYTES_PER_TRIP = 4_000_000
+#: Bytes of a bitmap that are made at once from an array: eight times as many are in use then.
+_WINDOW = 1_000_000
+
+
+class Chunk:
+    """Offsets that one deed sets, in the bitmaps of its day, its week and its month."""
+
+    def __init__(self, offsets: Any) -> None:
+        """:param offsets: at least one; a list, or an array of any type of integers."""
+        self.offsets = offsets
+        self.is_list = isinstance(offsets, list)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @cached_property
+    def lowest(self) -> int:
+        return min(self.offsets) if self.is_list else int(self.offsets.min())
+
+    @cached_property
+    def highest(self) -> int:
+        return max(self.offsets) if self.is_list else int(self.offsets.max())
+
+    def up_to(self, limit: int) -> Chunk:
+        """Those that are not above `limit`."""
+        if self.is_list:
+            return Chunk([offset for offset in self.offsets if offset <= limit])
+        return Chunk(self.offsets[self.offsets <= limit])
+
+    def bits(self) -> Iterator[Bits]:
+        """The bits, as many together as one command sets."""
+        if len(self) <= MOST_TOGETHER:
+            yield self._bits
+        else:
+            yield from map(_bits, slices(self.offsets))
+
+    @cached_property
+    def _bits(self) -> Bits:
+        return _bits(self.offsets)
+
+    def add_to(self, body: bytearray, first: int) -> None:
+        """Set the bits in `body`, which begins with byte `first` of the bitmap."""
+        if not self.is_list:
+            _add_array(body, first, self.offsets)
+            return
+        begin = first * 8
+        for offset in self.offsets:
+            offset -= begin
+            body[offset >> 3] |= 128 >> (offset & 7)
+
+
+def is_worth_it(chunks: Sequence[Chunk]) -> bool:
+    """Whether to merge the bits of `chunks` rather than set each."""
+    count = sum(map(len, chunks))
+    if count < _FEWEST:
+        return False
+    return count * _BYTES_PER_BIT > max(chunk.highest for chunk in chunks) // 8
+
+
+class Merge:
+    """A bitmap to be merged into those of `keys`, which lie on one server."""
+
+    def __init__(self, keys: Sequence[Key], chunks: Sequence[Chunk]) -> None:
+        self.keys = keys
+        self.chunks = chunks
+        self._first = min(chunk.lowest for chunk in chunks) // 8
+        #: The length of the bitmap that is sent, in bytes.
+        self.size = max(chunk.highest for chunk in chunks) // 8 + 1 - self._first
+        self._lives: list[int] = []
+        # In the slot of the keys, if the server is a cluster.
+        self._name = f"flask_bitmapist:merge:{secrets.token_hex(8)}:{{{keys[0].name}}}"
+
+    def stage(self, pipe: Trip) -> None:
+        """Queue what stores the bitmap; `staged` takes the replies."""
+        body = bytearray(self.size)
+        for chunk in self.chunks:
+            chunk.add_to(body, self._first)
+        for key in self.keys:
+            pipe.execute_command("PTTL", key.name)
+        # First of all the expiry: the connection may break behind any command.
+        pipe.execute_command("SET", self._name, "", "EX", _AGE)
+        pipe.execute_command("SETRANGE", self._name, self._first, bytes(body))
+
+    def staged(self, replies: Iterator[Any]) -> None:
+        self._lives = [next(replies) for _ in self.keys]
+        for _ in ("SET", "SETRANGE"):
+            next(replies)
+
+    def discard(self, pipe: Trip) -> None:
+        """Queue what removes the stored bitmap."""
+        pipe.execute_command("UNLINK", self._name)
+
+    def finish(self, pipe: Trip) -> int:
+        """Queue the merge; returns which of the replies `was_merged` takes."""
+        pipe.execute_command("MULTI")
+        for key, life in zip(self.keys, self._lives, strict=True):
+            pipe.execute_command("BITOP", "OR", key.name, key.name, self._name)
+            if life > 0:  # in milliseconds; BITOP drops it
+                pipe.execute_command("PEXPIRE", key.name, life)
+        pipe.execute_command("UNLINK", self._name)
+        pipe.execute_command("EXEC")
+        return len(pipe.commands) - 1
+
+
+def bunches(sets: Iterable[tuple[Key, Sequence[Chunk]]], *, shared: bool) -> Iterator[list[Merge]]:
+    """The merges of `sets`, as many as are sent in one trip.
+
+    :param shared: keys that get the same bits are on one server, and need them once.
+    """
+    groups: dict[object, tuple[list[Key], Sequence[Chunk]]] = {}
+    for key, chunks in sets:
+        group = (*map(id, chunks),) if shared else key
+        groups.setdefault(group, ([], chunks))[0].append(key)
+    bunch: list[Merge] = []
+    for merge in (Merge(keys, chunks) for keys, chunks in groups.values()):
+        if bunch and sum(other.size for other in bunch) + merge.size > _BYTES_PER_TRIP:
+            yield bunch
+            bunch = []
+        bunch.append(merge)
+    yield bunch
+
+
+def was_merged(reply: Sequence[Any]) -> bool:
+    """Whether there was a bitmap to merge.
+
+    :raises redis.RedisError: if a key is no bitmap.
+    """
+    for of_command in reply:
+        if isinstance(of_command, Exception):
+            raise of_command
+    return bool(reply[-1])
+
+
+def _add_array(body: bytearray, first: int, offsets: Any) -> None:
+    import numpy as np
+
+    merged = np.frombuffer(body, np.uint8)
+    for start in range(0, len(body), _WINDOW):
+        size = min(_WINDOW, len(body) - start)
+        begin = (first + start) * 8
+        flags = np.zeros(size * 8, bool)
+        is_inside = (offsets >= begin) & (offsets < begin + size * 8)
+        flags[offsets[is_inside] - begin] = True
+        merged[start : start + size] |= np.packbits(flags)
+
+
+def _bits(offsets: Any) -> Bits:
+    return Bits(offsets if isinstance(offsets, list) else offsets.tolist())
