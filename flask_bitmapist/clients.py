@@ -18,6 +18,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
+from .punctual import PunctualPool, punctual
 from .refusals import UnfitServerError
 
 #: redis-py 5 retries in the client of a cluster and in each connection. Once is enough: a cluster
@@ -82,8 +83,11 @@ def quick_of(client: Any, timeout: float) -> Any:
         "retry_on_timeout": False,
     }
     if isinstance(pool, SentinelConnectionPool):
+        settings["connection_class"] = punctual(pool.connection_class)
         return redis.Redis(connection_pool=_sentinel_pool(pool, timeout, settings))
-    return redis.Redis(connection_pool=blocking_pool(timeout, pool.max_connections, settings))
+    return redis.Redis(
+        connection_pool=blocking_pool(timeout, pool.max_connections, settings, PunctualPool)
+    )
 
 
 def is_pool_exhausted(error: Exception) -> bool:
@@ -118,14 +122,17 @@ def in_resp2(client: Any) -> Any:
 
 
 def blocking_pool(
-    timeout: float, connections: int, settings: Mapping[str, Any]
+    timeout: float,
+    connections: int,
+    settings: Mapping[str, Any],
+    kind: type[redis.BlockingConnectionPool] = redis.BlockingConnectionPool,
 ) -> redis.BlockingConnectionPool:
     """A pool whose users wait up to `timeout` seconds for a free connection.
 
     redis-py's own pool fails at once when no connection is left, as if the server were down.
     """
     # The queue is filled at creation, and redis-py 5 has no limit unless given one.
-    return redis.BlockingConnectionPool(
+    return kind(
         **{"timeout": timeout, "max_connections": min(connections, _MOST_CONNECTIONS), **settings}
     )
 
@@ -133,13 +140,16 @@ def blocking_pool(
 def from_url(url: str, *, wait: float, timeout: float) -> redis.Redis:
     """A client of the server at `url` that does not retry. It does not connect yet.
 
+    It keeps the deadline of a call if it waits no longer for a reply than for a connection.
+
     :param wait: seconds for a reply.
     :param timeout: seconds to wait for a free connection, or to open one.
     :raises ValueError: naming ``BITMAPIST_REDIS_URL``, if an option is wrong.
     """
     try:
         settings = {"socket_timeout": wait, "socket_connect_timeout": timeout, "retry": once()}
-        pool = blocking_pool(timeout, _CONNECTIONS, settings | _options(url))
+        kind = PunctualPool if wait <= timeout else redis.BlockingConnectionPool
+        pool = blocking_pool(timeout, _CONNECTIONS, settings | _options(url), kind)
         # The first mark will make a connection the same way. The pool's make_connection() would
         # count this one as the pool's.
         pool.connection_class(**pool.connection_kwargs)

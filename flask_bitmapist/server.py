@@ -84,7 +84,8 @@ class Server:
         #: The client as given or configured. Using it asks the server nothing first.
         self.client = client
         self._make_quick = quick
-        self._timeout = timeout
+        #: Seconds that a call may wait for the server.
+        self.timeout = timeout
         self._may_be_cluster = may_be_cluster
         self._quick: Any = None
         self._pool: Any = None
@@ -183,8 +184,8 @@ class Server:
         if not isinstance(self.client, redis.Redis):
             return self._plain_quick(), self.client
         if self._cluster is None:
-            quick = cluster_of(self._plain_quick(), self._timeout)
-            self._cluster = quick, cluster_of(self.client, self._timeout)
+            quick = cluster_of(self._plain_quick(), self.timeout)
+            self._cluster = quick, cluster_of(self.client, self.timeout)
         return self._cluster
 
 

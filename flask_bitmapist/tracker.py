@@ -18,6 +18,7 @@ import redis
 
 from .config import Settings, Switch
 from .daily import Daily
+from .deadline import within
 from .faults import contained_faults
 from .ids import IdMap, UnusableIdError, normal_form
 from .locks import new_lock
@@ -250,7 +251,7 @@ class Tracker:
             return
         # What this process knows may be out of date: the server may have lost it. If the server
         # cannot be asked now, delivery will ask.
-        with suppress(redis.RedisError):
+        with suppress(redis.RedisError), within(self.settings.timeout):
             registered = self._registry.kind_of(self.server.quick, event)
             if registered is not None and registered != kind:
                 raise ValueError(mismatch(event, kind, registered))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..clients import is_pool_exhausted
+from ..deadline import within
 from ..marks import Settled, SettledMark, count, singles
 from ..refusals import SERVER_ERRORS, need_of, refusal
 from ..server import Server
@@ -66,7 +67,8 @@ class Delivery:
     def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
         if self._queue is None:
-            self._deliver(marks)
+            with within(self._server.timeout):
+                self._deliver(marks)
         elif overflow := self._queue.put(marks):
             self._queue.drain()  # they were made earlier
             self._deliver(overflow)

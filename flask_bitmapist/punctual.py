@@ -1,0 +1,199 @@
+"""Connections that keep the deadline of a call: set-up, sending and each part of a reply.
+
+The timeouts of redis-py bound one receive each. A server that sends a byte now and then, or is slow
+in each step of a connection's set-up, multiplies them.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import redis
+
+from .deadline import is_set, time_left
+
+#: To tell the kernel a timeout costs a system call: this many seconds too many do not matter.
+_SLACK = 0.01
+
+
+class PunctualPool(redis.BlockingConnectionPool):
+    """A pool of punctual connections, for one of which a call waits no longer than it may."""
+
+    def __init__(self, connection_class: Any = redis.Connection, **settings: Any) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            connection_class=punctual(connection_class), **settings
+        )
+
+    @property
+    def timeout(self) -> float | None:
+        return time_left(self._patience)
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._patience = seconds
+
+
+@lru_cache(maxsize=64)
+def punctual(kind: Any) -> Any:
+    """The class of connections `kind`, but punctual.
+
+    A class that is none of redis-py's own is left as it is: there is no telling what it overrides.
+    """
+    if not kind.__module__.startswith("redis."):
+        return kind
+    if not issubclass(kind, redis.Connection):
+        bases: tuple[Any, ...] = (_Punctual, kind)
+    else:
+        # TLS checks the host's name, and redis-py connects to TCP below it: so the class that goes
+        # by addresses must stand between the two.
+        bases = (
+            (_Punctual, _ByAddress) if kind is redis.Connection else (_Punctual, kind, _ByAddress)
+        )
+    return type(kind.__name__, bases, {})
+
+
+class _Punctual:
+    """Goes before the class of a connection."""
+
+    socket_timeout: Any
+    socket_connect_timeout: Any
+
+    def _connect(self) -> Any:
+        given = self.socket_timeout, self.socket_connect_timeout
+        try:
+            self.socket_timeout, self.socket_connect_timeout = map(time_left, given)
+            connected = super()._connect()  # type: ignore[misc]
+        finally:
+            self.socket_timeout, self.socket_connect_timeout = given
+        return _Socket(connected, self.socket_timeout)
+
+
+class _ByAddress(redis.Connection):
+    """Shares the time left fairly between the addresses of a host: the first may be dead."""
+
+    def _connect(self) -> socket.socket:
+        if not is_set():
+            return super()._connect()  # type: ignore[no-any-return, no-untyped-call]
+        name, patience = self.host, self.socket_connect_timeout
+        untried = _addresses(name, self.port, self.socket_type)
+        while True:
+            address = untried.pop(0)
+            try:
+                self.host = address
+                self.socket_connect_timeout = _share(patience, len(untried) + 1)
+                connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+            except OSError:
+                if not untried:
+                    raise
+            else:
+                return _hurried(connected)
+            finally:
+                self.host, self.socket_connect_timeout = name, patience
+
+
+def _share(patience: float | None, addresses: int) -> float:
+    return (time_left(patience) or 0.0) / addresses
+
+
+def _hurried(connected: socket.socket) -> socket.socket:
+    """`connected`, ready for TLS to shake hands in the time left."""
+    try:
+        connected.settimeout(time_left(connected.gettimeout()))
+    except TimeoutError:
+        connected.close()
+        raise
+    return connected
+
+
+def _addresses(name: str, port: int, family: int) -> list[str]:
+    """The addresses of the host `name`: one or more.
+
+    :raises OSError: if they are not to be had in the time left.
+    """
+    with suppress(socket.gaierror):
+        socket.getaddrinfo(name, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return [name]
+    answers: list[list[str] | OSError] = []
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)
+            answers.append([*dict.fromkeys(str(address[0]) for *_, address in found)])
+        except OSError as error:
+            answers.append(error)
+
+    # Nothing else ends a look-up early: it may take as long as the resolver's own settings say.
+    asking = threading.Thread(target=ask, name="flask-bitmapist-names", daemon=True)
+    try:
+        asking.start()
+    except RuntimeError:  # the process ends, or has too many threads
+        ask()
+    else:
+        asking.join(time_left(None))
+    if not answers:
+        raise TimeoutError(f"the address of {name} could not be found in time")
+    if isinstance(answers[0], OSError):
+        raise answers[0]
+    return answers[0]
+
+
+class _Socket:
+    """A connected socket whose every operation also ends with the call's time.
+
+    redis-py and its parsers use it in place of the socket.
+    """
+
+    __slots__ = ("_connected", "_timeout", "_told", "fileno", "pending")
+
+    def __init__(self, connected: Any, timeout: float | None) -> None:
+        """:param timeout: seconds for one operation, if the call has more."""
+        self._connected = connected
+        self._timeout = timeout
+        #: What the socket was told last.
+        self._told = connected.gettimeout()
+        # redis-py 8 asks for these two before each command: __getattr__ takes a microsecond.
+        self.fileno = connected.fileno
+        self.pending = getattr(connected, "pending", _nothing)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connected, name)
+
+    def settimeout(self, timeout: float | None) -> None:
+        self._timeout = self._told = timeout
+        self._connected.settimeout(timeout)
+
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        self._hurry()
+        return self._connected.recv_into(buffer, size, flags)  # type: ignore[no-any-return]
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self._hurry()
+        return self._connected.recv(size, flags)  # type: ignore[no-any-return]
+
+    def sendall(self, data: Any) -> None:
+        # A TLS socket's own gives each part of the data the whole timeout.
+        self._hurry()
+        sent = self._connected.send(data)
+        while sent < len(data):
+            data = memoryview(data)[sent:]
+            self._hurry()
+            sent = self._connected.send(data)
+
+    def _hurry(self) -> None:
+        """Give the next operation as much time as the call has left."""
+        wanted = self._timeout
+        if wanted == 0:  # only look whether there is anything
+            return
+        left, told = time_left(wanted), self._told
+        if left != told and (left is None or told is None or not 0 <= told - left < _SLACK):
+            self._connected.settimeout(left)
+            self._told = left
+
+
+def _nothing() -> int:
+    """What a socket without TLS has deciphered and not given out."""
+    return 0

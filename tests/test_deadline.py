@@ -1,0 +1,197 @@
+"""However slow a server or the way to it is, marking takes `BITMAPIST_TIMEOUT` and no longer."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slow
+from flask import Flask
+from slow import Proxy, serving
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.tracker import Tracker
+
+TIMEOUT = 0.25
+#: The promise is TIMEOUT + 50 ms; a busy machine gets as long again, and three attempts. Without a
+#: deadline these calls take 0.6 to 5 seconds.
+LONGEST = TIMEOUT + 0.25
+ATTEMPTS = 3
+
+PACES = [slow.late, slow.dripping, slow.never]
+
+
+@pytest.fixture
+def marking(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
+    trackers: list[Tracker] = []
+
+    def make(url: str | None = None, client: Any = None) -> Tracker:
+        app = Flask(__name__, instance_path=str(tmp_path / f"instance{len(trackers)}"))
+        options: dict[str, Any] = {"BITMAPIST_TIMEOUT": TIMEOUT, "DISABLE_BLUEPRINT": True}
+        if url is not None:
+            options["BITMAPIST_REDIS_URL"] = url
+        trackers.append(FlaskBitmapist(app, options, redis_client=client).tracker)
+        return trackers[-1]
+
+    yield make
+    for tracker in trackers:
+        tracker.redis.close()
+
+
+def assert_ends_in_time(make: Callable[[], Tracker], prepare: Callable[[Tracker], None]) -> None:
+    """Marking on a new tracker takes no longer than it may, and no mark is lost."""
+    took = []
+    for _ in range(ATTEMPTS):
+        tracker = make()
+        prepare(tracker)
+        before = tracker.stats()
+        start = time.monotonic()
+        tracker.record([("e", 1)])
+        took.append(time.monotonic() - start)
+        after = tracker.stats()
+        assert after.sent - before.sent + after.spooled - before.spooled == 1
+        if took[-1] < LONGEST:
+            return
+    raise AssertionError(f"it took {took} seconds")
+
+
+@pytest.fixture
+def upstream(server: Any) -> Path:
+    return Path(server.socket)
+
+
+@pytest.mark.parametrize("pace", PACES)
+@pytest.mark.parametrize("known", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize("over", ["tcp", "unix", "tls"])
+def test_a_mark_takes_no_longer_than_the_timeout(
+    pace: slow.Pace,
+    known: bool,
+    over: str,
+    upstream: Path,
+    redis_url: str,
+    tmp_path: Path,
+    certificate: Path,
+    marking: Callable[..., Tracker],
+) -> None:
+    with ExitStack() as stack:
+        outer = None
+        if over == "unix":
+            outer = stack.enter_context(serving(Proxy(upstream, tmp_path / "s")))
+            url = f"unix://{tmp_path / 's'}?"
+        elif over == "tcp":
+            outer = stack.enter_context(serving(Proxy(upstream)))
+            url = f"redis://127.0.0.1:{outer.port}?"
+        else:
+            inner = stack.enter_context(serving(Proxy(upstream)))
+            inner.use_tls(certificate)
+            outer = stack.enter_context(serving(Proxy(inner.port)))
+            url = f"rediss://localhost:{outer.port}?ssl_ca_certs={certificate}&"
+        url += redis_url.partition("?")[2].partition("&")[
+            0
+        ]  # the database, which is to be selected
+
+        def prepare(tracker: Tracker) -> None:
+            outer.pace = slow.at_once
+            if known:
+                tracker.server.timeout = 10  # for a busy machine
+                tracker.record([("e", 0)])
+                assert tracker.stats().sent == 1
+                tracker.server.timeout = TIMEOUT
+            outer.pace = pace
+
+        assert_ends_in_time(lambda: marking(url), prepare)
+
+
+def test_a_dead_address_leaves_time_for_the_next_one(
+    upstream: Path, marking: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Proxy(upstream)) as proxy, full_backlog(proxy.port) as dead:
+        answer_names(monkeypatch, lambda: [dead, "127.0.0.1"])
+        tracker = marking(f"redis://two.example:{proxy.port}")
+        tracker.server.timeout = 2  # for a busy machine
+        for _ in range(ATTEMPTS):
+            tracker.record([("e", 1)])
+        assert tracker.stats().sent + tracker.stats().replayed > 0
+
+
+def test_a_name_that_nobody_resolves_costs_no_more_than_the_timeout(
+    marking: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def later() -> list[str]:
+        answered.wait()
+        return ["127.0.0.1"]
+
+    answer_names(monkeypatch, later)
+    assert_ends_in_time(lambda: marking("redis://slow.example"), lambda tracker: None)
+    answered.set()
+
+
+def test_a_name_that_does_not_exist_is_said(
+    marking: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_ends_in_time(lambda: marking("redis://nowhere.invalid"), lambda tracker: None)
+    assert "nowhere.invalid" in caplog.text
+
+
+def answer_names(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], list[str]]) -> None:
+    """Have names under .example resolved by `answer`."""
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if not str(host).endswith(".example") or options.get("flags"):
+            return resolve(host, port, *more, **options)
+        return [found for address in answer() for found in resolve(address, port, *more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+@contextmanager
+def full_backlog(port: int) -> Iterator[str]:
+    """An address that lets nobody connect, and says nothing."""
+    address = "127.0.0.2"
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex((address, port))
+        yield address
+
+
+def test_waiting_for_a_connection_is_part_of_the_time(
+    upstream: Path, marking: Callable[..., Tracker]
+) -> None:
+    with serving(Proxy(upstream)) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}?max_connections=1&timeout=20"
+
+        def take_half(tracker: Tracker) -> None:
+            proxy.pace = slow.at_once
+            tracker.record([("e", 0)])
+            proxy.pace = slow.never
+            borrower = tracker.server.quick.client()
+            threading.Timer(TIMEOUT / 2, borrower.close).start()
+
+        assert_ends_in_time(lambda: marking(url), take_half)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate of localhost, and its key, in one file."""
+    folder = tmp_path_factory.mktemp("certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-keyout", "key.pem", "-out", "certificate.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_bytes((folder / "certificate.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    return both
