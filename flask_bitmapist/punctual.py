@@ -30,7 +30,10 @@ class PunctualPool(redis.BlockingConnectionPool):
 
     @property
     def timeout(self) -> float | None:
-        return time_left(self._patience)
+        try:
+            return time_left(self._patience)
+        except TimeoutError:  # which redis-py expects from a socket alone
+            return 0.0
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
@@ -67,6 +70,8 @@ class _Punctual:
         try:
             self.socket_timeout, self.socket_connect_timeout = map(time_left, given)
             connected = super()._connect()  # type: ignore[misc]
+        except TimeoutError as error:  # redis-py 8.1 makes an AttributeError of it on Unix sockets
+            raise redis.TimeoutError("Timeout connecting to server") from error
         finally:
             self.socket_timeout, self.socket_connect_timeout = given
         return _Socket(connected, self.socket_timeout)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_py
 import slow
 from flask import Flask
 from slow import Proxy, serving
 
 from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.clients import from_url
+from flask_bitmapist.deadline import within
 from flask_bitmapist.tracker import Tracker
 
 TIMEOUT = 0.25
@@ -107,6 +110,14 @@ def test_a_mark_takes_no_longer_than_the_timeout(
             outer.pace = pace
 
         assert_ends_in_time(lambda: marking(url), prepare)
+
+
+def test_when_time_is_up_redis_errors_are_raised_and_no_others(redis_url: str) -> None:
+    client = from_url(redis_url, wait=10, timeout=10)
+    for _ in range(2):  # without a connection, and with one
+        with within(-1), pytest.raises(redis_py.TimeoutError):
+            client.ping()
+        client.ping()
 
 
 def test_a_dead_address_leaves_time_for_the_next_one(

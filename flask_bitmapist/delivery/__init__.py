@@ -67,8 +67,7 @@ class Delivery:
     def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
         if self._queue is None:
-            with within(self._server.timeout):
-                self._deliver(marks)
+            self._deliver(marks)
         elif overflow := self._queue.put(marks):
             self._queue.drain()  # they were made earlier
             self._deliver(overflow)
@@ -128,7 +127,8 @@ class Delivery:
             if self._spool is not None and behind:
                 self._spool.drain(self._write, _SPOOL_TRIPS)
             else:
-                self._write(marks, "sent")
+                with within(self._server.timeout):
+                    self._write(marks, "sent")
             self._mended()
             self._try_apart_now_and_then()
         except SpoolError as error:
