@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeGuard, TypeVar, cast
 
 from werkzeug.local import LocalProxy
 
@@ -27,7 +27,7 @@ def mark_event(
     event_name: str,
     uuid: object,
     system: Any = None,
-    now: datetime | date | None = None,
+    now: datetime | date | Iterable[datetime | date] | None = None,
     track_hourly: bool | None = None,
     track_unique: bool | None = None,
     use_pipeline: bool = True,
@@ -39,7 +39,8 @@ def mark_event(
     :param system: another server: its name in ``bitmapist.SYSTEMS`` or `FlaskBitmapist.SYSTEMS`, a
         client, or a pipeline. The bits are then set at once, for plain ids only. Nothing is
         registered or spooled, and a Redis fault is raised.
-    :param now: when it happened; default is now. Naive: in ``BITMAPIST_TIMEZONE``.
+    :param now: when it happened; default is now. Naive: in ``BITMAPIST_TIMEZONE``. With many ids
+        also a list or an array (``datetime64``) of as many moments.
     :param track_hourly: mark the hour too; default ``BITMAPIST_TRACK_HOURLY``.
     :param track_unique: mark the undated bitmap too; default ``BITMAPIST_TRACK_UNIQUE``.
     :param use_pipeline: only for `system`: False sends each bit by itself, or, if `system` is a
@@ -56,7 +57,7 @@ def unmark_event(
     event_name: str,
     uuid: object,
     system: Any = None,
-    now: datetime | date | None = None,
+    now: datetime | date | Iterable[datetime | date] | None = None,
     track_hourly: bool | None = None,
     track_unique: bool | None = None,
     use_pipeline: bool = True,
@@ -94,10 +95,14 @@ def _mark(
     tracker = current_tracker()
     if not tracker.enabled:
         return
-    marks = [Mark(event, id_, *options) for id_ in _each(behind(uuid))]
+    who = behind(uuid)
     if names_own_system(tracker, system):
-        tracker.record(marks)
+        if _is_many(who):
+            tracker.record_many(event, who, *options)
+        else:
+            tracker.record([Mark(event, who, *options)])
         return
+    marks = [Mark(event, id_, *options) for id_ in (who if _is_many(who) else [who])]
     # All ids are checked before the first is sent: one wrong id among many marks nothing.
     bits = [bit for mark in marks for bit in _bits_elsewhere(tracker, mark, system)]
     client = client_of(system)
@@ -147,11 +152,10 @@ def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -
     return [name for name in names if name.startswith(prefix)]
 
 
-def _each(uuid: object) -> Iterable[object]:
-    """The ids a caller passed: one id, or a collection of them (a tuple is one composite id)."""
-    if isinstance(uuid, int | str | bytes | tuple | Mapping) or not isinstance(uuid, Iterable):
-        return (uuid,)
-    return uuid
+def _is_many(uuid: object) -> TypeGuard[Iterable[object]]:
+    """Whether the caller passed a collection of ids; a tuple is one composite id."""
+    one = isinstance(uuid, int | str | bytes | tuple | Mapping)
+    return not one and isinstance(uuid, Iterable)
 
 
 def mark(

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import date, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import redis
 
@@ -22,7 +22,8 @@ from .deadline import within
 from .faults import contained_faults
 from .ids import IdMap, UnusableIdError, normal_form
 from .locks import new_lock
-from .marks import Mark, Settled, SettledMark, checked_name, deed
+from .many import hours_of, is_array, listed_ids
+from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed
 from .periods import local
 from .reading.reader import Reader
 from .registry import PLAIN, Registry, mapped_kind, mismatch
@@ -122,6 +123,38 @@ class Tracker:
                 if what.kind != kind:
                     raise ValueError(mismatch(what.event, what.kind, kind))
             self._submit(settled)
+
+    def record_many(self, event: str, ids: Iterable[object], *rest: Any) -> None:
+        """As `record`, for marks of one event: many of them take a tenth of the time.
+
+        :param ids: a list, a set or an array.
+        :param rest: what follows the id in a `Mark`. ``when`` may be a list or an array of moments,
+            one for each id.
+        """
+        if not self.enabled:
+            return
+        listed: Any = ids if is_array(ids) or isinstance(ids, list) else list(ids)
+        if not len(listed):
+            return
+        template = Mark(event, listed[0], *rest)
+        who = self._checked_ids(event, listed, template.space)
+        when: Any = template.when
+        if when is None or isinstance(when, date) or not isinstance(when, Iterable):
+            what, _ = self._settle(template, hour_of(self.now()))
+            self._submit([(what, who)])
+            return
+        what, _ = self._settle(template._replace(when=None), datetime.min)
+        moments: Any = when if is_array(when) else list(when)
+        if len(moments) != len(who):
+            raise ValueError(f"{len(who)} ids have {len(moments)} moments: give each id its own")
+        self._submit([*self._at_each(what, who, moments)])
+
+    def _at_each(self, what: Deed, who: Any, moments: Any) -> Iterator[Settled]:
+        """The marks of `who`, each at its moment."""
+        told = what.hourly or Tracker.recorder is not None  # a test may ask for the hour
+        for hour, places in hours_of(moments, self._local_hour, whole_days=not told):
+            of_hour = [who[place] for place in places] if isinstance(who, list) else who[places]
+            yield deed(what.event, what.value, hour, *what[3:]), of_hour
 
     def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
         """Deliver marks that come from data: invalid ones are logged and left out."""
@@ -230,7 +263,7 @@ class Tracker:
         event = checked_name(event)
         id_ = self._checked_id(normal_form(id_), space)
         if when is not None:
-            now = hour_of(local(checked_moment(when), self.settings.timezone))
+            now = self._local_hour(when)
         kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
         self._check_kind(event, kind)
         what = deed(
@@ -243,6 +276,31 @@ class Tracker:
             exact,
         )
         return what, id_
+
+    def _local_hour(self, moment: object) -> datetime:
+        return hour_of(local(checked_moment(moment), self.settings.timezone))
+
+    def _checked_ids(self, event: str, ids: Any, space: str) -> Any:
+        """Those of `ids` that `_checked_id` gives, in a list, or in an array of plain ones.
+
+        :raises ValueError: if some are plain and some are mapped.
+        """
+        is_mapped = self.settings.id_map == "always"
+        if is_array(ids):
+            ids = listed_ids(ids)
+            if not isinstance(ids, list) and not is_mapped:
+                self.checked_offset(int(ids.max()))
+                return ids
+        normal = [normal_form(id_) for id_ in (ids if isinstance(ids, list) else ids.tolist())]
+        if {*map(type, normal)} == {int} and not is_mapped:
+            self.checked_offset(cast(int, max(normal)))
+            return normal
+        checked = [self._checked_id(id_, space) for id_ in normal]
+        if len({*map(type, checked)}) > 1:
+            kinds = PLAIN, mapped_kind(space)
+            first, other = kinds if isinstance(checked[0], int) else reversed(kinds)
+            raise ValueError(mismatch(event, other, first))
+        return checked
 
     def _check_kind(self, event: str, kind: str) -> None:
         """:raises ValueError: if the ids of `event` are of another kind than `kind`."""
