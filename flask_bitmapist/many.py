@@ -7,17 +7,15 @@ one has loaded it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from .ids import UnusableIdError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-_Unit = Literal["D", "h"]
-
+_EPOCH = datetime(1970, 1, 1)
 #: Hours between the first and the last moment for which a table is kept: a thousand years.
 _WIDEST = 10_000_000
 
@@ -56,60 +54,54 @@ def hours_of(
     :param whole_days: tell the first hours of days instead.
     :raises ValueError: for NaT, and what the calendar does not have.
     """
+    begin = _midnight if whole_days else _same
     if is_array(moments):
         import numpy as np
 
         array = np.asarray(moments)
         if array.dtype.kind == "M":
-            yield from _periods(_local_hours(array, local_hour), "D" if whole_days else "h")
+            yield from _hours_of(array, lambda hour: begin(local_hour(hour)))
             return
     places: dict[datetime, list[int]] = {}
     for place, moment in enumerate(moments):
-        hour = local_hour(moment)
-        places.setdefault(hour.replace(hour=0) if whole_days else hour, []).append(place)
+        places.setdefault(begin(local_hour(moment)), []).append(place)
     yield from places.items()
 
 
-def _local_hours(
-    moments: NDArray[Any], local_hour: Callable[[datetime], datetime]
-) -> NDArray[np.datetime64]:
-    """The hours of the calendar in which `moments` lie, each of which is looked up once."""
+def _hours_of(
+    moments: NDArray[Any], named: Callable[[datetime], datetime]
+) -> Iterator[tuple[datetime, NDArray[Any]]]:
+    """As `hours_of`; `named` is asked once for each hour, and not for each moment."""
     import numpy as np
 
     if np.isnat(moments).any():
         raise ValueError("NaT is no moment")
-    numbers = moments.astype("datetime64[h]").astype(np.int64)
-    first = int(numbers.min())
-    if int(numbers.max()) - first > _WIDEST:
-        raise ValueError("moments of one call lie within a thousand years")
-    numbers -= first
-    table = np.zeros(int(numbers.max()) + 1, "datetime64[h]")
-    for number in np.flatnonzero(np.bincount(numbers)).tolist():
-        table[number] = local_hour(_moment(first + number, "h"))
-    return table[numbers]
-
-
-def _periods(hours: NDArray[Any], unit: _Unit) -> Iterator[tuple[datetime, NDArray[Any]]]:
-    import numpy as np
-
-    numbers = hours.astype(f"datetime64[{unit}]").astype(np.int64)
-    first = int(numbers.min())
-    numbers -= first
-    counts = np.bincount(numbers)
+    hours = moments.astype("datetime64[h]").view(np.int64)
+    first, last = int(hours.min()), int(hours.max())
+    if last - first > _WIDEST:
+        raise ValueError("the moments of one call must lie within a thousand years")
+    hours = hours - first
+    names: dict[datetime, int] = {}
+    numbers = np.zeros(last - first + 1, np.intp)
+    for hour in np.flatnonzero(np.bincount(hours)).tolist():
+        try:
+            moment = _EPOCH + timedelta(hours=first + hour)
+        except OverflowError:
+            raise ValueError(
+                "a moment is outside the calendar, which has the years 1 to 9999"
+            ) from None
+        numbers[hour] = names.setdefault(named(moment), len(names))
     # Of a small type: NumPy sorts it by radix, in a tenth of the time.
-    order = np.argsort(
-        numbers.astype(np.uint16) if len(counts) <= 2**16 else numbers, kind="stable"
-    )
-    ends = np.cumsum(counts)
-    for number in np.flatnonzero(counts).tolist():
-        end = int(ends[number])
-        yield _moment(first + number, unit), order[end - int(counts[number]) : end]
+    of_moments = numbers.astype(np.uint16 if len(names) <= 2**16 else np.intp)[hours]
+    order = np.argsort(of_moments, kind="stable")
+    ends = np.cumsum(np.bincount(of_moments)).tolist()
+    for name, begin, end in zip(names, [0, *ends], ends, strict=False):
+        yield name, order[begin:end]
 
 
-def _moment(number: int, unit: _Unit) -> datetime:
-    import numpy as np
+def _midnight(hour: datetime) -> datetime:
+    return hour.replace(hour=0)
 
-    moment = np.datetime64(number, unit).astype("datetime64[us]").item()
-    if not isinstance(moment, datetime):
-        raise ValueError(f"{np.datetime64(number, unit)} is outside the calendar")
-    return moment
+
+def _same(hour: datetime) -> datetime:
+    return hour

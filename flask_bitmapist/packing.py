@@ -10,8 +10,13 @@ from functools import lru_cache
 
 def packed(*command: object) -> bytes:
     """`command`, ready to be sent."""
-    arguments = map(_argument, command)
-    return b"".join((b"*%d\r\n" % len(command), *(_counted(part) for part in arguments)))
+    return b"".join((b"*%d\r\n" % len(command), *map(_counted, map(_argument, command))))
+
+
+def packed_with(*command: object, body: bytes) -> tuple[bytes, bytes, bytes]:
+    """`command` with one more argument, a long one that is not copied."""
+    head = (b"*%d\r\n" % (len(command) + 1), *map(_counted, map(_argument, command)))
+    return b"".join((*head, b"$%d\r\n" % len(body))), body, b"\r\n"
 
 
 #: `packed`, for commands that are sent again and again.

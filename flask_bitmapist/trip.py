@@ -6,7 +6,7 @@ the same machine that is more than the trip itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,9 @@ from .packing import packed, packed_once
 from .refusals import note_command
 
 Command = tuple[Any, ...]
+
+#: Bytes that are sent by themselves: to copy them takes longer than a system call.
+_LARGE = 32_768
 
 
 class Trip:
@@ -42,13 +45,13 @@ class Trip:
         if self.packs:
             self._packed.append(packed_once(*command))
 
-    def queue_packed(self, name: Command, packed: bytes) -> None:
+    def queue_packed(self, name: Command, *packed: bytes) -> None:
         """Queue the bytes of a command, where the trip `packs`.
 
         :param name: the command and its key, to tell what failed.
         """
         self.commands.append(name)
-        self._packed.append(packed)
+        self._packed += packed
 
     def execute(self) -> list[Any]:
         """The replies, in order; an error reply is one of them.
@@ -56,7 +59,7 @@ class Trip:
         :raises redis.RedisError: if the server does not answer.
         """
         if self.packs:
-            sent = b"".join(self._packed)
+            sent = _joined(self._packed)
             self._replies = _straight(self._client.connection_pool, sent, len(self.commands))
         else:
             self._replies = _by_pipeline(self._client, self.commands)
@@ -79,7 +82,7 @@ def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     if isinstance(client, redis.Redis):
         # The pipeline reconnects and retries as the client is configured to.
         with suppress(redis.ConnectionError, AttributeError, TypeError):
-            sent = b"".join(packed(*command) for command in commands)
+            sent = [b"".join(packed(*command) for command in commands)]
             return _without_errors(_straight(client.connection_pool, sent, len(commands)))
     return _without_errors(_by_pipeline(client, commands))
 
@@ -107,10 +110,23 @@ def _by_pipeline(client: Any, commands: Sequence[Command]) -> list[Any]:
     return found
 
 
-def _straight(pool: Any, sent: bytes, count: int) -> list[Any]:
+def _joined(pieces: Iterable[bytes]) -> list[bytes]:
+    """`pieces` in few, without copying large ones."""
+    sent: list[bytes] = []
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < _LARGE:
+            small.append(piece)
+        else:
+            sent += b"".join(small), piece
+            small = []
+    return [*sent, b"".join(small)]
+
+
+def _straight(pool: Any, sent: list[bytes], count: int) -> list[Any]:
     connection = _taken_from(pool)
     try:
-        connection.send_packed_command([sent])
+        connection.send_packed_command(sent)
         return [_reply(connection) for _ in range(count)]
     except BaseException:
         connection.disconnect()  # the rest of the replies is nobody's

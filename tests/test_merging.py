@@ -18,7 +18,8 @@ from servers import MortalServer
 from test_history import Proxy, Restored
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.delivery.merging import Chunk, is_worth_it
+from flask_bitmapist.delivery.merging import Chunk, Merge, is_worth_it
+from flask_bitmapist.delivery.unmarking import Key
 from flask_bitmapist.marks import Settled, deed
 from flask_bitmapist.tracker import Tracker
 
@@ -99,12 +100,11 @@ def test_merged_or_not_the_bits_are_the_same(
     assert not leftovers(redis)
 
 
-def test_bits_above_one_window_of_memory_are_made_too() -> None:
-    chunk = Chunk(np.array([9_000_000, 8_000_000, 16_000_003, 23_999_999]))
-    body = bytearray(2_000_000)
-    chunk.add_to(body, 1_000_000)
-    found = np.flatnonzero(np.unpackbits(np.frombuffer(body, np.uint8))) + 8_000_000
-    assert found.tolist() == [8_000_000, 9_000_000, 16_000_003, 23_999_999]
+def test_a_bitmap_is_made_in_windows_of_memory() -> None:
+    listed = [9_000_000, 8_000_000, 16_000_003, 23_999_999]
+    for chunk in (Chunk(np.array(listed)), Chunk(np.array(listed, np.uint32)), Chunk(listed)):
+        body = np.frombuffer(Merge([Key(DAY, None)], [chunk]).body(), np.uint8)
+        assert [*np.flatnonzero(np.unpackbits(body)) + 8_000_000] == sorted(listed)
 
 
 def test_what_is_marked_already_stays(redis: Any, tracker: Tracker) -> None:
@@ -286,6 +286,16 @@ def test_a_million_ids_at_the_limit_take_little_memory(tracker: Tracker, redis: 
     tracemalloc.stop()
     assert redis.bitcount(DAY) == len({*wide.tolist(), *range(limit - 999_999, limit + 1), 1})
     assert peak < 100e6
+
+
+def test_an_import_may_take_longer_than_a_mark(
+    servers: list[MortalServer], process: Callable[..., Tracker]
+) -> None:
+    tracker = process(servers[0].url, BITMAPIST_TIMEOUT=0.05)
+    moments = np.datetime64(NOON, "D") + np.arange(1_000_000) % 365
+    tracker.record_many("e", np.arange(1_000_000), True, True, moments)
+    stats = tracker.stats()
+    assert (stats.sent, stats.spooled) == (1_000_000, 0)
 
 
 @pytest.mark.parametrize(

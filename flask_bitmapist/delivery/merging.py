@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+from ..packing import packed_with
 from ..trip import Trip
 from .bits import MOST_TOGETHER, Bits, slices
 from .unmarking import Key
@@ -66,16 +67,6 @@ class Chunk:
     def _bits(self) -> Bits:
         return _bits(self.offsets)
 
-    def add_to(self, body: bytearray, first: int) -> None:
-        """Set the bits in `body`, which begins with byte `first` of the bitmap."""
-        if not self.is_list:
-            _add_array(body, first, self.offsets)
-            return
-        begin = first * 8
-        for offset in self.offsets:
-            offset -= begin
-            body[offset >> 3] |= 128 >> (offset & 7)
-
 
 def is_worth_it(chunks: Sequence[Chunk]) -> bool:
     """Whether to merge the bits of `chunks` rather than set each."""
@@ -98,16 +89,33 @@ class Merge:
         # In the slot of the keys, if the server is a cluster.
         self._name = f"flask_bitmapist:merge:{secrets.token_hex(8)}:{{{keys[0].name}}}"
 
+    def body(self) -> bytes:
+        """The bitmap, without the empty bytes at its beginning."""
+        body = bytearray(self.size)
+        begin = self._first * 8
+        arrays = []
+        for chunk in self.chunks:
+            if chunk.is_list:
+                for offset in chunk.offsets:
+                    offset -= begin
+                    body[offset >> 3] |= 128 >> (offset & 7)
+            else:
+                arrays.append(chunk.offsets)
+        if arrays:
+            _add_arrays(body, begin, arrays)
+        return bytes(body)
+
     def stage(self, pipe: Trip) -> None:
         """Queue what stores the bitmap; `staged` takes the replies."""
-        body = bytearray(self.size)
-        for chunk in self.chunks:
-            chunk.add_to(body, self._first)
         for key in self.keys:
             pipe.execute_command("PTTL", key.name)
         # First of all the expiry: the connection may break behind any command.
         pipe.execute_command("SET", self._name, "", "EX", _AGE)
-        pipe.execute_command("SETRANGE", self._name, self._first, bytes(body))
+        command = ("SETRANGE", self._name, self._first)
+        if pipe.packs:
+            pipe.queue_packed(command, *packed_with(*command, body=self.body()))
+        else:
+            pipe.execute_command(*command, self.body())
 
     def staged(self, replies: Iterator[Any]) -> None:
         self._lives = [next(replies) for _ in self.keys]
@@ -159,16 +167,19 @@ def was_merged(reply: Sequence[Any]) -> bool:
     return bool(reply[-1])
 
 
-def _add_array(body: bytearray, first: int, offsets: Any) -> None:
+def _add_arrays(body: bytearray, begin: int, arrays: Sequence[Any]) -> None:
+    """Set the bits at the offsets in `arrays` in `body`, whose first bit is that at `begin`."""
     import numpy as np
 
     merged = np.frombuffer(body, np.uint8)
     for start in range(0, len(body), _WINDOW):
         size = min(_WINDOW, len(body) - start)
-        begin = (first + start) * 8
+        first = begin + start * 8
         flags = np.zeros(size * 8, bool)
-        is_inside = (offsets >= begin) & (offsets < begin + size * 8)
-        flags[offsets[is_inside] - begin] = True
+        for offsets in arrays:
+            if size < len(body):
+                offsets = offsets[(offsets >= first) & (offsets < first + size * 8)]
+            flags[offsets - first] = True
         merged[start : start + size] |= np.packbits(flags)
 
 
