@@ -91,11 +91,16 @@ class Database:
         self._files = tuple(f"{path}{ending}" for ending in _ENDINGS)
         self._gate = FileLock(self.beside("-gate"))
         self._db: sqlite3.Connection | None = None
+        #: The parent's connection, which must be neither used nor closed.
+        self._abandoned: sqlite3.Connection | None = None
         #: The numbers of the files that the connection uses.
         self._opened: tuple[int | None, ...] = ()
+        #: Of the file and its log, in bytes, when a connection was needed last.
+        self.size = 0
         self._is_used = False
         # Reentrant, as a signal handler may mark while its thread is in here.
         self._lock = threading.RLock()
+        self._process = os.getpid()
         _databases.add(self)
 
     def beside(self, ending: str) -> Path:
@@ -106,10 +111,6 @@ class Database:
         """Something that changes when somebody writes; None while there is no file."""
         file = _stamp(self._files[0])
         return None if file is None else (file, _stamp(self._files[1]))
-
-    def size(self) -> int:
-        """Of the file and its log, in bytes."""
-        return sum(part[1] for part in self.state() or () if part is not None)
 
     def run(self, work: Work[T]) -> T:
         """What `work` returns, which gets a connection; the file is made if it is missing.
@@ -151,6 +152,9 @@ class Database:
     @contextmanager
     def _use(self, *, shared: bool) -> Iterator[None]:
         """The file is ours inside, with other processes if `shared`."""
+        if self._process != os.getpid():  # uWSGI forks without telling Python
+            self._abandoned, self._db = self._db, None
+            self.after_fork()
         with self._lock:
             if self._is_used:
                 raise self._error("a signal handler came between")
@@ -186,9 +190,9 @@ class Database:
                 raise self._error("it is no database. Name another file in BITMAPIST_SPOOL")
 
     def _connection(self) -> sqlite3.Connection:
-        opened = tuple(map(_inode, self._files))
+        found = self._look()
         # None: the file system takes no write-ahead log, or somebody has deleted files.
-        if self._db is not None and opened == self._opened and None not in opened:
+        if self._db is not None and found == self._opened and None not in found:
             return self._db
         self._close()
         ensure_own(self.path)
@@ -204,8 +208,14 @@ class Database:
         with db:
             db.execute("BEGIN IMMEDIATE")
             self._prepare(db)
-        self._opened = tuple(map(_inode, self._files))
+        self._opened = self._look()
         return db
+
+    def _look(self) -> tuple[int | None, ...]:
+        """The numbers of the files; notes how large they are."""
+        file, log, shared = map(_stamp, self._files)
+        self.size = (file[1] if file else 0) + (log[1] if log else 0)
+        return tuple(stamp[0] if stamp else None for stamp in (file, log, shared))
 
     def _close(self) -> None:
         if self._db is not None:
@@ -301,8 +311,10 @@ class Database:
 
     def after_fork(self) -> None:
         """In a child: the locks may be those of threads that it does not have."""
+        self._process = os.getpid()
         self._is_used = False
         self._lock = threading.RLock()
+        self._gate.close()
 
     def after_fork_in_parent(self) -> None:
         self._lock.release()

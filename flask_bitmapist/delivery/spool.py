@@ -137,7 +137,7 @@ class Spool:
         :returns: how many marks are lost.
         """
         dropped = 0
-        if self.file.size() <= self._limit or used_bytes(db) <= self._limit:
+        if self.file.size <= self._limit or used_bytes(db) <= self._limit:
             return dropped
         for table in tables:
             marks = "SUM(count)" if table == "spooled" else "COUNT(*)"
