@@ -42,6 +42,7 @@ class Settings:
     delivery: DeliveryMode = "immediate"
     timeout: float = 0.25  # seconds
     spool: Path | None = None  # None: marks that Redis does not take are lost
+    spool_size: int = 256 * 2**20  # bytes
     max_id: int = 2**27 - 1
     id_map: IdMapMode = "auto"
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
@@ -226,6 +227,13 @@ def _offset(value: object, option: str) -> int:
     return cast(int, value)
 
 
+def _bytes(value: object, option: str) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or cast(int, value) < 2**20:
+        _refuse(option, value, f"a whole number of bytes, {2**20} (1 MiB) or more")
+    return cast(int, value)
+
+
 def _ttl(value: object, option: str) -> dict[Grain, timedelta]:
     if not isinstance(value, Mapping):
         _refuse(option, value, "a mapping such as {'hour': timedelta(days=14)}")
@@ -260,6 +268,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "delivery": _one_of("immediate", "background"),
     "timeout": _seconds,
     "spool": _spool,
+    "spool_size": _bytes,
     "max_id": _offset,
     "id_map": _one_of("auto", "always", "never"),
     "ttl": _ttl,

@@ -232,6 +232,10 @@ class Tracker:
         from .delivery import Delivery, Spool, Writer, server_of
 
         settings = self.settings
+        spool = None
+        if settings.spool is not None:
+            server = server_of(self.server.client)
+            spool = Spool(settings.spool, server, limit=settings.spool_size)
         writer = Writer(
             self.server,
             registry=self._registry,
@@ -245,7 +249,7 @@ class Tracker:
         return Delivery(
             self.server,
             writer,
-            Spool(settings.spool, server_of(self.server.client)) if settings.spool else None,
+            spool,
             background=settings.delivery == "background",
         )
 

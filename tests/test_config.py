@@ -214,6 +214,14 @@ def test_the_spool_can_be_moved_or_switched_off() -> None:
     assert settings(BITMAPIST_SPOOL=False).spool is None
 
 
+def test_the_size_of_the_spool_is_a_number_of_bytes() -> None:
+    assert settings().spool_size == 256 * 2**20
+    assert settings(BITMAPIST_SPOOL_SIZE=2**20).spool_size == 2**20
+    for wrong in (0, -1, 1000, True, 5e6, "1MB"):
+        with pytest.raises(ValueError, match="BITMAPIST_SPOOL_SIZE must be a whole number of byte"):
+            settings(BITMAPIST_SPOOL_SIZE=wrong)
+
+
 def test_options_of_other_extensions_are_ignored() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import socketserver
 import subprocess
@@ -23,7 +24,7 @@ from redis.sentinel import Sentinel
 from servers import MortalServer, eventually
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event
-from flask_bitmapist.delivery import Stats
+from flask_bitmapist.delivery import Stats, server_of
 from flask_bitmapist.embedded import find_binary
 from flask_bitmapist.ids import IdMap
 from flask_bitmapist.server import Facts
@@ -279,6 +280,15 @@ def test_a_cluster_behind_a_plain_address_is_followed(
             tracker.redis.close()
         tracker_on(url)  # of a process that only reads
         assert [users_of_last_days("e") for _ in range(2)] == [[0, 0, 20]] * 2
+
+
+def test_the_spool_knows_a_cluster_by_each_of_its_nodes(tmp_path: Path) -> None:
+    with cluster(tmp_path, 3) as url:
+        client = RedisCluster.from_url(url)
+        nodes = {json.dumps(["cluster", node.name]) for node in client.get_nodes()}
+        assert len(nodes) >= 3
+        assert {*server_of(client).names} >= nodes
+        client.close()
 
 
 def users_of_last_days(segment: str) -> list[int]:

@@ -16,9 +16,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.sentinel import Sentinel
 from servers import eventually
 
-from flask_bitmapist.delivery.addresses import Addresses
+from flask_bitmapist.delivery.addresses import Addresses, server_of
 from flask_bitmapist.delivery.spool import Spool, SpoolError
 from flask_bitmapist.marks import Settled, deed, singles
 
@@ -426,6 +428,21 @@ class TestServers:
         fill(Spool(path, Addresses(("n7", "n0"), "cluster")), [4])
         # Two that turn out to be one.
         assert drained(Spool(path, Addresses(("n3", "n7"), "cluster"))) == [3, 4]
+
+    def test_sentinels_are_told_apart_though_they_watch_a_service_of_one_name(self) -> None:
+        def named(*sentinels: tuple[str, int]) -> Addresses:
+            return server_of(Sentinel(sentinels).master_for("ours", db=1))
+
+        ours = named(("s1", 26379), ("s2", 26379))
+        assert not {*ours.names} & {*named(("s3", 26379), ("s4", 26379)).names}
+        assert {*ours.names} & {*named(("s2", 26379), ("s5", 26379)).names}
+        other_database = Sentinel([("s1", 26379)]).master_for("ours", db=2)
+        assert not {*ours.names} & {*server_of(other_database).names}
+        assert ours.formerly == '["ours", null, null, null, 1]'
+
+    def test_servers_are_told_apart_by_address_and_database_without_their_passwords(self) -> None:
+        (name,) = server_of(Redis.from_url("redis://me:secret@there:6380/2")).names
+        assert name == '[null, "there", 6380, null, 2]'
 
     @pytest.mark.parametrize("name", ["here", "cluster"])
     def test_what_the_version_before_has_spooled_is_delivered(self, path: Path, name: str) -> None:
