@@ -301,6 +301,9 @@ class Database:
             self._close()
             self._gate.close()
 
+    def __del__(self) -> None:
+        self._close()
+
     def before_fork(self) -> None:
         """Close the connection, and keep all threads out of SQLite.
 

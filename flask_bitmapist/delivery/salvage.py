@@ -19,13 +19,13 @@ def rows_after(
 ) -> Iterator[tuple[Any, ...]]:
     """The rows of `table` behind the number `row` that can be read, in order.
 
-    :param columns: their names, ``id`` first; those that the file does not know are None.
+    :param columns: their names, ``id`` first; those that the file does not know are 1.
     :raises sqlite3.Error: if nothing can be read at all.
     """
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)) as db:
         db.text_factory = _text
         known = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
-        listed = ", ".join(name if name in known else "NULL" for name in columns)
+        listed = ", ".join(name if name in known else "1" for name in columns)
         query = f"SELECT {listed} FROM {table} WHERE id BETWEEN ? AND ? ORDER BY id"
         if known:
             yield from _readable(db, query, 0 if row is None else row + 1)

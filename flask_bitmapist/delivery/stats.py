@@ -25,12 +25,17 @@ class Stats:
     #: Refused for good: the id's kind differs from the event's, or it is too large. The log names
     #: them.
     refused: int = 0
-    #: Lost: there was no spool, or it could not be written to.
+    #: Lost: there was no spool, it could not be written to, it had no more room, or it was damaged.
     dropped: int = 0
     #: Now kept apart: how many, by a sentence that says why the server refuses them.
     waiting: Mapping[str, int] = field(default_factory=dict)
     #: ``open``: the server failed a moment ago and is not tried.
     breaker: Literal["closed", "open"] = "closed"
+    # Of all processes that share the spool, and so no part of what this one has done.
+    #: Now waiting in the spool for the server to be back.
+    backlog: int = field(default=0, compare=False)
+    #: Damaged files of the spool that were set aside, and are still there.
+    set_aside: int = field(default=0, compare=False)
 
 
 class Outcomes:
