@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
@@ -65,7 +66,7 @@ class FlaskBitmapist:
         overrides = dict(config or {})
         settings = Settings.from_config({**app.config, **overrides}, app.instance_path)
         server = Server.of(settings, app.instance_path, redis_client)
-        tracker = Tracker(settings, Switch(app.config, overrides), server)
+        tracker = Tracker(settings, Switch(app.config, overrides), server, weakref.ref(app))
         replaced = app.extensions.get(TRACKER)
         if replaced is not None:
             replaced.flush()

@@ -41,8 +41,16 @@ class Tracker:
     #: Takes the marks of all trackers instead of their servers; set while a test records marks.
     recorder: ClassVar[Callable[[Sequence[Settled]], None] | None] = None
 
-    def __init__(self, settings: Settings, switch: Switch, server: Server) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        switch: Switch,
+        server: Server,
+        sender: Callable[[], object] = lambda: None,
+    ) -> None:
+        """:param sender: returns the app, the sender of signals."""
         self.settings = settings
+        self._sender = sender
         self.server = server
         self._switch = switch
         self._told_of_testing = False
@@ -229,7 +237,7 @@ class Tracker:
             return self._delivery
 
     def _new_delivery(self) -> Delivery:
-        from .delivery import Delivery, Spool, Writer, server_of
+        from .delivery import Delivery, Notices, Spool, Writer, server_of
 
         settings = self.settings
         spool = None
@@ -250,6 +258,7 @@ class Tracker:
             self.server,
             writer,
             spool,
+            Notices(self._sender),
             background=settings.delivery == "background",
         )
 

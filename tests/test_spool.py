@@ -354,6 +354,14 @@ class TestSize:
         fill(spool, [1])
         assert drained(spool) == [1]
 
+    def test_many_marks_of_one_kind_take_little_room(self, spool: Spool, path: Path) -> None:
+        """Each is its id; marks of other kinds in between keep their place."""
+        other = DEED._replace(event="f")
+        spool.append([(DEED, id_) for id_ in range(10_000, 20_000)])
+        spool.append([(DEED, 1), (other, 2), (DEED, 3), (DEED, [4, 5])])
+        assert path.stat().st_size + Path(f"{path}-wal").stat().st_size < 400_000
+        assert drained(spool) == [*range(10_000, 20_000), 1, 2, 3, 4, 5]
+
     def test_what_is_kept_apart_has_the_same_limit(
         self, path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -19,13 +19,14 @@ from ..refusals import SERVER_ERRORS, need_of, refusal
 from ..server import Server
 from .apart import Apart, Held, to_keep_apart
 from .breaker import Breaker
+from .notices import Notices
 from .queue import Queue
 from .sifting import sift
 from .spool import Spool, SpoolError, server_of
 from .stats import Outcome, Outcomes, Stats
 from .writer import Writer
 
-__all__ = ["Delivery", "Spool", "Stats", "Writer", "server_of"]
+__all__ = ["Delivery", "Notices", "Spool", "Stats", "Writer", "server_of"]
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -49,9 +50,16 @@ class Delivery:
     """How one application's marks get to its server."""
 
     def __init__(
-        self, server: Server, writer: Writer, spool: Spool | None, *, background: bool
+        self,
+        server: Server,
+        writer: Writer,
+        spool: Spool | None,
+        notices: Notices,
+        *,
+        background: bool,
     ) -> None:
         self._server = server
+        self._notices = notices
         self._writer = writer
         self._spool = spool
         self._apart = Apart(spool) if spool else None
@@ -71,6 +79,7 @@ class Delivery:
         elif overflow := self._queue.put(marks):
             self._queue.drain()  # they were made earlier
             self._deliver(overflow)
+        self._notices.send()
 
     def flush(self) -> bool:
         """Deliver what is queued, spooled and kept apart, whatever happened before.
@@ -79,6 +88,11 @@ class Delivery:
         """
         if self._queue is not None:
             self._queue.drain()
+        flushed = self._flushed()
+        self._notices.send()
+        return flushed
+
+    def _flushed(self) -> bool:
         if self._spool is None or self._apart is None:
             return True
         try:
@@ -104,10 +118,19 @@ class Delivery:
             spooled=count["spooled"],
             replayed=count["replayed"],
             refused=count["refused"] + self._writer.refused,
-            dropped=count["dropped"],
+            dropped=count["dropped"] + (0 if self._spool is None else self._spool.lost),
             waiting=self._waiting(),
             breaker="open" if self._breaker.is_open else "closed",
+            backlog=self._backlog(),
+            set_aside=0 if self._spool is None else len(self._spool.file.set_aside()),
         )
+
+    def _backlog(self) -> int:
+        try:
+            return 0 if self._spool is None else self._spool.backlog()
+        except SpoolError as error:
+            self._lose(0, error)
+            return 0
 
     def _waiting(self) -> Mapping[str, int]:
         try:
@@ -245,12 +268,14 @@ class Delivery:
             return
         self._writer.forget_known()
         if self._breaker.trip():
+            reason = refusal(error, self._server.name) or str(error) or type(error).__name__
             logger.warning(
                 "Redis does not take marks (%s); until it does they are %s",
-                refusal(error, self._server.name) or error or type(error).__name__,
+                reason,
                 self._fate,
                 exc_info=None if isinstance(error, SERVER_ERRORS) else error,
             )
+            self._notices.degraded("server", reason)
 
     @property
     def _fate(self) -> str:
@@ -259,6 +284,7 @@ class Delivery:
     def _mended(self) -> None:
         if self._breaker.reset():
             logger.warning("Redis takes marks again")
+            self._notices.recovered("server")
 
     def _keep(self, marks: Sequence[Settled]) -> bool:
         """Whether `marks` are spooled now."""
@@ -274,11 +300,13 @@ class Delivery:
         if self._lost is not None:
             lost, self._lost = self._lost, None
             logger.warning("the spool works again; %d marks were lost meanwhile", lost)
+            self._notices.recovered("spool")
         return True
 
     def _lose(self, count: int, error: SpoolError) -> None:
         """The spool is unusable: say so once, and once it works again, how many marks were lost."""
         if self._lost is None:
             logger.error("%s; until it can, marks of an outage are lost", error)
+            self._notices.degraded("spool", str(error))
         self._lost = (self._lost or 0) + count
         self._outcomes.add("dropped", count)

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ..marks import Settled, count, deed, parts
+from ..marks import Settled, count, deed, parts, singles
 from .addresses import Addresses, name_of, server_of
 from .database import Database, SpoolError, State, used_bytes
 from .file_lock import FileLock
@@ -31,7 +33,7 @@ _ROWS_PER_TRIP = 200
 #: Longer than the clock that stamps files stands still, in nanoseconds.
 _TICK = 50_000_000
 #: Rows that go at a time when there is no more room.
-_ROWS_DROPPED = 100
+_ROWS_DROPPED = 10
 
 #: Numbers grow with time, also from one file to the next, so that what is brought over from a
 #: damaged file comes first.
@@ -119,10 +121,7 @@ class Spool:
 
         :raises SpoolError: if the file cannot be written; then none of `marks` is kept.
         """
-        packs = [
-            (json.dumps([packed(mark) for mark in part]), count(part))
-            for part in parts(marks, BULK)
-        ]
+        packs = [(json.dumps(_grouped(part)), count(part)) for part in parts(marks, BULK)]
 
         def insert(db: sqlite3.Connection) -> int:
             now = time.time_ns() // 1000
@@ -143,7 +142,7 @@ class Spool:
             marks = "SUM(count)" if table == "spooled" else "COUNT(*)"
             oldest = f"SELECT id FROM {table} ORDER BY id LIMIT {_ROWS_DROPPED}"
             # Somewhat more than needed, so that not every mark has to make room.
-            while used_bytes(db) > self._limit - self._limit // 64:
+            while used_bytes(db) > self._limit - self._limit // 1024:
                 (gone,) = db.execute(
                     f"SELECT {marks} FROM {table} WHERE id IN ({oldest})"
                 ).fetchone()
@@ -246,6 +245,16 @@ class Spool:
 
 def _newest(state: State) -> int:
     return max(stamp[2] for stamp in state if stamp is not None)
+
+
+def _grouped(marks: Sequence[Settled]) -> list[list[object]]:
+    """`marks` in order, those of one deed that follow each other as one."""
+    if len(marks) == 1:
+        return [packed(marks[0])]
+    return [
+        packed((what, [id_ for _, id_ in singles(same)]))  # type: ignore[arg-type]
+        for what, same in groupby(marks, key=itemgetter(0))
+    ]
 
 
 def packed(mark: Settled) -> list[object]:
