@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import redis
 
 from .ids import IdMap
+from .packing import packed_alike
 from .periods import KEY_PREFIX, Period, unique_key
-from .trip import replies
+from .trip import Trip, replies
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -34,6 +35,8 @@ PLAIN = "plain"
 MAPPED = "mapped"
 #: bitmapist's first release: none of its bitmaps is older.
 _EARLIEST = Period("month", datetime(2012, 1, 1))
+#: A SCAN of so many keys takes as long as to ask for the possible keys of one name.
+_SCANNED_PER_NAME = 10
 #: How long the names found by a SCAN are trusted: in seconds, and as a multiple of its duration.
 _SCAN_AGE, _SCAN_SHARE = 10.0, 100
 
@@ -216,10 +219,9 @@ class Registry:
     @staticmethod
     def _registered(client: Any, events: Collection[str]) -> _Registered:
         """What is registered about `events`, with kinds restored that only the copy had."""
-        pipe = client.pipeline(transaction=False)
-        _ask(pipe, events)
-        registered = _answered(events, pipe.execute())
+        registered = _answered(events, replies(client, _questions(events)))
         if restored := registered.kinds.keys() & registered.lacking:
+            pipe = client.pipeline(transaction=False)
             for event in restored:
                 pipe.hsetnx(KINDS, event, registered.kinds[event])
             pipe.hmget(KINDS, list(restored))
@@ -257,16 +259,17 @@ class Registry:
         self, client: Any, wanted: Mapping[str, str], first_days: Mapping[str, date]
     ) -> dict[str, str]:
         """Enter events with their kinds and first days; returns the kinds now registered."""
-        pipe = client.pipeline(transaction=False)
+        pipe = Trip(client)
         for event, kind in wanted.items():
-            pipe.hsetnx(KINDS, event, kind)
+            pipe.execute_command("HSETNX", KINDS, event, kind)
         # Afterwards: a first day without a kind would look as if the kind had been lost.
-        for event, day in first_days.items():
-            pipe.zadd(FIRST_DAYS, {event: day.toordinal()}, lt=True)
+        if days := [part for name, day in first_days.items() for part in (day.toordinal(), name)]:
+            pipe.execute_command("ZADD", FIRST_DAYS, "LT", *days)
         if wanted:
-            pipe.set(CALENDAR, self._calendar, nx=True)
-            pipe.hmget(KINDS, list(wanted))
+            pipe.execute_command("SET", CALENDAR, self._calendar, "NX")
+            pipe.execute_command("HMGET", KINDS, *wanted)
         *_, kinds = pipe.execute() or [()]
+        pipe.check()
         return dict(zip(wanted, map(text, kinds), strict=True)) if wanted else {}
 
     @staticmethod
@@ -276,7 +279,7 @@ class Registry:
         """The events that already have marks, with the first day of their first month."""
         last = Period.containing("month", today).shift(1)
         months = list(_EARLIEST.until(last))
-        names = list(events)
+        names = _with_bitmaps(client, [*events], months)
         pipe = client.pipeline(transaction=False)
         for event in names:
             for month in months:
@@ -553,7 +556,7 @@ def _questions(names: Collection[str]) -> list[tuple[Any, ...]]:
     return [
         ("HMGET", KINDS, *names),
         ("HMGET", KINDS_COPY, *names),
-        *(("ZSCORE", FIRST_DAYS, name) for name in names),
+        ("ZMSCORE", FIRST_DAYS, *names),
     ]
 
 
@@ -564,7 +567,7 @@ def _ask(pipe: Any, names: Collection[str]) -> None:
 
 
 def _answered(names: Collection[str], told: Sequence[Any]) -> _Registered:
-    kinds, copies, *days = told
+    kinds, copies, days = told
     held = [*zip(names, kinds, copies, days, strict=True)]
     return _Registered(
         kinds={
@@ -585,6 +588,32 @@ def _shared_space(kinds: Mapping[str, str]) -> str | None:
         told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
         raise ValueError(f"sets of different kinds of ids do not combine: {told}")
     return _space_or_plain(next(iter(kinds.values()), PLAIN))
+
+
+def _with_bitmaps(client: Any, names: list[str], months: Sequence[Period]) -> list[str]:
+    """Those of `names` that may have bitmaps of any of `months`, or an undated one.
+
+    Few names have any, and each has hundreds of keys that might be. So one command asks for them
+    all; and a SCAN for all names, where the database is small.
+    """
+    if not names:
+        return []
+    pipe = Trip(client)
+    try:
+        if client.dbsize() <= len(names) * _SCANNED_PER_NAME:
+            return sorted({*chain(*scanned(client))}.intersection(names))
+        if not pipe.packs:  # in a cluster, a command takes keys of one slot
+            return names
+        keys = (unique_key(""), *(month.key("") for month in months))
+        endings = tuple(key.removeprefix(KEY_PREFIX) for key in keys)
+        for name in names:
+            asked = packed_alike("EXISTS", f"{KEY_PREFIX}{name}", endings)
+            pipe.queue_packed(("EXISTS", name), asked)
+        found = pipe.execute()
+        pipe.check()
+    except redis.ResponseError:  # a user may lack the right, or a proxy the command
+        return names
+    return [name for name, count in zip(names, found, strict=True) if count]
 
 
 def _holds_a_bit(reply: Any) -> bool:

@@ -665,6 +665,39 @@ class TestRegistry:
         assert "has plain ids" in caplog.text
         assert list(UniqueEvents("flag")) == [3]
 
+    @pytest.mark.parametrize("others", [0, 5_000])
+    def test_many_new_names_cost_few_commands_and_older_data_is_found(
+        self, context: None, redis: Any, tracker: Tracker, others: int
+    ) -> None:
+        pipe = redis.pipeline()
+        for number in range(others):
+            pipe.set(f"another's key {number}", "")
+        pipe.execute()
+        bitmapist.mark_event("n 7", 3, redis, datetime(2019, 5, 17))
+        bitmapist.mark_unique("n {8}", 3, redis)
+        redis.config_resetstat()
+        names = [*(f"n {number}" for number in range(100)), "n {8}", "nö"]
+        tracker.record([(name, "someone") for name in names])
+        calls = {name: stats["calls"] for name, stats in redis.info("commandstats").items()}
+        assert calls.get("cmdstat_exists", 0) < 3 * len(names)
+        assert calls["cmdstat_bitpos"] < 400  # those two are looked at closely
+        assert ("cmdstat_scan" in calls) == (others == 0)
+        assert tracker.stats().refused == 2
+        assert tracker.reader.space_and_first_day([], ["n 7"])[1] == date(2019, 5, 1)
+
+    def test_without_the_right_to_count_keys_older_data_is_found_too(
+        self, redis_url: str, context: None, redis: Any, tracker: Tracker
+    ) -> None:
+        bitmapist.mark_event("old", 3, redis, datetime(2019, 5, 17))
+        try:
+            redis.execute_command("ACL", "SETUSER", "default", "-dbsize")
+            mark_event("old", "someone")
+            mark_event("new", "someone")
+        finally:
+            redis.execute_command("ACL", "SETUSER", "default", "+dbsize")
+        assert tracker.stats().refused == 1
+        assert get_event_names() == ["new", "old"]
+
     def test_the_first_day_moves_back_with_a_backfill(
         self, context: None, redis: Any, tracker: Tracker
     ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.delivery.bits import Bits
-from flask_bitmapist.packing import packed
+from flask_bitmapist.packing import packed, packed_alike, packed_with
 from flask_bitmapist.trip import Trip
 
 arguments = st.one_of(st.text(), st.binary(), st.integers())
@@ -35,6 +35,23 @@ class Sent(Trip):
 @given(st.lists(arguments))
 def test_commands_are_packed_as_redis_py_packs_them(following: list[Any]) -> None:
     assert packed("SET", *following) == by_redis("SET", *following)
+
+
+@given(st.text(), st.lists(st.text()))
+def test_keys_that_begin_alike_are_packed_as_one_command(begin: str, endings: list[str]) -> None:
+    in_order = sorted(endings, key=lambda ending: endings_of_length(endings, ending))
+    alone = by_redis("EXISTS", *(begin + ending for ending in in_order))
+    assert packed_alike("EXISTS", begin, tuple(endings)) == alone
+
+
+def endings_of_length(endings: list[str], ending: str) -> int:
+    """The place of the first of `endings` that is as long as `ending`."""
+    return [len(other.encode()) for other in endings].index(len(ending.encode()))
+
+
+@given(st.binary(max_size=100_000))
+def test_a_long_argument_is_packed_beside_its_command(body: bytes) -> None:
+    assert b"".join(packed_with("SET", "k", body=body)) == by_redis("SET", "k", body)
 
 
 @given(offsets, st.booleans(), st.text(min_size=1))

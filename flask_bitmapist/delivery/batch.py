@@ -10,7 +10,7 @@ from typing import Any
 
 from ..ids import IdMap
 from ..marks import Deed, Id, Settled, SettledMark, singles
-from ..periods import marked_periods, unique_key
+from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
 from ..registry import PLAIN, Registry, Wanted, mismatch, space_of
 from .bits import Bits, slices
 from .expiry import Expiries
@@ -205,8 +205,16 @@ def _keys(what: Deed) -> tuple[Key, ...]:
     """The bitmaps of a mark; the day's comes first, which `Unmarking` relies on."""
     event, hour = what.event, what.hour
     undated = (Key(unique_key(event), None),) if what.unique or hour is None else ()
-    dated = marked_periods(hour, what.hourly) if hour is not None else ()
-    return (*(Key(period.key(event), period) for period in dated), *undated)
+    dated = _endings(hour, what.hourly) if hour is not None else ()
+    begin = f"{KEY_PREFIX}{event}"
+    return (*(Key(begin + ending, period) for ending, period in dated), *undated)
+
+
+@lru_cache(maxsize=4096)
+def _endings(hour: datetime, hourly: bool) -> tuple[tuple[str, Period], ...]:
+    """What follows an event's name in the keys of a mark."""
+    periods = marked_periods(hour, hourly)
+    return tuple((period.key("").removeprefix(KEY_PREFIX), period) for period in periods)
 
 
 def _wanted(deeds: Iterable[Deed]) -> dict[str, Wanted]:
