@@ -142,7 +142,7 @@ class TestRouting:
         self, any_databases: dict[str, Engine], marks: Marks
     ) -> None:
         class RoutingSession(Session):
-            def get_bind(self, mapper: Any = None, **_: Any) -> Any:
+            def get_bind(self, mapper: Any = None, clause: Any = None) -> Any:  # type: ignore[override]
                 return any_databases["a" if mapper and mapper.class_ is Page else "b"]
 
         with RoutingSession() as session:
