@@ -788,6 +788,25 @@ class TestFaults:
         for fault in ("inserted rows", "changed rows", "rows of Post that will be deleted"):
             assert any(fault in told for told in faults)
 
+    def test_rows_that_cannot_be_looked_for_are_written_all_the_same(
+        self, plain_session: Session, marks: Marks, fill: Fill, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fill(plain_session, *users(1, 2))
+        connection = plain_session.connection()
+
+        @event.listens_for(connection, "before_cursor_execute")
+        def refuse_to_read(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+            if sql.startswith("SELECT"):
+                raise RuntimeError("this connection only writes")
+
+        statement = update(User).values(visits=5)
+        plain_session.execute(statement, execution_options={"synchronize_session": False})
+        event.remove(connection, "before_cursor_execute", refuse_to_read)
+        plain_session.commit()
+        assert plain_session.scalars(select(User.visits)).all() == [5, 5]
+        assert marks() == {}
+        assert "could not find the rows of User to be changed" in caplog.text
+
 
 class TestOptIn:
     def test_other_models_are_left_alone(self, session: Session, marks: Marks) -> None:
