@@ -191,6 +191,28 @@ class TestOuterTransactions:
         assert marks() == {"user:created": [1]}
         session.close()
 
+    def test_so_does_it_after_a_commit_of_the_session(
+        self, connection: Connection, marks: Marks
+    ) -> None:
+        outer = connection.begin()
+        with Session(connection) as session:
+            add(session, 1)
+            session.commit()
+            add(session, 2)
+            outer.commit()
+            assert marks() == {"user:created": [1, 2]}
+
+    def test_so_does_it_after_a_savepoint_of_the_session(
+        self, connection: Connection, marks: Marks
+    ) -> None:
+        outer = connection.begin()
+        with Session(connection) as session:
+            add(session, 1)
+            with session.begin_nested():
+                add(session, 2)
+            outer.commit()
+            assert marks() == {"user:created": [1, 2]}
+
     def test_bulk_statements(self, connection: Connection, marks: Marks) -> None:
         outer = connection.begin()
         with Session(connection) as session:
