@@ -40,6 +40,8 @@ FAST_TESTS = (
     "tests/dashboard/test_answers.py",
     "tests/adapters/test_contract_example.py",
 )
+# Tests start many processes: none of them is to compile the package anew.
+COMPILE_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
 FLASKS = {"3.0": ["flask==3.0.*", "werkzeug==3.0.*"], "newest": ["flask"]}
 SQLALCHEMYS = {"2.0": "sqlalchemy==2.0.*", "2.1": "sqlalchemy==2.1.*"}
 PEEWEES = {"3.17": "peewee==3.17.*", "3.19": "peewee==3.19.*", "newest": "peewee>=4.5"}
@@ -69,8 +71,8 @@ def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] =
     session.install("-e", ".[all]", *group("tests"), *requirements)
     install_bitmapist(session)
     shared_database = {"TEST_POSTGRESQL_URL", "TEST_MYSQL_URL"} & os.environ.keys()
-    parallel = [] if shared_database else ["--numprocesses=auto"]
-    session.run("pytest", *paths, *parallel, *session.posargs)
+    parallel = [] if shared_database else ["--numprocesses=auto", "--dist=worksteal"]
+    session.run("pytest", *paths, *parallel, *session.posargs, env=COMPILE_ONCE)
 
 
 def redis_pys() -> Iterator[object]:

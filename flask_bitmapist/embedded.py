@@ -282,7 +282,7 @@ class _Server:
         binary = find_binary()
         self._stop_stray()
         self._make_socket_folder()
-        command = _server_command(binary, self.folder, self.socket)
+        command = server_command(binary, self.folder, self.socket)
         launch = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _KEEPER, self.folder, self.socket, *command],
             start_new_session=True,  # Ctrl-C and a closed terminal are for the clients
@@ -402,7 +402,7 @@ def _new_enough(binary: str) -> str:
     return binary
 
 
-def _server_command(binary: str, folder: Path, socket_path: Path) -> list[str]:
+def server_command(binary: str, folder: Path, socket_path: Path) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": str(socket_path),

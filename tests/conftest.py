@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,12 @@ import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
+from redis.cluster import RedisCluster
 from redis.connection import AbstractConnection
+from servers import cluster
 
 from flask_bitmapist import FlaskBitmapist, embedded
+from flask_bitmapist.config import Settings
 from flask_bitmapist.tracker import Tracker
 
 # No test depends on how fast the machine is.
@@ -23,6 +30,11 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 DATABASES = 16  # the server's default
+
+
+def pytest_collection_finish() -> None:
+    """All that has been imported stays until the end: the collector need not look through it."""
+    gc.freeze()
 
 
 class Server:
@@ -35,12 +47,8 @@ class Server:
         self._databases = itertools.cycle(range(DATABASES))
 
     def fresh_database(self) -> str:
-        """The URL of an empty database; up to 16 of them can be in use at once.
-
-        With patience: on a busy machine the default timeout would spool a mark now and then.
-        """
-        patience = "socket_timeout=10&socket_connect_timeout=10"
-        url = f"unix://{self.socket}?db={next(self._databases)}&{patience}"
+        """The URL of an empty database; up to 16 of them can be in use at once."""
+        url = f"unix://{self.socket}?db={next(self._databases)}"
         with redis_py.Redis.from_url(url) as client:
             client.flushdb()
         return url
@@ -100,6 +108,20 @@ def tracker(app: Flask, bitmapist_extension: FlaskBitmapist) -> Tracker:
 
 
 @pytest.fixture
+def now(request: pytest.FixtureRequest) -> datetime:
+    """The moment at which the tests of a module take place: its `NOW`."""
+    moment: datetime = request.module.NOW
+    return moment
+
+
+@pytest.fixture
+def at_now(app: Flask, tracker: Tracker, now: datetime) -> Iterator[None]:
+    """In the app, whose clock stands still."""
+    with app.app_context(), tracker.at(now):
+        yield
+
+
+@pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
@@ -116,6 +138,39 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
     return sent
+
+
+@pytest.fixture(scope="session")
+def running_clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], str]]:
+    with ExitStack() as stack:
+
+        @functools.cache
+        def start(size: int) -> str:
+            return stack.enter_context(cluster(tmp_path_factory.mktemp("cluster"), size))
+
+        yield start
+
+
+@pytest.fixture
+def clusters(running_clusters: Callable[[int], str]) -> Callable[[int], str]:
+    """Gives the URL of an empty cluster of so many nodes."""
+
+    def empty(size: int) -> str:
+        with RedisCluster.from_url(running_clusters(size)) as client:
+            client.flushall(target_nodes=RedisCluster.PRIMARIES)
+            all_rights = ("ACL", "SETUSER", "default", "+@all")
+            client.execute_command(*all_rights, target_nodes=RedisCluster.ALL_NODES)
+        return running_clusters(size)
+
+    return empty
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the default timeout would spool a mark now and then."""
+    defaults: Any = Settings.__init__.__defaults__
+    patient = (30.0 if default == Settings().timeout else default for default in defaults)
+    monkeypatch.setattr(Settings.__init__, "__defaults__", tuple(patient))
 
 
 @pytest.fixture(autouse=True)

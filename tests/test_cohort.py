@@ -36,10 +36,7 @@ with_fixtures = settings(
 )
 
 
-@pytest.fixture(autouse=True)
-def at_now(app: Flask, tracker: Tracker) -> Iterator[None]:
-    with app.app_context(), tracker.at(NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("at_now")
 
 
 @pytest.fixture

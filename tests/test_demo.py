@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from servers import free_port
 from sqlalchemy import func, select
 
 from flask_bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents
@@ -439,19 +440,13 @@ def start(folder: Path, port: int, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def is_open(port: int) -> bool:
     with socket.socket() as visitor:
         return visitor.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(condition: Callable[[], bool], demo: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while not condition():
         assert demo.poll() is None, demo.communicate()
         assert time.monotonic() < deadline
@@ -493,9 +488,9 @@ def test_python_m_plays_then_serves_the_app_and_its_dashboard(tmp_path: Path) ->
     try:
         # The port is open from the start: the first visitor waits until the history is played.
         wait_for(lambda: is_open(port), demo)
-        with urlopen(f"http://127.0.0.1:{port}/", timeout=15) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/", timeout=120) as answer:
             assert "Recent posts" in answer.read().decode()
-        with urlopen(f"http://127.0.0.1:{port}/bitmapist/", timeout=15) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/bitmapist/", timeout=120) as answer:
             assert "user:seen" in answer.read().decode()
     finally:
         demo.terminate()
@@ -510,7 +505,7 @@ def test_a_taken_port_is_said_in_a_line_before_anything_is_played(tmp_path: Path
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         demo = start(tmp_path / "demo", port)
-        output, errors = demo.communicate(timeout=15)
+        output, errors = demo.communicate(timeout=120)
     assert demo.returncode == 1
     assert output == ""
     assert errors.count("\n") == 1

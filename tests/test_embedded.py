@@ -386,7 +386,7 @@ def test_stopped_keeper_stops_its_server(folder: Path) -> None:
 def test_server_without_keeper_is_replaced_and_never_doubled(folder: Path) -> None:
     client = connect(folder)
     client.ping()
-    command = embedded._server_command(embedded.find_binary(), folder, folder / "bitmapist.sock")
+    command = embedded.server_command(embedded.find_binary(), folder, folder / "bitmapist.sock")
     del client
     eventually(lambda: is_deserted(folder))
     # What a system without PR_SET_PDEATHSIG leaves when the keeper is killed.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
-import redis as redis_py
 from flask import Flask
 from redis.cluster import RedisCluster
-from servers import answers, eventually
 
 from flask_bitmapist import (
     BitOpAnd,
@@ -23,7 +19,6 @@ from flask_bitmapist import (
     MonthEvents,
     UniqueEvents,
     YearEvents,
-    embedded,
     get_cohort,
     get_event_data,
     get_event_names,
@@ -35,40 +30,15 @@ from flask_bitmapist.events import Events
 NOW = datetime(2026, 11, 23, 14, 32)
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+@pytest.fixture
+def cluster(clusters: Callable[[int], str]) -> Iterator[RedisCluster]:
     """A cluster of one node: it refuses commands whose keys are of different slots, as all do."""
-    port, bus = free_port(), free_port()
-    options = {"port": port, "cluster-port": bus, "cluster-enabled": "yes", "save": ""}
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    node = subprocess.Popen(
-        [embedded.find_binary(), *words],
-        cwd=tmp_path_factory.mktemp("cluster"),
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        with redis_py.Redis(port=port) as admin:
-            eventually(lambda: answers(admin))
-            admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            eventually(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
-        client = RedisCluster(host="127.0.0.1", port=port)
+    with RedisCluster.from_url(clusters(1)) as client:
         yield client
-        client.close()
-    finally:
-        node.terminate()
-        node.wait()
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 300], ["alice", "bob", "carol"]])
 def test_a_cluster_answers_every_question(cluster: RedisCluster, ids: list[Any]) -> None:
-    cluster.flushall()
     tracker = FlaskBitmapist(Flask("clustered"), redis_client=cluster).tracker
     with tracker.at(NOW):
         mark_event("active", ids)

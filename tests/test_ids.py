@@ -179,9 +179,13 @@ class TestIdMap:
         self, redis: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.ids.CACHE_SIZE", 100)
-        id_map = IdMap()
-        id_map.offsets(redis, "", [f"user-{number}" for number in range(1_000)])
-        assert len(id_map._known) == 100
+        id_map, ids = IdMap(), [f"user-{number}" for number in range(1_000)]
+        id_map.offsets(redis, "", ids)
+        redis.config_resetstat()
+        id_map.offsets(redis, "", ids[-100:])
+        assert "cmdstat_hmget" not in redis.info("commandstats")
+        id_map.offsets(redis, "", ids[-101:-100])
+        assert redis.info("commandstats")["cmdstat_hmget"]["calls"] == 1
 
     def test_lookups_assign_nothing(self, redis: Any) -> None:
         IdMap().offsets(redis, "", ["a"])
@@ -314,36 +318,42 @@ class TestModes:
 
 
 @pytest.fixture
-def evicting(redis_url: str, tmp_path: Path) -> Tracker:
-    app = Flask("evicting", instance_path=str(tmp_path))
-    return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url}).tracker_of(app)
+def process(redis_url: str, tmp_path: Path) -> Callable[[], Tracker]:
+    """Gives the tracker of a process that remembers nothing."""
+
+    def start() -> Tracker:
+        app = Flask("process", instance_path=str(tmp_path))
+        return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url}).tracker_of(app)
+
+    return start
 
 
 @pytest.mark.parametrize("lost", IdMap.keys(""))
 def test_a_list_or_hash_that_was_evicted_is_made_from_the_other(
-    evicting: Tracker, redis: Any, lost: str
+    process: Callable[[], Tracker], redis: Any, lost: str
 ) -> None:
     ids = [f"user {n}" for n in range(9_000)]
-    evicting.record([("e", id_) for id_ in ids])
+    process().record([("e", id_) for id_ in ids])
     redis.delete(lost)
-    evicting._id_map.forget_known()
-    evicting.record([("e", "new"), ("e", ids[70])])
-    assert evicting.reader.ids_at(range(9_001), "") == [*ids, "new"]
-    assert evicting.reader.offset_of(ids[70], "") == 70
-    assert evicting.reader.offset_of("new", "") == 9_000
+    tracker = process()
+    tracker.record([("e", "new"), ("e", ids[70])])
+    assert tracker.reader.ids_at(range(9_001), "") == [*ids, "new"]
+    assert tracker.reader.offset_of(ids[70], "") == 70
+    assert tracker.reader.offset_of("new", "") == 9_000
 
 
 def test_a_damaged_map_gives_no_offset_of_somebody_else(
-    evicting: Tracker, redis: Any, caplog: pytest.LogCaptureFixture
+    process: Callable[[], Tracker], redis: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    evicting.record([("e", "a"), ("e", "b")])
+    tracker = process()
+    tracker.record([("e", "a"), ("e", "b")])
     _, order = IdMap.keys("")
     redis.rpop(order)
-    evicting.record([("e", "c")])
+    tracker.record([("e", "c")])
     assert "the id map is damaged" in caplog.text
     redis.rpush(order, "b")
-    assert evicting.flush()
-    assert evicting.reader.ids_at([0, 1, 2], "") == ["a", "b", "c"]
+    assert tracker.flush()
+    assert tracker.reader.ids_at([0, 1, 2], "") == ["a", "b", "c"]
 
 
 def test_a_class_that_is_only_called_object_id_is_none() -> None:

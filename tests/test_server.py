@@ -21,11 +21,10 @@ from flask import Flask
 from redis.cache import CacheConfig
 from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
-from servers import MortalServer, eventually
+from servers import MortalServer, cluster, free_port, sentinel
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event
 from flask_bitmapist.delivery import Stats, server_of
-from flask_bitmapist.embedded import find_binary
 from flask_bitmapist.ids import IdMap
 from flask_bitmapist.server import Facts
 from flask_bitmapist.tracker import Tracker
@@ -44,13 +43,6 @@ def tracker_on(tmp_path: Path) -> Callable[..., Tracker]:
         return FlaskBitmapist(app, options, redis_client=client).tracker
 
     return make
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class TestFacts:
@@ -211,84 +203,29 @@ def test_marks_that_an_unfit_server_was_given_arrive_on_the_one_that_replaces_it
         server.kill()
 
 
-@contextmanager
-def cluster(folder: Path, size: int) -> Iterator[str]:
-    """The URL of one of a cluster's `size` nodes."""
-    ports = [free_port() for _ in range(size)]
-    nodes = []
-    for port in ports:
-        home = folder / str(port)
-        home.mkdir()
-        options = {
-            "port": str(port),
-            "cluster-port": str(free_port()),
-            "cluster-enabled": "yes",
-            "dir": str(home),
-            "save": "",
-        }
-        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        command = [find_binary(), *arguments]
-        nodes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-    clients = [redis_py.Redis(port=port) for port in ports]
-    try:
-        eventually(lambda: all(map(_answers, clients)))
-        bounds = [16384 * index // size for index in range(size + 1)]
-        for client, first, last in zip(clients, bounds, bounds[1:], strict=False):
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
-            bus = nodes_bus(clients[0])
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], bus)
-        eventually(lambda: all(_knows_all(client, size) for client in clients))
-        yield f"redis://127.0.0.1:{ports[-1]}"
-    finally:
-        for client in clients:
-            client.close()
-        for node in nodes:
-            node.kill()
-            node.wait()
-
-
-def nodes_bus(client: Any) -> int:
-    return int(client.config_get("cluster-port")["cluster-port"])
-
-
-def _answers(client: redis_py.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis_py.RedisError:
-        return False
-
-
-def _knows_all(client: Any, size: int) -> bool:
-    info = client.cluster("info")
-    state, known = info["cluster_state"], int(info["cluster_known_nodes"])
-    return state == "ok" and known == size
-
-
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_cluster_behind_a_plain_address_is_followed(
-    tmp_path: Path, tracker_on: Any, size: int
+    clusters: Callable[[int], str], tracker_on: Any, size: int
 ) -> None:
-    with cluster(tmp_path, size) as url:
-        for client in (None, redis_py.Redis.from_url(url)):
-            tracker = tracker_on(None if client else url, client)
-            mark_event("e", range(20), now=NOON)
-            mark_event("f", range(10, 30), now=NOON)
-            mark_event("mapped", ["a", "b"], now=NOON)
-            assert tracker.stats() == Stats(sent=42)
-            assert type(tracker.redis) is RedisCluster
-            assert users_of_last_days("e & f") == [0, 0, 10]
-            tracker.redis.close()
-        tracker_on(url)  # of a process that only reads
-        assert [users_of_last_days("e") for _ in range(2)] == [[0, 0, 20]] * 2
+    url = clusters(size)
+    for client in (None, redis_py.Redis.from_url(url)):
+        tracker = tracker_on(None if client else url, client)
+        mark_event("e", range(20), now=NOON)
+        mark_event("f", range(10, 30), now=NOON)
+        mark_event("mapped", ["a", "b"], now=NOON)
+        assert tracker.stats() == Stats(sent=42)
+        assert type(tracker.redis) is RedisCluster
+        assert users_of_last_days("e & f") == [0, 0, 10]
+        tracker.redis.close()
+    tracker_on(url)  # of a process that only reads
+    assert [users_of_last_days("e") for _ in range(2)] == [[0, 0, 20]] * 2
 
 
-def test_the_spool_knows_a_cluster_by_each_of_its_nodes(tmp_path: Path) -> None:
-    with cluster(tmp_path, 3) as url:
-        client = RedisCluster.from_url(url)
+def test_the_spool_knows_a_cluster_by_each_of_its_nodes(clusters: Callable[[int], str]) -> None:
+    with RedisCluster.from_url(clusters(3)) as client:
         nodes = {json.dumps(["cluster", node.name]) for node in client.get_nodes()}
         assert len(nodes) >= 3
         assert {*server_of(client).names} >= nodes
-        client.close()
 
 
 def users_of_last_days(segment: str) -> list[int]:
@@ -317,18 +254,10 @@ def test_a_cluster_client_lends_its_settings_too(tmp_path: Path, tracker_on: Any
 def test_a_master_that_sentinels_know_is_marked_on_with_our_timeout(
     tmp_path: Path, tracker_on: Any
 ) -> None:
-    master = MortalServer(tmp_path)
-    master_port, port = free_port(), free_port()
+    master, master_port = MortalServer(tmp_path), free_port()
     master.start("--port", str(master_port))
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"port {port}\nsentinel monitor ours 127.0.0.1 {master_port} 1\ndir {tmp_path}\n"
-    )
-    command = [find_binary(), str(configuration), "--sentinel"]
-    sentinel = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
+    with sentinel(tmp_path, "ours", master_port) as port:
         manager = Sentinel([("127.0.0.1", port)], socket_timeout=5)
-        eventually(lambda: _finds(manager))
         given = manager.master_for("ours", socket_timeout=5, db=1)
         tracker = tracker_on(client=given, BITMAPIST_TIMEOUT=2)
         mark_event("e", range(20), now=NOON)
@@ -336,38 +265,27 @@ def test_a_master_that_sentinels_know_is_marked_on_with_our_timeout(
         assert given.bitcount("trackist_e_2026-3-14") == 20
         pool = tracker.server.quick.connection_pool
         assert (pool.service_name, pool.connection_kwargs["socket_timeout"]) == ("ours", 2)
-    finally:
-        sentinel.kill()
-        sentinel.wait()
-        master.kill()
-
-
-def _finds(manager: Sentinel) -> bool:
-    try:
-        return bool(manager.discover_master("ours"))
-    except redis_py.RedisError:
-        return False
+    master.kill()
 
 
 @pytest.mark.parametrize("scripting", [True, False])
 def test_a_cluster_keeps_mapped_ids_apart_whatever_it_forgets(
-    tmp_path: Path, tracker_on: Any, scripting: bool
+    clusters: Callable[[int], str], tracker_on: Any, scripting: bool
 ) -> None:
-    with cluster(tmp_path, 3) as url:
-        tracker = tracker_on(url)
-        tracker.record([("e", id_, True, True, NOON) for id_ in ("a", "b", "c", "d")])
-        if not scripting:
-            command = ("ACL", "SETUSER", "default", "-@scripting")
-            tracker.redis.execute_command(*command, target_nodes=RedisCluster.ALL_NODES)
-        known, order = IdMap.keys("")
-        tracker.redis.hdel(known, "d")
-        tracker.redis.rpop(order)
-        tracker.record([("new", "z", True, True, NOON)])
-        tracker.record([("new", "d", True, True, NOON), ("e", "b", False, True, NOON)])
-        assert list(analytics.users("new", at=NOON, tracker=tracker)) == ["z", "d"]
-        assert "b" not in list(analytics.users("e", at=NOON, tracker=tracker))
-        assert tracker.reader.offset_of("d", "") == 4
-        tracker.redis.close()
+    tracker = tracker_on(clusters(3))
+    tracker.record([("e", id_, True, True, NOON) for id_ in ("a", "b", "c", "d")])
+    if not scripting:
+        command = ("ACL", "SETUSER", "default", "-@scripting")
+        tracker.redis.execute_command(*command, target_nodes=RedisCluster.ALL_NODES)
+    known, order = IdMap.keys("")
+    tracker.redis.hdel(known, "d")
+    tracker.redis.rpop(order)
+    tracker.record([("new", "z", True, True, NOON)])
+    tracker.record([("new", "d", True, True, NOON), ("e", "b", False, True, NOON)])
+    assert list(analytics.users("new", at=NOON, tracker=tracker)) == ["z", "d"]
+    assert "b" not in list(analytics.users("e", at=NOON, tracker=tracker))
+    assert tracker.reader.offset_of("d", "") == 4
+    tracker.redis.close()
 
 
 class Attempts:

@@ -6,8 +6,10 @@ A plugin: ``pytest_plugins = ["adapters.mongodb"]`` in a test module provides th
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -25,8 +27,15 @@ def mongodb_url() -> Iterator[str]:
     secantus = pytest.importorskip(
         "secantus", reason="no MongoDB server: set MONGODB_URI, or pip install --pre SecantusDB"
     )
-    with secantus.SecantusDBServer(port=0, storage_path=":memory:") as server:
-        yield server.uri
+    server = secantus.SecantusDBServer(port=0, storage_path=":memory:")
+    server.start()
+    yield server.uri
+    stopping = Thread(target=server.stop)
+    stopping.start()
+    # It would wait two seconds for its thread, which waits for a connection.
+    with suppress(OSError):
+        socket.create_connection((server.host, server.port), timeout=1).close()
+    stopping.join()
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def changed(before: dict[int, Any], after: dict[int, Any]) -> dict[str, list[int
 
 @pytest.mark.skipif(not hasattr(ClientSession, "bind"), reason="PyMongo < 4.17 binds no sessions")
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

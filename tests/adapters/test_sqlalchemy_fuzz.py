@@ -440,7 +440,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 def test_marks_are_the_difference_of_snapshots(engine: Engine, marks: Marks) -> None:
     examples = os.environ.get("FUZZ_EXAMPLES")
-    usual = 150 if engine.dialect.name == "sqlite" else 30
+    usual = 60 if engine.dialect.name == "sqlite" else 30
     programs: Any = partial(Programs, engine, marks)  # any callable will do
     run_state_machine_as_test(
         programs,

@@ -1,4 +1,4 @@
-"""What tests of reading share: a clock that stands still, and a process that knows nothing yet."""
+"""What tests of reading share: a process that knows nothing yet."""
 
 from __future__ import annotations
 
@@ -20,10 +20,3 @@ def stranger(redis_url: str, tmp_path: Path) -> Iterator[Tracker]:
     tracker = FlaskBitmapist(app).tracker_of(app)
     yield tracker
     tracker.redis.close()
-
-
-@pytest.fixture
-def at_now(request: pytest.FixtureRequest, app: Flask, tracker: Tracker) -> Iterator[None]:
-    """In the app, whose clock stands still at the `NOW` of the test's module."""
-    with app.app_context(), tracker.at(request.module.NOW):
-        yield

@@ -186,7 +186,6 @@ def test_adoption_agrees_with_its_definition(
     small: bool,
 ) -> None:
     redis.flushdb()
-    tracker._registry.forget_known()
     tracker.record([Mark(e, u, when=on(day)) for e, u, day in log])
 
     def start_of(day: date) -> date:

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
+from typing import Any
 
 import pytest
 
@@ -34,19 +35,29 @@ FAR = 2**27 - 1  # the largest id that is allowed by default
 
 @pytest.fixture(autouse=True)
 def marked(tracker: Tracker) -> Iterator[None]:
-    """A year of two events whose bitmaps are as long as can be."""
     with tracker.at(NOW):
-        tracker.record([("far", FAR), ("near", 7)])
+        tracker.record([("near", 7), ("other", 7)])
         yield
 
 
-def test_a_report_that_takes_longer_ends_with_a_sentence() -> None:
+@pytest.fixture
+def marked_far(tracker: Tracker) -> None:
+    """An event whose bitmaps are as long as can be."""
+    tracker.record([("far", FAR)])
+
+
+def test_a_report_that_takes_longer_ends_with_a_sentence(marked_far: None, redis: Any) -> None:
+    def read() -> int:
+        octets: int = redis.info("stats")["total_net_output_bytes"]
+        return octets
+
     steps, first, last = ["far", "near"] * 4, date(2025, 1, 2), date(2026, 1, 2)
-    began = time.monotonic()
-    told = "longer than 0.001 seconds: ask for fewer periods"
+    began, told = read(), "longer than 0.001 seconds: ask for fewer periods"
     with time_limit(0.001), pytest.raises(TimeLimitError, match=told):
         funnel(steps, within=365, start=first, end=last)
-    assert time.monotonic() - began < 3
+    ended = read()
+    funnel(steps, within=365, start=first, end=last)
+    assert ended - began < (read() - ended) / 2
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_a_report_that_takes_longer_ends_with_a_sentence() -> None:
         lambda: timeline(7),
     ],
 )
-def test_every_report_looks_at_the_clock(ask: Callable[[], object]) -> None:
+def test_every_report_looks_at_the_clock(marked_far: None, ask: Callable[[], object]) -> None:
     with time_limit(-1), pytest.raises(TimeLimitError):
         ask()
     ask()
@@ -71,7 +82,7 @@ def test_what_is_short_is_answered_whatever_the_time() -> None:
         assert trend("near", rolling=7).points[-1].users == 1
 
 
-def test_the_limit_ends_with_its_block() -> None:
+def test_the_limit_ends_with_its_block(marked_far: None) -> None:
     with time_limit(-1):
         pass
     assert trend("far").points[-1].users == 1
@@ -94,8 +105,8 @@ LONG_AGO = date(2023, 5, 1)
         lambda: trend("near", "day", date(2025, 12, 1), rolling=999),
         lambda: lifecycle("near", "day", LONG_AGO),
         lambda: stickiness("near", within=1000),
-        lambda: funnel(["near", "far"] * 3, start=LONG_AGO, end=date(2024, 12, 1), order="ordered"),
-        lambda: funnel(["near", "far"] * 2, start=LONG_AGO, within=30),
+        lambda: funnel(["near", "other"] * 3, start=LONG_AGO, end=date(2024, 12, 1)),
+        lambda: funnel(["near", "other"] * 2, start=LONG_AGO, within=30),
         lambda: funnel(["near", "other"], start=LONG_AGO, order="any", within=30),
         lambda: adoption("near", "near", start=LONG_AGO),
         lambda: churned("near", 7, start=LONG_AGO),

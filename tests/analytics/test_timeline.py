@@ -185,7 +185,6 @@ def test_a_timeline_agrees_with_the_log(
     most: int,
 ) -> None:
     redis.flushdb()
-    tracker._registry.forget_known()
     tracker.record([Mark(e, u, when=TODAY + timedelta(days=day)) for e, u, day in log])
     monkeypatch.setitem(timeline.__globals__, "_BATCH", most)
     found = timeline(user, TODAY + timedelta(days=begin), TODAY + timedelta(days=begin + length))
@@ -318,7 +317,6 @@ def test_a_profile_agrees_with_the_log(
     redis: Any, tracker: Tracker, log: set[tuple[str, int, int]], user: int, end: int, as_of: int
 ) -> None:
     redis.flushdb()
-    tracker._registry.forget_known()
     tracker.record([Mark(e, u, when=TODAY + timedelta(days=day)) for e, u, day in log])
     done: dict[str, list[date]] = {}
     then = TODAY + timedelta(days=as_of)

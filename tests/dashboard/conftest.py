@@ -6,7 +6,7 @@ This folder is a package, so that this module is ``dashboard.conftest`` and shad
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from flask.testing import FlaskClient
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
 from flask_bitmapist.dashboard import pages
-from flask_bitmapist.tracker import Tracker
 
 from .reading import Element, error_of, read
 
@@ -88,9 +87,8 @@ def browser(client: FlaskClient) -> Browser:
 
 
 @pytest.fixture
-def at_now(app: Flask, tracker: Tracker) -> Iterator[None]:
-    with app.app_context(), tracker.at(NOW):
-        yield
+def now() -> datetime:
+    return NOW
 
 
 @pytest.fixture(scope="session")
