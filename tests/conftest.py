@@ -166,7 +166,7 @@ def clusters(running_clusters: Callable[[int], str]) -> Callable[[int], str]:
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the default timeout would spool a mark now and then."""
     defaults: Any = Settings.__init__.__defaults__
     patient = (30.0 if default == Settings().timeout else default for default in defaults)

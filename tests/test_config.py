@@ -16,6 +16,11 @@ from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.config import Settings
 
 
+@pytest.fixture(autouse=True)
+def _time_enough() -> None:
+    """The defaults are the application's own here, as no server is asked."""
+
+
 def settings(**options: Any) -> Settings:
     return Settings.from_config(options, "/srv/app/instance")
 
