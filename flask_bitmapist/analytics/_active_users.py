@@ -83,9 +83,12 @@ def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUser
     days = list(within.periods[0].shift(-27).until(within.periods[-1]))
 
     def count(bitmaps: Bitmaps) -> list[int]:
-        sets = [users.in_period(bitmaps, day) for day in days]
-        windows = (sliding_unions(sets[28 - width :], width) for width in WINDOWS.values())
-        return [len(window) for unions in windows for window in unions[: len(within.periods)]]
+        unions, size, counted = [users.in_period(bitmaps, day) for day in days], 1, list[int]()
+        for width in WINDOWS.values():
+            unions, size = sliding_unions(unions, width, size), width
+            first = len(days) - len(within.periods) + 1 - width
+            counted += map(len, unions[first:][: len(within.periods)])
+        return counted
 
     counted = tally(within.tracker.redis, users.keys(days), count)
     n = len(within.periods)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
 from ..periods import Period, local, unique_key
-from ..reading.bitmaps import counts, tally
+from ..reading.bitmaps import Extent, counts, extents, union_sizes
 from ._report import Report
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ def overview(
         catalogue = tracker.reader.catalogue()
         events = catalogue.events if events is None else events
         flags = catalogue.flags if flags is None else flags
-    years = _in_year(tracker, moment, events) if complete else {}
+    years: dict[str, int] = {}
+    if complete:
+        months = _months_of_year(tracker, moment, events)
+        years = _in_all(tracker, months, extents(tracker.redis, chain(*months.values())))
     activities, counted = _figures(tracker, moment, events, years, flags, complete=complete)
     return Overview(
         moment, activities, tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags)
@@ -103,8 +106,9 @@ def busiest_of_year(
 ) -> tuple[EventActivity, ...]:
     """Of `events`, those with the most users in the current year, most first.
 
-    A year has no more users than its months together, which the server counts: so most events need
-    not be read to know that they are not among the first.
+    A year has no more users than there is room for where its bitmaps are not empty, and no more
+    than its months together, which the server counts: so most events need not be read to know that
+    they are not among the first.
 
     :param ranks: which of them, such as ``slice(50, 100)``; those of equal rank keep their order.
 
@@ -112,38 +116,48 @@ def busiest_of_year(
     """
     tracker = tracker or current_tracker()
     moment = _moment(now, tracker)
-    year = tracker.settings.period("year", moment)
-    keys = {name: year.keys(name) for name in events}
-    counted = counts(tracker.redis, chain.from_iterable(keys.values()))
-    most = {name: sum(counted[key] for key in months) for name, months in keys.items()}
-    pending = sorted(most, key=lambda name: -most[name])
-    years: dict[str, int] = {}
-    while pending:
-        known = sorted(years.values(), reverse=True)
-        least = known[ranks.stop - 1] if len(known) >= ranks.stop else 0
-        asked = [name for name in pending[: ranks.stop] if most[name] >= least]
-        if not asked:
-            break
-        years |= _in_year(tracker, moment, asked)
-        pending = pending[len(asked) :]
-    ranked = sorted((name for name in keys if name in years), key=lambda name: -years[name])
-    return _figures(tracker, moment, ranked[ranks], years)[0]
+    months = _months_of_year(tracker, moment, events)
+    placed = extents(tracker.redis, chain.from_iterable(months.values()))
+    most = {name: Extent.hull(placed[key] for key in keys).bits for name, keys in months.items()}
+    counted, years = set[str](), dict[str, int]()
+    while True:
+        first = sorted(months, key=lambda name: -most[name])[: ranks.stop]
+        if uncounted := [name for name in first if name not in counted]:
+            most |= _together(tracker, {name: months[name] for name in uncounted}, placed)
+            counted.update(uncounted)
+        elif unread := [name for name in first if name not in years]:
+            years |= _in_all(tracker, {name: months[name] for name in unread}, placed)
+            most |= years
+        else:
+            return _figures(tracker, moment, first[ranks], years)[0]
 
 
 def _moment(now: datetime | None, tracker: Tracker) -> datetime:
     return tracker.now() if now is None else local(now, tracker.settings.timezone)
 
 
-def _in_year(tracker: Tracker, moment: datetime, events: Sequence[str]) -> dict[str, int]:
-    """How many users each event has had in the current year."""
+def _months_of_year(
+    tracker: Tracker, moment: datetime, events: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The keys of the current year of each event."""
     year = tracker.settings.period("year", moment)
-    keys = [year.keys(name) for name in events]
-    counted = tally(
-        tracker.redis,
-        chain.from_iterable(keys),
-        lambda part: [len(part.union_of(months)) for months in keys],
-    )
-    return dict(zip(events, counted, strict=True))
+    return {name: year.keys(name) for name in events}
+
+
+def _together(
+    tracker: Tracker, months: Mapping[str, tuple[str, ...]], placed: Mapping[str, Extent]
+) -> dict[str, int]:
+    """How many users each event has had in each month, summed."""
+    counted = counts(tracker.redis, chain.from_iterable(months.values()), placed)
+    return {name: sum(counted[key] for key in keys) for name, keys in months.items()}
+
+
+def _in_all(
+    tracker: Tracker, months: Mapping[str, tuple[str, ...]], placed: Mapping[str, Extent]
+) -> dict[str, int]:
+    """How many users each event has had in all its months."""
+    sizes = union_sizes(tracker.redis, [*months.values()], placed)
+    return dict(zip(months, sizes, strict=True))
 
 
 def _figures(

@@ -174,6 +174,14 @@ def test_a_sliding_union_holds_each_set_and_those_that_follow(width: int) -> Non
     assert unions == [union(sets[i : i + width]) for i in range(7)]
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_sliding_unions_of_unions_are_wider_unions(size: int) -> None:
+    sets = [bitmap(n, 100 * n) if n % 3 else bitmap() for n in range(20)]
+    narrow = sliding_unions(sets, size)
+    assert sliding_unions(narrow, 9, size) == sliding_unions(sets, 9)
+    assert narrow == [union(sets[i : i + size]) for i in range(20)]
+
+
 def test_a_sliding_union_of_nothing_is_nothing() -> None:
     assert sliding_unions([], 3) == []
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import redis as redis_py
 
-from flask_bitmapist.reading.bitmaps import octets_of, slices
-from flask_bitmapist.reading.replies import read_octets, read_words
+from flask_bitmapist.reading.bitmaps import counts, lengths, octets_of, slices
+from flask_bitmapist.reading.replies import read_numbers, read_octets, read_words
 
 LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
 
@@ -86,6 +86,33 @@ def test_an_error_among_single_bytes_is_raised_by_redis_py(redis: Any) -> None:
         octets_of(redis, places)
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_numbers_come_in_the_order_of_their_commands(
+    redis: Any, redis_url: str, protocol: int
+) -> None:
+    values = {f"clé {number}": b"\xff" * number for number in range(3_000)}
+    redis.mset(values)
+    keys = ["missing", *values]
+    with redis_py.Redis.from_url(redis_url, decode_responses=True, protocol=protocol) as client:
+        commands = [("BITCOUNT", key) for key in keys] + [("BITPOS", key, "1") for key in keys]
+        bits = [8 * number for number in range(3_000)]
+        assert read_numbers(client, commands) == [0, *bits, -1, -1, *[0] * 2_999]
+        assert read_numbers(client, []) == []
+        assert client.ping()
+        assert counts(client, [*keys, *keys]) == dict(zip(keys, [0, *bits], strict=True))
+        assert lengths(client, keys) == dict(zip(keys, [0, *range(3_000)], strict=True))
+
+
+def test_an_error_among_numbers_is_raised_by_redis_py(redis: Any) -> None:
+    redis.set("string", "x")
+    redis.hset("hash", "field", "value")
+    commands = [("BITCOUNT", "string"), ("BITCOUNT", "hash"), ("BITCOUNT", "string")]
+    assert read_numbers(redis, commands) is None
+    assert redis.bitcount("string") == 4, "no reply of before is taken for this one"
+    with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
+        counts(redis, ["string", "hash", "string"])
+
+
 def without_greeting(connection: redis_py.connection.AbstractConnection) -> None:
     """Send nothing when connected: the first command that the server hears is the test's own."""
     connection._parser.on_connect(connection)
@@ -96,6 +123,7 @@ def without_greeting(connection: redis_py.connection.AbstractConnection) -> None
     [
         lambda client: read_words(client, [("GET", "x")], [1]),
         lambda client: read_octets(client, [("x", 0)]),
+        lambda client: read_numbers(client, [("STRLEN", "x")]),
     ],
 )
 @pytest.mark.parametrize("reply", [b"", b"$100\r\nabc", b"$100", b"nonsense\r\n", b"$" * 9000])
