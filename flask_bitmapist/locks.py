@@ -16,7 +16,8 @@ def new_lock() -> threading.Lock:
     return lock
 
 
-def _forked() -> None:
+def forked() -> None:
+    """This process is a child, and has but one thread."""
     for lock in _locks:
         # The forking thread holds none: code under the lock never calls the application.
         if lock.locked():
@@ -24,4 +25,4 @@ def _forked() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=forked)

@@ -191,15 +191,17 @@ class Tracker:
         if self._seen.is_first(id_, told):
             self.publish([Mark(event, id_)])
 
-    def flush(self) -> bool:
+    def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued or spooled.
 
+        :param timeout: seconds that it may take, and perhaps one round trip more; None: as long as
+            it takes.
         :returns: True when nothing is left.
         """
         # The spool may hold real marks: a test must not deliver them either.
         if Tracker.recorder is not None or self._switch.tested:
             return True
-        return self._deliverer().flush()
+        return self._deliverer().flush(timeout)
 
     def stats(self) -> Stats:
         """What became of this process's marks, and what waits in the spool."""

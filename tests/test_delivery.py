@@ -35,7 +35,7 @@ DAY = "trackist_e_2026-3-14"
 
 
 def spool_of(tracker: Tracker) -> Spool:
-    spool = tracker._deliverer()._spool
+    spool = tracker._deliverer()._shelter.spool
     assert spool is not None
     return spool
 
@@ -71,9 +71,8 @@ def test_marks_made_during_an_outage_arrive_after_it(
     for id_ in (2, 3):
         mark_event("e", id_, now=NOON)
     mortal.start()
-    time.sleep(0.1)
     mark_event("e", 4, now=NOON)
-    assert mortal.ids() == [1, 2, 3, 4]
+    eventually(lambda: mortal.ids() == [1, 2, 3, 4])
 
 
 def test_an_outage_is_logged_once_and_so_is_its_end(
@@ -85,7 +84,7 @@ def test_an_outage_is_logged_once_and_so_is_its_end(
         mark_event("e", id_, now=NOON)
         time.sleep(0.06)
     mortal.start()
-    time.sleep(0.1)
+    eventually(lambda: "takes marks again" in caplog.text)
     mark_event("e", 9, now=NOON)
     messages = [
         record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
@@ -170,7 +169,7 @@ def test_a_later_process_delivers_what_an_earlier_one_spooled(
     mortal.start()
     tracker_on(mortal.url)
     mark_event("e", 3, now=NOON)
-    assert mortal.ids() == [1, 2, 3]
+    eventually(lambda: mortal.ids() == [1, 2, 3])
 
 
 def test_mapped_ids_are_spooled_as_they_are(
@@ -191,7 +190,6 @@ def test_an_unmark_does_not_overtake_a_spooled_mark(
     mortal.kill()
     mark_event("e", [1, 2], now=NOON)
     mortal.start()
-    time.sleep(0.1)
     unmark_event("e", 1, now=NOON)
     assert tracker.flush()
     assert mortal.ids() == [2]
@@ -220,7 +218,7 @@ def test_without_a_spool_marks_of_an_outage_are_lost_and_it_is_said(
     mortal.start()
     time.sleep(0.1)
     mark_event("e", 2, now=NOON)
-    assert mortal.ids() == [2]
+    eventually(lambda: mortal.ids() == [2])
 
 
 def test_a_spool_that_cannot_be_written_is_said_and_breaks_nothing(
@@ -266,6 +264,7 @@ def test_a_server_that_fails_is_probed_by_one_caller_a_break(
     monkeypatch.setattr("flask_bitmapist.delivery.breaker.time.monotonic", lambda: clock.now)
     breaker = Breaker()
     assert [breaker.lets_pass() for _ in range(3)] == [True] * 3
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker._JITTER", 0)
     assert breaker.trip()
     for _ in range(3):  # seconds of it; a probe may hang, as a server may be slow
         clock.now += 0.99
@@ -277,6 +276,7 @@ def test_a_server_that_fails_is_probed_by_one_caller_a_break(
 def test_breaks_become_longer_until_the_server_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr("flask_bitmapist.delivery.breaker.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("flask_bitmapist.delivery.breaker._JITTER", 0)
     breaker = Breaker()
     for seconds in (1, 2, 4, 8, 16, 30, 30):
         assert breaker.trip() == (seconds == 1)
@@ -439,7 +439,7 @@ def test_marks_are_spooled_while_another_process_drains(
         began = time.monotonic()
         other.record([("e", 2, True, True, NOON)])
         assert time.monotonic() - began < 1  # it waits neither for us nor for Redis
-        tracker._deliverer()._write(marks)
+        tracker._deliverer()._sender.write(marks)
         monkeypatch.undo()
 
     assert spool.drain(slow, trips=1)
@@ -458,7 +458,7 @@ def test_what_is_appended_while_one_drains_is_drained_too(
     late = [("e", 2, True, True, NOON)]
 
     def write(marks: Sequence[Any]) -> None:
-        tracker._deliverer()._write(marks)
+        tracker._deliverer()._sender.write(marks)
         if not marks and late:  # the last look has found nothing
             other.record([late.pop()])
 
@@ -565,7 +565,7 @@ def test_threads_that_forget_what_is_known_lose_no_mark(
 
     def forget() -> None:
         while not ends.is_set():
-            tracker._deliverer()._writer.forget_known()
+            tracker._deliverer()._sender.forget_known()
 
     forgetting = threading.Thread(target=forget)
     forgetting.start()
@@ -686,7 +686,7 @@ class TestBackground:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 60.0)
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
         tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
         mark_event("e", range(100), now=NOON)
         assert tracker.flush()
@@ -699,7 +699,7 @@ class TestBackground:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 60.0)
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
         tracker_on(mortal.url, BITMAPIST_DELIVERY="background", BITMAPIST_SPOOL=False)
         for first in range(0, 100, 4):
             mark_event("e", range(first, first + 4), now=NOON)
@@ -714,7 +714,7 @@ class TestBackground:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 60.0)
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
         tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
         mark_event("e", range(10), now=NOON)
         assert mortal.ids() == []
@@ -807,7 +807,7 @@ assert [tracker.redis.getbit("trackist_e_2026-3-14", id_) for id_ in (1, 2)] == 
         tracker_on: Callable[..., Tracker],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._PAUSE", 0.01)
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 0.01)
         tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
         others = delivery_threads()
         for id_ in (1, 2):
@@ -859,7 +859,7 @@ tracker = FlaskBitmapist(Flask("app", instance_path=sys.argv[2]),
                          {"BITMAPIST_REDIS_URL": sys.argv[1]}).tracker
 tracker.stats()
 held = [*locks._locks]
-assert len(held) == 3
+assert len(held) == 4
 for lock in held:
     threading.Thread(target=lock.acquire).start()
 while not all(lock.locked() for lock in held):

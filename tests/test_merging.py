@@ -47,7 +47,7 @@ def tracker(process: Callable[..., Tracker], redis_url: str) -> Tracker:
 
 
 def write(tracker: Tracker, *marks: Settled) -> None:
-    tracker._deliverer()._writer.write(marks)
+    tracker._deliverer()._sender.writer.write(marks)
 
 
 def ids(redis: Any, key: str) -> set[int]:

@@ -145,7 +145,7 @@ def test_what_is_kept_apart_outlives_the_process_and_arrives_by_itself(
     mark(tracker_on(mortal.url), "e", 7)
     acl(admin, "+setbit", "+bitfield")
     later = tracker_on(mortal.url)
-    monkeypatch.setattr("flask_bitmapist.delivery._APART_PAUSE", 0.0)
+    monkeypatch.setattr("flask_bitmapist.delivery.courier._APART_PAUSE", 0.0)
     mark(later, "e", 8)
     assert mortal.ids() == [7, 8]
 
@@ -179,7 +179,7 @@ def test_a_request_does_not_wait_until_each_refused_mark_was_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
         tracker.record([Mark("e", id_, when=NOON) for id_ in range(300)])
-    tracker._deliverer()._apart_due = 0.0
+    tracker._deliverer()._courier._apart_due = 0.0
     before = len(round_trips)
     mark(tracker, "other", 1)
     assert len(round_trips) - before < 150
@@ -199,7 +199,7 @@ def test_once_the_server_takes_them_each_mark_brings_on_more(
         patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
         tracker.record([Mark("e", id_, when=NOON) for id_ in range(600)])
     admin.delete(DAY)
-    tracker._deliverer()._apart_due = 0.0
+    tracker._deliverer()._courier._apart_due = 0.0
     for _ in range(6):
         mark(tracker, "other", 1)
     assert admin.bitcount(DAY) == 600
@@ -217,7 +217,7 @@ def test_marks_of_other_events_ask_no_file_while_some_wait_apart(
     mark(tracker, "e", 1)
     mark(tracker, "other", 1)
     asked: list[str] = []
-    spool = tracker._deliverer()._spool
+    spool = tracker._deliverer()._shelter.spool
     assert spool is not None
     spool.file.run(lambda db: db.set_trace_callback(asked.append))
     mark(tracker, "other", 2)

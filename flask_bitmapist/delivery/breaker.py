@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 from ..locks import new_lock
 
 #: Seconds without an attempt after a fault; each further fault doubles them, up to the longest.
 _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
+#: By how much of it a break is made longer or shorter at random: the processes of an application,
+#: which see a fault at once, are not to come back at once.
+_JITTER = 0.25
 
 
 class Breaker:
@@ -24,6 +28,7 @@ class Breaker:
         return self._break > 0
 
     def lets_pass(self) -> bool:
+        """Whether the server may be tried now: always while it works, once a break if not."""
         if not self._break:
             return True
         now = time.monotonic()
@@ -41,7 +46,7 @@ class Breaker:
         with self._lock:
             first = not self._break
             self._break = min(max(_SHORTEST_BREAK, self._break * 2), _LONGEST_BREAK)
-            self._until = time.monotonic() + self._break
+            self._until = time.monotonic() + self._break * random.uniform(1 - _JITTER, 1 + _JITTER)
             return first
 
     def reset(self) -> bool:

@@ -1,0 +1,142 @@
+"""The courier: brings marks to the server in order, or to the spool while it does not take them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ..deadline import within
+from ..marks import Settled, count
+from ..server import Server
+from .outage import Outage
+from .sender import Sender
+from .shelter import Shelter
+from .spool import SpoolError
+
+#: Seconds after which marks that are kept apart are tried again, where some were refused.
+_APART_PAUSE = 30.0
+#: Seconds that `empty` waits while another process drains the spool, and between two looks.
+_PATIENCE, _LOOK = 5.0, 0.01
+
+
+class Courier:
+    """Whatever brings marks to one server; nothing overtakes marks that wait."""
+
+    def __init__(self, server: Server, sender: Sender, shelter: Shelter, outage: Outage) -> None:
+        self._server = server
+        self._sender = sender
+        self._shelter = shelter
+        self._outage = outage
+        self._apart_due = time.monotonic() + _APART_PAUSE
+
+    def deliver(self, marks: Sequence[Settled]) -> None:
+        """Write `marks` in the time that a call may take, or see that they wait."""
+        # Of a mark and an unmark of one bit, the last one decides: so none overtakes those waiting.
+        waits = self._outage.is_on or self._shelter.holds_marks()
+        if waits and self._shelter.keep(marks):
+            return
+        if not self._outage.breaker.lets_pass():
+            self._shelter.lose(count(marks))
+            return
+        try:
+            with within(self._server.timeout):
+                self._sender.write(marks, "sent")
+            self._outage.end()
+        except Exception as error:
+            self._broke(error)
+            if not self._shelter.keep(marks):
+                self._shelter.lose(count(marks))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything for `work`, now or later."""
+        return self._outage.is_on or self._shelter.holds_marks() or self._shelter.holds_apart()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is something for `work` that is not to wait."""
+        return self._outage.is_on or self._shelter.holds_marks() or self._is_apart_due()
+
+    def work(self, trips: int) -> bool:
+        """Send what waits, in at most `trips` trips, and find out if a server that failed is back.
+
+        :returns: whether there is more to send at once.
+        """
+        if not self._outage.breaker.lets_pass():
+            return False
+        try:
+            if self._shelter.holds_marks():
+                drained = self._shelter.drain(self._replay, trips)
+                return drained and self._shelter.holds_marks()
+            if self._outage.is_on:
+                self._server.quick.ping()
+                self._outage.end()
+            return self._is_apart_due() and self._try_apart(trips)
+        except Exception as error:
+            self._broke(error)
+            return False
+
+    def empty(self, end: float | None) -> bool:
+        """Send all that waits, whatever happened before.
+
+        :param end: when to stop, by `time.monotonic`.
+        :returns: whether nothing is left.
+        """
+        try:
+            return self._drain(end) and self._empty_apart(end)
+        except SpoolError as error:
+            self._shelter.note(error)
+        except Exception as error:
+            self._broke(error)
+        return False
+
+    def _drain(self, end: float | None) -> bool:
+        spool = self._shelter.spool
+        patience = time.monotonic() + _PATIENCE
+        while spool is not None and spool.holds_marks():
+            if _is_over(end):
+                return False
+            if not spool.drain(self._replay, trips=1):
+                if _is_over(patience):
+                    return False
+                time.sleep(_LOOK)
+        return True
+
+    def _empty_apart(self, end: float | None) -> bool:
+        apart = self._shelter.apart
+        self._sender.try_apart_anew()
+        while apart is not None and apart.events():
+            if _is_over(end) or not self._sender.try_apart().tried:
+                return False
+            self._outage.end()
+        return True
+
+    def _replay(self, marks: Sequence[Settled]) -> None:
+        self._sender.write(marks)
+        if marks:  # else the server has not been asked: another process has sent what waited
+            self._outage.end()
+
+    def _is_apart_due(self) -> bool:
+        return time.monotonic() >= self._apart_due and self._shelter.holds_apart()
+
+    def _try_apart(self, trips: int) -> bool:
+        self._apart_due = time.monotonic() + _APART_PAUSE
+        try:
+            for _ in range(trips):
+                trip = self._sender.try_apart()
+                # To find out which are refused takes many trips.
+                if not trip.tried or trip.refused:
+                    return False
+        except SpoolError as error:
+            self._shelter.note(error)
+            return False
+        self._apart_due = time.monotonic()  # the server takes them: go on
+        return True
+
+    def _broke(self, error: Exception) -> None:
+        if self._outage.begin(error):
+            self._sender.forget_known()
+
+
+def _is_over(end: float | None) -> bool:
+    return end is not None and time.monotonic() >= end

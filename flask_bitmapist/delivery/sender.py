@@ -1,0 +1,116 @@
+"""The sender: writes the marks that the server takes, and keeps apart those that it refuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..marks import Settled, SettledMark, count, singles
+from ..refusals import need_of, refusal
+from ..server import Server
+from .apart import to_keep_apart
+from .shelter import Shelter
+from .sifting import sift
+from .stats import Outcome, Outcomes
+from .writer import Writer
+
+logger = logging.getLogger("flask_bitmapist")
+
+#: How many marks kept apart are tried in one trip: few enough to find each refused one.
+_APART_PER_TRIP = 30
+
+
+class Trip(NamedTuple):
+    """What became of marks that were kept apart."""
+
+    #: 0: there are no more, or another process is trying them.
+    tried: int = 0
+    refused: int = 0
+
+
+class Sender:
+    """Writes to one server, and knows what it refuses."""
+
+    def __init__(
+        self, server: Server, writer: Writer, shelter: Shelter, outcomes: Outcomes
+    ) -> None:
+        self._server = server
+        self.writer = writer
+        self._shelter = shelter
+        self._outcomes = outcomes
+        self._complaints: set[str] = set()
+        self._apart_row = 0  # the last one tried
+
+    @property
+    def refused(self) -> int:
+        """How many marks were refused for good."""
+        return self._outcomes["refused"] + self.writer.refused
+
+    def forget_known(self) -> None:
+        """The server may have come back with other data."""
+        self.writer.forget_known()
+
+    def write(self, marks: Sequence[Settled], outcome: Outcome = "replayed") -> None:
+        """Write the `marks` that the server takes, and keep the others apart.
+
+        :raises redis.RedisError: as `Writer.write`; any other fault is raised too.
+        """
+        held = self._shelter.held(marks)
+        behind = {mark for mark, _ in to_keep_apart(marks, held, {})} if held else set()
+        writable = [mark for mark in singles(marks) if mark not in behind] if behind else marks
+        refused = self._written(writable, outcome)
+        if refused or behind:
+            self._shelter.keep_apart(to_keep_apart(marks, held, refused))
+
+    def try_apart_anew(self) -> None:
+        """Let `try_apart` begin with the oldest again."""
+        self._apart_row = 0
+
+    def try_apart(self) -> Trip:
+        """Try the next marks kept apart, and write those that the server now takes.
+
+        :raises redis.RedisError: as `write`.
+        :raises SpoolError: if the spool's file cannot be used.
+        """
+        spool, apart = self._shelter.spool, self._shelter.apart
+        if spool is None or apart is None:
+            return Trip()
+        with spool.alone() as alone:
+            kept = apart.after(self._apart_row, _APART_PER_TRIP) if alone else []
+            marks = [one.mark for one in kept if one.mark is not None]
+            held = apart.held(marks, up_to=self._apart_row)
+            behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
+            refused = self._written([mark for mark in marks if mark not in behind], "replayed")
+            stay = {mark for mark, _ in to_keep_apart(marks, held, refused)}
+            apart.remove([one.row for one in kept if one.mark not in stay])
+        if alone:
+            self._apart_row = kept[-1].row if kept else 0
+        if not apart.events():
+            self._complaints.clear()  # if they are refused again, log it again
+        return Trip(len(kept), len(refused))
+
+    def _written(self, marks: Sequence[Settled], outcome: Outcome) -> dict[SettledMark, str]:
+        """Write `marks`; returns those that the server refuses, each with the reason."""
+        refused: dict[SettledMark, str] = {}
+        left_out = sift(self.writer.write, marks)
+        for mark, error in left_out.items():
+            if need_of(error) is None:
+                told = (mark[0].event, mark[0].kind)  # not the id, which may be an e-mail address
+                logger.error("a mark cannot be delivered: %r (%s ids)", *told, exc_info=error)
+                logger.debug("it cannot be delivered: %r", mark)
+                self._outcomes.add("refused", 1)
+            else:
+                refused[mark] = self._why(error)
+        missed = sum(mark in left_out for mark in singles(marks)) if left_out else 0
+        self._outcomes.add(outcome, count(marks) - missed)
+        return refused
+
+    def _why(self, error: Exception) -> str:
+        reason = refusal(error, self._server.name) or str(error)
+        if reason not in self._complaints:
+            self._complaints.add(reason)
+            spool = self._shelter.spool
+            fate = "are lost (BITMAPIST_SPOOL is False)" if spool is None else "wait apart"
+            logger.error("%s. Until then the marks that need it %s", reason, fate)
+        return reason

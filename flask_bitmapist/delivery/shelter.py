@@ -1,0 +1,131 @@
+"""The shelter: where marks wait that the server does not take. A fault of its file ends here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from ..marks import Settled, SettledMark, count
+from .apart import Apart, Held
+from .notices import Notices
+from .spool import Spool, SpoolError
+from .stats import Outcomes
+
+logger = logging.getLogger("flask_bitmapist")
+
+
+class Shelter:
+    """The spool and the marks kept apart; or neither, where marks have nowhere to wait."""
+
+    def __init__(self, spool: Spool | None, outcomes: Outcomes, notices: Notices) -> None:
+        self.spool = spool
+        self.apart = Apart(spool) if spool else None
+        self._outcomes = outcomes
+        self._notices = notices
+        #: Marks lost since the spool became unusable; None while it works.
+        self._lost: int | None = None
+
+    @property
+    def fate(self) -> str:
+        """What becomes of marks that the server does not take."""
+        return "lost (BITMAPIST_SPOOL is False)" if self.spool is None else "spooled"
+
+    def keep(self, marks: Sequence[Settled]) -> bool:
+        """Whether `marks` wait in the spool now, behind those that do already."""
+        if self.spool is None:
+            return False
+        try:
+            self.spool.append(marks)
+        except SpoolError as error:
+            self.note(error)
+            return False
+        self._outcomes.add("spooled", count(marks))
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            logger.warning("the spool works again; %d marks were lost meanwhile", lost)
+            self._notices.recovered("spool")
+        return True
+
+    def lose(self, marks: int) -> None:
+        """Count `marks` that neither the server nor the spool has taken."""
+        if self._lost is not None:
+            self._lost += marks
+        self._outcomes.add("dropped", marks)
+
+    def note(self, error: SpoolError) -> None:
+        """The spool is unusable: say so once, and once it works again, how many marks were lost."""
+        if self._lost is None:
+            self._lost = 0
+            logger.error("%s; until it can, marks of an outage are lost", error)
+            self._notices.degraded("spool", str(error))
+
+    def holds_marks(self) -> bool:
+        """Whether any wait in the spool."""
+        try:
+            return self.spool is not None and self.spool.holds_marks()
+        except SpoolError as error:
+            self.note(error)
+            return False
+
+    def drain(self, write: Callable[[Sequence[Settled]], None], trips: int) -> bool:
+        """Hand marks of the spool to `write`, as `Spool.drain`.
+
+        :returns: False if this was impossible, or another process is doing it.
+        """
+        try:
+            return self.spool is not None and self.spool.drain(write, trips)
+        except SpoolError as error:
+            self.note(error)
+            return False
+
+    def held(self, marks: Sequence[Settled]) -> Held:
+        """The marks kept apart that have the same events and ids as `marks`."""
+        try:
+            return {} if self.apart is None else self.apart.held(marks)
+        except SpoolError as error:
+            self.note(error)
+            return {}
+
+    def keep_apart(self, marks: Sequence[tuple[SettledMark, str]]) -> None:
+        """Keep `marks` apart, each with its reason; without a spool they are lost."""
+        try:
+            if self.apart is not None:
+                self.apart.append(marks)
+                return
+        except SpoolError as error:
+            self.note(error)
+        self.lose(len(marks))
+
+    def holds_apart(self) -> bool:
+        """Whether any marks are kept apart."""
+        try:
+            return self.apart is not None and bool(self.apart.events())
+        except SpoolError as error:
+            self.note(error)
+            return False
+
+    def reasons(self) -> Mapping[str, int]:
+        """How many marks are kept apart, by reason."""
+        try:
+            if self.apart is not None and self.apart.events():
+                return self.apart.reasons()
+        except SpoolError as error:
+            self.note(error)
+        return {}
+
+    @property
+    def lost(self) -> int:
+        """How many marks the spool has lost: it had no more room, or was damaged."""
+        return 0 if self.spool is None else self.spool.lost
+
+    def backlog(self) -> int:
+        """How many marks wait in the spool."""
+        try:
+            return 0 if self.spool is None else self.spool.backlog()
+        except SpoolError as error:
+            self.note(error)
+            return 0
+
+    def set_aside(self) -> int:
+        """How many damaged files of the spool there are."""
+        return 0 if self.spool is None else len(self.spool.file.set_aside())
