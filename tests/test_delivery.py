@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from flask import Flask
+from redis.connection import AbstractConnection
 from servers import MortalServer, eventually
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event, unmark_event
@@ -28,6 +29,7 @@ from flask_bitmapist.delivery.addresses import Addresses
 from flask_bitmapist.delivery.breaker import Breaker
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Mark, count
+from flask_bitmapist.punctual import _Punctual
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
@@ -304,7 +306,7 @@ def test_a_server_that_comes_back_with_other_data_is_asked_again(
     another_process = tracker_on(mortal.url, BITMAPIST_SPOOL=False)
     another_process.record([("e", "cleo", True, True, NOON)])
     assert tracker.flush()
-    assert analytics.users("e", at=NOON, tracker=another_process) == ["cleo", "bob"]
+    assert {*analytics.users("e", at=NOON, tracker=another_process)} == {"cleo", "bob"}
 
 
 def test_a_full_server_keeps_marks_waiting(
@@ -618,20 +620,49 @@ def test_marks_wait_while_another_process_creates_the_spool(
     assert mortal.ids() == [1]
 
 
-def test_a_long_spool_is_drained_in_steps(
+def test_no_caller_probes_a_server_or_drains_the_spool(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flask_bitmapist.delivery.spool._ROWS_PER_TRIP", 10)
     tracker = tracker_on(mortal.url)
     mortal.kill()
-    for id_ in range(120):
+    mark_event("e", 0, now=NOON)
+    senders = watched_senders(monkeypatch)
+    for id_ in range(1, 120):
         mark_event("e", id_, now=NOON)
     mortal.start()
-    time.sleep(0.1)
-    mark_event("e", 1_999, now=NOON)
-    assert mortal.ids() == [*range(50)]
-    assert tracker.flush()
-    assert mortal.ids() == [*range(120), 1_999]
+    for id_ in range(120, 200):
+        mark_event("e", id_, now=NOON)
+    eventually(lambda: mortal.ids() == [*range(200)])
+    eventually(lambda: not spool_of(tracker).holds_marks())
+    assert senders == {"flask-bitmapist-delivery"}
+
+
+def test_spooled_marks_arrive_after_an_outage_though_nobody_marks_any_more(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker_on(mortal.url)
+    mortal.kill()
+    mark_event("e", range(10), now=NOON)
+    mortal.start()
+    eventually(lambda: mortal.ids() == [*range(10)])
+
+
+def test_an_outage_ends_when_the_server_answers_and_not_when_another_process_drains(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = tracker_on(mortal.url)
+    mortal.kill()
+    mark_event("e", 1, now=NOON)
+    with spool_of(tracker).alone():  # as if another process drained
+        time.sleep(0.5)
+        mark_event("e", 2, now=NOON)
+        time.sleep(0.5)
+        assert tracker.stats().breaker == "open"
+    assert "takes marks again" not in caplog.text
+    mortal.start()
+    eventually(lambda: mortal.ids() == [1, 2])
+    eventually(lambda: "takes marks again" in caplog.text)
 
 
 def test_threads_lose_nothing_over_an_outage(
@@ -748,7 +779,11 @@ from flask_bitmapist import FlaskBitmapist, mark_event
 atexit.register(lambda: mark_event("e", 2, now=datetime(2026, 3, 14)))
 FlaskBitmapist(
     Flask("app", instance_path=sys.argv[2]),
-    {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": "background"},
+    {
+        "BITMAPIST_REDIS_URL": sys.argv[1],
+        "BITMAPIST_DELIVERY": "background",
+        "BITMAPIST_TIMEOUT": 10,
+    },
 )
 mark_event("e", 1, now=datetime(2026, 3, 14))
 """
@@ -764,7 +799,11 @@ from flask import Flask
 from flask_bitmapist import FlaskBitmapist, mark_event
 FlaskBitmapist(
     Flask("app", instance_path=sys.argv[2]),
-    {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": "background"},
+    {
+        "BITMAPIST_REDIS_URL": sys.argv[1],
+        "BITMAPIST_DELIVERY": "background",
+        "BITMAPIST_TIMEOUT": 10,
+    },
 )
 mark_event("e", range(1_000), now=__import__("datetime").datetime(2026, 3, 14))
 """
@@ -781,11 +820,15 @@ import os, sys
 from datetime import datetime
 from flask import Flask
 from flask_bitmapist import FlaskBitmapist, mark_event
-from flask_bitmapist.delivery import queue
-queue._PAUSE = 60.0
+from flask_bitmapist.delivery import flusher
+flusher._PAUSE = 60.0
 tracker = FlaskBitmapist(
     Flask("app", instance_path=sys.argv[2]),
-    {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": "background"},
+    {
+        "BITMAPIST_REDIS_URL": sys.argv[1],
+        "BITMAPIST_DELIVERY": "background",
+        "BITMAPIST_TIMEOUT": 10,
+    },
 ).tracker
 mark_event("e", 1, now=datetime(2026, 3, 14))
 if os.fork() == 0:
@@ -815,6 +858,20 @@ assert [tracker.redis.getbit("trackist_e_2026-3-14", id_) for id_ in (1, 2)] == 
             assert delivery_threads() - others
             eventually(lambda: not delivery_threads() - others)
         assert mortal.ids() == [1, 2]
+
+
+def watched_senders(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the threads in which trackers send anything from now on."""
+    senders = set[str]()
+    original: Any = AbstractConnection.send_packed_command
+
+    def send(self: AbstractConnection, command: object, check_health: bool = True) -> None:
+        if isinstance(self, _Punctual):  # and not the test's own
+            senders.add(threading.current_thread().name)
+        original(self, command, check_health)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
+    return senders
 
 
 def delivery_threads() -> set[threading.Thread]:
@@ -869,7 +926,7 @@ if os.fork() == 0:
     tracker.record([("e", 1)])
     tracker._delivery = None
     tracker.record([("e", 2)])
-    tracker._deliverer()._breaker.trip()
+    tracker._deliverer()._outage.breaker.trip()
     os._exit(0 if tracker.stats().sent == 1 else 1)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 """

@@ -16,7 +16,7 @@ from ..deadline import within
 from ..marks import Settled
 from ..server import Server
 from .courier import Courier
-from .flusher import Flusher
+from .flusher import Flusher, Next
 from .notices import Notices
 from .outage import Outage
 from .queue import Queue
@@ -30,8 +30,9 @@ __all__ = ["Delivery", "Notices", "Spool", "Stats", "Writer", "server_of"]
 
 #: How many batches of the spool are sent before the queue is looked at again.
 _SPOOL_TRIPS = 5
-#: Seconds after which the flusher looks again.
-_PAUSE = 0.1
+#: Seconds that a pass of the flusher may wait for the server: one that sends a byte now and then
+#: would keep it for ever.
+_PATIENCE = 10.0
 
 
 class Delivery:
@@ -61,7 +62,8 @@ class Delivery:
     def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
         if self._queue is None:
-            self._courier.deliver(marks)
+            with within(self._server.timeout):
+                self._courier.deliver(marks)
             if self._courier.is_needed:
                 self._flusher.attend()
         else:
@@ -108,15 +110,15 @@ class Delivery:
             set_aside=self._shelter.set_aside(),
         )
 
-    def _work(self) -> float | None:
+    def _work(self) -> Next:
         """One pass of the flusher."""
-        with self._flusher.alone(None):
+        with self._flusher.alone(None), within(_PATIENCE):
             worked = self._deliver_queue()
             goes_on = self._courier.work(_SPOOL_TRIPS)
         self._notices.send()
         if goes_on:
-            return 0.0
-        return _PAUSE if worked or self._courier.has_work else None
+            return Next.NOW
+        return Next.SOON if worked or self._courier.has_work else Next.NEVER
 
     def _hurry(self) -> None:
         """A pass of a caller, in the time that a call may take."""
@@ -141,6 +143,6 @@ class Delivery:
 
     def _end(self) -> None:
         """The process is ending: deliver what is queued, and queue nothing more."""
-        with self._flusher.alone(None):
+        with self._flusher.alone(None), within(_PATIENCE):
             self._deliver_queue()
             self._queue = None

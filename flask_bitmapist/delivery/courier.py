@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ..deadline import within
 from ..marks import Settled, count
 from ..server import Server
 from .outage import Outage
@@ -30,7 +29,7 @@ class Courier:
         self._apart_due = time.monotonic() + _APART_PAUSE
 
     def deliver(self, marks: Sequence[Settled]) -> None:
-        """Write `marks` in the time that a call may take, or see that they wait."""
+        """Write `marks`, or see that they wait."""
         # Of a mark and an unmark of one bit, the last one decides: so none overtakes those waiting.
         waits = self._outage.is_on or self._shelter.holds_marks()
         if waits and self._shelter.keep(marks):
@@ -39,8 +38,7 @@ class Courier:
             self._shelter.lose(count(marks))
             return
         try:
-            with within(self._server.timeout):
-                self._sender.write(marks, "sent")
+            self._sender.write(marks, "sent")
             self._outage.end()
         except Exception as error:
             self._broke(error)

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 from .. import locks
 
@@ -23,13 +24,21 @@ _IDLE = 5.0  # seconds without work after which the thread ends
 _GRACE = 0.005
 
 
+class Next(Enum):
+    """When a pass is to follow."""
+
+    NOW = "now"
+    SOON = "soon"
+    #: There is nothing to do.
+    NEVER = "never"
+
+
 class Flusher:
     """Sees to it that `work` is done, in the process that has the work."""
 
-    def __init__(self, work: Callable[[], float | None], hurry: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], Next], hurry: Callable[[], None]) -> None:
         """
-        :param work: one pass; returns the seconds after which it is due again, or None: there is
-            nothing to do any more.
+        :param work: one pass.
         :param hurry: a short pass, for the caller who does it where no thread runs.
         """
         self._work = work
@@ -101,7 +110,7 @@ class Flusher:
                 return True
             thread = threading.Thread(
                 target=_run,
-                args=(weakref.ref(self),),
+                args=(weakref.ref(self), self._awake),
                 name="flask-bitmapist-delivery",
                 daemon=True,
             )
@@ -112,27 +121,30 @@ class Flusher:
             self._thread = thread
             return True
 
-    def _ended(self) -> bool:
-        """Whether there is still nothing to do, now that whoever has work starts another thread."""
+    def _rest(self) -> None:
+        """The thread ends. From here on, whoever has work starts another."""
         self._thread = None
-        return self._work() is None
+        if self._work() is not Next.NEVER:
+            self.attend()
 
 
-def _run(reference: weakref.ref[Flusher]) -> None:
+def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
     """The thread, which does not keep alive the flusher of an application that is gone."""
-    last = time.monotonic()
-    while (flusher := reference()) is not None:
-        pause = flusher._work()
-        if pause is not None:
-            last = time.monotonic()
-        elif time.monotonic() - last >= _IDLE:
-            if not flusher._ended():
-                flusher.attend()
-            return
-        awake = flusher._awake
-        del flusher
-        if awake.wait(_PAUSE if pause is None else pause):
+    worked = time.monotonic()
+    following = Next.SOON
+    while True:
+        if following is not Next.NOW and awake.wait(_PAUSE):
             awake.clear()
+        flusher = reference()
+        if flusher is None:
+            return
+        following = flusher._work()
+        if following is not Next.NEVER:
+            worked = time.monotonic()
+        elif time.monotonic() - worked >= _IDLE:
+            flusher._rest()
+            return
+        del flusher
 
 
 def _threads_run() -> bool:

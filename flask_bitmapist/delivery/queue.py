@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +20,8 @@ class Queue:
 
     def __init__(self) -> None:
         self._marks: deque[SettledMark] = deque()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=functools.partial(_forked, weakref.ref(self)))
 
     def put(self, marks: Iterable[Settled]) -> Sequence[Settled]:
         """Queue `marks`; returns those for which there is no room."""
@@ -36,3 +41,9 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._marks)
+
+
+def _forked(reference: weakref.ref[Queue]) -> None:
+    queue = reference()
+    if queue is not None:
+        queue._marks = deque()  # the parent delivers what it queued
