@@ -1,78 +1,188 @@
 """What a mark costs, as a ratio to bitmapist's `mark_event` in the same run on the same server.
 
-    python benchmarks/marking.py
+    python benchmarks/marking.py [rounds]
 
 Rounds are interleaved and each ratio is the median of the rounds', as a loopback round trip changes
-by a factor of three from one minute to the next.
+by a factor of three from one minute to the next: hence the PING beside each table. Three things are
+told apart: what the caller waits for, the CPU time of the whole process until the marks have
+arrived (background thread included), and the CPU time of the server.
 """
 
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
+from itertools import count
+from pathlib import Path
+from socket import socket
+from typing import Any, NamedTuple
 
 import bitmapist
+import numpy as np
+import redis
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist, mark_event
+from flask_bitmapist.embedded import find_binary
+from flask_bitmapist.marks import Mark
 
-ROUNDS = 25
+ROUNDS = 15
 MOMENT = datetime(2026, 3, 14, 12)
+#: Marks of bitmapist in a round.
+THEIRS = 300
+MILLION = 1_000_000
 
 
-def seconds_per_mark(function: Callable[[], None], marks: int) -> float:
-    began = time.perf_counter()
-    function()
-    return (time.perf_counter() - began) / marks
+class Cost(NamedTuple):
+    """Seconds a mark."""
+
+    waited: float
+    client: float
+    server: float
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        options = {"BITMAPIST_REDIS_URL": f"embedded://{folder}/server"}
-        at_once, queued = (
-            Flask("at once", instance_path=folder),
-            Flask("queued", instance_path=folder),
+class Case(NamedTuple):
+    """What is measured; the marks are made in the background if `queued`."""
+
+    name: str
+    marks: int
+    call: Callable[[], object]
+    queued: bool = False
+    rounds: int | None = None
+
+
+def main(rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder)) as urls:
+        for url in urls:
+            measure(url, folder, rounds)
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[list[str]]:
+    """A server that keeps nothing on disk; its URLs."""
+    with closing(socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"port": port, "bind": "127.0.0.1", "unixsocket": folder / "socket", "save": ""}
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    with subprocess.Popen([find_binary(), *arguments], stdout=subprocess.DEVNULL) as process:
+        urls = [f"unix://{folder}/socket", f"redis://127.0.0.1:{port}"]
+        while not answers(urls[0]):
+            time.sleep(0.05)
+        try:
+            yield urls
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(redis.Redis.from_url(url).ping())
+    except redis.ConnectionError:
+        return False
+
+
+def measure(url: str, folder: str, rounds: int) -> None:
+    options = {"BITMAPIST_REDIS_URL": url, "BITMAPIST_TIMEOUT": 30}
+    at_once, queued = (Flask(name, instance_path=folder) for name in ("at once", "queued"))
+    extension = FlaskBitmapist(at_once, options)
+    extension.init_app(queued, {**options, "BITMAPIST_DELIVERY": "background"})
+    trackers = [extension.tracker_of(app) for app in (at_once, queued)]
+    client = redis.Redis.from_url(url)
+
+    def theirs() -> None:
+        for id_ in range(THEIRS):
+            bitmapist.mark_event("theirs", id_, client, MOMENT)
+
+    found: dict[str, list[tuple[Cost, Cost]]] = {}
+    for number in range(rounds):
+        for case in cases(trackers[0]):
+            if number >= (case.rounds or rounds):
+                continue
+            base = cost(client, theirs, THEIRS, trackers[0])
+            with (queued if case.queued else at_once).app_context():
+                ours = cost(client, case.call, case.marks, trackers[case.queued])
+            found.setdefault(case.name, []).append((base, ours))
+    show(url.partition(":")[0], client, found)
+
+
+def cases(tracker: Any) -> Iterator[Case]:
+    few, spread = [*range(1_000)], np.random.default_rng(1).integers(0, MILLION, 1_000)
+
+    def one_by_one() -> None:
+        for id_ in range(THEIRS):
+            mark_event("ours", id_, now=MOMENT)
+
+    def commit() -> None:
+        tracker.publish([Mark("ours", id_, when=MOMENT) for id_ in few])
+
+    def new_names() -> None:
+        tracker.publish([Mark(f"new {next(numbers)}", 1, when=MOMENT) for _ in few])
+
+    def year() -> None:
+        mark_event("imported", ids, now=moments)
+
+    yield Case("one by one", THEIRS, one_by_one)
+    yield Case("one by one, in the background", THEIRS, one_by_one, queued=True)
+    yield Case("1,000 in a commit", 1_000, commit)
+    yield Case("1,000 in a list", 1_000, lambda: mark_event("ours", few, now=MOMENT))
+    yield Case("1,000 of a million, in an array", 1_000, lambda: mark_event("ours", spread))
+    yield Case("1,000 names never seen", 1_000, new_names)
+    generator = np.random.default_rng(2)
+    ids = generator.integers(0, MILLION, MILLION)
+    moments = np.datetime64("2025-01-01") + generator.integers(0, 365 * 86_400, MILLION).astype(
+        "m8[s]"
+    )
+    yield Case("a million over a year, in arrays", MILLION, year, rounds=5)
+
+
+numbers = count()
+
+
+def cost(client: Any, call: Callable[[], object], marks: int, tracker: Any) -> Cost:
+    server, process, clock = server_cpu(client), time.process_time(), time.perf_counter()
+    call()
+    waited = time.perf_counter() - clock
+    tracker.flush()
+    spent = waited, time.process_time() - process, server_cpu(client) - server
+    return Cost(*(seconds / marks for seconds in spent))
+
+
+def server_cpu(client: Any) -> float:
+    cpu = client.info("cpu")
+    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
+
+
+def show(way: str, client: Any, found: dict[str, list[tuple[Cost, Cost]]]) -> None:
+    pings = []
+    for _ in range(1_000):
+        began = time.perf_counter()
+        client.ping()
+        pings.append(time.perf_counter() - began)
+    print(f"\nover {way}, where a PING takes {statistics.median(pings) * 1e6:.0f} us")
+    heads = ("the caller waits", "CPU, process", "CPU, server")
+    print(f"{'microseconds a mark':32}" + "".join(f"{head:>26}" for head in heads))
+    every = [base for pairs in found.values() for base, _ in pairs]
+    print(
+        f"{'bitmapist.mark_event':32}"
+        + "".join(
+            f"{statistics.median(each) * 1e6:16.2f}{'':10}" for each in zip(*every, strict=True)
         )
-        extension = FlaskBitmapist(at_once, options)
-        extension.init_app(queued, {**options, "BITMAPIST_DELIVERY": "background"})
-        client = extension.tracker_of(at_once).redis
-        ids = list(range(1_000))
-
-        def theirs() -> None:
-            for id_ in ids[:200]:
-                bitmapist.mark_event("theirs", id_, client, MOMENT)
-
-        def one_by_one() -> None:
-            for id_ in ids[:200]:
-                mark_event("ours", id_, now=MOMENT)
-
-        def batch() -> None:
-            mark_event("ours", ids, now=MOMENT)
-
-        cases = {
-            "one by one": (at_once, one_by_one, 200),
-            "a batch of 1000": (at_once, batch, 1_000),
-            "one by one, in the background": (queued, one_by_one, 200),
-        }
-        ratios: dict[str, list[float]] = {name: [] for name in cases}
-        costs: dict[str, list[float]] = {name: [] for name in cases}
-        baseline = []
-        for _ in range(ROUNDS):
-            baseline.append(seconds_per_mark(theirs, 200))
-            for name, (app, function, marks) in cases.items():
-                with app.app_context():
-                    cost = seconds_per_mark(function, marks)
-                    extension.tracker.flush()
-                costs[name].append(cost)
-                ratios[name].append(baseline[-1] / cost)
-        print(f"{'bitmapist.mark_event':32} {statistics.median(baseline) * 1e6:8.1f} us")
-        for name in cases:
-            cost, ratio = statistics.median(costs[name]), statistics.median(ratios[name])
-            print(f"{name:32} {cost * 1e6:8.1f} us   x{ratio:.1f}")
+    )
+    for name, pairs in found.items():
+        line = f"{name:32}"
+        for field in range(len(heads)):
+            took = statistics.median(ours[field] for _, ours in pairs) * 1e6
+            ratio = statistics.median(base[field] / max(ours[field], 1e-12) for base, ours in pairs)
+            line += f"{took:16.2f}{f'x{ratio:.1f}' if ratio < 100 else f'x{ratio:.0f}':>10}"
+        print(line)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if sys.argv[1:] else ROUNDS)

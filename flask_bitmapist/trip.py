@@ -67,10 +67,7 @@ class Trip:
 
     def check(self) -> None:
         """:raises redis.RedisError: the first error among the replies."""
-        for command, reply in zip(self.commands, self._replies, strict=True):
-            if isinstance(reply, Exception):
-                note_command(reply, command)
-                raise reply
+        _check(self.commands, self._replies)
 
 
 def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
@@ -83,8 +80,12 @@ def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
         # The pipeline reconnects and retries as the client is configured to.
         with suppress(redis.ConnectionError, AttributeError, TypeError):
             sent = [b"".join(packed(*command) for command in commands)]
-            return _without_errors(_straight(client.connection_pool, sent, len(commands)))
-    return _without_errors(_by_pipeline(client, commands))
+            found = _straight(client.connection_pool, sent, len(commands))
+            _check(commands, found)
+            return found
+    found = _by_pipeline(client, commands)
+    _check(commands, found)
+    return found
 
 
 def node_of(client: Any, key: str) -> Any:
@@ -94,11 +95,11 @@ def node_of(client: Any, key: str) -> Any:
     return client
 
 
-def _without_errors(found: list[Any]) -> list[Any]:
-    for reply in found:
+def _check(commands: Iterable[Command], found: Iterable[Any]) -> None:
+    for command, reply in zip(commands, found, strict=True):
         if isinstance(reply, Exception):
+            note_command(reply, command)
             raise reply
-    return found
 
 
 def _by_pipeline(client: Any, commands: Sequence[Command]) -> list[Any]:
