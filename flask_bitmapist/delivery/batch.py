@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..ids import IdMap
-from ..marks import Deed, Id, Settled, SettledMark, singles
+from ..marks import Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
 from ..registry import PLAIN, Registry, Wanted, mismatch, space_of
 from .bits import Bits, slices
@@ -79,6 +79,8 @@ class Batches:
 
     def batch(self, client: Any, marks: Sequence[Settled]) -> Batch:
         """The batch of `marks`. Errors are those of `Registry.admit` and `IdMap.offsets`."""
+        if len(marks) == 1 and (batch := self._of_one(client, *marks[0])):  # most are
+            return batch
         groups = _grouped(marks)
         relies_on = self._reliance(client, (*groups,))
         kinds = relies_on.kinds
@@ -92,6 +94,20 @@ class Batches:
         if len(fit) < len(groups):
             _note_unfit(batch, groups)
         return batch
+
+    def _of_one(self, client: Any, what: Deed, who: Who) -> Batch | None:
+        """The batch of a mark that sets one bit; None if it may be another."""
+        if not isinstance(who, int) or not what.value or who > self._max_id:
+            return None
+        relies_on = self._reliance(client, (what,))
+        if relies_on.kinds[what.event] != what.kind:
+            return None
+        bits, keys = Bits((who,)), _keys(what)
+        return Batch(relies_on, {}, writes=[(key, bits) for key in self._lasting(keys)])
+
+    def _lasting(self, keys: Iterable[Key]) -> Iterable[Key]:
+        has_passed = self._expiries.has_passed
+        return [key for key in keys if not has_passed(key.period)] if self._expiries else keys
 
     def _reliance(self, client: Any, deeds: tuple[Deed, ...]) -> Reliance:
         """What a batch of `deeds` relies on; of one deed it is remembered."""
@@ -141,7 +157,7 @@ class Batches:
 
     def _set(self, batch: Batch, what: Deed, who: Iterable[Any]) -> None:
         """Add to `batch` the bits of those `who` did `what`."""
-        keys = [key for key in _keys(what) if not self._expiries.has_passed(key.period)]
+        keys = self._lasting(_keys(what))
         for ids in who:
             if what.kind != PLAIN:
                 ids = [*map(batch.offsets[what.kind].__getitem__, ids)]
@@ -172,9 +188,7 @@ class Batches:
                     batch.unmarking = Unmarking(days_expire=self._expiries.covers("day"))
                 batch.unmarking.add(what.event, keys, offset)
                 continue
-            for key in keys:
-                if self._expiries.has_passed(key.period):
-                    continue
+            for key in self._lasting(keys):
                 bits.setdefault(key, {})[offset] = what.value
                 if batch.unmarking is not None:
                     batch.unmarking.cancel(key, offset)

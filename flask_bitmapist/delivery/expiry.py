@@ -32,6 +32,9 @@ class Expiries:
         self._sent: set[str] = set()
         self._moment = lru_cache(maxsize=4096)(self._computed_moment)
 
+    def __bool__(self) -> bool:
+        return bool(self._ttl)
+
     def covers(self, grain: Grain) -> bool:
         """Whether bitmaps of `grain` expire."""
         return grain in self._ttl

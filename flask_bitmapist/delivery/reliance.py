@@ -38,6 +38,8 @@ class Reliance:
         self._registry = registry
         self._first_days = registry.days_to_enter(days)
         self._uncopied = registry.kinds_to_copy(kinds)
+        #: Replies of which is known that all holds.
+        self._held: Sequence[Any] = ()
 
     @property
     def is_entered(self) -> bool:
@@ -74,6 +76,8 @@ class Reliance:
 
         :raises redis.RedisError: if it does not say.
         """
+        if replies == self._held and not offsets:
+            return True
         kinds, *rest = map(_list, replies)
         if [kind and text(kind) for kind in kinds] != [*self.kinds.values()]:
             return False
@@ -82,10 +86,11 @@ class Reliance:
             for first, day in zip(first_days, self._days.values(), strict=True):
                 if first is None or int(first) > day.toordinal():
                     return False
-        return all(
-            [None if offset is None else int(offset) for offset in held] == [*ids.values()]
-            for held, ids in zip(rest, offsets.values(), strict=True)
-        )
+        for ids, held in zip(offsets.values(), rest, strict=True):
+            if [None if offset is None else int(offset) for offset in held] != [*ids.values()]:
+                return False
+        self._held = replies
+        return True
 
     def withdraw(self, pipe: Any, entered: Sequence[str], replies: Sequence[Any]) -> None:
         """It did not hold: queue the removal of what was `entered` of events nobody registered.
