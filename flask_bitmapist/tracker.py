@@ -23,7 +23,7 @@ from .faults import contained_faults
 from .ids import IdMap, UnusableIdError, normal_form
 from .locks import new_lock
 from .many import hours_of, is_array, listed_ids
-from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed
+from .marks import Deed, Id, Mark, Settled, SettledMark, checked_name, deed
 from .periods import local
 from .reading.reader import Reader
 from .registry import PLAIN, Registry, mapped_kind, mismatch
@@ -123,10 +123,10 @@ class Tracker:
             batch is recorded.
         """
         if self.enabled:
-            hour = hour_of(self.now())
-            settled = [self._settle(Mark(*mark), hour) for mark in marks]
+            settling = _Settling(self)
+            settled = [settling(Mark(*mark)) for mark in marks]
             kinds: dict[str, str] = {}
-            for what, _ in settled:
+            for what in settling.deeds.values():
                 kind = kinds.setdefault(what.event, what.kind)
                 if what.kind != kind:
                     raise ValueError(mismatch(what.event, what.kind, kind))
@@ -148,10 +148,10 @@ class Tracker:
         who = self._checked_ids(event, listed, template.space)
         when: Any = template.when
         if when is None or isinstance(when, date) or not isinstance(when, Iterable):
-            what, _ = self._settle(template, hour_of(self.now()))
+            what, _ = _Settling(self)(template)
             self._submit([(what, who)])
             return
-        what, _ = self._settle(template._replace(when=None), datetime.min)
+        what, _ = _Settling(self)(template._replace(when=None))
         moments: Any = when if is_array(when) else list(when)
         if len(moments) != len(who):
             raise ValueError(f"{len(who)} ids have {len(moments)} moments: give each id its own")
@@ -168,13 +168,16 @@ class Tracker:
         """Deliver marks that come from data: invalid ones are logged and left out."""
         if not self.enabled:
             return
-        hour = hour_of(self.now())
-        settled = []
-        for mark in marks:
-            # Without the id, which may be an e-mail address.
-            event = mark[0] if isinstance(mark, tuple) and mark else type(mark)
-            with contained_faults("mark %r", event):
-                settled.append(self._settle(Mark(*mark), hour))
+        settling, listed = _Settling(self), [*marks]
+        try:
+            settled = [settling(Mark(*mark)) for mark in listed]
+        except Exception:
+            settled = []
+            for mark in listed:
+                # Without the id, which may be an e-mail address.
+                event = mark[0] if isinstance(mark, tuple) and mark else type(mark)
+                with contained_faults("mark %r", event):
+                    settled.append(settling(Mark(*mark)))
         self._submit(settled)
 
     def publish_seen(self, event: str, id_: Hashable) -> None:
@@ -272,16 +275,15 @@ class Tracker:
         elif not self.keeps_marks_in_process():
             self._deliverer().submit(settled)
 
-    def _settle(self, mark: Mark, now: datetime) -> SettledMark:
-        """`mark`, ready to be delivered; `now` is the hour of marks without a moment."""
-        event, id_, value, dated, when, hourly, unique, space, exact = mark
+    def _deed(self, mark: Mark, id_: Id, now: datetime) -> Deed:
+        """What `mark` does, whose id is `id_`; `now` is the hour of marks without a moment."""
+        event, _, value, dated, when, hourly, unique, space, exact = mark
         event = checked_name(event)
-        id_ = self._checked_id(normal_form(id_), space)
         if when is not None:
             now = self._local_hour(when)
         kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
         self._check_kind(event, kind)
-        what = deed(
+        return deed(
             event,
             value,
             now if dated else None,
@@ -290,7 +292,6 @@ class Tracker:
             kind,
             exact,
         )
-        return what, id_
 
     def _local_hour(self, moment: object) -> datetime:
         return hour_of(local(checked_moment(moment), self.settings.timezone))
@@ -354,6 +355,25 @@ class Tracker:
                 "sparse ids, or raise the limit"
             )
         return id_
+
+
+class _Settling:
+    """Makes marks ready to be delivered; what several have in common is checked once."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._now = hour_of(tracker.now())
+        #: By what tells them apart.
+        self.deeds: dict[Any, Deed] = {}
+
+    def __call__(self, mark: Mark) -> SettledMark:
+        """:raises ValueError: for a name, an id or a moment that is not allowed."""
+        id_ = self._tracker._checked_id(normal_form(mark.id), mark.space)
+        told = (type(id_), mark[0], *mark[2:])
+        what = self.deeds.get(told)
+        if what is None:
+            what = self.deeds[told] = self._tracker._deed(mark, id_, self._now)
+        return what, id_
 
 
 # One variable for all trackers: a ContextVar per tracker would never be garbage-collected.

@@ -30,7 +30,7 @@ from flask_bitmapist.delivery.breaker import Breaker
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Mark, count
 from flask_bitmapist.punctual import _Punctual
-from flask_bitmapist.tracker import Tracker
+from flask_bitmapist.tracker import Tracker, _Settling
 
 NOON = datetime(2026, 3, 14, 12, 30)
 DAY = "trackist_e_2026-3-14"
@@ -484,7 +484,7 @@ def test_a_spool_that_was_just_written_is_looked_into_again(
     tmp_path: Path, mortal: MortalServer, tracker_on: Callable[..., Tracker]
 ) -> None:
     spool = spool_of(tracker_on(mortal.url))
-    marks = [tracker_on(mortal.url)._settle(Mark("e", 1), NOON)]
+    marks = [_Settling(tracker_on(mortal.url))(Mark("e", 1))]
     # What waits for another server keeps the file.
     Spool(spool.path, Addresses(("other",), "other")).append(marks)
     now = time.time_ns() + 3_600 * 10**9  # whatever the machine's speed
