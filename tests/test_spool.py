@@ -16,14 +16,17 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from redis import Redis
 from redis.sentinel import Sentinel
-from servers import eventually
+from servers import MortalServer, eventually
 
+from flask_bitmapist import FlaskBitmapist, mark_event
 from flask_bitmapist.delivery.addresses import Addresses, server_of
 from flask_bitmapist.delivery.apart import Apart
 from flask_bitmapist.delivery.spool import Spool, SpoolError
 from flask_bitmapist.marks import Settled, deed, singles
+from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12)
 DEED = deed("e", True, NOON, False, False, "plain", True)
@@ -412,6 +415,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+def remount(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
+
+
 def free(folder: Path) -> int:
     status = os.statvfs(folder)
     return status.f_bavail * status.f_bsize
@@ -450,13 +457,12 @@ class TestFullDisk:
         spool = Spool(small_disk / "bitmapist-spool.sqlite3", SERVER)
         fill(spool, range(3))
         close(spool)
-        remount = ["mount", "-o"]
-        subprocess.run([*remount, "remount,ro", small_disk], check=True)
+        remount(small_disk, "ro")
         with pytest.raises(SpoolError):
             fill(spool, [4])
         with pytest.raises(SpoolError):
             spool.drain(lambda marks: None, 5)
-        subprocess.run([*remount, "remount,rw", small_disk], check=True)
+        remount(small_disk, "rw")
         assert drained(spool) == [0, 1, 2]
 
     def test_a_limit_of_the_process_on_the_size_of_files_is_put_up_with(self, path: Path) -> None:
@@ -635,3 +641,97 @@ def test_on_a_disk_that_is_often_full_nothing_acknowledged_is_lost(
     small_disk: Path, tmp_path: Path
 ) -> None:
     promise(small_disk, tmp_path / "log", writers=3, each=10_000, seed=2)
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[MortalServer]:
+    server = MortalServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.parametrize("delivery", ["immediate", "background"])
+class TestUnusable:
+    """The spool is of no use, and the server comes and goes."""
+
+    @pytest.fixture
+    def tracker(
+        self,
+        mortal: MortalServer,
+        small_disk: Path,
+        delivery: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Tracker:
+        # A mark that waited for the breaker would not be there in time.
+        monkeypatch.setattr("flask_bitmapist.delivery.breaker._SHORTEST_BREAK", 3_600)
+        monkeypatch.setattr("flask_bitmapist.delivery.breaker._LONGEST_BREAK", 3_600)
+        options = {
+            "BITMAPIST_REDIS_URL": mortal.url,
+            "BITMAPIST_SPOOL": small_disk / "spool",
+            "BITMAPIST_DELIVERY": delivery,
+            "BITMAPIST_TIMEOUT": 10,
+        }
+        return FlaskBitmapist(Flask(__name__), options).tracker
+
+    def test_in_a_read_only_folder_marks_go_on_when_the_server_does(
+        self,
+        mortal: MortalServer,
+        tracker: Tracker,
+        small_disk: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        remount(small_disk, "ro")
+        mark_event("e", [1, 2], now=NOON)
+        tracker.flush()
+        mortal.kill()
+        for id_ in (10, 11, 12):
+            mark_event("e", id_, now=NOON)
+            tracker.flush()
+        assert tracker.stats().dropped == 3
+        mortal.start()
+        mark_event("e", [3, 4], now=NOON)
+        eventually(lambda: mortal.ids() == [1, 2, 3, 4])
+        tracker.flush()
+        assert tracker.stats().sent == 4
+        assert caplog.text.count("cannot be used") == 1
+        remount(small_disk, "rw")
+        mortal.kill()
+        for id_ in (5, 6):
+            mark_event("e", id_, now=NOON)
+        tracker.flush()
+        assert caplog.text.count("the spool works again; 3 marks were lost meanwhile") == 1
+        mortal.start()
+        eventually(tracker.flush)
+        assert mortal.ids() == [*range(1, 7)]
+
+    def test_on_a_full_disk_each_mark_arrives_waits_or_is_counted(
+        self,
+        mortal: MortalServer,
+        tracker: Tracker,
+        small_disk: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        mortal.kill()
+        mark_event("e", range(100), now=NOON)
+        tracker.flush()
+        stuffing = small_disk / "stuffing"
+        stuffing.write_bytes(b"x" * free(small_disk))
+        for id_ in range(100, 400):
+            mark_event("e", id_, now=NOON)
+            if id_ % 50 == 0:
+                tracker.flush()
+        tracker.flush()
+        figures = tracker.stats()
+        assert figures.dropped > 0
+        assert figures.backlog + figures.dropped == 400
+        mortal.start()
+        mark_event("e", range(400, 500), now=NOON)
+        eventually(tracker.flush)
+        assert {*range(100), *range(400, 500)} <= {*mortal.ids()}
+        after = tracker.stats()
+        assert (after.backlog, after.dropped) == (0, figures.dropped)
+        assert after.sent + after.replayed + after.dropped == 500
+        assert len(mortal.ids()) == 500 - after.dropped
+        assert caplog.text.count("cannot be used") == 1
+        assert not (small_disk / "spool").exists()

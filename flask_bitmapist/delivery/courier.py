@@ -34,7 +34,8 @@ class Courier:
         waits = self._outage.is_on or self._shelter.holds_marks()
         if waits and self._shelter.keep(marks):
             return
-        if not self._outage.breaker.lets_pass():
+        # With a spool that fails each mark tries the server, as it would be lost otherwise.
+        if self._shelter.spool is None and not self._outage.breaker.lets_pass():
             self._shelter.lose(count(marks))
             return
         try:

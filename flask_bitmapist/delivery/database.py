@@ -33,6 +33,7 @@ Work = Callable[[sqlite3.Connection], T]
 
 #: Seconds to wait for other processes that use the file.
 _LOCK_WAIT = 2.0
+_PAUSE = 0.001  # seconds between two attempts
 #: How many damaged files are kept for whoever wants to look into them.
 _KEPT = 3
 #: Rows brought over from a damaged file at a time: nobody can append meanwhile.
@@ -139,15 +140,23 @@ class Database:
         return self.run(transaction)
 
     def _run(self, work: Work[T]) -> T:
+        patience = time.monotonic() + _LOCK_WAIT
+        is_emptied = False
         with self._use(shared=True):
-            db = self._connection()
-            try:
-                return work(db)
-            except sqlite3.OperationalError as error:
-                # The log takes several times the room of what it holds, until it is carried over.
-                if not _is_full(error) or not _checkpoint(db):
-                    raise
-                return work(db)
+            while True:
+                try:
+                    return work(self._connection())
+                except sqlite3.OperationalError as error:
+                    if _code(error) == sqlite3.SQLITE_BUSY and time.monotonic() < patience:
+                        time.sleep(_PAUSE)
+                    elif _is_full(error) and not is_emptied and self._empty_log():
+                        is_emptied = True
+                    else:
+                        raise
+
+    def _empty_log(self) -> bool:
+        """Make room: the log takes several times the room of what it holds."""
+        return self._db is not None and _checkpoint(self._db)
 
     @contextmanager
     def _use(self, *, shared: bool) -> Iterator[None]:
@@ -200,9 +209,8 @@ class Database:
         if file and log and log[1] and not file[1] and not self.beside("-wal").is_symlink():
             # SQLite would delete the log.
             raise _DamagedError(file[0], "it is empty, and its log is not")
-        db = sqlite3.connect(
-            self.path, timeout=_LOCK_WAIT, isolation_level=None, check_same_thread=False
-        )
+        # Without a timeout: SQLite would wait ever longer between its attempts, up to 0.1 seconds.
+        db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._db, self._opened = db, (None if file is None else file[0],)
         _set_up(db)
         with db:
@@ -327,7 +335,7 @@ def _set_up(db: sqlite3.Connection) -> None:
     """Make the tables, if need be."""
     if db.execute("PRAGMA page_count").fetchone() == (0,):
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    _use_wal(db)
+    db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     if db.execute("PRAGMA user_version").fetchone() == (_VERSION,):
         return
@@ -338,20 +346,6 @@ def _set_up(db: sqlite3.Connection) -> None:
         columns = {name for _, name, *_ in db.execute("PRAGMA table_info(spooled)")}
         if "count" not in columns:  # as the first version made it
             db.execute("ALTER TABLE spooled ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    # Unlike the other statements here, this one does not wait for a writer: SQLite calls no busy
-    # handler when it has to turn a read lock into an exclusive one.
-    patience = time.monotonic() + _LOCK_WAIT
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
-                raise
-        time.sleep(0.005)
 
 
 def _is_empty(db: sqlite3.Connection, done: Mapping[str, object]) -> bool:

@@ -22,6 +22,7 @@ from ..marks import Settled, count, deed, parts, singles
 from .addresses import Addresses, name_of, server_of
 from .database import Database, SpoolError, State, used_bytes
 from .file_lock import FileLock
+from .stats import Outcomes
 from .writer import BULK
 
 __all__ = ["Spool", "SpoolError", "server_of"]
@@ -59,8 +60,7 @@ class Spool:
         self.file = Database(path, self._find_server)
         self._addresses = server
         self._limit = limit
-        #: Marks that are gone for good: beyond the limit, or in rows that cannot be read.
-        self.lost = 0
+        self._outcomes = Outcomes()
         self._overflows = False
         #: The last row that was written to the server and could not be deleted, and its file.
         self._kept = (0, 0)
@@ -79,6 +79,11 @@ class Spool:
             "done": row if state is not None and state[0][0] == file else -1,
             "limit": _ROWS_PER_TRIP,
         }
+
+    @property
+    def lost(self) -> int:
+        """How many marks are gone for good: beyond the limit, or in rows that cannot be read."""
+        return self._outcomes["dropped"]
 
     def holds_marks(self) -> bool:
         """Whether anything waits. Errors and cost are those of `look`."""
@@ -154,8 +159,10 @@ class Spool:
 
     def lose(self, dropped: int) -> None:
         """Count marks that had to go, and say so once until the spool is empty."""
-        self.lost += dropped
-        if dropped and not self._overflows:
+        if not dropped:
+            return
+        self._outcomes.add("dropped", dropped)
+        if not self._overflows:
             self._overflows = True
             logger.error(
                 "the spool %s has reached BITMAPIST_SPOOL_SIZE (%d bytes): the oldest marks go",
@@ -208,7 +215,7 @@ class Spool:
             return [unpacked(values) for values in json.loads(row)]
         except (TypeError, ValueError) as error:  # of another version, or damaged
             logger.error("%d marks in the spool %s cannot be read: %s", size, self.path, error)
-            self.lost += size
+            self._outcomes.add("dropped", size)
             return []
 
     def _forget(self, last: int) -> None:
