@@ -114,8 +114,8 @@ def _text(text: str) -> str:
             text.encode()
         except UnicodeEncodeError:  # a lone surrogate, such as JSON may spell
             raise UnusableIdError(
-                f"the id {text[:32]!r} is no text that can be stored",
-                without_id="a text id is no text that can be stored",
+                f"the id {text[:32]!r} is a text that cannot be stored",
+                without_id="a text id is a text that cannot be stored",
             ) from None
     if len(text) > LONGEST_TEXT:
         raise UnusableIdError(
@@ -168,7 +168,7 @@ def _moment(moment: date | time) -> str:
 def _decimal(number: Decimal) -> int | str:
     # Equal numbers are one id, whatever zeros a column adds: 5 and 5.00, 1.5 and 1.50.
     if not number.is_finite() or number < 0 or abs(number.adjusted()) > LONGEST_TEXT:
-        raise UnusableIdError(f"the id {number} is no number of 0 or more")
+        raise UnusableIdError(f"the id {number} is not a number of 0 or more")
     if number == number.to_integral_value():
         return int(number)
     return _text(format(number, "f").rstrip("0"))
