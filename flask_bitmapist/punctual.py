@@ -10,6 +10,7 @@ import socket
 import threading
 from contextlib import suppress
 from functools import lru_cache
+from queue import Empty
 from typing import Any
 
 import redis
@@ -38,6 +39,17 @@ class PunctualPool(redis.BlockingConnectionPool):
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
         self._patience = seconds
+
+    def drop_idle(self) -> None:
+        """Disconnect the connections that nobody uses; each connects again when it is used."""
+        idle = []
+        with suppress(Empty):
+            while True:
+                idle.append(self.pool.get_nowait())
+        for connection in reversed(idle):
+            if connection is not None:
+                connection.disconnect()
+            self.pool.put_nowait(connection)
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from .packing import packed, packed_once
+from .punctual import PunctualPool
 from .refusals import note_command
 
 Command = tuple[Any, ...]
@@ -128,12 +129,15 @@ def _straight(pool: Any, sent: list[bytes], count: int) -> list[Any]:
     connection = _taken_from(pool)
     try:
         connection.send_packed_command(sent)
-        return [_reply(connection) for _ in range(count)]
+        found = [_reply(connection) for _ in range(count)]
     except BaseException:
         connection.disconnect()  # the rest of the replies is nobody's
         raise
     finally:
         pool.release(connection)
+    if found and isinstance(found[0], redis.ReadOnlyError):  # a master that has been demoted
+        connection.disconnect()
+    return found
 
 
 def _reply(connection: Any) -> Any:
@@ -141,6 +145,15 @@ def _reply(connection: Any) -> Any:
         return connection.read_response(disable_decoding=True)
     except redis.ResponseError as error:
         return error
+
+
+def drop_idle(client: Any) -> None:
+    """Another server may have taken over: the next trips of `client` connect anew."""
+    pool = client.connection_pool
+    if isinstance(pool, PunctualPool):
+        pool.drop_idle()
+    elif not isinstance(pool, redis.BlockingConnectionPool):  # which cannot spare those in use
+        pool.disconnect(inuse_connections=False)
 
 
 def _taken_from(pool: Any) -> Any:

@@ -180,7 +180,7 @@ def test_an_unmark_of_a_name_or_an_id_that_was_never_marked_leaves_no_trace(
         for _ in range(2):
             unmark_event("never", id_)
             unmark_unique("never:flag", id_)
-    assert redis.keys("*") == []
+    assert {key.split(b":")[1] for key in redis.keys("*")} <= {b"trips", b"origin"}
     assert get_event_names() == []
     mark_event("e", "somebody", now=NOON)
     keys = {*redis.keys("*")}
@@ -746,7 +746,7 @@ class TestRegistry:
         stats = redis.info("commandstats")
         commands = {name.removeprefix("cmdstat_") for name in stats}
         # In one round trip; whether what is known of the event still holds is asked in it.
-        assert commands <= {"setbit", "hmget", "zmscore", "config|resetstat", "info"}
+        assert commands <= {"setbit", "hmget", "zmscore", "incr", "config|resetstat", "info"}
         assert stats["cmdstat_setbit"]["calls"] == 3
 
     @pytest.mark.parametrize("first", ["mark", "report", "catalogue", "bitmap"])
@@ -808,7 +808,7 @@ def test_bitmaps_expire_when_their_period_has_been_over_for_the_ttl(
     assert redis.ttl(DayEvents.from_date("e", now).redis_key) > 400 * 86_400 - 5
 
 
-def test_a_repeated_mark_under_a_ttl_writes_nothing(redis_url: str, redis: Any) -> None:
+def test_a_repeated_mark_under_a_ttl_writes_its_trip_alone(redis_url: str, redis: Any) -> None:
     ttl = dict.fromkeys(("hour", "day", "week", "month"), timedelta(days=400))
     options = {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TTL": ttl, "BITMAPIST_ENABLED": True}
     FlaskBitmapist(Flask(__name__), options)
@@ -816,7 +816,7 @@ def test_a_repeated_mark_under_a_ttl_writes_nothing(redis_url: str, redis: Any) 
     changes = redis.info("persistence")["rdb_changes_since_last_save"]
     for _ in range(5):
         mark_event("e", 1, track_hourly=True)
-    assert redis.info("persistence")["rdb_changes_since_last_save"] == changes
+    assert redis.info("persistence")["rdb_changes_since_last_save"] == changes + 5
 
 
 def test_an_expiry_that_was_lost_is_set_again(redis_url: str, redis: Any) -> None:

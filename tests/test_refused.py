@@ -271,7 +271,8 @@ def test_the_dashboard_says_how_many_marks_wait_and_why(
     mortal: MortalServer, admin: redis_py.Redis, tmp_path: Path
 ) -> None:
     app = Flask(__name__, instance_path=str(tmp_path / "instance"))
-    extension = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": mortal.url})
+    options = {"BITMAPIST_REDIS_URL": mortal.url, "BITMAPIST_TIMEOUT": 10}
+    extension = FlaskBitmapist(app, options)
     extension.dashboard_access(lambda: True)
     tracker = extension.tracker
     mark(tracker, "e", 1)

@@ -104,6 +104,7 @@ class Delivery:
             replayed=count["replayed"],
             refused=self._sender.refused,
             dropped=count["dropped"] + self._shelter.lost,
+            resent=count["resent"],
             waiting=self._shelter.reasons(),
             breaker="open" if self._outage.is_on else "closed",
             backlog=self._shelter.backlog(),

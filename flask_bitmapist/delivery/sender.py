@@ -104,7 +104,21 @@ class Sender:
                 refused[mark] = self._why(error)
         missed = sum(mark in left_out for mark in singles(marks)) if left_out else 0
         self._outcomes.add(outcome, count(marks) - missed)
+        if lost := self.writer.take_lost():
+            self._send_again(lost)
         return refused
+
+    def _send_again(self, lost: Sequence[Settled]) -> None:
+        """Send `lost` again: marks that were written, but by a server that has gone."""
+        marks = count(lost)
+        self._outcomes.add("resent", marks)
+        logger.warning(
+            "the server may have fallen back to an older state, as after a failover: %d marks of "
+            "the last seconds are sent again",
+            marks,
+        )
+        if not self._shelter.keep(lost):
+            sift(self.writer.write, lost)
 
     def _why(self, error: Exception) -> str:
         reason = refusal(error, self._server.name) or str(error)

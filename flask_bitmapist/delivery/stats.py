@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..locks import new_lock
 
-Outcome = Literal["sent", "spooled", "replayed", "refused", "dropped"]
+Outcome = Literal["sent", "spooled", "replayed", "refused", "dropped", "resent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,9 @@ class Stats:
     refused: int = 0
     #: Lost: there was no spool, it could not be written to, it had no more room, or it was damaged.
     dropped: int = 0
+    #: Sent again because the server had lost them since, or may have. They are counted once more as
+    #: spooled, and as replayed.
+    resent: int = 0
     #: Now kept apart: how many, by a sentence that says why the server refuses them.
     waiting: Mapping[str, int] = field(default_factory=dict)
     #: ``open``: the server failed a moment ago and is not tried.

@@ -20,6 +20,7 @@ from ..trip import Trip, node_of
 from .batch import Batch, Batches, Writes, keeps_other_days, writes
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
+from .recent import Recent
 from .unmarking import Key, Values
 
 logger = logging.getLogger("flask_bitmapist")
@@ -63,6 +64,7 @@ class Writer:
         self._id_map = id_map
         self._clock = clock
         self._expiries = Expiries(ttl, zone)
+        self._recent = Recent()
         self._batches = Batches(registry, id_map, clock, self._expiries, max_id)
         #: The ``maxmemory-policy`` seen last.
         self._eviction = ""
@@ -78,11 +80,20 @@ class Writer:
         """
         if not marks:
             return
+        era = self._recent.era
         client = self._server.quick
         self._warn_of_eviction()
         if len(marks) == 1 and isinstance(marks[0][1], int):  # most are
             self._write(client, marks)
-            return
+        else:
+            self._write_all(client, marks)
+        self._recent.add(marks, era)
+
+    def take_lost(self) -> list[Settled]:
+        """Marks that were written, and that the server has lost since; they are forgotten here."""
+        return self._recent.take_lost()
+
+    def _write_all(self, client: Any, marks: Sequence[Settled]) -> None:
         if count(marks) > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
@@ -116,6 +127,8 @@ class Writer:
     def forget_known(self) -> None:
         """The server may have come back with other data: ask it again."""
         self._server.forget()
+        if not self._recent.is_counted:
+            self._recent.suspect()
         self._registry.forget_known()
         self._id_map.forget_known()
         self._expiries.forget_known()
@@ -196,7 +209,7 @@ class Writer:
         return all(self._finish(client, *of_node) for of_node in _by_node(client, bunch))
 
     def _finish(self, client: Any, node: Any, merges: Sequence[Merge]) -> bool:
-        pipe = Trip(node)
+        pipe = self._recent.trip(client) if node is client else Trip(node)
         ends = [merge.finish(pipe) for merge in merges]
         without_expiry = self._expiries.queue(pipe, [key for merge in merges for key in merge.keys])
         replies = pipe.execute()
@@ -207,7 +220,7 @@ class Writer:
 
     def _trip(self, client: Any, batch: Batch, writes: Writes) -> Values | None:
         """Make `writes` and read the bits of `batch`; None if what it relies on no longer holds."""
-        pipe = Trip(client)
+        pipe = self._recent.trip(client)
         batch.relies_on.enter(pipe)
         for key, bits in writes:
             bits.queue(pipe, key.name)

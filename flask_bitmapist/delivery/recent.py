@@ -1,0 +1,219 @@
+"""The marks of the last seconds, kept to be sent again if the server turns out to have lost them.
+
+A server that takes over in a failover may lack what the former one took last, and one that starts
+from a snapshot what came after it. So this process counts its trips in a key of the server. Each
+trip adds one, in its own round trip: a count below the one that this process knows of is that of an
+older state, and says how many trips it still has.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import time
+import weakref
+from array import array
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+
+from ..locks import new_lock
+from ..marks import Deed, Settled
+from ..registry import PLAIN
+from ..trip import Trip, drop_idle, replies
+
+#: How long marks are kept, as long as trips find that the server has them; in seconds.
+_AGE = 60.0
+#: About how many are kept; a plain id takes 8 bytes.
+_MOST = 200_000
+#: Marks of so many seconds are kept, and lost, together.
+_SPAN = 1.0
+#: Seconds after which a server forgets the count of a process that has ended, and after which a
+#: process tells it that it goes on.
+_LIFE, _RENEWAL = 86_400, 3_600
+#: The key of a name that the data got when they were begun: who deletes everything does not want it
+#: to be sent again.
+_ORIGIN = "flask_bitmapist:origin"
+
+
+class _Span:
+    """Marks of one second, without an order: all of them mark, or all unmark."""
+
+    def __init__(self, began: float, value: bool) -> None:
+        self.began = began
+        self.value = value
+        #: How many trips the server had when it had the last of them.
+        self.count = 0
+        self.size = 0
+        self._ids: dict[Deed, Any] = {}
+
+    def add(self, what: Deed, who: Any) -> None:
+        ids: Any = self._ids.get(what)
+        if ids is None:
+            ids = array("Q") if what.kind == PLAIN else []
+            self._ids[what] = ids
+        if isinstance(who, int | str):
+            ids.append(who)
+            self.size += 1
+        else:
+            ids.extend(who if isinstance(who, list) else who.tolist())
+            self.size += len(who)
+
+    def marks(self) -> list[Settled]:
+        return [(what, list(ids)) for what, ids in self._ids.items()]
+
+
+class Recent:
+    """What this process has written in the last seconds, and whether its server still has it."""
+
+    def __init__(self) -> None:
+        self._lock = new_lock()
+        #: Whether a loss will show. If not, each fault may be one.
+        self.is_counted = True
+        self._anew()
+        os.register_at_fork(after_in_child=functools.partial(_forked, weakref.ref(self)))
+
+    def _anew(self) -> None:
+        self._key = f"flask_bitmapist:trips:{secrets.token_hex(8)}"
+        self._spans: deque[_Span] = deque()
+        self._size = 0
+        self._lost: list[Settled] = []
+        #: How many of this process's trips the server has had, as far as is known.
+        self._count = 0
+        #: When to tell the server that the process goes on; 0: at once.
+        self._renewal = 0.0
+        self._origin: object = None
+        self._map: object = None
+        #: Changes with each loss: trips that were under way meanwhile may be lost too.
+        self.era: object = object()
+
+    def trip(self, client: Any) -> Trip:
+        """A trip that is counted, if one server takes all of it."""
+        if isinstance(client, redis.Redis):
+            return _CountedTrip(client, self)
+        self.is_counted = False
+        # redis-py makes a new map of a cluster after each fault, which it may have hidden.
+        nodes_map = getattr(getattr(client, "nodes_manager", None), "slots_cache", None)
+        if nodes_map is not self._map:
+            if self._map is not None:
+                self.suspect()
+            self._map = nodes_map
+        return Trip(client)
+
+    def add(self, marks: Iterable[Settled], era: object) -> None:
+        """Keep `marks`, which have been written; `era` is the one in which that began."""
+        now = time.monotonic()
+        with self._lock:
+            if era is not self.era:
+                self._lost += marks
+                return
+            for what, who in marks:
+                span = self._spans[-1] if self._spans else None
+                if span is None or now - span.began > _SPAN or span.value != what.value:
+                    span = self._new_span(now, what.value)
+                before = span.size
+                span.add(what, who)
+                self._size += span.size - before
+                span.count = self._count
+
+    def _new_span(self, now: float, value: bool) -> _Span:
+        spans = self._spans
+        while spans and (self._size > _MOST or now - spans[0].began > _AGE):
+            self._size -= spans.popleft().size
+        spans.append(_Span(now, value))
+        return spans[-1]
+
+    def suspect(self) -> None:
+        """The server, or part of it, may have fallen back: all that is kept must be sent again."""
+        with self._lock:
+            self._lose(0)
+
+    def take_lost(self) -> list[Settled]:
+        """The marks to be sent again, in order; they are forgotten here."""
+        if not self._lost:
+            return []
+        with self._lock:
+            lost, self._lost = self._lost, []
+        return lost
+
+    def _lose(self, count: int) -> None:
+        """All but the first `count` trips are lost."""
+        self.era = object()
+        for span in self._spans:
+            if span.count > count:
+                self._lost += span.marks()
+                self._size -= span.size
+        self._spans = deque(span for span in self._spans if span.count <= count)
+
+    def expected(self) -> tuple[object, int]:
+        """The era, and the least count that the next trip finds if nothing is lost."""
+        if self._renewal and time.monotonic() - self._renewal > _LIFE / 2:  # it may have expired
+            self._anew()
+        return self.era, self._count + 1
+
+    def queue(self, pipe: Trip) -> int:
+        """Queue what counts a trip; returns how many commands that takes."""
+        pipe.repeat_command("INCR", self._key)
+        if time.monotonic() < self._renewal:
+            return 1
+        pipe.repeat_command("EXPIRE", self._key, _LIFE)
+        pipe.execute_command("SETNX", _ORIGIN, secrets.token_hex(8))
+        pipe.repeat_command("GET", _ORIGIN)
+        return 4
+
+    def settle(self, client: Any, told: Sequence[Any], era: object, expected: int) -> None:
+        """Take the replies to what `queue` queued; `era` and `expected` are those at its begin."""
+        count = told[0]
+        if not isinstance(count, int):  # an error, as the other replies are
+            return
+        if count >= expected:
+            if era is self.era:
+                self._count = max(self._count, count)
+                if len(told) > 1:
+                    self._origin = told[-1]
+                    self._renewal = time.monotonic() + _RENEWAL
+            # Else it has reached the former server, and `add` sees to its marks.
+            return
+        is_emptied = self._is_emptied(client)
+        with self._lock:
+            if era is not self.era:  # another trip has seen to it
+                self._count = max(self._count, count)
+                return
+            self._count, self._renewal = count, 0.0
+            if is_emptied:
+                self._spans, self._size = deque(), 0
+            else:
+                self._lose(count - 1)
+        drop_idle(client)
+
+    def _is_emptied(self, client: Any) -> bool:
+        """Whether somebody has deleted everything: then nothing is to be brought back."""
+        try:
+            return replies(client, [("GET", _ORIGIN)]) != [self._origin]
+        except redis.RedisError:
+            return False
+
+
+class _CountedTrip(Trip):
+    def __init__(self, client: Any, recent: Recent) -> None:
+        super().__init__(client)
+        self._recent = recent
+
+    def execute(self) -> list[Any]:
+        recent = self._recent
+        era, expected = recent.expected()
+        extra = recent.queue(self)
+        found = super().execute()
+        told = found[-extra:]
+        del found[-extra:], self.commands[-extra:]
+        recent.settle(self._client, told, era, expected)
+        return found
+
+
+def _forked(reference: weakref.ref[Recent]) -> None:
+    recent = reference()
+    if recent is not None:  # the parent sees to its marks
+        recent._anew()

@@ -1,0 +1,227 @@
+"""Real servers that work together: a master and its replica under a Sentinel, and clusters."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import redis as redis_py
+from redis.sentinel import Sentinel
+from servers import answers, eventually
+
+from flask_bitmapist.embedded import find_binary
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+class Node:
+    """A server on a port of its own, without persistence unless its options say so."""
+
+    def __init__(self, folder: Path, port: int, options: Mapping[str, object]) -> None:
+        self.port = port
+        self.folder = folder / str(port)
+        self.folder.mkdir()
+        self._options = {"port": port, "bind": "127.0.0.1", "dir": self.folder, "save": ""}
+        self._options |= options
+        self._process: subprocess.Popen[bytes] | None = None
+        #: For the test's own commands.
+        self.client: Any = redis_py.Redis(port=port)
+
+    def start(self, *more: str) -> None:
+        words = [
+            word for name, value in self._options.items() for word in (f"--{name}", str(value))
+        ]
+        self._process = subprocess.Popen(
+            [find_binary(), *words, *more], stdout=subprocess.DEVNULL, cwd=self.folder
+        )
+        eventually(lambda: answers(self.client))
+
+    def freeze(self) -> None:
+        """It keeps its connections, and says nothing."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.client.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def replication(self, field: str) -> Any:
+        return self.client.info("replication").get(field)
+
+
+class Pair:
+    """A master and a replica, which a Sentinel knows as `ours`."""
+
+    def __init__(self, first: Node, second: Node, sentinel_port: int) -> None:
+        self.nodes = [first, second]
+        self.sentinel: Any = redis_py.Redis(port=sentinel_port, decode_responses=True)
+        self.sentinels = Sentinel([("127.0.0.1", sentinel_port)], socket_timeout=5)
+
+    @property
+    def master(self) -> Node:
+        # Unlike redis-py's discover_master, this needs no master that is well.
+        _, port = self.sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", "ours")
+        return next(node for node in self.nodes if node.port == int(port))
+
+    @property
+    def replica(self) -> Node:
+        return next(node for node in self.nodes if node is not self.master)
+
+    def settle(self) -> None:
+        """Wait until the Sentinel has a replica, which is up to date, for the next failover."""
+        eventually(lambda: self.sentinels.discover_slaves("ours"))
+        eventually(lambda: self.replica.replication("master_link_status") == "up")
+
+    def fail_over(self) -> None:
+        """The planned kind, which both survive; returns when the Sentinel names the new master."""
+        before = self.master
+        eventually(lambda: self._starts_failover())
+        eventually(lambda: self.master is not before)
+
+    def _starts_failover(self) -> bool:
+        try:
+            return bool(self.sentinel.execute_command("SENTINEL", "FAILOVER", "ours"))
+        except redis_py.ResponseError:  # NOGOODSLAVE, or one is under way
+            return False
+
+
+@contextmanager
+def pair(folder: Path) -> Iterator[Pair]:
+    master_port, replica_port, port = free_ports(3)
+    configuration = folder / "sentinel.conf"
+    told = f"""
+        port {port}
+        dir {folder}
+        sentinel monitor ours 127.0.0.1 {master_port} 1
+        sentinel down-after-milliseconds ours 500
+        sentinel failover-timeout ours 2000
+    """
+    configuration.write_text("\n".join(line.strip() for line in told.splitlines()))
+    master = Node(folder, master_port, {})
+    replica = Node(folder, replica_port, {"replicaof": f"127.0.0.1 {master_port}"})
+    sentinel = None
+    try:
+        master.start()
+        replica.start()
+        sentinel = subprocess.Popen(
+            [find_binary(), str(configuration), "--sentinel"], stdout=subprocess.DEVNULL
+        )
+        both = Pair(master, replica, port)
+        eventually(lambda: answers(both.sentinel))
+        both.settle()
+        yield both
+        both.sentinel.close()
+        for one in both.sentinels.sentinels:
+            one.close()
+    finally:
+        if sentinel is not None:
+            sentinel.kill()
+            sentinel.wait()
+        for node in (master, replica):
+            node.thaw()
+            node.kill()
+
+
+class Cluster:
+    """Nodes of a cluster: first those that were made masters, then their replicas in turn."""
+
+    def __init__(self, nodes: Sequence[Node], masters: int) -> None:
+        self.nodes = nodes
+        self._masters = masters
+        self.url = f"redis://127.0.0.1:{nodes[0].port}"
+
+    def create(self) -> None:
+        clients = [node.client for node in self.nodes]
+        bounds = [16384 * index // self._masters for index in range(self._masters + 1)]
+        for client, first, last in zip(clients, bounds, bounds[1:], strict=False):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+        bus = clients[0].config_get("cluster-port")["cluster-port"]
+        for client in clients[1:]:
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, bus)
+        eventually(lambda: all(self._knows_all(client) for client in clients))
+        for number, client in enumerate(clients[self._masters :]):
+            master = clients[number % self._masters].execute_command("CLUSTER", "MYID").decode()
+            client.execute_command("CLUSTER", "REPLICATE", master)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all is well: all slots are served, and each replica is up to date."""
+        eventually(lambda: all(self._is_well(node) for node in self.nodes))
+
+    def owner(self, slot: int) -> Node:
+        """The master that serves `slot`."""
+        for first, last, (_, port, *_), *_ in self._slots():
+            if first <= slot <= last:
+                return self._at(port)
+        raise LookupError(slot)
+
+    def replica_of(self, master: Node) -> Node:
+        for _, _, (_, port, *_), *replicas in self._slots():
+            if port == master.port and replicas:
+                return self._at(replicas[0][1])
+        raise LookupError(master.port)
+
+    def _slots(self) -> Any:
+        for node in self.nodes:
+            with suppress(redis_py.RedisError):
+                return node.client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)
+        raise LookupError("no node answers")
+
+    def _at(self, port: int) -> Node:
+        return next(node for node in self.nodes if node.port == port)
+
+    def _knows_all(self, client: Any) -> bool:
+        info = client.cluster("info")
+        known = int(info["cluster_known_nodes"])
+        return info["cluster_state"] == "ok" and known == len(self.nodes)
+
+    def _is_well(self, node: Node) -> bool:
+        if node.replication("role") == "slave" and node.replication("master_link_status") != "up":
+            return False
+        return self._knows_all(node.client) and self._all_have_replicas(node)
+
+    def _all_have_replicas(self, node: Node) -> bool:
+        wanted = len(self.nodes) - self._masters
+        lines = node.client.execute_command("CLUSTER NODES")
+        return sum("slave" in str(line) for line in lines.values()) == wanted
+
+
+@contextmanager
+def cluster(folder: Path, masters: int = 3, replicas: int = 0) -> Iterator[Cluster]:
+    """A cluster of `masters`, with `replicas` in all."""
+    ports = free_ports(2 * (masters + replicas))
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": 1000}
+    nodes = [
+        Node(folder, port, {**options, "cluster-port": bus})
+        for port, bus in zip(ports[::2], ports[1::2], strict=True)
+    ]
+    try:
+        for node in nodes:
+            node.start()
+        made = Cluster(nodes, masters)
+        made.create()
+        yield made
+    finally:
+        for node in nodes:
+            node.thaw()
+            node.kill()

@@ -1,0 +1,220 @@
+"""Another server takes over, or an older state comes back: what was acknowledged is sent again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+from flask import Flask
+from nodes import Pair, pair
+from servers import DAY, MortalServer, eventually
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.tracker import Tracker
+
+NOON = datetime(2026, 3, 14, 12)
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with pair(tmp_path_factory.mktemp("pair")) as both:
+        yield both
+
+
+@pytest.fixture
+def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
+    trackers: list[Tracker] = []
+
+    def make(url: str | None = None, client: Any = None, **options: Any) -> Tracker:
+        app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+        options = {"BITMAPIST_TIMEOUT": 5, "DISABLE_BLUEPRINT": True, **options}
+        if url is not None:
+            options["BITMAPIST_REDIS_URL"] = url
+        trackers.append(FlaskBitmapist(app, options, redis_client=client).tracker)
+        return trackers[-1]
+
+    yield make
+    for tracker in trackers:
+        for client in (tracker.server.client, tracker.server._plain_quick()):
+            client.close()
+
+
+def mark(tracker: Tracker, *ids: object, value: bool = True) -> None:
+    tracker.record([("e", id_, value, True, NOON) for id_ in ids])
+
+
+def marked(client: Any, key: str = DAY) -> set[int]:
+    """The offsets of the bits of `key`."""
+    bits = client.get(key) or b""
+    return {
+        index * 8 + bit for index, byte in enumerate(bits) for bit in range(8) if byte & 128 >> bit
+    }
+
+
+class TestRestart:
+    """The server starts again from its last snapshot."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[MortalServer]:
+        server = MortalServer(tmp_path)
+        server.start("--appendonly", "no")
+        yield server
+        server.kill()
+
+    def go_back(self, server: MortalServer) -> None:
+        server.kill()
+        server.start("--appendonly", "no")
+
+    def save(self, server: MortalServer) -> None:
+        with redis_py.Redis.from_url(server.url) as client:
+            client.save()
+
+    def test_marks_since_the_snapshot_are_sent_again_once(
+        self, server: MortalServer, tracker_on: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker = tracker_on(server.url)
+        mark(tracker, 1)
+        self.save(server)
+        mark(tracker, *range(2, 5))
+        mark(tracker, 7)
+        self.go_back(server)
+        mark(tracker, 8)
+        assert tracker.flush()
+        assert server.ids() == [1, 2, 3, 4, 7, 8]
+        assert tracker.stats().resent >= 4
+        mark(tracker, 9)
+        assert tracker.flush()
+        assert caplog.text.count("fallen back") == 1
+
+    def test_marks_that_the_snapshot_has_are_not_sent_again(
+        self, server: MortalServer, tracker_on: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker = tracker_on(server.url)
+        mark(tracker, 1, 2)
+        self.save(server)
+        self.go_back(server)
+        mark(tracker, 3)
+        assert server.ids() == [1, 2, 3]
+        assert tracker.stats().resent == 0
+        assert "fallen back" not in caplog.text
+
+    def test_the_last_of_mark_and_unmark_decides(
+        self, server: MortalServer, tracker_on: Any
+    ) -> None:
+        tracker = tracker_on(server.url)
+        mark(tracker, 0)
+        self.save(server)
+        mark(tracker, 1, 2)
+        mark(tracker, 1, value=False)
+        mark(tracker, 3)
+        mark(tracker, 2, value=False)
+        mark(tracker, 2)
+        self.go_back(server)
+        mark(tracker, 3, value=False)
+        assert tracker.flush()
+        assert server.ids() == [0, 2]
+
+    def test_mapped_ids_get_new_offsets(self, server: MortalServer, tracker_on: Any) -> None:
+        tracker = tracker_on(server.url)
+        mark(tracker, "a")
+        self.save(server)
+        mark(tracker, "b", "c")
+        self.go_back(server)
+        other = tracker_on(server.url)
+        mark(other, "d")
+        mark(tracker, "e")
+        assert tracker.flush()
+        users = set(tracker.reader.ids_at(server.ids(), ""))
+        assert users == {"a", "b", "c", "d", "e"}
+
+    def test_without_a_spool_too(self, server: MortalServer, tracker_on: Any) -> None:
+        tracker = tracker_on(server.url, BITMAPIST_SPOOL=False)
+        mark(tracker, 1)
+        self.save(server)
+        mark(tracker, 2)
+        self.go_back(server)
+        mark(tracker, 3)
+        # The connection broke: whether that mark was lost is not the question here.
+        mark(tracker, 4)
+        assert {1, 2, 4} <= {*server.ids()}
+
+    def test_what_somebody_emptied_stays_empty(self, server: MortalServer, tracker_on: Any) -> None:
+        tracker = tracker_on(server.url)
+        mark(tracker, 1, 2)
+        with redis_py.Redis.from_url(server.url) as client:
+            client.flushall()
+        mark(tracker, 3)
+        assert server.ids() == [3]
+        assert tracker.stats().resent == 0
+
+
+class TestSentinel:
+    """The Sentinel makes the replica the master."""
+
+    def test_a_planned_failover_loses_no_acknowledged_mark(
+        self, ours: Pair, tracker_on: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ours.settle()
+        tracker = tracker_on(client=ours.sentinels.master_for("ours", socket_timeout=5))
+        with Marking(tracker) as marking:
+            marking.makes(500)
+            before = ours.master
+            ours.fail_over()
+            # The former master goes on taking marks until it is told.
+            eventually(lambda: before.replication("role") == "slave")
+            marking.makes(500)
+        assert tracker.flush()
+        assert marked(ours.master.client) == {*range(marking.made)}
+        assert tracker.stats().resent > 0
+        assert caplog.text.count("fallen back") == 1
+
+    def test_the_death_of_a_master_loses_no_acknowledged_mark(
+        self, ours: Pair, tracker_on: Any
+    ) -> None:
+        ours.settle()
+        ours.master.client.delete(DAY)
+        tracker = tracker_on(client=ours.sentinels.master_for("ours", socket_timeout=5))
+        with Marking(tracker) as marking:
+            marking.makes(500)
+            before = ours.master
+            before.kill()
+            eventually(lambda: ours.master is not before)
+            before.start("--replicaof", f"127.0.0.1 {ours.master.port}")
+            marking.makes(500)
+        eventually(tracker.flush)
+        assert marked(ours.master.client) == {*range(marking.made)}
+
+
+class Marking:
+    """A thread that marks one id after the other."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.made = 0
+        self._tracker = tracker
+        self._stops = False
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Marking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stops = True
+        self._thread.join()
+
+    def makes(self, count: int) -> None:
+        """Wait until it has made so many more."""
+        before = self.made
+        eventually(lambda: self.made >= before + count)
+
+    def _run(self) -> None:
+        while not self._stops:
+            mark(self._tracker, self.made)
+            self.made += 1
+            time.sleep(0.0005)
