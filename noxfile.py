@@ -141,6 +141,14 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session
+def workers(session: nox.Session) -> None:
+    """The servers and task queues that run applications: what they lose as they fork and end."""
+    session.install("-e", ".[all]", *group("workers"))
+    install_bitmapist(session)
+    session.run("pytest", "tests/workers", "--numprocesses=2", *session.posargs)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The dashboard in Chromium, which ``apt install chromium`` brings or CHROMIUM names."""
     session.install("-e", ".[all]", *group("browser"))
