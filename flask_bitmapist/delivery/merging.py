@@ -25,7 +25,7 @@ _FEWEST = 100
 _BYTES_PER_BIT = 1_000
 #: Seconds that a bitmap waits to be merged, should this process die.
 _AGE = 60
-#: Bytes that are sent in one trip, unless one bitmap has more: the server serves others in between.
+#: Bytes that are merged in one trip, unless one bitmap has more: others are served in between.
 _BYTES_PER_TRIP = 4_000_000
 #: Bytes of a bitmap that are made at once from an array: eight times as many are in use then.
 _WINDOW = 1_000_000
@@ -73,7 +73,12 @@ def is_worth_it(chunks: Sequence[Chunk]) -> bool:
     count = sum(map(len, chunks))
     if count < _FEWEST:
         return False
-    return count * _BYTES_PER_BIT > max(chunk.highest for chunk in chunks) // 8
+    return count * _BYTES_PER_BIT >= _bytes(chunks)
+
+
+def _bytes(chunks: Iterable[Chunk]) -> int:
+    """How long the bitmap of `chunks` is, empty bytes at its beginning included."""
+    return max(chunk.highest for chunk in chunks) // 8 + 1
 
 
 class Merge:
@@ -83,15 +88,13 @@ class Merge:
         self.keys = keys
         self.chunks = chunks
         self._first = min(chunk.lowest for chunk in chunks) // 8
-        #: The length of the bitmap that is sent, in bytes.
-        self.size = max(chunk.highest for chunk in chunks) // 8 + 1 - self._first
         self._lives: list[int] = []
         # In the slot of the keys, if the server is a cluster.
         self._name = f"flask_bitmapist:merge:{secrets.token_hex(8)}:{{{keys[0].name}}}"
 
     def body(self) -> bytes:
         """The bitmap, without the empty bytes at its beginning."""
-        body = bytearray(self.size)
+        body = bytearray(_bytes(self.chunks) - self._first)
         begin = self._first * 8
         arrays = []
         for chunk in self.chunks:
@@ -141,18 +144,22 @@ class Merge:
 def bunches(sets: Iterable[tuple[Key, Sequence[Chunk]]], *, shared: bool) -> Iterator[list[Merge]]:
     """The merges of `sets`, as many as are sent in one trip.
 
-    :param shared: keys that get the same bits are on one server, and need them once.
+    :param shared: keys that get the same bits are on one server, and need them once. Long bitmaps
+        go one by one all the same, so that other clients are served between two of them.
     """
     groups: dict[object, tuple[list[Key], Sequence[Chunk]]] = {}
     for key, chunks in sets:
-        group = (*map(id, chunks),) if shared else key
+        is_long = _bytes(chunks) > _BYTES_PER_TRIP // 4
+        group = (*map(id, chunks),) if shared and not is_long else key
         groups.setdefault(group, ([], chunks))[0].append(key)
     bunch: list[Merge] = []
-    for merge in (Merge(keys, chunks) for keys, chunks in groups.values()):
-        if bunch and sum(other.size for other in bunch) + merge.size > _BYTES_PER_TRIP:
+    room = _BYTES_PER_TRIP
+    for keys, chunks in groups.values():
+        room -= _bytes(chunks)
+        if bunch and room < 0:
             yield bunch
-            bunch = []
-        bunch.append(merge)
+            bunch, room = [], _BYTES_PER_TRIP - _bytes(chunks)
+        bunch.append(Merge(keys, chunks))
     yield bunch
 
 
