@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,8 +22,10 @@ from typing import Any, TypeVar
 
 from ..config import SPOOL_NAME
 from .file_lock import FileLock
+from .forks import stop_for_forks
 from .own_files import ensure_own
 from .salvage import rows_after
+from .tables import COLUMNS, empty_log, is_empty, set_up, shrink
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -41,28 +42,6 @@ _ROWS_AT_A_TIME = 1_000
 
 #: SQLite's files: the database, its write-ahead log, and what its processes share.
 _ENDINGS = ("", "-wal", "-shm")
-_COLUMNS = {
-    "spooled": "id, server, marks, count",
-    "apart": "id, server, event, identity, value, mark, reason",
-    "servers": "id, address, server",
-}
-_VERSION = 1
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS spooled (id INTEGER PRIMARY KEY, server TEXT NOT NULL, "
-    "marks TEXT NOT NULL, count INTEGER NOT NULL DEFAULT 1)",
-    "CREATE INDEX IF NOT EXISTS spooled_server ON spooled (server)",
-    "CREATE TABLE IF NOT EXISTS apart (id INTEGER PRIMARY KEY, server TEXT NOT NULL, "
-    "event TEXT NOT NULL, identity TEXT NOT NULL, value INTEGER NOT NULL, mark TEXT NOT NULL, "
-    "reason TEXT NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS apart_name ON apart (server, event, identity)",
-    # A server is known by any of its addresses; the number stands in the other tables.
-    "CREATE TABLE IF NOT EXISTS servers (id INTEGER PRIMARY KEY, address TEXT UNIQUE NOT NULL, "
-    "server TEXT NOT NULL)",
-    # Damaged files that have not been brought over yet.
-    "CREATE TABLE IF NOT EXISTS aside (file TEXT PRIMARY KEY)",
-    f"PRAGMA user_version = {_VERSION}",
-)
-_NAMES = ("spooled", "apart", "servers", "aside", "spooled_server", "apart_name")
 
 #: A file's number, its size, and when it was written last, in nanoseconds.
 Stamp = tuple[int, int, int]
@@ -102,7 +81,7 @@ class Database:
         # Reentrant, as a signal handler may mark while its thread is in here.
         self._lock = threading.RLock()
         self._process = os.getpid()
-        _databases.add(self)
+        stop_for_forks(self)
 
     def beside(self, ending: str) -> Path:
         """The path of a file that belongs to this one."""
@@ -156,14 +135,14 @@ class Database:
 
     def _empty_log(self) -> bool:
         """Make room: the log takes several times the room of what it holds."""
-        return self._db is not None and _checkpoint(self._db)
+        return self._db is not None and empty_log(self._db)
 
     @contextmanager
     def _use(self, *, shared: bool) -> Iterator[None]:
         """The file is ours inside, with other processes if `shared`."""
         if self._process != os.getpid():  # uWSGI forks without telling Python
             self._abandoned, self._db = self._db, None
-            self.after_fork()
+            self.after_fork_in_child()
         with self._lock:
             if self._is_used:
                 raise self._error("a signal handler came between")
@@ -212,7 +191,7 @@ class Database:
         # Without a timeout: SQLite would wait ever longer between its attempts, up to 0.1 seconds.
         db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._db, self._opened = db, (None if file is None else file[0],)
-        _set_up(db)
+        set_up(db)
         with db:
             db.execute("BEGIN IMMEDIATE")
             self._prepare(db)
@@ -258,14 +237,15 @@ class Database:
         :raises SpoolError: as `run`.
         """
         for (name,) in self.run(lambda db: db.execute("SELECT file FROM aside").fetchall()):
-            rows = sum(self._bring_over(self.path.with_name(name), table) for table in _COLUMNS)
-            self.run(partial(_forget_aside, name))
+            rows = sum(self._bring_over(self.path.with_name(name), table) for table in COLUMNS)
+            forget = "DELETE FROM aside WHERE file = ?"
+            self.run(partial(_execute, forget, name))
             self.close()  # `prepare` looks at what has come
             logger.warning("%d rows of the damaged spool %s could be read", rows, name)
 
     def _bring_over(self, aside: Path, table: str) -> int:
         """Bring over one table; returns how many rows."""
-        columns = _COLUMNS[table].split(", ")
+        columns = COLUMNS[table]
         places = ", ".join("?" * len(columns))
         brought, last = 0, None
 
@@ -289,13 +269,13 @@ class Database:
         """
         with suppress(_DamagedError):  # whoever needs the file will set it aside
             if self.state() is not None and not self._delete_if_empty(done):
-                self.run(_shrink)
+                self.run(shrink)
 
     def _delete_if_empty(self, done: Mapping[str, object]) -> bool:
-        if not self.run(lambda db: _is_empty(db, done)):
+        if not self.run(lambda db: is_empty(db, done)):
             return False
         with self._use(shared=False):
-            if not _is_empty(self._connection(), done):
+            if not is_empty(self._connection(), done):
                 return False
             self.path.unlink()
             self._close()  # SQLite notices that its file is gone, and does not touch the log
@@ -320,77 +300,20 @@ class Database:
         self._lock.acquire()
         self._close()
 
-    def after_fork(self) -> None:
-        """In a child: the locks may be those of threads that it does not have."""
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the locks may be those of threads that the child does not have."""
         self._process = os.getpid()
         self._is_used = False
         self._lock = threading.RLock()
         self._gate.close()
 
     def after_fork_in_parent(self) -> None:
+        """Let the threads go on."""
         self._lock.release()
 
 
-def _set_up(db: sqlite3.Connection) -> None:
-    """Make the tables, if need be."""
-    if db.execute("PRAGMA page_count").fetchone() == (0,):
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    if db.execute("PRAGMA user_version").fetchone() == (_VERSION,):
-        return
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in _TABLES:
-            db.execute(statement)
-        columns = {name for _, name, *_ in db.execute("PRAGMA table_info(spooled)")}
-        if "count" not in columns:  # as the first version made it
-            db.execute("ALTER TABLE spooled ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
-
-
-def _is_empty(db: sqlite3.Connection, done: Mapping[str, object]) -> bool:
-    """Whether the file holds no rows, and nothing that somebody else has put into it."""
-    names = ", ".join(f"'{name}'" for name in _NAMES)
-    (rows,) = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM spooled WHERE server != :server OR id > :done) "
-        "OR EXISTS (SELECT 1 FROM apart) OR EXISTS (SELECT 1 FROM aside) "
-        "OR EXISTS (SELECT 1 FROM sqlite_schema "
-        f"WHERE name NOT IN ({names}) AND name NOT LIKE 'sqlite%')",
-        done,
-    ).fetchone()
-    return not rows
-
-
-def used_bytes(db: sqlite3.Connection) -> int:
-    """How much of the file is in use."""
-    (pages,), (free,), (size,) = (
-        db.execute(f"PRAGMA {name}").fetchone()
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
-
-
-def _forget_aside(name: str, db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM aside WHERE file = ?", (name,))
-
-
-def _shrink(db: sqlite3.Connection) -> None:
-    (pages,), (free,) = (
-        db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count")
-    )
-    if free > pages // 2:
-        # Not by execute(), which does one step of it, and so removes one page.
-        db.executescript("PRAGMA incremental_vacuum")
-    _checkpoint(db)
-
-
-def _checkpoint(db: sqlite3.Connection) -> bool:
-    """Carry over what is in the log, and empty it, if it holds anything and nobody is using it."""
-    try:
-        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.OperationalError:
-        return False
-    return not busy
+def _execute(query: str, value: str, db: sqlite3.Connection) -> None:
+    db.execute(query, (value,))
 
 
 def _stamp(file: str) -> Stamp | None:
@@ -426,36 +349,3 @@ def _is_damage(error: BaseException) -> bool:
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or getattr(
         error, "sqlite_errorcode", None
     ) in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
-
-
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-#: Those that a fork has stopped.
-_stopped: list[Database] = []
-_forking = threading.Lock()
-
-
-def _before_fork() -> None:
-    _forking.acquire()
-    _stopped[:] = sorted(_databases, key=id)
-    for database in _stopped:
-        database.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    while _stopped:
-        _stopped.pop().after_fork_in_parent()
-    _forking.release()
-
-
-def _after_fork_in_child() -> None:
-    while _stopped:
-        _stopped.pop().after_fork()
-    _forking.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

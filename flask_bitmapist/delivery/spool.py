@@ -20,9 +20,10 @@ from typing import Any
 
 from ..marks import Settled, count, deed, parts, singles
 from .addresses import Addresses, name_of, server_of
-from .database import Database, SpoolError, State, used_bytes
+from .database import Database, SpoolError, State
 from .file_lock import FileLock
 from .stats import Outcomes
+from .tables import used_bytes
 from .writer import BULK
 
 __all__ = ["Spool", "SpoolError", "server_of"]

@@ -1,0 +1,54 @@
+"""What must be at rest while this process forks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Protocol
+
+
+class Stopped(Protocol):
+    """Something that threads use, and that a fork in the middle of it would spoil."""
+
+    def before_fork(self) -> None: ...
+    def after_fork_in_parent(self) -> None: ...
+    def after_fork_in_child(self) -> None: ...
+
+
+_all: weakref.WeakSet[Stopped] = weakref.WeakSet()
+#: Those that the fork at hand has stopped.
+_stopped: list[Stopped] = []
+_forking = threading.Lock()
+
+
+def stop_for_forks(stopped: Stopped) -> None:
+    """Have `stopped` told before each fork, and afterwards, as long as it lives."""
+    _all.add(stopped)
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _stopped[:] = sorted(_all, key=id)
+    for stopped in _stopped:
+        stopped.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _stopped:
+        _stopped.pop().after_fork_in_parent()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    while _stopped:
+        _stopped.pop().after_fork_in_child()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
