@@ -124,7 +124,7 @@ class Tracker:
         """
         if self.enabled:
             settling = _Settling(self)
-            settled = [settling(Mark(*mark)) for mark in marks]
+            settled = [*map(settling, marks)]
             kinds: dict[str, str] = {}
             for what in settling.deeds.values():
                 kind = kinds.setdefault(what.event, what.kind)
@@ -170,14 +170,14 @@ class Tracker:
             return
         settling, listed = _Settling(self), [*marks]
         try:
-            settled = [settling(Mark(*mark)) for mark in listed]
+            settled = [*map(settling, listed)]
         except Exception:
             settled = []
             for mark in listed:
                 # Without the id, which may be an e-mail address.
                 event = mark[0] if isinstance(mark, tuple) and mark else type(mark)
                 with contained_faults("mark %r", event):
-                    settled.append(settling(Mark(*mark)))
+                    settled.append(settling(mark))
         self._submit(settled)
 
     def publish_seen(self, event: str, id_: Hashable) -> None:
@@ -363,13 +363,18 @@ class _Settling:
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._now = hour_of(tracker.now())
+        settings = tracker.settings
+        self._most = -1 if settings.id_map == "always" else settings.max_id
         #: By what tells them apart.
         self.deeds: dict[Any, Deed] = {}
 
-    def __call__(self, mark: Mark) -> SettledMark:
+    def __call__(self, given: Mark | tuple[Any, ...]) -> SettledMark:
         """:raises ValueError: for a name, an id or a moment that is not allowed."""
-        id_ = self._tracker._checked_id(normal_form(mark.id), mark.space)
-        told = (type(id_), mark[0], *mark[2:])
+        mark = given if type(given) is Mark else Mark(*given)
+        id_: Any = mark[1]
+        if type(id_) is not int or not 0 <= id_ <= self._most:  # most need no more checks
+            id_ = self._tracker._checked_id(normal_form(id_), mark.space)
+        told = (type(id_), mark[0], mark[2:])
         what = self.deeds.get(told)
         if what is None:
             what = self.deeds[told] = self._tracker._deed(mark, id_, self._now)

@@ -94,10 +94,11 @@ class Writer:
         return self._recent.take_lost()
 
     def _write_all(self, client: Any, marks: Sequence[Settled]) -> None:
-        if count(marks) > BULK:
+        marked, most = count(marks), _most({what for what, _ in marks})
+        if marked > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
-        for part in parts(marks, _most({what for what, _ in marks})):
+        for part in parts(marks, most) if marked > most else [marks]:
             self._write(client, part)
 
     def _write(self, client: Any, marks: Sequence[Settled]) -> None:
