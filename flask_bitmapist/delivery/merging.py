@@ -129,16 +129,18 @@ class Merge:
         """Queue what removes the stored bitmap."""
         pipe.execute_command("UNLINK", self._name)
 
-    def finish(self, pipe: Trip) -> int:
+    def finish(self, pipe: Trip) -> slice:
         """Queue the merge; returns which of the replies `was_merged` takes."""
-        pipe.execute_command("MULTI")
+        first = len(pipe.commands)
         for key, life in zip(self.keys, self._lives, strict=True):
-            pipe.execute_command("BITOP", "OR", key.name, key.name, self._name)
-            if life > 0:  # in milliseconds; BITOP drops it
-                pipe.execute_command("PEXPIRE", key.name, life)
+            merge = ("BITOP", "OR", key.name, key.name, self._name)
+            # It drops the expiry, in milliseconds.
+            restored = [("MULTI",), merge, ("PEXPIRE", key.name, life), ("EXEC",)]
+            for command in restored if life > 0 else [merge]:
+                pipe.execute_command(*command)
+        # Last: if there is something to remove now, there was something to merge before.
         pipe.execute_command("UNLINK", self._name)
-        pipe.execute_command("EXEC")
-        return len(pipe.commands) - 1
+        return slice(first, len(pipe.commands))
 
 
 def bunches(sets: Iterable[tuple[Key, Sequence[Chunk]]], *, shared: bool) -> Iterator[list[Merge]]:
@@ -163,15 +165,16 @@ def bunches(sets: Iterable[tuple[Key, Sequence[Chunk]]], *, shared: bool) -> Ite
     yield bunch
 
 
-def was_merged(reply: Sequence[Any]) -> bool:
+def was_merged(replies: Sequence[Any]) -> bool:
     """Whether there was a bitmap to merge.
 
     :raises redis.RedisError: if a key is no bitmap.
     """
-    for of_command in reply:
-        if isinstance(of_command, Exception):
-            raise of_command
-    return bool(reply[-1])
+    for transaction in replies:
+        for reply in transaction if isinstance(transaction, list) else ():
+            if isinstance(reply, Exception):
+                raise reply
+    return bool(replies[-1])
 
 
 def _add_arrays(body: bytearray, begin: int, arrays: Sequence[Any]) -> None:

@@ -215,7 +215,7 @@ class Writer:
         without_expiry = self._expiries.queue(pipe, [key for merge in merges for key in merge.keys])
         replies = pipe.execute()
         pipe.check()
-        if expiring := without_expiry(iter(replies[ends[-1] + 1 :])):
+        if expiring := without_expiry(iter(replies[ends[-1].stop :])):
             self._expire(client, expiring)
         return all(was_merged(replies[end]) for end in ends)
 
