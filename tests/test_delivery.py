@@ -723,6 +723,27 @@ class TestBackground:
         assert tracker.flush()
         assert mortal.ids() == list(range(100))
 
+    def test_a_full_queue_asks_no_server(
+        self,
+        tmp_path: Path,
+        tracker_on: Callable[..., Tracker],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
+        senders = watched_senders(monkeypatch)
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(f"{tmp_path}/silent.sock")
+            silent.listen(8)
+            tracker = tracker_on(
+                f"unix://{tmp_path}/silent.sock", BITMAPIST_DELIVERY="background",
+                BITMAPIST_TIMEOUT=0.2,
+            )  # fmt: skip
+            for id_ in range(100):
+                mark_event("e", id_)
+            eventually(lambda: tracker.stats().backlog == 100)
+        assert senders <= {"flask-bitmapist-delivery"}
+        assert tracker.stats().dropped == 0
+
     def test_a_full_queue_without_a_spool_loses_nothing(
         self,
         mortal: MortalServer,
@@ -731,11 +752,13 @@ class TestBackground:
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
         monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
-        tracker_on(mortal.url, BITMAPIST_DELIVERY="background", BITMAPIST_SPOOL=False)
+        options = {"BITMAPIST_DELIVERY": "background", "BITMAPIST_SPOOL": False}
+        tracker = tracker_on(mortal.url, **options)
         for first in range(0, 100, 4):
             mark_event("e", range(first, first + 4), now=NOON)
         mark_event("e", range(100, 150), now=NOON)
         unmark_event("e", range(100, 150), now=NOON)
+        assert tracker.flush()
         assert mortal.ids() == list(range(100))
 
     def test_what_overflows_does_not_overtake_what_was_queued(
@@ -746,10 +769,11 @@ class TestBackground:
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
         monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
-        tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+        tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
         mark_event("e", range(10), now=NOON)
         assert mortal.ids() == []
         unmark_event("e", range(1, 10), now=NOON)
+        assert tracker.flush()
         assert mortal.ids() == [0]
 
     def test_where_no_thread_can_start_the_caller_delivers(

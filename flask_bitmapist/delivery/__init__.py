@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from ..deadline import within
-from ..marks import Settled
+from ..marks import Settled, count
 from ..server import Server
 from .courier import Courier
 from .flusher import Flusher, Next
@@ -33,6 +33,8 @@ _SPOOL_TRIPS = 5
 #: Seconds that a pass of the flusher may wait for the server: one that sends a byte now and then
 #: would keep it for ever.
 _PATIENCE = 10.0
+#: Seconds that a caller waits for the flusher, if the queue is full.
+_GRACE = 0.05
 
 
 class Delivery:
@@ -63,12 +65,12 @@ class Delivery:
         """Deliver `marks`, or queue them when delivery is in the background."""
         if self._queue is None:
             with within(self._server.timeout):
-                self._courier.deliver(marks)
-            if self._courier.is_needed:
+                work_to_do = self._courier.deliver(marks)
+            if work_to_do:
                 self._flusher.attend()
         else:
             if left := self._queue.put(marks):
-                self._spill(left)
+                self._spill(self._queue, left)
             if self._queue.is_long:
                 self._flusher.wake()
             self._flusher.attend()
@@ -97,14 +99,14 @@ class Delivery:
 
     def stats(self) -> Stats:
         """What became of the marks of this process so far."""
-        count = self._outcomes
+        counted = self._outcomes
         return Stats(
-            sent=count["sent"],
-            spooled=count["spooled"],
-            replayed=count["replayed"],
+            sent=counted["sent"],
+            spooled=counted["spooled"],
+            replayed=counted["replayed"],
             refused=self._sender.refused,
-            dropped=count["dropped"] + self._shelter.lost,
-            resent=count["resent"],
+            dropped=counted["dropped"] + self._shelter.lost,
+            resent=counted["resent"],
             waiting=self._shelter.reasons(),
             breaker="open" if self._outage.is_on else "closed",
             backlog=self._shelter.backlog(),
@@ -136,11 +138,20 @@ class Delivery:
             worked = True
         return worked
 
-    def _spill(self, marks: Sequence[Settled]) -> None:
-        """Deliver `marks`, for which the queue has no room, after those that are queued."""
-        with self._flusher.alone(None):
-            self._deliver_queue()
-            self._courier.deliver(marks)
+    def _spill(self, queue: Queue, marks: Sequence[Settled]) -> None:
+        """Make room in `queue` for `marks`: its oldest go to the spool, as nothing overtakes them.
+
+        Where there is no spool, they go to the server.
+        """
+        with self._flusher.alone(_GRACE) as alone, within(self._server.timeout):
+            while alone and marks:
+                oldest = queue.take()
+                if not self._shelter.keep(oldest):
+                    self._courier.deliver(oldest)
+                marks = queue.put(marks)
+        if marks and not self._shelter.keep(marks):
+            # The flusher waits for a server that neither answers nor fails.
+            self._shelter.lose(count(marks))
 
     def _end(self) -> None:
         """The process is ending: deliver what is queued, and queue nothing more."""

@@ -28,16 +28,20 @@ class Courier:
         self._outage = outage
         self._apart_due = time.monotonic() + _APART_PAUSE
 
-    def deliver(self, marks: Sequence[Settled]) -> None:
-        """Write `marks`, or see that they wait."""
+    def deliver(self, marks: Sequence[Settled]) -> bool:
+        """Write `marks`, or see that they wait.
+
+        :returns: whether there is something to `work` at now.
+        """
         # Of a mark and an unmark of one bit, the last one decides: so none overtakes those waiting.
         waits = self._outage.is_on or self._shelter.holds_marks()
         if waits and self._shelter.keep(marks):
-            return
+            return True
         # With a spool that fails each mark tries the server, as it would be lost otherwise.
         if self._shelter.spool is None and not self._outage.breaker.lets_pass():
             self._shelter.lose(count(marks))
-            return
+            return True
+        kept = self._shelter.kept
         try:
             self._sender.write(marks, "sent")
             self._outage.end()
@@ -45,16 +49,14 @@ class Courier:
             self._broke(error)
             if not self._shelter.keep(marks):
                 self._shelter.lose(count(marks))
+            return True
+        # What the server turned out to have lost may wait to be sent again.
+        return self._shelter.kept != kept or self._is_apart_due()
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything for `work`, now or later."""
         return self._outage.is_on or self._shelter.holds_marks() or self._shelter.holds_apart()
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether there is something for `work` that is not to wait."""
-        return self._outage.is_on or self._shelter.holds_marks() or self._is_apart_due()
 
     def work(self, trips: int) -> bool:
         """Send what waits, in at most `trips` trips, and find out if a server that failed is back.

@@ -21,6 +21,8 @@ class Shelter:
         self.spool = spool
         self.apart = Apart(spool) if spool else None
         self._outcomes = outcomes
+        #: How often something was kept.
+        self.kept = 0
         self._notices = notices
         #: Marks lost since the spool became unusable; None while it works.
         self._lost: int | None = None
@@ -39,6 +41,7 @@ class Shelter:
         except SpoolError as error:
             self.note(error)
             return False
+        self.kept += 1
         self._outcomes.add("spooled", count(marks))
         if self._lost is not None:
             lost, self._lost = self._lost, None
