@@ -665,6 +665,25 @@ def test_an_outage_ends_when_the_server_answers_and_not_when_another_process_dra
     eventually(lambda: "takes marks again" in caplog.text)
 
 
+def test_an_outage_lasts_until_the_server_takes_writes_though_it_answers(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = tracker_on(mortal.url, BITMAPIST_SPOOL=False)
+    mark_event("e", 1, now=NOON)
+    with redis_py.Redis.from_url(mortal.url) as admin:
+        admin.config_set("maxmemory", 1)
+        for id_ in range(2, 12):
+            mark_event("e", id_, now=NOON)
+            time.sleep(0.06)
+        assert [record.getMessage()[:25] for record in caplog.records] == [
+            "Redis does not take marks"
+        ]
+        assert tracker.stats().breaker == "open"
+        admin.config_set("maxmemory", 0)
+    eventually(lambda: tracker.stats().breaker == "closed")
+    assert "takes marks again" in caplog.text
+
+
 def test_threads_lose_nothing_over_an_outage(
     mortal: MortalServer, tracker_on: Callable[..., Tracker]
 ) -> None:

@@ -54,8 +54,8 @@ class Delivery:
         self._outcomes = Outcomes()
         self._shelter = Shelter(spool, self._outcomes, notices)
         self._outage = Outage(server, self._shelter.fate, notices)
-        self._sender = Sender(server, writer, self._shelter, self._outcomes)
-        self._courier = Courier(server, self._sender, self._shelter, self._outage)
+        self._sender = Sender(server, writer, self._shelter, self._outage, self._outcomes)
+        self._courier = Courier(self._sender, self._shelter, self._outage)
         self._flusher = Flusher(self._work, self._hurry)
         self._queue = Queue() if background else None
         if background:

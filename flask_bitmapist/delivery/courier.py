@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 from ..marks import Settled, count
-from ..server import Server
 from .outage import Outage
 from .sender import Sender
 from .shelter import Shelter
@@ -19,10 +18,9 @@ _PATIENCE, _LOOK = 5.0, 0.01
 
 
 class Courier:
-    """Whatever brings marks to one server; nothing overtakes marks that wait."""
+    """Brings marks to one server; nothing overtakes marks that wait."""
 
-    def __init__(self, server: Server, sender: Sender, shelter: Shelter, outage: Outage) -> None:
-        self._server = server
+    def __init__(self, sender: Sender, shelter: Shelter, outage: Outage) -> None:
         self._sender = sender
         self._shelter = shelter
         self._outage = outage
@@ -44,7 +42,6 @@ class Courier:
         kept = self._shelter.kept
         try:
             self._sender.write(marks, "sent")
-            self._outage.end()
         except Exception as error:
             self._broke(error)
             if not self._shelter.keep(marks):
@@ -67,11 +64,10 @@ class Courier:
             return False
         try:
             if self._shelter.holds_marks():
-                drained = self._shelter.drain(self._replay, trips)
+                drained = self._shelter.drain(self._sender.write, trips)
                 return drained and self._shelter.holds_marks()
             if self._outage.is_on:
-                self._server.quick.ping()
-                self._outage.end()
+                self._sender.probe()
             return self._is_apart_due() and self._try_apart(trips)
         except Exception as error:
             self._broke(error)
@@ -97,7 +93,7 @@ class Courier:
         while spool is not None and spool.holds_marks():
             if _is_over(end):
                 return False
-            if not spool.drain(self._replay, trips=1):
+            if not spool.drain(self._sender.write, trips=1):
                 if _is_over(patience):
                     return False
                 time.sleep(_LOOK)
@@ -109,13 +105,7 @@ class Courier:
         while apart is not None and apart.events():
             if _is_over(end) or not self._sender.try_apart().tried:
                 return False
-            self._outage.end()
         return True
-
-    def _replay(self, marks: Sequence[Settled]) -> None:
-        self._sender.write(marks)
-        if marks:  # else the server has not been asked: another process has sent what waited
-            self._outage.end()
 
     def _is_apart_due(self) -> bool:
         return time.monotonic() >= self._apart_due and self._shelter.holds_apart()

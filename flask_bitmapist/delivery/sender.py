@@ -6,10 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import redis
+
 from ..marks import Settled, SettledMark, count, singles
 from ..refusals import need_of, refusal
 from ..server import Server
 from .apart import to_keep_apart
+from .outage import Outage
 from .shelter import Shelter
 from .sifting import sift
 from .stats import Outcome, Outcomes
@@ -33,11 +36,17 @@ class Sender:
     """Writes to one server, and knows what it refuses."""
 
     def __init__(
-        self, server: Server, writer: Writer, shelter: Shelter, outcomes: Outcomes
+        self,
+        server: Server,
+        writer: Writer,
+        shelter: Shelter,
+        outage: Outage,
+        outcomes: Outcomes,
     ) -> None:
         self._server = server
         self.writer = writer
         self._shelter = shelter
+        self._outage = outage
         self._outcomes = outcomes
         self._complaints: set[str] = set()
         self._apart_row = 0  # the last one tried
@@ -62,6 +71,19 @@ class Sender:
         refused = self._written(writable, outcome)
         if refused or behind:
             self._shelter.keep_apart(to_keep_apart(marks, held, refused))
+
+    def probe(self) -> None:
+        """Find out whether the server takes marks again.
+
+        :raises redis.RedisError: if it does not.
+        """
+        try:
+            self.writer.probe()
+        except redis.ResponseError as error:
+            if need_of(error) is None:
+                raise
+        self._outage.end()
+        self._send_lost_again()
 
     def try_apart_anew(self) -> None:
         """Let `try_apart` begin with the oldest again."""
@@ -94,6 +116,8 @@ class Sender:
         """Write `marks`; returns those that the server refuses, each with the reason."""
         refused: dict[SettledMark, str] = {}
         left_out = sift(self.writer.write, marks)
+        if marks:  # else the server has not been asked
+            self._outage.end()
         for mark, error in left_out.items():
             if need_of(error) is None:
                 told = (mark[0].event, mark[0].kind)  # not the id, which may be an e-mail address
@@ -104,12 +128,14 @@ class Sender:
                 refused[mark] = self._why(error)
         missed = sum(mark in left_out for mark in singles(marks)) if left_out else 0
         self._outcomes.add(outcome, count(marks) - missed)
-        if lost := self.writer.take_lost():
-            self._send_again(lost)
+        self._send_lost_again()
         return refused
 
-    def _send_again(self, lost: Sequence[Settled]) -> None:
-        """Send `lost` again: marks that were written, but by a server that has gone."""
+    def _send_lost_again(self) -> None:
+        """Send marks again that were written, but by a server that has gone."""
+        lost = self.writer.take_lost()
+        if not lost:
+            return
         marks = count(lost)
         self._outcomes.add("resent", marks)
         logger.warning(

@@ -35,6 +35,8 @@ _UNMARKS_PER_BATCH = 500
 _ALL = 2**63
 #: A batch of more marks than this may take longer than a request can wait for one reply.
 BULK = 1_000
+#: A key that is gone at once.
+_PROBE = "flask_bitmapist:probe"
 #: How often a batch is rewritten because the server turned out to have other data, or because other
 #: processes mark what this one unmarks.
 _ATTEMPTS = 5
@@ -88,6 +90,16 @@ class Writer:
         else:
             self._write_all(client, marks)
         self._recent.add(marks, era)
+
+    def probe(self) -> None:
+        """Find out whether the server takes writes: one that is full, or a replica, answers a PING.
+
+        :raises redis.RedisError: if it does not.
+        """
+        pipe = self._recent.trip(self._server.quick)
+        pipe.execute_command("SET", _PROBE, 1, "PX", 1)
+        pipe.execute()
+        pipe.check()
 
     def take_lost(self) -> list[Settled]:
         """Marks that were written, and that the server has lost since; they are forgotten here."""
