@@ -27,7 +27,7 @@ BROUGHT_BY = {
     "sqlalchemy": {"sqlalchemy"},
 }
 #: What comes with Flask-Bitmapist itself.
-ALWAYS = {"flask", "flask_bitmapist", "redis"}
+ALWAYS = {"flask", "flask_bitmapist", "numpy", "redis"}
 #: Our names that need an extra.
 OUR_NAMES = {
     "Bitmapistable": "sqlalchemy",

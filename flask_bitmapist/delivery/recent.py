@@ -59,7 +59,7 @@ class _Span:
             ids.append(who)
             self.size += 1
         else:
-            ids.extend(who if isinstance(who, list) else who.tolist())
+            ids.extend(who) if isinstance(who, list) else ids.frombytes(who.astype("Q").tobytes())
             self.size += len(who)
 
     def marks(self) -> list[Settled]:
