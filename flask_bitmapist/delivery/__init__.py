@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from ..deadline import within
-from ..marks import Settled, count
+from ..marks import Deed, Id, Settled, count
 from ..server import Server
 from .courier import Courier
 from .flusher import Flusher, Next
@@ -24,7 +24,7 @@ from .sender import Sender
 from .shelter import Shelter
 from .spool import Spool, server_of
 from .stats import Outcomes, Stats
-from .writer import Writer
+from .writer import BULK, Writer
 
 __all__ = ["Delivery", "Notices", "Spool", "Stats", "Writer", "server_of"]
 
@@ -35,6 +35,8 @@ _SPOOL_TRIPS = 5
 _PATIENCE = 10.0
 #: Seconds that a caller waits for the flusher, if the queue is full.
 _GRACE = 0.05
+#: Seconds between two looks for what dead processes have left.
+_ADOPTION_PAUSE = 1.0
 
 
 class Delivery:
@@ -56,10 +58,20 @@ class Delivery:
         self._outage = Outage(server, self._shelter.fate, notices)
         self._sender = Sender(server, writer, self._shelter, self._outage, self._outcomes)
         self._courier = Courier(self._sender, self._shelter, self._outage)
-        self._flusher = Flusher(self._work, self._hurry)
-        self._queue = Queue() if background else None
+        self._queue = Queue(spool) if background else None
+        self._flusher = Flusher(self._work, self._hurry, self._leave)
+        #: When journals of dead processes are looked for next.
+        self._adopts_at = 0.0
         if background:
             atexit.register(self._end)
+
+    def add(self, what: Deed, id_: Id) -> None:
+        """Deliver or queue one mark, as `submit`; the fastest way into the queue."""
+        queue = self._queue
+        if queue is None or not self._flusher.runs or not queue.add(what, id_):
+            self.submit([(what, id_)])
+        elif queue.is_long:
+            self._flusher.wake()
 
     def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
@@ -69,9 +81,10 @@ class Delivery:
             if work_to_do:
                 self._flusher.attend()
         else:
+            self._flusher.enter()
             if left := self._queue.put(marks):
                 self._spill(self._queue, left)
-            if self._queue.is_long:
+            if self._queue is not None and self._queue.is_long:
                 self._flusher.wake()
             self._flusher.attend()
         self._notices.send()
@@ -87,6 +100,7 @@ class Delivery:
         with self._flusher.alone(timeout) as alone:
             if alone:
                 self._deliver_queue()
+                self._shelter.adopt()
                 flushed = self._courier.empty(end)
         self._notices.send()
         return flushed
@@ -117,11 +131,17 @@ class Delivery:
         """One pass of the flusher."""
         with self._flusher.alone(None), within(_PATIENCE):
             worked = self._deliver_queue()
+            self._adopt_now_and_then()
             goes_on = self._courier.work(_SPOOL_TRIPS)
         self._notices.send()
         if goes_on:
             return Next.NOW
         return Next.SOON if worked or self._courier.has_work else Next.NEVER
+
+    def _leave(self) -> None:
+        """This process is a child."""
+        if self._queue is not None:
+            self._queue.begin_anew()
 
     def _hurry(self) -> None:
         """A pass of a caller, in the time that a call may take."""
@@ -132,29 +152,36 @@ class Delivery:
 
     def _deliver_queue(self) -> bool:
         """Deliver what is queued, oldest first; whether there was anything."""
-        worked = False
-        while self._queue:
-            self._courier.deliver(self._queue.take())
-            worked = True
-        return worked
+        return self._queue is not None and self._queue.drain(self._courier.deliver)
+
+    def _adopt_now_and_then(self) -> None:
+        """Take over what processes that were killed had queued."""
+        if self._queue is not None and time.monotonic() >= self._adopts_at:
+            self._shelter.adopt()
+            self._adopts_at = time.monotonic() + _ADOPTION_PAUSE
 
     def _spill(self, queue: Queue, marks: Sequence[Settled]) -> None:
-        """Make room in `queue` for `marks`: its oldest go to the spool, as nothing overtakes them.
+        """See to `marks`, for which the queue has no room; they do not overtake what is in it.
 
-        Where there is no spool, they go to the server.
+        They go to the spool, and the queue with them. Where there is none they go to the server, as
+        do so many that their caller expects to wait.
         """
-        with self._flusher.alone(_GRACE) as alone, within(self._server.timeout):
-            while alone and marks:
-                oldest = queue.take()
-                if not self._shelter.keep(oldest):
-                    self._courier.deliver(oldest)
-                marks = queue.put(marks)
-        if marks and not self._shelter.keep(marks):
-            # The flusher waits for a server that neither answers nor fails.
-            self._shelter.lose(count(marks))
+        is_bulk = count(marks) > BULK
+        if not is_bulk and queue.move(self._shelter.keep) and self._shelter.keep(marks):
+            return
+        waits = self._flusher.alone(None if is_bulk else _GRACE)
+        with waits as alone, within(self._server.timeout):
+            if alone:
+                self._deliver_queue()
+                self._courier.deliver(marks)
+                return
+        # The flusher waits for a server that neither answers nor fails.
+        self._shelter.lose(count(marks))
 
     def _end(self) -> None:
         """The process is ending: deliver what is queued, and queue nothing more."""
         with self._flusher.alone(None), within(_PATIENCE):
-            self._deliver_queue()
-            self._queue = None
+            queue, self._queue = self._queue, None
+            if queue is not None:
+                queue.drain(self._courier.deliver)
+                queue.end()

@@ -22,6 +22,8 @@ _PAUSE = 0.1  # seconds between two passes, unless there is more to do or someth
 _IDLE = 5.0  # seconds without work after which the thread ends
 #: Seconds for which a caller waits if another is at work.
 _GRACE = 0.005
+#: Whether this process may become another one without Python being told.
+_FORKS_UNTOLD = "uwsgi" in sys.modules
 
 
 class Next(Enum):
@@ -36,13 +38,17 @@ class Next(Enum):
 class Flusher:
     """Sees to it that `work` is done, in the process that has the work."""
 
-    def __init__(self, work: Callable[[], Next], hurry: Callable[[], None]) -> None:
+    def __init__(
+        self, work: Callable[[], Next], hurry: Callable[[], None], forked: Callable[[], None]
+    ) -> None:
         """
         :param work: one pass.
         :param hurry: a short pass, for the caller who does it where no thread runs.
+        :param forked: called in a child whose work is not that of its parent.
         """
         self._work = work
         self._hurry = hurry
+        self._leave = forked
         self._entering = locks.new_lock()
         self._begin()
         if hasattr(os, "register_at_fork"):
@@ -56,12 +62,14 @@ class Flusher:
         #: When a caller does the work next.
         self._due = 0.0
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Find out whether this process is a child."""
         process = os.getpid()
         if self._process == process:
             return
         if self._process:  # uWSGI forks without telling Python
             locks.forked()
+            self._leave()
         with self._entering:
             if self._process == process:
                 return
@@ -72,9 +80,14 @@ class Flusher:
             self._awake = threading.Event()
             self._process = process
 
+    @property
+    def runs(self) -> bool:
+        """Whether the thread runs, so that nobody need `attend`."""
+        return self._thread is not None and not _FORKS_UNTOLD
+
     def attend(self) -> None:
         """See to it that the work is done, soon and by the thread if there can be one."""
-        self._enter()
+        self.enter()
         if self._thread is not None or time.monotonic() < self._due or self._start():
             return
         self._due = time.monotonic() + _PAUSE
@@ -82,7 +95,7 @@ class Flusher:
 
     def wake(self) -> None:
         """Make the next pass begin now."""
-        self._enter()
+        self.enter()
         self._awake.set()
 
     @contextmanager
@@ -91,7 +104,7 @@ class Flusher:
 
         :param wait: seconds to wait for who is; None: as long as it takes.
         """
-        self._enter()
+        self.enter()
         working = self._working
         if not working.acquire(timeout=-1 if wait is None else max(0.0, wait)):
             yield False
@@ -160,4 +173,5 @@ def _threads_run() -> bool:
 def _forked(reference: weakref.ref[Flusher]) -> None:
     flusher = reference()
     if flusher is not None:
+        flusher._leave()
         flusher._begin()

@@ -1,49 +1,124 @@
-"""The queue of background delivery: marks that wait for the flusher."""
+"""The queue of background delivery: marks that wait for the flusher, in memory and in a journal."""
 
 from __future__ import annotations
 
-import functools
-import os
-import weakref
+import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from ..marks import Settled, SettledMark, singles
+from ..locks import new_lock
+from ..marks import Deed, Settled, Who
+from .journal import Journal, Page
+from .spool import Spool
 
-#: How many marks may wait for the background thread before callers must help.
-_LIMIT = 100_000
+logger = logging.getLogger("flask_bitmapist")
+
 _BATCH = 5_000
 
 
 class Queue:
-    """A bounded queue."""
+    """A queue as long as a page of its journal, of which each process has its own."""
 
-    def __init__(self) -> None:
-        self._marks: deque[SettledMark] = deque()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=functools.partial(_forked, weakref.ref(self)))
+    def __init__(self, spool: Spool | None) -> None:
+        """:param spool: beside its file the journal is kept; None: in memory alone."""
+        self._spool = spool
+        self._beginning = new_lock()
+        self._journal: Journal | None = None
+        self._marks: deque[Settled] = deque()
+
+    def add(self, what: Deed, who: Who) -> bool:
+        """Queue marks of one deed; False if there is no room."""
+        journal = self._journal or self._begun()
+        page = journal.page
+        if not page.add(what, who):
+            return False
+        self._marks.append((what, who))
+        while page is not journal.page:  # see `journal`
+            page = journal.page
+            page.add(what, who)
+        return True
 
     def put(self, marks: Iterable[Settled]) -> Sequence[Settled]:
-        """Queue `marks`; returns those for which there is no room."""
-        each = [*singles(marks)]
-        room = max(0, _LIMIT - len(self._marks))
-        self._marks.extend(each[:room])
-        return each[room:]
+        """Queue `marks`; returns those for which there is no room, and all that follow them."""
+        left: list[Settled] = []
+        for what, who in marks:
+            if left or not self.add(what, who):
+                left.append((what, who))
+        return left
 
-    def take(self) -> list[Settled]:
-        """The next marks, which leave the queue."""
-        return [self._marks.popleft() for _ in range(min(_BATCH, len(self._marks)))]
+    def drain(self, deliver: Callable[[Sequence[Settled]], None]) -> bool:
+        """Hand what is queued now to `deliver`, oldest first; whether there was anything.
+
+        Only one thread may do so at a time.
+        """
+        if not self._marks or self._journal is None:
+            return False
+        page = self._journal.turn()
+        left = len(self._marks)
+        while left and self._marks:
+            batch = self._take(min(left, _BATCH))
+            left -= len(batch)
+            try:
+                deliver(batch)
+            except BaseException:  # such as KeyboardInterrupt
+                self._marks.extendleft(reversed(batch))
+                raise
+        page.clear()
+        return True
+
+    def move(self, keep: Callable[[Sequence[Settled]], bool]) -> bool:
+        """Hand what is queued now to `keep` at once, whoever is draining; whether it took it."""
+        moved = self._take(len(self._marks))
+        if not moved or keep(moved):
+            return True
+        self._marks.extendleft(reversed(moved))
+        return False
+
+    def _take(self, most: int) -> list[Settled]:
+        taken: list[Settled] = []
+        while len(taken) < most:
+            try:
+                taken.append(self._marks.popleft())
+            except IndexError:  # another thread has moved them
+                break
+        return taken
 
     @property
     def is_long(self) -> bool:
         """Whether it fills a batch: then it is not to wait."""
         return len(self._marks) >= _BATCH
 
-    def __len__(self) -> int:
-        return len(self._marks)
+    def __bool__(self) -> bool:
+        return bool(self._marks)
 
+    def end(self) -> None:
+        """The process ends, and what was queued has been delivered."""
+        if self._journal is not None and not self._marks:
+            self._journal.end()
+            self._journal = None
 
-def _forked(reference: weakref.ref[Queue]) -> None:
-    queue = reference()
-    if queue is not None:
-        queue._marks = deque()  # the parent delivers what it queued
+    def _begun(self) -> Journal:
+        with self._beginning:
+            if self._journal is None:
+                self._journal = self._new_journal()
+            return self._journal
+
+    def _new_journal(self) -> Journal:
+        if self._spool is not None:
+            try:
+                return Journal.beside(self._spool)
+            except OSError as error:
+                logger.warning(
+                    "no journal can be made beside %s (%s): marks that are queued are lost if the "
+                    "process is killed",
+                    self._spool.path,
+                    error,
+                )
+        return Journal()
+
+    def begin_anew(self) -> None:
+        """This process is a child: its parent delivers what it queued."""
+        self._marks = deque()
+        if self._journal is not None:
+            self._journal.leave()
+            self._journal = None

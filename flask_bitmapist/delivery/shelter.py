@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..marks import Settled, SettledMark, count
 from .apart import Apart, Held
+from .journal import adopt
 from .notices import Notices
 from .spool import Spool, SpoolError
 from .stats import Outcomes
@@ -48,6 +49,14 @@ class Shelter:
             logger.warning("the spool works again; %d marks were lost meanwhile", lost)
             self._notices.recovered("spool")
         return True
+
+    def adopt(self) -> None:
+        """Take over what processes that are dead had queued."""
+        try:
+            if self.spool is not None:
+                adopt(self.spool)
+        except SpoolError as error:
+            self.note(error)
 
     def lose(self, marks: int) -> None:
         """Count `marks` that neither the server nor the spool has taken."""

@@ -59,7 +59,7 @@ class Spool:
         #: What the file calls the server.
         self.server = server.names[0]
         self.file = Database(path, self._find_server)
-        self._addresses = server
+        self.addresses = server
         self._limit = limit
         self._outcomes = Outcomes()
         self._overflows = False
@@ -69,7 +69,7 @@ class Spool:
         self._seen: dict[str, tuple[State, frozenset[Any]]] = {}
 
     def _find_server(self, db: sqlite3.Connection) -> None:
-        self.server = name_of(db, self._addresses)
+        self.server = name_of(db, self.addresses)
 
     def _asked(self) -> dict[str, Any]:
         """What queries are asked with."""

@@ -1,0 +1,250 @@
+"""The journal: a copy of the queue in a memory-mapped file, which outlives the process.
+
+The kernel keeps what a process has written to a mapped file, whether it ends by SIGKILL, by
+``os._exit`` or by a signal that nobody handles; only a crash of the machine takes it. To write a
+record costs no system call.
+
+The file has two pages, of which one is written to. Before the queue is delivered, the other one
+takes over (`turn`); after it, the first one is cleared. Nothing is lost in between, without a lock:
+whoever queues a mark writes it to the page, puts it into the queue, and then looks whether that
+page is still the one to be written to. If not, it may have been cleared before the mark was in the
+queue, so the mark is written to the present page too. Each turn makes a new `Page` object, so that
+a page which was there before does not pass for the same. A mark that stands in the journal although
+it was delivered is harmless: it sets its bit once more. Numbers of deeds are used once in the life
+of a journal: a record that comes late, to a page that was cleared meanwhile, names none of that
+page's deeds, and is passed over.
+
+The owner locks its file. Whoever can lock the file of another process knows that this one is dead,
+and adopts its marks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from struct import Struct
+from typing import Any
+from uuid import uuid4
+
+from ..marks import Deed, Settled, Who
+from .own_files import ensure_own
+from .spool import Spool, packed, unpacked
+
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger("flask_bitmapist")
+
+#: Bytes of a page: about 80,000 plain marks.
+_SIZE = 2**20
+#: Behind the pages: whose marks these are, as JSON.
+_OWNER = 4 * 2**10
+#: An id, or a length; and what it belongs to.
+_RECORD = Struct("<QL")
+#: The number of the page, which grows with each turn.
+_TURN = Struct("<Q")
+#: The length of a text id follows, then its UTF-8.
+_TEXT = 1 << 63
+#: Instead of the number of a deed: a length follows, then JSON with the deed and its number, or
+#: with marks.
+_DEED, _MARKS = 2**32 - 2, 2**32 - 1
+#: In the names of the files, between the spool's and the process's.
+_NAMED = "-queue-"
+
+
+class Page:
+    """What is written between two turns."""
+
+    def __init__(self, memory: mmap.mmap, turn: int, numbers: Iterator[int]) -> None:
+        """:param numbers: for deeds; 0 is where nothing has been written."""
+        self._memory = memory
+        self._numbers = numbers
+        self._deeds: dict[Deed, int] = {}
+        memory[: _TURN.size] = _TURN.pack(turn)
+
+    def add(self, what: Deed, who: Who) -> bool:
+        """Write the marks of `who`; False if there is no room."""
+        # Each record is one write(), which no other thread interrupts.
+        try:
+            if isinstance(who, int):
+                self._memory.write(_RECORD.pack(who, self._deeds.get(what) or self._number(what)))
+            elif isinstance(who, str):
+                number, text = self._deeds.get(what) or self._number(what), who.encode()
+                self._memory.write(_RECORD.pack(_TEXT | len(text), number) + text)
+            else:
+                self._write(_MARKS, packed((what, who)))
+        except ValueError:
+            return False
+        return True
+
+    def _number(self, what: Deed) -> int:
+        number = next(self._numbers)
+        self._write(_DEED, [number, packed((what, []))])
+        # Only now: another thread must not use the number before it is written down.
+        self._deeds[what] = number
+        return number
+
+    def _write(self, number: int, value: object) -> None:
+        text = json.dumps(value).encode()
+        self._memory.write(_RECORD.pack(len(text), number) + text)
+
+    def clear(self) -> None:
+        """All of it has been delivered."""
+        end = self._memory.tell()
+        # Not the turn: what a late writer adds is still read in order.
+        self._memory[_TURN.size : end] = bytes(end - _TURN.size)
+        self._memory.seek(_TURN.size)
+
+
+class Journal:
+    """Two pages that take turns, in a file or in memory alone."""
+
+    def __init__(self, file: int = -1, path: Path | None = None) -> None:
+        """
+        :param file: descriptor of the locked file; -1: memory alone.
+        :param path: its name.
+        """
+        self._file, self._path = file, path
+        offsets = (0, 0) if file == -1 else (0, _SIZE)
+        self._pages = [mmap.mmap(file, _SIZE, offset=offset) for offset in offsets]
+        for memory in self._pages:
+            memory.seek(_TURN.size)
+        self._numbers = count(1)
+        self._turn = 0
+        self.page = Page(self._pages[0], self._turn, self._numbers)
+
+    @classmethod
+    def beside(cls, spool: Spool) -> Journal:
+        """A journal in a file beside `spool`.
+
+        :raises OSError: if it cannot be made.
+        """
+        if sys.platform == "win32":
+            raise OSError("Windows has no locks that end with their process")
+        path = spool.path.with_name(f"{spool.path.name}{_NAMED}{os.getpid()}-{uuid4().hex[:8]}")
+        # Locked under another name: under its own it would be taken for that of a dead process.
+        hidden = path.with_name(f".{path.name}")
+        ensure_own(hidden)
+        file = os.open(hidden, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _reserve(file)
+            os.pwrite(file, json.dumps(spool.addresses.names).encode(), 2 * _SIZE)
+            journal = cls(file, path)
+            os.rename(hidden, path)
+        except BaseException:
+            os.close(file)
+            hidden.unlink(missing_ok=True)
+            raise
+        return journal
+
+    def turn(self) -> Page:
+        """Let the other page take over; returns the one that was written to until now."""
+        before, self._turn = self.page, self._turn + 1
+        self.page = Page(self._pages[self._turn % 2], self._turn, self._numbers)
+        return before
+
+    def end(self) -> None:
+        """All of it has been delivered, and nothing more comes."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the file. A child does so with its parent's, whose lock it would keep."""
+        for memory in self._pages:
+            memory.close()
+        if self._file != -1:
+            os.close(self._file)
+
+
+def _reserve(file: int) -> None:
+    """Have the disk give all room now: writing to a mapped page that has none is fatal."""
+    size = 2 * _SIZE + _OWNER
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError:  # not every file system can
+        if os.pwrite(file, bytes(size), 0) < size:
+            raise
+
+
+def adopt(spool: Spool) -> None:
+    """Put into `spool` what processes that are dead have queued for its server.
+
+    :raises SpoolError: if the spool cannot take it. Then it stays where it is.
+    """
+    if sys.platform == "win32":
+        return
+    for path in [*spool.path.parent.glob(f"{spool.path.name}{_NAMED}*")]:
+        try:
+            ensure_own(path)
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError as error:
+            logger.debug("the journal %s is not adopted: %s", path, error)
+            continue
+        try:
+            if _is_orphan(file):
+                _adopt(file, path, spool)
+        finally:
+            os.close(file)
+
+
+def _is_orphan(file: int) -> bool:
+    """Whether its owner is dead, and nobody else has adopted it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return os.fstat(file).st_nlink > 0
+
+
+def _adopt(file: int, path: Path, spool: Spool) -> None:
+    content = os.pread(file, 2 * _SIZE + _OWNER, 0)
+    try:
+        owner = json.loads(content[2 * _SIZE :].rstrip(b"\0"))
+    except ValueError:  # it was never finished, or is no journal
+        owner = spool.addresses.names
+    if not {*owner} & {*spool.addresses.names}:
+        return
+    if marks := [*_read(content, path)]:
+        spool.append(marks)
+    path.unlink(missing_ok=True)
+
+
+def _read(content: bytes, path: Path) -> Iterator[Settled]:
+    """The marks of the two pages of a file, in the order in which they were made."""
+    pages = [content[:_SIZE], content[_SIZE : 2 * _SIZE]]
+    for page in sorted((page for page in pages if len(page) == _SIZE), key=_TURN.unpack_from):
+        try:
+            yield from _read_page(page)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            logger.error("marks in the journal %s cannot be read: %s", path, error)
+
+
+def _read_page(page: bytes) -> Iterator[Settled]:
+    deeds: dict[int, Deed] = {}
+    place = _TURN.size
+    while place + _RECORD.size <= len(page):
+        value, number = _RECORD.unpack_from(page, place)
+        place += _RECORD.size
+        if not number:
+            return
+        if number < _DEED and value < _TEXT:
+            if number in deeds:
+                yield deeds[number], value
+            continue
+        end = place + (value & (_TEXT - 1))
+        text, place = page[place:end].decode(), end
+        if number == _DEED:
+            held: Any = json.loads(text)
+            deeds[held[0]] = unpacked(held[1])[0]
+        elif number == _MARKS:
+            yield unpacked(json.loads(text))
+        elif number in deeds:
+            yield deeds[number], text

@@ -1,0 +1,352 @@
+"""What is queued outlives its process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from flask_bitmapist.delivery.addresses import Addresses
+from flask_bitmapist.delivery.journal import Journal, adopt
+from flask_bitmapist.delivery.queue import Queue
+from flask_bitmapist.delivery.spool import Spool
+from flask_bitmapist.marks import Deed, Settled, deed, singles
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no journal")
+
+NOON = datetime(2026, 3, 14, 12)
+SERVER = Addresses(("here", "there"), "here")
+
+
+def what(event: str = "e", value: bool = True) -> Deed:
+    return deed(event, value, NOON, False, False, "plain", True)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool", SERVER)
+
+
+def files(spool: Spool) -> list[Path]:
+    return [*spool.path.parent.glob("*-queue-*")]
+
+
+def adopted(spool: Spool) -> list[tuple[str, bool, int | str]]:
+    """What is in the spool after adoption, in order."""
+    adopt(spool)
+    found: list[Settled] = []
+    while spool.holds_marks():
+        assert spool.drain(found.extend, trips=50)
+    return [(done.event, done.value, id_) for done, id_ in singles(found)]
+
+
+def leave(journal: Journal) -> None:
+    """What the kernel does when the owner dies."""
+    journal.leave()
+
+
+def test_marks_of_a_dead_process_come_back_in_order(spool: Spool) -> None:
+    journal = Journal.beside(spool)
+    assert journal.page.add(what("a"), 7)
+    assert journal.page.add(what("b"), "ünï")
+    assert journal.page.add(what("a", False), 7)
+    assert journal.page.add(what("c"), [1, 2, 3])
+    before = journal.turn()
+    assert journal.page.add(what("a"), 8)
+    leave(journal)
+    assert before is not journal.page
+    assert adopted(spool) == [
+        ("a", True, 7),
+        ("b", True, "ünï"),
+        ("a", False, 7),
+        ("c", True, 1),
+        ("c", True, 2),
+        ("c", True, 3),
+        ("a", True, 8),
+    ]
+    assert not files(spool)
+
+
+def test_pages_are_read_in_the_order_in_which_they_were_written(spool: Spool) -> None:
+    journal = Journal.beside(spool)
+    for number in range(4):
+        journal.page.add(what(), number)
+        before = journal.turn()
+        if number < 3:
+            before.clear()
+    journal.page.add(what(), 4)
+    leave(journal)
+    assert [id_ for _, _, id_ in adopted(spool)] == [3, 4]
+
+
+def test_what_was_delivered_does_not_come_back(spool: Spool) -> None:
+    journal = Journal.beside(spool)
+    for id_ in range(1_000):
+        journal.page.add(what(), id_)
+    journal.turn().clear()
+    journal.page.add(what("other"), "x" * 300)
+    leave(journal)
+    assert adopted(spool) == [("other", True, "x" * 300)]
+
+
+def test_the_journal_of_a_living_process_is_left_alone(spool: Spool) -> None:
+    journal = Journal.beside(spool)
+    journal.page.add(what(), 1)
+    assert adopted(spool) == []
+    assert files(spool)
+    journal.end()
+    assert not files(spool)
+
+
+def test_a_journal_for_another_server_is_left_alone(spool: Spool, tmp_path: Path) -> None:
+    journal = Journal.beside(spool)
+    journal.page.add(what(), 1)
+    leave(journal)
+    assert adopted(Spool(spool.path, Addresses(("elsewhere",), "elsewhere"))) == []
+    assert adopted(Spool(spool.path, Addresses(("moved", "there"), "moved"))) == [("e", True, 1)]
+
+
+def test_a_late_record_on_a_cleared_page_is_no_mark_of_another_event(spool: Spool) -> None:
+    journal = Journal.beside(spool)
+    late = journal.page
+    late.add(what("a"), 1)
+    journal.turn().clear()
+    journal.turn().clear()
+    journal.page.add(what("b"), 2)
+    late.add(what("a"), 3)
+    late.add(what("a"), 4)
+    journal.page.add(what("b"), 5)
+    leave(journal)
+    assert adopted(spool) == [("b", True, 2), ("b", True, 5)]
+
+
+def test_a_full_page_takes_nothing_more(spool: Spool) -> None:
+    journal = Journal.beside(spool)
+    queued = 0
+    while journal.page.add(what(), queued):
+        queued += 1
+    assert queued > 50_000
+    leave(journal)
+    assert [id_ for _, _, id_ in adopted(spool)] == [*range(queued)]
+
+
+def test_a_damaged_journal_is_told_and_hides_no_other(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal.beside(spool)
+    for id_ in range(10):
+        journal.page.add(what(), id_)
+    leave(journal)
+    (damaged,) = files(spool)
+    content = bytearray(damaged.read_bytes())
+    content[30:60] = b"\xff" * 30
+    damaged.write_bytes(content)
+    other = Journal.beside(spool)
+    other.page.add(what(), 77)
+    leave(other)
+    assert ("e", True, 77) in adopted(spool)
+    assert "cannot be read" in caplog.text
+    assert not files(spool)
+
+
+def test_a_link_in_place_of_a_journal_is_not_followed(spool: Spool, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    spool.path.with_name(f"{spool.path.name}-queue-1-x").symlink_to(precious)
+    assert adopted(spool) == []
+    assert precious.read_text() == "precious"
+
+
+def test_two_processes_do_not_adopt_the_same_journal_twice(spool: Spool) -> None:
+    for number in range(40):
+        journal = Journal.beside(spool)
+        journal.page.add(what(), number)
+        leave(journal)
+    others = [Spool(spool.path, SERVER) for _ in range(4)]
+    threads = [threading.Thread(target=adopt, args=(other,)) for other in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(id_ for _, _, id_ in adopted(spool)) == [*range(40)]
+
+
+def test_a_child_leaves_its_parents_queue_alone(spool: Spool) -> None:
+    queue = Queue(spool)
+    queue.add(what(), 1)
+    child = os.fork()
+    if not child:
+        queue.begin_anew()
+        queue.add(what(), 2)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert adopted(spool) == [("e", True, 2)], "the parent lives, and keeps what it queued"
+    got: list[Settled] = []
+    queue.drain(got.extend)
+    assert [*singles(got)] == [(what(), 1)]
+    queue.end()
+    assert not files(spool)
+
+
+def test_where_no_file_can_be_made_marks_wait_in_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    queue = Queue(Spool(tmp_path / "file" / "spool", SERVER))
+    for id_ in range(3):
+        assert queue.add(what(), id_)
+    got: list[Settled] = []
+    assert queue.drain(got.extend)
+    assert [id_ for _, id_ in singles(got)] == [0, 1, 2]
+    assert caplog.text.count("no journal can be made") == 1
+
+
+@pytest.mark.parametrize("drains", [1, 2, 3])
+def test_whenever_the_queue_is_drained_a_mark_is_in_the_queue_or_the_journal(
+    spool: Spool, drains: int
+) -> None:
+    """Wherever between two steps of the interpreter another thread drains."""
+    interrupted = 0
+    while interrupted < 1_000:
+        steps = 0
+        delivered: list[Settled] = []
+        queue = Queue(spool)
+        queue.add(what(), 0)
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal steps
+            if not frame.f_code.co_filename.endswith(("queue.py", "journal.py")):
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                steps += 1
+                if steps == interrupted:
+                    sys.settrace(None)
+                    for _ in range(drains):  # noqa: B023
+                        queue.add(what(), 5)  # noqa: B023
+                        queue.drain(delivered.extend)  # noqa: B023
+            return trace
+
+        tracing = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            queue.add(what("late"), 7)
+        finally:
+            sys.settrace(tracing)
+        held = [*delivered]
+        if (what("late"), 7) not in held:
+            (path,) = files(spool)
+            spool.path.with_name("copy-queue-1-x").write_bytes(path.read_bytes())
+            assert ("late", True, 7) in adopted(Spool(spool.path.with_name("copy"), SERVER))
+        queue.drain(delivered.extend)
+        assert (what("late"), 7) in delivered
+        queue.end()
+        if steps < interrupted:
+            break
+        interrupted += 1
+    assert 50 < interrupted < 1_000
+
+
+def test_what_is_queued_from_many_threads_is_always_in_the_queue_or_the_journal(
+    spool: Spool,
+) -> None:
+    """The journal is copied at random moments, as a killed process would leave it."""
+    queue = Queue(spool)
+    queue.add(what(), 10**9)
+    (path,) = files(spool)
+    accepted: list[list[int]] = [[] for _ in range(4)]
+    delivered: list[int] = []
+    ends = threading.Event()
+
+    def produce(number: int) -> None:
+        for id_ in range(number, 40_000, 4):
+            while not queue.add(what(), id_):
+                time.sleep(0.001)
+            accepted[number].append(id_)
+
+    def deliver(marks: Sequence[Settled]) -> None:
+        delivered.extend(int(id_) for _, id_ in singles(marks))
+
+    def consume() -> None:
+        while not ends.is_set() or queue:
+            queue.drain(deliver)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        producers = [threading.Thread(target=produce, args=(number,)) for number in range(4)]
+        consumer = threading.Thread(target=consume)
+        for thread in (*producers, consumer):
+            thread.start()
+        for _ in range(30):
+            time.sleep(0.005)
+            promised = {id_ for part in accepted for id_ in [*part]}
+            left = spool.path.with_name("copy-queue-1-x")
+            left.write_bytes(path.read_bytes())
+            done = {*delivered}
+            copied = Spool(spool.path.with_name("copy"), SERVER)
+            held = {id_ for _, _, id_ in adopted(copied)}
+            assert promised <= held | done
+    finally:
+        ends.set()
+        for thread in (*producers, consumer):
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert {*range(40_000)} <= {*delivered}
+
+
+KILLED = """
+    import os, sys
+    from datetime import datetime
+    from pathlib import Path
+    from flask_bitmapist.delivery.addresses import Addresses
+    from flask_bitmapist.delivery.queue import Queue
+    from flask_bitmapist.delivery.spool import Spool
+    from flask_bitmapist.marks import deed, singles
+
+    what = deed("e", True, datetime(2026, 3, 14, 12), False, False, "plain", True)
+    queue = Queue(Spool(Path(sys.argv[1]), Addresses(("here",), "here")))
+    log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
+
+    def deliver(marks):
+        os.write(log, "".join(f"{id_}\\n" for _, id_ in singles(marks)).encode())
+
+    for id_ in range(10**9):
+        while not queue.add(what, id_):
+            queue.drain(deliver)
+        sys.stdout.write(f"{id_}\\n")
+        sys.stdout.flush()
+        if not id_ % 500:
+            queue.drain(deliver)
+"""
+
+
+def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    for attempt in range(5):
+        path, log = tmp_path / f"spool{attempt}", tmp_path / f"log{attempt}"
+        log.touch()
+        arguments = [sys.executable, "-c", textwrap.dedent(KILLED), str(path), str(log)]
+        with (
+            (tmp_path / "acknowledged").open("wb") as acknowledged,
+            subprocess.Popen(arguments, stdout=acknowledged) as process,
+        ):
+            while log.stat().st_size < 2_000 + random.randrange(20_000):
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+        told = (tmp_path / "acknowledged").read_text().rpartition("\n")[0].split()
+        delivered = {*log.read_text().rpartition("\n")[0].split()}
+        kept = {str(id_) for _, _, id_ in adopted(Spool(path, SERVER))}
+        assert told
+        assert {*told} <= delivered | kept
