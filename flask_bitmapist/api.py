@@ -49,6 +49,10 @@ def mark_event(
     :raises ValueError: for an event name, id or moment that is not allowed, before any I/O.
     :raises RuntimeError: before any `FlaskBitmapist.init_app`.
     """
+    is_usual = now is None and track_hourly is None and track_unique is None
+    if type(uuid) is int and system is None and is_usual:
+        current_tracker().mark(event_name, uuid)
+        return
     options = (True, True, now, track_hourly, track_unique)
     _mark(event_name, uuid, options, system, use_pipeline)
 

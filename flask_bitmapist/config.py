@@ -90,21 +90,30 @@ class Switch:
     config: Mapping[str, Any]
     #: Options that override it.
     overrides: Mapping[str, Any]
+    #: Where ``BITMAPIST_ENABLED`` and ``TESTING`` are looked up: a ChainMap would take several
+    #: times as long.
+    _enabled: Mapping[str, Any] = field(init=False, repr=False)
+    _testing: Mapping[str, Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, option in (("_enabled", "BITMAPIST_ENABLED"), ("_testing", "TESTING")):
+            overridden = option in self.overrides
+            object.__setattr__(self, name, self.overrides if overridden else self.config)
 
     @property
     def enabled(self) -> bool:
         """Whether marks are made: ``BITMAPIST_ENABLED``."""
-        return self._told() is not False
+        return self._enabled.get("BITMAPIST_ENABLED") is not False
 
     @property
     def tested(self) -> bool:
         """Whether marks stay in the process: ``TESTING``, and nobody set ``BITMAPIST_ENABLED``."""
-        testing = self.overrides.get("TESTING", self.config.get("TESTING"))
-        return bool(testing) and self._told() is None
+        return bool(self._testing.get("TESTING")) and self._enabled.get("BITMAPIST_ENABLED") is None
 
-    def _told(self) -> object:
-        # Looked up for each mark: a ChainMap would take several times as long.
-        return self.overrides.get("BITMAPIST_ENABLED", self.config.get("BITMAPIST_ENABLED"))
+    def sends(self) -> bool:
+        """Whether marks are made and leave the process."""
+        told = self._enabled.get("BITMAPIST_ENABLED")
+        return told is not False and (told is not None or not self._testing.get("TESTING"))
 
 
 def _warn_of_unknown(option: str, known: list[str]) -> None:

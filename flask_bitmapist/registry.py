@@ -143,7 +143,8 @@ class Registry:
         #: Names found in the registry once: its copy is asked only if they are gone from it.
         self._found: set[str] = set()
         self._calendar = calendar
-        self._learnt = _Learnt()
+        #: What this process knows about the server; replaced when that is forgotten.
+        self.history = _Learnt()
         self._scanned = Catalogue([], [])
         self._scan_expires = 0.0
         #: Whether the data's time zone has been compared with this application's.
@@ -157,7 +158,7 @@ class Registry:
 
     def known_kind(self, event: str) -> str | None:
         """The kind of `event`, as far as this process knows. No I/O."""
-        return self._learnt.kinds.get(event)
+        return self.history.kinds.get(event)
 
     def admit(
         self, client: Any, wanted: Mapping[str, Wanted], clock: Callable[[], datetime]
@@ -171,7 +172,7 @@ class Registry:
             returned holds only if the server says the same where it is used (`delivery.reliance`).
         :raises LostKindError: if any was registered and the server has lost its kind.
         """
-        learnt = self._learnt  # another thread may drop it meanwhile
+        learnt = self.history  # another thread may drop it meanwhile
         strangers = {
             event: want
             for event, want in wanted.items()
@@ -296,22 +297,22 @@ class Registry:
 
     def days_to_enter(self, days: Mapping[str, date]) -> dict[str, date]:
         """Those of `days` that are the first of their event, as far as this process knows."""
-        known = self._learnt.first_days
+        known = self.history.first_days
         return {
             event: day for event, day in days.items() if event not in known or day < known[event]
         }
 
     def kinds_to_copy(self, kinds: Mapping[str, str | None]) -> dict[str, str]:
         """Those of `kinds` that `KINDS_COPY` lacks, as far as this process knows."""
-        copied = self._learnt.copied
+        copied = self.history.copied
         return {
             event: kind for event, kind in kinds.items() if kind is not None and event not in copied
         }
 
     def remember(self, copied: Iterable[str], days: Mapping[str, date]) -> None:
         """Note that the server has taken these copies of kinds and these first days."""
-        self._learnt.copied.update(copied)
-        self._learnt.first_days |= days
+        self.history.copied.update(copied)
+        self.history.first_days |= days
 
     def enter_plain(
         self, client: Any, events: Collection[str], clock: Callable[[], datetime]
@@ -500,14 +501,9 @@ class Registry:
             self._scan_expires = ended + max(_SCAN_AGE, _SCAN_SHARE * (ended - begun))
         return self._scanned
 
-    @property
-    def history(self) -> object:
-        """What this process knows about the server; replaced when that is forgotten."""
-        return self._learnt
-
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
-        self._learnt = _Learnt()
+        self.history = _Learnt()
         self._scan_expires = 0.0
         self.has_compared_calendar = False
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import date, datetime
+from time import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -65,8 +66,11 @@ class Tracker:
             self.now,
             maps_ints=settings.id_map == "always",
         )
+        #: The largest id that is a plain one.
+        self._most = -1 if settings.id_map == "always" else settings.max_id
         self._delivery: Delivery | None = None
         self._delivery_lock = new_lock()
+        self._hour = _Hour(self, datetime.min, 0.0, 0.0)
 
     @property
     def redis(self) -> Any:
@@ -114,6 +118,42 @@ class Tracker:
             yield
         finally:
             _moments.reset(token)
+
+    def mark(self, event: str, id_: object) -> None:
+        """Mark that `id_` did `event` now. It is `mark_event` for whoever has a tracker in hand.
+
+        :param id_: one id, as for a `Mark`.
+
+        Errors are those of `record`.
+        """
+        hour = self._hour
+        # Of most marks all but the id was found out for another one of the same hour.
+        if (
+            (what := hour.deeds.get(event)) is not None
+            and type(id_) is int
+            and 0 <= id_ <= self._most
+            and hour.begins <= time() < hour.ends
+            and hour.history is self._registry.history
+            and _moments.get() is _NO_MOMENTS
+            and Tracker.recorder is None
+            and self._switch.sends()
+        ):
+            hour.delivery.add(what, id_)
+        else:
+            self.record([Mark(event, id_)])
+            self._learn(event)
+
+    def _learn(self, event: str) -> None:
+        """Let `mark` know what marks of `event` have in common, where they have."""
+        usual = self._switch.sends() and Tracker.recorder is None and _moments.get() is _NO_MOMENTS
+        if not usual or self._registry.known_kind(event) != PLAIN:
+            return
+        hour = self._hour
+        if hour.history is not self._registry.history or not hour.begins <= time() < hour.ends:
+            hour = self._hour = _Hour.now(self)
+        settings = self.settings
+        options = (settings.track_hourly, settings.track_unique, PLAIN)
+        hour.deeds[event] = deed(event, True, hour.start, *options)
 
     def record(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
         """Check `marks` and deliver them; a fault of Redis is logged and the marks are spooled.
@@ -381,9 +421,36 @@ class _Settling:
         return what, id_
 
 
+class _Hour:
+    """What holds for the marks of one hour."""
+
+    def __init__(self, tracker: Tracker, start: datetime, begins: float, ends: float) -> None:
+        """
+        :param start: the hour, naive in the application's calendar.
+        :param begins: when it begins, in seconds since the epoch.
+        :param ends: when it ends.
+        """
+        self.start, self.begins, self.ends = start, begins, ends
+        #: What is known of the server; it does not hold for another history.
+        self.history = tracker._registry.history
+        self.delivery: Any = tracker._delivery
+        #: What was done, by event.
+        self.deeds: dict[str, Deed] = {}
+
+    @classmethod
+    def now(cls, tracker: Tracker) -> _Hour:
+        """The present hour of the calendar of `tracker`."""
+        moment = time()
+        local_time = datetime.fromtimestamp(moment, tracker.settings.timezone)
+        start = hour_of(local_time.replace(tzinfo=None))
+        begins = moment - (local_time.replace(tzinfo=None) - start).total_seconds()
+        return cls(tracker, start, begins, begins + 3600)
+
+
 # One variable for all trackers: a ContextVar per tracker would never be garbage-collected.
+_NO_MOMENTS: Mapping[int, datetime | date] = MappingProxyType({})
 _moments: ContextVar[Mapping[int, datetime | date]] = ContextVar(
-    "bitmapist_moments", default=MappingProxyType({})
+    "bitmapist_moments", default=_NO_MOMENTS
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import shutil
 import signal
@@ -729,18 +730,24 @@ class TestBackground:
         eventually(tracker.flush)
         assert mortal.ids() == list(range(50))
 
-    def test_a_full_queue_overflows_into_the_spool(
-        self,
-        mortal: MortalServer,
-        tracker_on: Callable[..., Tracker],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
+    @pytest.fixture
+    def short_queue(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The queue takes some 300 marks, and no thread empties it soon."""
+        monkeypatch.setattr("flask_bitmapist.delivery.journal._SIZE", mmap.ALLOCATIONGRANULARITY)
         monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
-        tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
-        mark_event("e", range(100), now=NOON)
+
+    @pytest.mark.usefixtures("short_queue")
+    @pytest.mark.parametrize("spool", [True, False])
+    def test_a_full_queue_loses_nothing(
+        self, mortal: MortalServer, tracker_on: Callable[..., Tracker], spool: bool
+    ) -> None:
+        tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background", BITMAPIST_SPOOL=spool)
+        for id_ in range(1_000):
+            mark_event("e", id_, now=NOON)
+        mark_event("e", range(1_000, 1_500), now=NOON)
+        unmark_event("e", range(1_200, 1_500), now=NOON)
         assert tracker.flush()
-        assert mortal.ids() == list(range(100))
+        assert mortal.ids() == list(range(1_200))
 
     def test_a_full_queue_asks_no_server(
         self,
@@ -748,7 +755,7 @@ class TestBackground:
         tracker_on: Callable[..., Tracker],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
+        monkeypatch.setattr("flask_bitmapist.delivery.journal._SIZE", mmap.ALLOCATIONGRANULARITY)
         senders = watched_senders(monkeypatch)
         with socket.socket(socket.AF_UNIX) as silent:
             silent.bind(f"{tmp_path}/silent.sock")
@@ -757,43 +764,65 @@ class TestBackground:
                 f"unix://{tmp_path}/silent.sock", BITMAPIST_DELIVERY="background",
                 BITMAPIST_TIMEOUT=0.2,
             )  # fmt: skip
-            for id_ in range(100):
+            for id_ in range(1_000):
                 mark_event("e", id_)
-            eventually(lambda: tracker.stats().backlog == 100)
+            eventually(lambda: tracker.stats().backlog == 1_000)
         assert senders <= {"flask-bitmapist-delivery"}
         assert tracker.stats().dropped == 0
 
-    def test_a_full_queue_without_a_spool_loses_nothing(
-        self,
-        mortal: MortalServer,
-        tracker_on: Callable[..., Tracker],
-        monkeypatch: pytest.MonkeyPatch,
+    @pytest.mark.usefixtures("short_queue")
+    def test_a_full_queue_waits_for_no_server(
+        self, mortal: MortalServer, tracker_on: Callable[..., Tracker]
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
-        monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
-        options = {"BITMAPIST_DELIVERY": "background", "BITMAPIST_SPOOL": False}
-        tracker = tracker_on(mortal.url, **options)
-        for first in range(0, 100, 4):
-            mark_event("e", range(first, first + 4), now=NOON)
-        mark_event("e", range(100, 150), now=NOON)
-        unmark_event("e", range(100, 150), now=NOON)
-        assert tracker.flush()
-        assert mortal.ids() == list(range(100))
-
-    def test_what_overflows_does_not_overtake_what_was_queued(
-        self,
-        mortal: MortalServer,
-        tracker_on: Callable[..., Tracker],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr("flask_bitmapist.delivery.queue._LIMIT", 10)
-        monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
         tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
-        mark_event("e", range(10), now=NOON)
-        assert mortal.ids() == []
-        unmark_event("e", range(1, 10), now=NOON)
+        for id_ in range(1_000):
+            mark_event("e", id_, now=NOON)
+        assert tracker.stats().spooled > 0
+        assert tracker.stats().sent == 0
+
+    @pytest.mark.usefixtures("short_queue")
+    def test_what_overflows_does_not_overtake_what_was_queued(
+        self, mortal: MortalServer, tracker_on: Callable[..., Tracker]
+    ) -> None:
+        tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+        for id_ in range(300):
+            mark_event("e", id_, now=NOON)
+        unmark_event("e", range(1, 300), now=NOON)
+        assert tracker.stats().spooled == 599
         assert tracker.flush()
         assert mortal.ids() == [0]
+
+    def test_a_killed_process_loses_nothing_that_it_acknowledged(
+        self, mortal: MortalServer, tmp_path: Path, tracker_on: Callable[..., Tracker]
+    ) -> None:
+        script = """
+import sys
+from datetime import datetime
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist, mark_event
+options = {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": "background"}
+FlaskBitmapist(Flask("app", instance_path=sys.argv[2]), options)
+for id_ in range(10**7):
+    mark_event("e", id_, now=datetime(2026, 3, 14))
+    print(id_, flush=True)
+"""
+        arguments = [sys.executable, "-c", script, mortal.url, str(tmp_path)]
+        acknowledged = tmp_path / "acknowledged"
+        with (
+            acknowledged.open("wb") as output,
+            subprocess.Popen(arguments, stdout=output) as process,
+        ):
+            eventually(lambda: acknowledged.stat().st_size > 10_000)
+            process.kill()
+        told = {*map(int, acknowledged.read_text().rpartition("\n")[0].split())}
+        assert not told <= {*mortal.ids()}, "some were only queued"
+        tracker = tracker_on(
+            mortal.url,
+            BITMAPIST_DELIVERY="background",
+            BITMAPIST_SPOOL=str(tmp_path / "bitmapist-spool.sqlite3"),
+        )
+        assert tracker.flush()
+        assert told <= {*mortal.ids()}
 
     def test_where_no_thread_can_start_the_caller_delivers(
         self,

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -213,50 +213,63 @@ def test_where_no_file_can_be_made_marks_wait_in_memory(
     assert caplog.text.count("no journal can be made") == 1
 
 
+def add_interrupted(
+    queue: Queue, mark: tuple[Deed, int], step: int, act: Callable[[], None]
+) -> int:
+    """Queue `mark`, and `act` before the given step of the interpreter in the queue's code.
+
+    :returns: how many steps there were before it.
+    """
+    steps = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal steps
+        if not frame.f_code.co_filename.endswith(("queue.py", "journal.py")):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if steps == step:
+                sys.settrace(None)
+                act()
+            steps += 1
+        return trace
+
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        queue.add(*mark)
+    finally:
+        sys.settrace(tracing)
+    return steps
+
+
 @pytest.mark.parametrize("drains", [1, 2, 3])
-def test_whenever_the_queue_is_drained_a_mark_is_in_the_queue_or_the_journal(
+def test_whenever_another_thread_drains_a_mark_is_delivered_or_in_the_journal(
     spool: Spool, drains: int
 ) -> None:
-    """Wherever between two steps of the interpreter another thread drains."""
-    interrupted = 0
-    while interrupted < 1_000:
-        steps = 0
+    late = what("late"), 7
+    step = 0
+    while True:
         delivered: list[Settled] = []
         queue = Queue(spool)
         queue.add(what(), 0)
 
-        def trace(frame: FrameType, event: str, argument: Any) -> Any:
-            nonlocal steps
-            if not frame.f_code.co_filename.endswith(("queue.py", "journal.py")):
-                return None
-            frame.f_trace_opcodes = True
-            if event == "opcode":
-                steps += 1
-                if steps == interrupted:
-                    sys.settrace(None)
-                    for _ in range(drains):  # noqa: B023
-                        queue.add(what(), 5)  # noqa: B023
-                        queue.drain(delivered.extend)  # noqa: B023
-            return trace
+        def drain(queue: Queue = queue, delivered: list[Settled] = delivered) -> None:
+            for _ in range(drains):
+                queue.add(what(), 5)
+                queue.drain(delivered.extend)
 
-        tracing = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            queue.add(what("late"), 7)
-        finally:
-            sys.settrace(tracing)
-        held = [*delivered]
-        if (what("late"), 7) not in held:
+        if add_interrupted(queue, late, step, drain) < step:
+            break
+        if late not in delivered:
             (path,) = files(spool)
             spool.path.with_name("copy-queue-1-x").write_bytes(path.read_bytes())
             assert ("late", True, 7) in adopted(Spool(spool.path.with_name("copy"), SERVER))
         queue.drain(delivered.extend)
-        assert (what("late"), 7) in delivered
+        assert late in delivered
         queue.end()
-        if steps < interrupted:
-            break
-        interrupted += 1
-    assert 50 < interrupted < 1_000
+        step += 1
+    assert step > 50
 
 
 def test_what_is_queued_from_many_threads_is_always_in_the_queue_or_the_journal(

@@ -19,7 +19,7 @@ from .courier import Courier
 from .flusher import Flusher, Next
 from .notices import Notices
 from .outage import Outage
-from .queue import Queue
+from .queue import BATCH, Queue
 from .sender import Sender
 from .shelter import Shelter
 from .spool import Spool, server_of
@@ -70,7 +70,7 @@ class Delivery:
         queue = self._queue
         if queue is None or not self._flusher.runs or not queue.add(what, id_):
             self.submit([(what, id_)])
-        elif queue.is_long:
+        elif len(queue.marks) == BATCH:
             self._flusher.wake()
 
     def submit(self, marks: Sequence[Settled]) -> None:
@@ -84,7 +84,7 @@ class Delivery:
             self._flusher.enter()
             if left := self._queue.put(marks):
                 self._spill(self._queue, left)
-            if self._queue is not None and self._queue.is_long:
+            if self._queue is not None and len(self._queue.marks) >= BATCH:
                 self._flusher.wake()
             self._flusher.attend()
         self._notices.send()

@@ -59,6 +59,8 @@ class Flusher:
         # Made at the first use in a process: what gevent patches must not be made before it does.
         self._process = 0
         self._thread: threading.Thread | None = None
+        #: Whether the thread runs, so that nobody need `attend`.
+        self.runs = False
         #: When a caller does the work next.
         self._due = 0.0
 
@@ -79,11 +81,6 @@ class Flusher:
             self._working = threading.RLock()
             self._awake = threading.Event()
             self._process = process
-
-    @property
-    def runs(self) -> bool:
-        """Whether the thread runs, so that nobody need `attend`."""
-        return self._thread is not None and not _FORKS_UNTOLD
 
     def attend(self) -> None:
         """See to it that the work is done, soon and by the thread if there can be one."""
@@ -132,11 +129,13 @@ class Flusher:
             except RuntimeError:  # too many threads, or the process is ending
                 return False
             self._thread = thread
+            self.runs = not _FORKS_UNTOLD
             return True
 
     def _rest(self) -> None:
         """The thread ends. From here on, whoever has work starts another."""
         self._thread = None
+        self.runs = False
         if self._work() is not Next.NEVER:
             self.attend()
 

@@ -137,7 +137,7 @@ class Journal:
             _reserve(file)
             os.pwrite(file, json.dumps(spool.addresses.names).encode(), 2 * _SIZE)
             journal = cls(file, path)
-            os.rename(hidden, path)
+            hidden.rename(path)
         except BaseException:
             os.close(file)
             hidden.unlink(missing_ok=True)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..locks import new_lock
 from ..marks import Deed, Settled, Who
-from .journal import Journal, Page
+from .journal import Journal
 from .spool import Spool
 
 logger = logging.getLogger("flask_bitmapist")
 
-_BATCH = 5_000
+#: Entries of the queue that are delivered together, and for which nobody waits.
+BATCH = 5_000
 
 
 class Queue:
@@ -24,7 +25,8 @@ class Queue:
         self._spool = spool
         self._beginning = new_lock()
         self._journal: Journal | None = None
-        self._marks: deque[Settled] = deque()
+        #: In order; to be changed by the methods alone.
+        self.marks: deque[Settled] = deque()
 
     def add(self, what: Deed, who: Who) -> bool:
         """Queue marks of one deed; False if there is no room."""
@@ -32,7 +34,7 @@ class Queue:
         page = journal.page
         if not page.add(what, who):
             return False
-        self._marks.append((what, who))
+        self.marks.append((what, who))
         while page is not journal.page:  # see `journal`
             page = journal.page
             page.add(what, who)
@@ -51,49 +53,44 @@ class Queue:
 
         Only one thread may do so at a time.
         """
-        if not self._marks or self._journal is None:
+        if not self.marks or self._journal is None:
             return False
         page = self._journal.turn()
-        left = len(self._marks)
-        while left and self._marks:
-            batch = self._take(min(left, _BATCH))
+        left = len(self.marks)
+        while left and self.marks:
+            batch = self._take(min(left, BATCH))
             left -= len(batch)
             try:
                 deliver(batch)
             except BaseException:  # such as KeyboardInterrupt
-                self._marks.extendleft(reversed(batch))
+                self.marks.extendleft(reversed(batch))
                 raise
         page.clear()
         return True
 
     def move(self, keep: Callable[[Sequence[Settled]], bool]) -> bool:
         """Hand what is queued now to `keep` at once, whoever is draining; whether it took it."""
-        moved = self._take(len(self._marks))
+        moved = self._take(len(self.marks))
         if not moved or keep(moved):
             return True
-        self._marks.extendleft(reversed(moved))
+        self.marks.extendleft(reversed(moved))
         return False
 
     def _take(self, most: int) -> list[Settled]:
         taken: list[Settled] = []
         while len(taken) < most:
             try:
-                taken.append(self._marks.popleft())
+                taken.append(self.marks.popleft())
             except IndexError:  # another thread has moved them
                 break
         return taken
 
-    @property
-    def is_long(self) -> bool:
-        """Whether it fills a batch: then it is not to wait."""
-        return len(self._marks) >= _BATCH
-
     def __bool__(self) -> bool:
-        return bool(self._marks)
+        return bool(self.marks)
 
     def end(self) -> None:
         """The process ends, and what was queued has been delivered."""
-        if self._journal is not None and not self._marks:
+        if self._journal is not None and not self.marks:
             self._journal.end()
             self._journal = None
 
@@ -118,7 +115,7 @@ class Queue:
 
     def begin_anew(self) -> None:
         """This process is a child: its parent delivers what it queued."""
-        self._marks = deque()
+        self.marks = deque()
         if self._journal is not None:
             self._journal.leave()
             self._journal = None
