@@ -48,7 +48,7 @@ class Queue:
                 left.append((what, who))
         return left
 
-    def drain(self, deliver: Callable[[Sequence[Settled]], None]) -> bool:
+    def drain(self, deliver: Callable[[Sequence[Settled]], object]) -> bool:
         """Hand what is queued now to `deliver`, oldest first; whether there was anything.
 
         Only one thread may do so at a time.
