@@ -8,11 +8,13 @@ popped, so no offset is given out twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha1
 from typing import Any
 
 import redis
+from redis.exceptions import NoScriptError
 
-from .trip import node_of
+from .trip import node_of, replies
 
 # Slices of 4000: Lua's unpack() stops near 8000 values. A server that evicts keys may have lost the
 # list or the hash: each can be rebuilt from the other.
@@ -64,6 +66,8 @@ end
 return assigned
 """
 
+_SHA = sha1(_ASSIGN.encode(), usedforsecurity=False).hexdigest()
+
 
 def assign(client: Any, known: str, order: str, ids: Sequence[str]) -> list[int]:
     """The offset of each of `ids`, new ones among them.
@@ -74,7 +78,7 @@ def assign(client: Any, known: str, order: str, ids: Sequence[str]) -> list[int]
     :raises redis.RedisError: if the server does not answer, or the map is damaged.
     """
     try:
-        offsets = client.register_script(_ASSIGN)(keys=[known, order], args=ids)
+        offsets = _assign_by_script(client, known, order, ids)
     except redis.ResponseError:
         # Do not go by the error's text: servers without scripts, servers that forbid them, and
         # proxies all word it differently. Any other fault will show up in the transaction too.
@@ -85,6 +89,16 @@ def assign(client: Any, known: str, order: str, ids: Sequence[str]) -> list[int]
             "get the bits of others; restore both"
         )
     return [int(offset) for offset in offsets]
+
+
+def _assign_by_script(client: Any, known: str, order: str, ids: Sequence[str]) -> Any:
+    rest = (2, known, order, *ids)
+    try:
+        (offsets,) = replies(client, [("EVALSHA", _SHA, *rest)])
+    except NoScriptError:
+        # Not SCRIPT LOAD: of a cluster whose nodes have changed, another one would get it.
+        (offsets,) = replies(client, [("EVAL", _ASSIGN, *rest)])
+    return offsets
 
 
 def _assign_in_transaction(

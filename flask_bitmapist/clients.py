@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import redis
@@ -18,6 +19,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
+from .cluster import Cluster
 from .punctual import PunctualPool, punctual
 from .refusals import UnfitServerError
 
@@ -195,12 +197,18 @@ def _sentinel_pool(pool: Any, timeout: float, settings: Mapping[str, Any]) -> An
     )
 
 
-def cluster_of(client: redis.Redis, timeout: float) -> RedisCluster:
+def cluster_of(client: redis.Redis, timeout: float) -> Cluster:
     """A client that follows the slots of the cluster that `client` reached through one node.
 
     :param timeout: seconds to wait for a connection, if `client` does not say.
     :raises redis.RedisError: if the cluster does not answer, or cannot be reached this way.
     """
+    return _cluster(*_nodes_and_settings(client, timeout))
+
+
+def _nodes_and_settings(
+    client: redis.Redis, timeout: float
+) -> tuple[list[ClusterNode], dict[str, Any]]:
     pool = client.connection_pool
     settings = pool.connection_kwargs
     if not settings.get("host"):
@@ -210,27 +218,52 @@ def cluster_of(client: redis.Redis, timeout: float) -> RedisCluster:
         )
     secure = issubclass(pool.connection_class, redis.SSLConnection)
     shared = {"socket_connect_timeout": timeout, **_shared(settings), "ssl": secure}
-    return _cluster([ClusterNode(settings["host"], settings.get("port", 6379))], shared)
+    return [ClusterNode(settings["host"], settings.get("port", 6379))], shared
 
 
-def _quick_cluster(client: RedisCluster, timeout: float) -> RedisCluster:
+def _quick_cluster(client: RedisCluster, timeout: float) -> Cluster:
     nodes = client.nodes_manager
     settings = nodes.connection_kwargs
     shared = {
         **_shared(settings),
         **_waits(settings, timeout),
-        "ssl": settings.get("ssl", False),
+        "ssl": settings.get("ssl", False) or _is_secure(settings),
         "address_remap": nodes.address_remap,
         "redis_connect_func": client.user_on_connect_func,
     }
-    return _cluster(
-        [ClusterNode(node.host, node.port) for node in nodes.startup_nodes.values()], shared
-    )
+    startup = [ClusterNode(node.host, node.port) for node in nodes.startup_nodes.values()]
+    return _punctual_cluster(startup, shared, timeout)
 
 
-def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> RedisCluster:
+def quick_cluster_of(client: redis.Redis, timeout: float) -> Cluster:
+    """As `cluster_of`, but it also keeps the deadline of a call."""
+    return _punctual_cluster(*_nodes_and_settings(client, timeout), timeout)
+
+
+def _is_secure(settings: Mapping[str, Any]) -> bool:
+    """Whether the pools of a cluster's nodes use TLS, as those that a URL describes."""
+    return issubclass(settings.get("connection_class", redis.Connection), redis.SSLConnection)
+
+
+def _punctual_cluster(
+    nodes: list[ClusterNode], settings: Mapping[str, Any], timeout: float
+) -> Cluster:
+    first = nodes[0]
+    host = f"[{first.host}]" if ":" in first.host else first.host
+    scheme = "rediss" if settings["ssl"] else "redis"
+    # With a URL alone, redis-py makes the nodes' pools as it is told.
+    pools = {
+        "url": f"{scheme}://{host}:{first.port}",
+        "connection_pool_class": partial(PunctualPool, timeout=timeout),
+        "max_connections": _CONNECTIONS,
+    }
+    others = {name: value for name, value in settings.items() if name != "ssl"}
+    return _cluster(nodes, {**others, **pools})
+
+
+def _cluster(nodes: list[ClusterNode], settings: Mapping[str, Any]) -> Cluster:
     try:
-        cluster: RedisCluster = RedisCluster(
+        cluster = Cluster(
             startup_nodes=nodes, retry=Retry(NoBackoff(), _CLUSTER_RETRIES), **settings
         )
     except RedisClusterException as error:  # not a RedisError

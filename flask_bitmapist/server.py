@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from .clients import cluster_of, from_url, in_resp2, quick_of, uncached
+from .clients import cluster_of, from_url, in_resp2, quick_cluster_of, quick_of, uncached
 from .config import Settings
 from .refusals import SERVER_ERRORS, UnfitServerError, is_about_hello, need_of, refusal
 
@@ -173,6 +173,12 @@ class Server:
         """The connection broke: another server, or a newer one, may answer next."""
         self._facts = None
 
+    def close(self) -> None:
+        """Close the connections. Whoever uses a client later opens new ones."""
+        for client in (self.client, self._quick, *(self._cluster or ())):
+            if client is not None:
+                client.close()
+
     def _plain_quick(self) -> Any:
         pool = getattr(self.client, "connection_pool", None)
         if self._quick is None or pool is not self._pool:
@@ -184,7 +190,7 @@ class Server:
         if not isinstance(self.client, redis.Redis):
             return self._plain_quick(), self.client
         if self._cluster is None:
-            quick = cluster_of(self._plain_quick(), self.timeout)
+            quick = quick_cluster_of(self._plain_quick(), self.timeout)
             self._cluster = quick, cluster_of(self.client, self.timeout)
         return self._cluster
 

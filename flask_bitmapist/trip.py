@@ -12,9 +12,11 @@ from typing import Any
 
 import redis
 
+from .cluster import Cluster
 from .packing import packed, packed_once
 from .punctual import PunctualPool
 from .refusals import note_command
+from .wire import straight
 
 Command = tuple[Any, ...]
 
@@ -61,9 +63,9 @@ class Trip:
         """
         if self.packs:
             sent = _joined(self._packed)
-            self._replies = _straight(self._client.connection_pool, sent, len(self.commands))
+            self._replies = straight(self._client.connection_pool, sent, len(self.commands))
         else:
-            self._replies = _by_pipeline(self._client, self.commands)
+            self._replies = _by_client(self._client, self.commands)
         return self._replies
 
     def check(self) -> None:
@@ -81,10 +83,10 @@ def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
         # The pipeline reconnects and retries as the client is configured to.
         with suppress(redis.ConnectionError, AttributeError, TypeError):
             sent = [b"".join(packed(*command) for command in commands)]
-            found = _straight(client.connection_pool, sent, len(commands))
+            found = straight(client.connection_pool, sent, len(commands))
             _check(commands, found)
             return found
-    found = _by_pipeline(client, commands)
+    found = _by_client(client, commands)
     _check(commands, found)
     return found
 
@@ -103,7 +105,9 @@ def _check(commands: Iterable[Command], found: Iterable[Any]) -> None:
             raise reply
 
 
-def _by_pipeline(client: Any, commands: Sequence[Command]) -> list[Any]:
+def _by_client(client: Any, commands: Sequence[Command]) -> list[Any]:
+    if isinstance(client, Cluster):
+        return client.trip(commands)
     pipe = client.pipeline(transaction=False)
     for command in commands:
         # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
@@ -125,28 +129,6 @@ def _joined(pieces: Iterable[bytes]) -> list[bytes]:
     return [*sent, b"".join(small)]
 
 
-def _straight(pool: Any, sent: list[bytes], count: int) -> list[Any]:
-    connection = _taken_from(pool)
-    try:
-        connection.send_packed_command(sent)
-        found = [_reply(connection) for _ in range(count)]
-    except BaseException:
-        connection.disconnect()  # the rest of the replies is nobody's
-        raise
-    finally:
-        pool.release(connection)
-    if found and isinstance(found[0], redis.ReadOnlyError):  # a master that has been demoted
-        connection.disconnect()
-    return found
-
-
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response(disable_decoding=True)
-    except redis.ResponseError as error:
-        return error
-
-
 def drop_idle(client: Any) -> None:
     """Another server may have taken over: the next trips of `client` connect anew."""
     pool = client.connection_pool
@@ -154,10 +136,3 @@ def drop_idle(client: Any) -> None:
         pool.drop_idle()
     elif not isinstance(pool, redis.BlockingConnectionPool):  # which cannot spare those in use
         pool.disconnect(inuse_connections=False)
-
-
-def _taken_from(pool: Any) -> Any:
-    try:
-        return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 wants a command
-        return pool.get_connection("_")

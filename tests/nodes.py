@@ -5,16 +5,22 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import redis as redis_py
 from redis.sentinel import Sentinel
-from servers import answers, eventually
+from servers import DAY, answers, eventually
 
 from flask_bitmapist.embedded import find_binary
+from flask_bitmapist.tracker import Tracker
+
+NOON = datetime(2026, 3, 14, 12)
 
 
 def free_ports(count: int) -> list[int]:
@@ -67,6 +73,44 @@ class Node:
 
     def replication(self, field: str) -> Any:
         return self.client.info("replication").get(field)
+
+
+def marked(client: Any, key: str = DAY) -> set[int]:
+    """The offsets of the bits of `key`."""
+    bits = client.get(key) or b""
+    return {
+        index * 8 + bit for index, byte in enumerate(bits) for bit in range(8) if byte & 128 >> bit
+    }
+
+
+class Marking:
+    """A thread that marks one id after the other."""
+
+    def __init__(self, tracker: Tracker, event: str = "e") -> None:
+        self.made = 0
+        self._tracker = tracker
+        self._event = event
+        self._stops = False
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Marking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stops = True
+        self._thread.join()
+
+    def makes(self, count: int) -> None:
+        """Wait until it has made so many more."""
+        before = self.made
+        eventually(lambda: self.made >= before + count)
+
+    def _run(self) -> None:
+        while not self._stops:
+            self._tracker.record([(self._event, self.made, True, True, NOON)])
+            self.made += 1
+            time.sleep(0.0005)
 
 
 class Pair:
@@ -180,6 +224,35 @@ class Cluster:
             if port == master.port and replicas:
                 return self._at(replicas[0][1])
         raise LookupError(master.port)
+
+    @property
+    def masters(self) -> list[Node]:
+        return [self._at(master[1]) for _, _, master, *_ in self._slots()]
+
+    def begin_move(self, slot: int, giver: Node, taker: Node) -> None:
+        """Both know of the move; a key is where it was until it has been moved."""
+        ids = [node.client.execute_command("CLUSTER", "MYID").decode() for node in (giver, taker)]
+        taker.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+        giver.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+        self._move_keys(slot, giver, taker)
+
+    def end_move(self, slot: int, giver: Node, taker: Node) -> None:
+        self._move_keys(slot, giver, taker)
+        id_ = taker.client.execute_command("CLUSTER", "MYID").decode()
+        for node in (taker, giver, *self.masters):
+            node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", id_)
+
+    @staticmethod
+    def _move_keys(slot: int, giver: Node, taker: Node) -> None:
+        for key in giver.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000):
+            giver.client.execute_command("MIGRATE", "127.0.0.1", taker.port, key, 0, 5_000)
+
+    def fail_over(self, master: Node) -> None:
+        """The planned kind, in which `master` hands over to its replica."""
+        replica = self.replica_of(master)
+        replica.client.execute_command("CLUSTER FAILOVER")
+        eventually(lambda: replica.replication("role") == "master")
+        eventually(lambda: master.replication("role") == "slave")
 
     def _slots(self) -> Any:
         for node in self.nodes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from flask import Flask
-from nodes import Pair, pair
+from nodes import Marking, Pair, marked, pair
 from servers import DAY, MortalServer, eventually
 
 from flask_bitmapist import FlaskBitmapist
@@ -41,20 +39,11 @@ def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
 
     yield make
     for tracker in trackers:
-        for client in (tracker.server.client, tracker.server._plain_quick()):
-            client.close()
+        tracker.server.close()
 
 
 def mark(tracker: Tracker, *ids: object, value: bool = True) -> None:
     tracker.record([("e", id_, value, True, NOON) for id_ in ids])
-
-
-def marked(client: Any, key: str = DAY) -> set[int]:
-    """The offsets of the bits of `key`."""
-    bits = client.get(key) or b""
-    return {
-        index * 8 + bit for index, byte in enumerate(bits) for bit in range(8) if byte & 128 >> bit
-    }
 
 
 class TestRestart:
@@ -189,32 +178,3 @@ class TestSentinel:
             marking.makes(500)
         eventually(tracker.flush)
         assert marked(ours.master.client) == {*range(marking.made)}
-
-
-class Marking:
-    """A thread that marks one id after the other."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.made = 0
-        self._tracker = tracker
-        self._stops = False
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Marking:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._stops = True
-        self._thread.join()
-
-    def makes(self, count: int) -> None:
-        """Wait until it has made so many more."""
-        before = self.made
-        eventually(lambda: self.made >= before + count)
-
-    def _run(self) -> None:
-        while not self._stops:
-            mark(self._tracker, self.made)
-            self.made += 1
-            time.sleep(0.0005)

@@ -214,7 +214,7 @@ def test_a_cluster_behind_a_plain_address_is_followed(
         mark_event("f", range(10, 30), now=NOON)
         mark_event("mapped", ["a", "b"], now=NOON)
         assert tracker.stats() == Stats(sent=42)
-        assert type(tracker.redis) is RedisCluster
+        assert isinstance(tracker.redis, RedisCluster)
         assert users_of_last_days("e & f") == [0, 0, 10]
         tracker.redis.close()
     tracker_on(url)  # of a process that only reads

@@ -86,7 +86,9 @@ class Recent:
         #: When to tell the server that the process goes on; 0: at once.
         self._renewal = 0.0
         self._origin: object = None
-        self._map: object = None
+        #: Of a cluster: who serves what, and the masters among them.
+        self._slots: object = None
+        self._masters: set[str] = set()
         #: Changes with each loss: trips that were under way meanwhile may be lost too.
         self.era: object = object()
 
@@ -95,13 +97,19 @@ class Recent:
         if isinstance(client, redis.Redis):
             return _CountedTrip(client, self)
         self.is_counted = False
-        # redis-py makes a new map of a cluster after each fault, which it may have hidden.
-        nodes_map = getattr(getattr(client, "nodes_manager", None), "slots_cache", None)
-        if nodes_map is not self._map:
-            if self._map is not None:
-                self.suspect()
-            self._map = nodes_map
+        self._look_at_nodes(client)
         return Trip(client)
+
+    def _look_at_nodes(self, client: Any) -> None:
+        """See whether a node of a cluster has taken over from another."""
+        nodes = getattr(client, "nodes_manager", None)
+        slots = getattr(nodes, "slots_cache", None)
+        if slots is self._slots:  # redis-py makes a new one when it asks again
+            return
+        masters = {node.name for node in client.get_primaries()}
+        if self._masters and masters != self._masters:
+            self.suspect()
+        self._slots, self._masters = slots, masters
 
     def add(self, marks: Iterable[Settled], era: object) -> None:
         """Keep `marks`, which have been written; `era` is the one in which that began."""

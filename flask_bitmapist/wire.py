@@ -1,0 +1,58 @@
+"""One connection: taken from a pool, commands out, replies in. Replies are never decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+
+def straight(pool: Any, sent: Sequence[bytes], count: int) -> list[Any]:
+    """The `count` replies to the packed commands `sent`, on a connection of `pool`.
+
+    :raises redis.RedisError: if the server does not answer; error replies are returned.
+    """
+    with Wire(pool) as wire:
+        wire.send(sent)
+        return wire.replies(count)
+
+
+class Wire:
+    """A connection of a pool. Replies that nobody has read end it."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._connection = _taken_from(pool)
+        self._is_clean = True
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if not self._is_clean:
+            self._connection.disconnect()  # the rest of the replies is nobody's
+        self._pool.release(self._connection)
+
+    def send(self, packed: Sequence[bytes]) -> None:
+        self._is_clean = False
+        self._connection.send_packed_command(packed)
+
+    def replies(self, count: int) -> list[Any]:
+        found = [self._reply() for _ in range(count)]
+        # A master that has been demoted is no use any more.
+        self._is_clean = not (found and isinstance(found[0], redis.ReadOnlyError))
+        return found
+
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response(disable_decoding=True)
+        except redis.ResponseError as error:
+            return error
+
+
+def _taken_from(pool: Any) -> Any:
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants a command
+        return pool.get_connection("_")

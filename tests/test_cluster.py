@@ -1,0 +1,160 @@
+"""Clusters of three masters and their replicas: marks, and what happens to the nodes meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from nodes import Cluster, Marking, cluster, marked
+from redis.cluster import RedisCluster
+from redis.crc import key_slot
+from servers import DAY, eventually
+
+from flask_bitmapist import FlaskBitmapist, analytics
+from flask_bitmapist.ids import IdMap
+from flask_bitmapist.tracker import Tracker
+
+NOON = datetime(2026, 3, 14, 12)
+SLOT = key_slot(DAY.encode())
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("cluster"), masters=3, replicas=3) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def nodes(six: Cluster) -> Cluster:
+    six.settle()
+    for node in six.nodes:
+        if node.replication("role") == "master":
+            node.client.flushall()
+    return six
+
+
+@pytest.fixture
+def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
+    trackers: list[Tracker] = []
+
+    def make(url: str | None = None, client: Any = None, **options: Any) -> Tracker:
+        app = Flask(__name__, instance_path=str(tmp_path / f"instance{len(trackers)}"))
+        options = {"BITMAPIST_TIMEOUT": 5, "DISABLE_BLUEPRINT": True, **options}
+        if url is not None:
+            options["BITMAPIST_REDIS_URL"] = url
+        trackers.append(FlaskBitmapist(app, options, redis_client=client).tracker)
+        return trackers[-1]
+
+    yield make
+    for tracker in trackers:
+        tracker.server.close()
+
+
+def mark(tracker: Tracker, *ids: object) -> None:
+    tracker.record([("e", id_, True, True, NOON) for id_ in ids])
+
+
+def reader(nodes: Cluster) -> RedisCluster:
+    return RedisCluster.from_url(nodes.url)
+
+
+def test_marks_of_many_keys_go_to_all_nodes_in_one_trip(nodes: Cluster, tracker_on: Any) -> None:
+    tracker = tracker_on(nodes.url)
+    tracker.record([(f"e{number}", number, True, True, NOON) for number in range(50)])
+    tracker.record([("mapped", str(number) + "x", True, True, NOON) for number in range(50)])
+    assert tracker.stats().sent == 100
+    for number in range(50):
+        assert analytics.count(f"e{number}", by="day", at=NOON, tracker=tracker) == 1
+    assert analytics.count("mapped", by="day", at=NOON, tracker=tracker) == 50
+
+
+def test_a_slot_that_moves_under_load_loses_no_mark(nodes: Cluster, tracker_on: Any) -> None:
+    tracker = tracker_on(nodes.url)
+    with Marking(tracker) as marking:
+        for _ in range(2):
+            marking.makes(100)
+            former = nodes.owner(SLOT)
+            taker = next(node for node in nodes.masters if node is not former)
+            nodes.begin_move(SLOT, former, taker)
+            marking.makes(100)  # ASK, and TRYAGAIN for commands of several keys
+            nodes.end_move(SLOT, former, taker)
+    assert tracker.flush()
+    with reader(nodes) as client:
+        assert marked(client) == {*range(marking.made)}
+    assert tracker.stats().spooled == 0
+
+
+def test_a_planned_failover_of_a_node_under_load_loses_no_mark(
+    nodes: Cluster, tracker_on: Any
+) -> None:
+    tracker = tracker_on(nodes.url)
+    mark(tracker, "text")
+    tracker.record([("plain", 0, True, True, NOON)])
+    known, _ = IdMap.keys("")
+    for key in (known, "trackist_plain_2026-3-14"):
+        with Marking(tracker, "plain") as marking:
+            marking.makes(100)
+            nodes.fail_over(nodes.owner(key_slot(key.encode())))
+            marking.makes(100)
+        mark(tracker, f"text of {key}")
+    eventually(tracker.flush)
+    assert tracker.stats().refused == tracker.stats().dropped == 0
+    assert set(analytics.users("e", at=NOON, tracker=tracker)) == {
+        "text",
+        f"text of {known}",
+        "text of trackist_plain_2026-3-14",
+    }
+    with reader(nodes) as client:
+        assert marked(client, "trackist_plain_2026-3-14") >= {*range(marking.made)}
+
+
+def test_the_death_of_a_node_under_load_loses_no_mark(nodes: Cluster, tracker_on: Any) -> None:
+    tracker = tracker_on(nodes.url)
+    with Marking(tracker) as marking:
+        marking.makes(200)
+        dead = nodes.owner(SLOT)
+        dead.kill()
+        eventually(lambda: nodes.owner(SLOT) is not dead)
+        marking.makes(200)
+    eventually(tracker.flush)
+    dead.start()
+    nodes.settle()
+    with reader(nodes) as client:
+        assert marked(client) == {*range(marking.made)}
+
+
+TIMEOUT = 0.25
+#: As in test_deadline: the promise is TIMEOUT + 50 ms.
+LONGEST = TIMEOUT + 0.25
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize("given", [False, True], ids=["URL", "client"])
+def test_a_frozen_node_costs_no_more_than_the_timeout(
+    nodes: Cluster, tracker_on: Any, known: bool, given: bool
+) -> None:
+    took = []
+    for _ in range(3):
+        client = RedisCluster.from_url(nodes.url) if given else None
+        tracker = tracker_on(None if given else nodes.url, client, BITMAPIST_TIMEOUT=TIMEOUT)
+        if known:
+            tracker.server.timeout = 10
+            mark(tracker, 0)
+            tracker.server.timeout = TIMEOUT
+        frozen = nodes.owner(SLOT)
+        frozen.freeze()
+        start = time.monotonic()
+        mark(tracker, 1)
+        took.append(time.monotonic() - start)
+        frozen.thaw()
+        nodes.settle()
+        eventually(tracker.flush)
+        assert analytics.users("e", at=NOON, tracker=tracker)[-1] == 1
+        if took[-1] < LONGEST:
+            return
+    raise AssertionError(f"it took {took} seconds")
