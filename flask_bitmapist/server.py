@@ -176,7 +176,9 @@ class Server:
     def close(self) -> None:
         """Close the connections. Whoever uses a client later opens new ones."""
         for client in (self.client, self._quick, *(self._cluster or ())):
-            if client is not None:
+            if isinstance(client, redis.Redis):
+                client.connection_pool.disconnect()  # close() leaves a pool that it was given
+            elif client is not None:
                 client.close()
 
     def _plain_quick(self) -> Any:

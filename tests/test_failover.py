@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis as redis_py
 from flask import Flask
@@ -14,6 +15,7 @@ from nodes import Marking, Pair, marked, pair
 from servers import DAY, MortalServer, eventually
 
 from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.marks import count
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12)
@@ -39,6 +41,9 @@ def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
 
     yield make
     for tracker in trackers:
+        manager = getattr(tracker.server._plain_quick().connection_pool, "sentinel_manager", None)
+        for one in getattr(manager, "sentinels", ()):
+            one.connection_pool.disconnect()
         tracker.server.close()
 
 
@@ -178,3 +183,18 @@ class TestSentinel:
             marking.makes(500)
         eventually(tracker.flush)
         assert marked(ours.master.client) == {*range(marking.made)}
+
+
+def test_of_very_many_marks_the_last_are_kept(
+    redis_url: str, redis: Any, tracker_on: Any, tmp_path: Path
+) -> None:
+    tracker = tracker_on(redis_url)
+    recent = tracker._deliverer()._sender.writer._recent
+    for first in range(0, 1_000_000, 100_000):
+        tracker.record_many("e", np.arange(first, first + 100_000), True, True, NOON)
+    assert tracker.flush()
+    assert recent._size < 400_000
+    recent.suspect()
+    lost = recent.take_lost()
+    assert 100_000 <= count(lost) < 400_000
+    assert lost[-1][1][-1] == 999_999

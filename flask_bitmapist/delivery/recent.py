@@ -29,8 +29,8 @@ from ..trip import Trip, drop_idle, replies
 _AGE = 60.0
 #: About how many are kept; a plain id takes 8 bytes.
 _MOST = 200_000
-#: Marks of so many seconds are kept, and lost, together.
-_SPAN = 1.0
+#: Marks of so many seconds are kept, and lost, together; or about as many marks.
+_SPAN, _OF_SPAN = 1.0, 20_000
 #: Seconds after which a server forgets the count of a process that has ended, and after which a
 #: process tells it that it goes on.
 _LIFE, _RENEWAL = 86_400, 3_600
@@ -58,9 +58,15 @@ class _Span:
         if isinstance(who, int | str):
             ids.append(who)
             self.size += 1
+            return
+        if isinstance(who, list):
+            ids.extend(who)
         else:
-            ids.extend(who) if isinstance(who, list) else ids.frombytes(who.astype("Q").tobytes())
-            self.size += len(who)
+            ids.frombytes(who.astype("uint64").tobytes())
+        self.size += len(who)
+
+    def is_over(self, now: float) -> bool:
+        return now - self.began > _SPAN or self.size > _OF_SPAN
 
     def marks(self) -> list[Settled]:
         return [(what, list(ids)) for what, ids in self._ids.items()]
@@ -120,7 +126,7 @@ class Recent:
                 return
             for what, who in marks:
                 span = self._spans[-1] if self._spans else None
-                if span is None or now - span.began > _SPAN or span.value != what.value:
+                if span is None or span.value != what.value or span.is_over(now):
                     span = self._new_span(now, what.value)
                 before = span.size
                 span.add(what, who)
