@@ -155,7 +155,7 @@ def browser(session: nox.Session) -> None:
     install_bitmapist(session)
     session.env.setdefault("AXE_CORE", str(axe_core(session)))
     parallel = ["--numprocesses=2", "--dist=worksteal"]
-    session.run("pytest", "tests/browser", *parallel, *session.posargs)
+    session.run("pytest", "tests/browser", *parallel, *session.posargs, env=COMPILE_ONCE)
 
 
 def axe_core(session: nox.Session) -> Path:
