@@ -282,6 +282,19 @@ def test_a_first_day_is_registered_again(
     assert one.reader.space_and_first_day(["e"], ["e"]) == (None, date(2026, 2, 3))
 
 
+def test_an_earlier_day_of_an_event_that_the_server_has_lost(
+    server_of_the_past: Historic, process: Callable[..., Tracker]
+) -> None:
+    one = process(server_of_the_past.url)
+    mark(one, "old", 1)
+    server_of_the_past.remember()
+    mark(one, "late", 1)
+    server_of_the_past.go_back()
+    mark(one, "late", 2, when=datetime(2026, 2, 20))
+    assert one.stats().refused == 0
+    assert one.reader.space_and_first_day(["late"], ["late"]) == (None, date(2026, 2, 20))
+
+
 def test_a_flag_that_became_an_event_is_one_again(
     redis_url: str, process: Callable[..., Tracker]
 ) -> None:
