@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -252,12 +253,22 @@ def test_a_silent_server_costs_a_timeout_once_not_with_every_mark(
     monkeypatch.setattr("flask_bitmapist.delivery.breaker._LONGEST_BREAK", 5.0)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{tmp_path}/silent.sock")
-        silent.listen(8)
-        tracker_on(f"unix://{tmp_path}/silent.sock", BITMAPIST_TIMEOUT=0.2)
-        began = time.monotonic()
+        silent.listen(64)
+        tracker_on(f"unix://{tmp_path}/silent.sock", BITMAPIST_TIMEOUT=0.05)
         for id_ in range(20):
             mark_event("e", id_)
-        assert time.monotonic() - began < 2.0  # twenty timeouts would be four seconds
+        assert connections_to(silent) == 1
+
+
+def connections_to(listener: socket.socket) -> int:
+    """How many connections wait for a server that accepts none."""
+    listener.setblocking(False)
+    found = 0
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            found += 1
+    return found
 
 
 def test_a_server_that_fails_is_probed_by_one_caller_a_break(
@@ -441,7 +452,7 @@ def test_marks_are_spooled_while_another_process_drains(
     def slow(marks: Sequence[Any]) -> None:
         began = time.monotonic()
         other.record([("e", 2, True, True, NOON)])
-        assert time.monotonic() - began < 1  # it waits neither for us nor for Redis
+        assert time.monotonic() - began < 5  # it waits neither for us nor for Redis: 10 seconds
         tracker._deliverer()._sender.write(marks)
         monkeypatch.undo()
 
@@ -478,7 +489,7 @@ def test_marks_in_bulk_do_not_wait_for_a_silent_server(
         tracker_on(f"unix://{tmp_path}/silent.sock", BITMAPIST_TIMEOUT=0.2)
         began = time.monotonic()
         mark_event("e", range(5_000))
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 15  # the patience of bulk writes is 30 seconds
 
 
 def test_a_spool_that_was_just_written_is_looked_into_again(
