@@ -30,7 +30,7 @@ import numpy as np
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist, analytics
-from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.bitmap import PAIRED_WORDS
 
 ROUNDS = 9
 LEAST_SECONDS = 0.02
@@ -114,7 +114,7 @@ def compare_ids(users: int, rounds: int) -> None:
 
 def main() -> None:
     sizes = [int(size) for size in sys.argv[1:]] or [10_000, 1_000_000, 10_000_000]
-    counted = "NumPy alone" if sys.maxsize == bitmaps.PAIRED_WORDS else "NumKong"
+    counted = "NumPy alone" if sys.maxsize == PAIRED_WORDS else "NumKong"
     print(f"{'counted by ' + counted:48} {'bitmapist':>12} {'ours':>12}   ratio (least to most)")
     with tempfile.TemporaryDirectory() as folder:
         app = Flask("benchmark", instance_path=folder)

@@ -26,7 +26,8 @@ from .periods import KEY_PREFIX, Grain, Period, local, unique_key
 from .systems import names_own_system, reader_of
 
 if TYPE_CHECKING:
-    from .reading.bitmaps import Bitmap, Bitmaps
+    from .reading.bitmap import Bitmap
+    from .reading.bitmaps import Bitmaps
     from .reading.reader import Reader
 
 # Of a Redis string, which holds 512 MiB at most: asking for a later one is an error.
@@ -132,7 +133,8 @@ class _Stored(Events):
         return int(reader_of(self.system).redis.bitcount(self.redis_key))
 
     def get_uuids(self) -> Iterator[int | str]:
-        from .reading.bitmaps import Bitmap, Bitmaps
+        from .reading.bitmap import Bitmap
+        from .reading.bitmaps import Bitmaps
 
         reader = reader_of(self.system)
         space, value = reader.space_and_reply(self.names, ("GET", self.redis_key))
@@ -589,7 +591,7 @@ class BitOpNot(BitOperation):
         self.has_complement = True
 
     def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
-        from .reading.bitmaps import WORD_BYTES, Bitmap
+        from .reading.bitmap import WORD_BYTES, Bitmap
 
         (event,) = self.events
         # As with BITOP, the result is as long as the longest bitmap.

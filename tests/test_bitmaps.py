@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist.reading import bitmaps
-from flask_bitmapist.reading.bitmaps import EMPTY, Bitmap, counts, parts, slices, union
+from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, union
+from flask_bitmapist.reading.bitmaps import counts, parts, slices
 
 offset_sets = st.frozensets(st.integers(0, 300))
 
@@ -58,7 +59,7 @@ def test_bitmaps_combine_as_sets_do_whatever_their_lengths(
 def counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are the same with the extra `fast` and without."""
     if request.param == "NumPy":
-        monkeypatch.setattr(bitmaps, "_dot", None)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmap._dot", None)
     else:
         pytest.importorskip("numkong")
 
@@ -308,6 +309,6 @@ def test_another_reading_does_not_disturb_one_that_is_under_way(
 
 
 def test_more_offsets_than_16_bits_hold_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_bitmapist.reading.bitmaps._dot", None)
+    monkeypatch.setattr("flask_bitmapist.reading.bitmap._dot", None)
     full = Bitmap.from_bytes(b"\xff" * 2**14)
     assert len(full) == full.common(full) == 2**17

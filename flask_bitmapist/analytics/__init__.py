@@ -6,7 +6,7 @@ frozen dataclass with `to_dict`, `to_csv` and `to_dataframe`.
 
 from __future__ import annotations
 
-from ..reading.bitmaps import Bitmap
+from ..reading.bitmap import Bitmap
 from ..reading.segments import Event, Expression, Flag, SegmentError, parse
 from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users

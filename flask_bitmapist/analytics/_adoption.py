@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ..periods import Grain
 from ..questions import AdoptionFigure, AdoptionQuestion
 from ..questions.adoption import USERS
-from ..reading.bitmaps import Bitmap, Bitmaps
+from ..reading.bitmap import Bitmap
+from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ._past import Past
 from ._report import Report, Scope, Users, label, scope, scope_at

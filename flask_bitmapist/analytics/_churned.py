@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..periods import Grain
 from ..questions import ChurnedFigure, ChurnedQuestion
 from ..questions.fields import MOST
-from ..reading.bitmaps import Bitmap, Bitmaps, sliding_unions, tally, union
+from ..reading.bitmap import Bitmap, union
+from ..reading.bitmaps import Bitmaps, sliding_unions, tally
 from ..reading.segments import Expression
 from ._report import USUAL_LENGTH, Report, Users, label, periods_of, scope_at
 from ._sets import Crowd, Sets, only

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..periods import Grain
 from ..questions import CompareFigure, CompareQuestion
-from ..reading.bitmaps import Bitmap, Bitmaps, union
+from ..reading.bitmap import Bitmap, union
+from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ._report import Report, Scope, Users, check_length, scope
 from ._sets import Crowd, Page, People, Sets

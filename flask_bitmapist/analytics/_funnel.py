@@ -15,7 +15,8 @@ import numpy as np
 from ..periods import Grain
 from ..questions import FunnelFigure, FunnelQuestion
 from ..questions.funnel import Order
-from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, sliding_unions, union
+from ..reading.bitmap import EMPTY, Bitmap, union
+from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
 from ._report import Report, Scope, Users, check_length, scope

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
 from ..questions import OverlapFigure, OverlapQuestion
-from ..reading.bitmaps import Bitmap, Bitmaps, tally
+from ..reading.bitmap import Bitmap
+from ..reading.bitmaps import Bitmaps, tally
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
 from ._report import Report, Users, check_length, scope_at

@@ -10,7 +10,8 @@ from operator import or_
 from typing import NamedTuple
 
 from ..periods import Grain, Period
-from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps
+from ..reading.bitmap import EMPTY, Bitmap
+from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
 from ._report import Scope

@@ -16,17 +16,8 @@ from numpy.typing import NDArray
 from ..periods import Grain, Period
 from ..questions import RetentionFigure, RetentionQuestion
 from ..questions.retention import Members, Mode
-from ..reading.bitmaps import (
-    EMPTY,
-    NOWHERE,
-    PAIRED_WORDS,
-    Bitmap,
-    Bitmaps,
-    Extent,
-    Extents,
-    tally,
-    union,
-)
+from ..reading.bitmap import EMPTY, PAIRED_WORDS, Bitmap, union
+from ..reading.bitmaps import NOWHERE, Bitmaps, Extent, Extents, tally
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
 from ._past import Past

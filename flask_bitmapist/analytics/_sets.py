@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..reading.bitmaps import Bitmap, Bitmaps, parts, tally
+from ..reading.bitmap import Bitmap
+from ..reading.bitmaps import Bitmaps, parts, tally
 from ..reading.time_limit import small_step
 from ._report import Report, check_length
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..periods import Grain, Period
 from ..questions import StickinessFigure, StickinessQuestion
-from ..reading.bitmaps import EMPTY, Bitmap, Bitmaps, union
+from ..reading.bitmap import EMPTY, Bitmap, union
+from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
 from ._report import Report, Scope, Users, check_length, label, periods_of

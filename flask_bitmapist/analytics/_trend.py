@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..periods import Grain
 from ..questions import TrendFigure, TrendQuestion
-from ..reading.bitmaps import Bitmap, Bitmaps, sliding_unions
+from ..reading.bitmap import Bitmap
+from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
 from ._report import Report, Scope, Users, label, scope, scope_at
 from ._sets import Crowd, Sets, only

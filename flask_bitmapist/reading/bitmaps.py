@@ -1,39 +1,19 @@
-"""Redis bitmaps as immutable sets: fetched in one round trip, combined with NumPy, never written.
-
-In a Redis bitmap, bit 0 is the most significant bit of byte 0
-(https://redis.io/docs/latest/commands/setbit/). The bytes are viewed as uint64 words. The machine's
-byte order makes no difference to AND, OR, XOR and counting.
-"""
+"""Reads the bitmaps of a report: each once, in as few round trips as possible. Never writes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
+from .bitmap import EMPTY, WORD_BITS, WORD_BYTES, Bitmap, union
 from .replies import read_numbers, read_octets, read_words
 from .time_limit import check_time, small_step
 
-try:
-    import numkong
-except ImportError:  # the extra `fast`
-    _dot: Callable[..., Any] | None = None
-else:
-    _dot = numkong.dot
-
-WORD_BYTES = 8
-WORD_BITS = 64
-#: From this many words on, pairs of bitmaps are counted by `Bitmap.common`: with NumKong it is
-#: several times as fast as NumPy. For many smaller bitmaps, one NumPy call for all of them is
-#: faster.
-PAIRED_WORDS = sys.maxsize if _dot is None else 2 * 2**10
 #: Bytes of bitmaps that a report holds at a time. With what it computes from them it needs about
 #: three times as much.
 BUDGET = 256 * 2**20
@@ -47,140 +27,6 @@ _TOGETHER = 6 * 2**20
 _COMMANDS = 2_000
 _PART_WORDS = 128 * 2**10 // WORD_BYTES
 _Command = TypeVar("_Command", bound=tuple[Any, ...])
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Bitmap:
-    """An immutable set of offsets. Sets of different lengths combine: missing words are 0.
-
-    :param words: the bits in Redis's order, ``(n_words,) uint64``; the array is made read-only.
-    :param first: the number of the first of these words; those before it are 0.
-
-    >>> active, premium = Bitmap.from_bytes(b"\\xe0"), Bitmap.from_bytes(b"\\x60\\x80")
-    >>> len(active), 8 in premium
-    (3, True)
-    >>> (active & premium).ids().tolist(), (premium - active).ids().tolist()
-    ([1, 2], [8])
-    """
-
-    words: NDArray[np.uint64]
-    first: int = 0
-
-    def __post_init__(self) -> None:
-        self.words.flags.writeable = False
-
-    @classmethod
-    def from_bytes(cls, value: bytes | None) -> Bitmap:
-        """The bitmap that GET returned: its bytes, or None for a key that does not exist."""
-        value = value or b""
-        padded = value.ljust(-(-len(value) // WORD_BYTES) * WORD_BYTES, b"\0")
-        return cls(np.frombuffer(padded, np.uint64))
-
-    @property
-    def end(self) -> int:
-        """The number of the word after the last one."""
-        return self.first + self.words.size
-
-    def between(self, begin: int, end: int) -> NDArray[np.uint64]:
-        """The existing words among those numbered from `begin` to before `end`."""
-        return self.words[max(0, begin - self.first) : max(0, end - self.first)]
-
-    def part(self, begin: int, end: int) -> Bitmap:
-        """The words from number `begin` to before `end`; their numbering starts at `begin`."""
-        return Bitmap(self.between(begin, end), max(0, self.first - begin))
-
-    def __and__(self, other: Bitmap) -> Bitmap:
-        begin, end = max(self.first, other.first), min(self.end, other.end)
-        return Bitmap(self.between(begin, end) & other.between(begin, end), begin)
-
-    def __or__(self, other: Bitmap) -> Bitmap:
-        short, words, begin = _widened(self, other)
-        words[short.first - begin :][: short.words.size] |= short.words
-        return Bitmap(words, begin)
-
-    def __xor__(self, other: Bitmap) -> Bitmap:
-        short, words, begin = _widened(self, other)
-        words[short.first - begin :][: short.words.size] ^= short.words
-        return Bitmap(words, begin)
-
-    def __sub__(self, other: Bitmap) -> Bitmap:
-        begin, end = max(self.first, other.first), min(self.end, other.end)
-        words = self.words.copy()
-        words[max(0, begin - self.first) : max(0, end - self.first)] &= ~other.between(begin, end)
-        return Bitmap(words, self.first)
-
-    def __len__(self) -> int:
-        return _count(self.words) if _dot is None else int(_dot(self.words, self.words, "uint1"))
-
-    def common(self, other: Bitmap) -> int:
-        """How many offsets are in both: ``len(self & other)``."""
-        begin, end = max(self.first, other.first), min(self.end, other.end)
-        if begin >= end:
-            return 0
-        one, two = self.between(begin, end), other.between(begin, end)
-        # The dot product of bits is how many are set in both.
-        return _count(one & two) if _dot is None else int(_dot(one, two, "uint1"))
-
-    def __bool__(self) -> bool:
-        return bool(self.words.any())
-
-    def __contains__(self, offset: int) -> bool:
-        byte, bit = divmod(offset - self.first * WORD_BITS, 8)
-        octets = self.words.view(np.uint8)
-        return 0 <= byte < octets.size and bool(octets[byte] & (0x80 >> bit))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Bitmap):
-            return NotImplemented
-        return not self ^ other
-
-    # Equal sets may differ in length, and nothing uses them as keys.
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<Bitmap of {len(self)} in {self.words.nbytes} bytes>"
-
-    def ids(self) -> NDArray[np.intp]:
-        """The offsets in ascending order, ``(n,) intp``."""
-        # flatnonzero has a path for bool that is four times as fast; unpackbits gives 0s and 1s.
-        ids = np.flatnonzero(np.unpackbits(self.words.view(np.uint8)).view(np.bool_))
-        if self.first:
-            ids += self.first * WORD_BITS
-        return ids
-
-
-def _count(words: NDArray[np.uint64]) -> int:
-    # A uint32 sum takes two thirds of the time of a uint64 sum. It holds every count except that of
-    # a full 512 MiB, the longest string that Redis allows.
-    return int(np.bitwise_count(words).sum(dtype=np.uint32))
-
-
-def _widened(one: Bitmap, other: Bitmap) -> tuple[Bitmap, NDArray[np.uint64], int]:
-    """The shorter bitmap; the longer one's words, copied with room for it; the first one's
-    number."""
-    short, long = sorted((one, other), key=lambda bitmap: bitmap.words.size)
-    if not short.words.size or (long.first <= short.first and short.end <= long.end):
-        return short, long.words.copy(), long.first
-    begin, end = min(short.first, long.first), max(short.end, long.end)
-    words = np.zeros(end - begin, np.uint64)
-    words[long.first - begin :][: long.words.size] = long.words
-    return short, words, begin
-
-
-EMPTY = Bitmap.from_bytes(None)
-
-
-def union(bitmaps: Iterable[Bitmap]) -> Bitmap:
-    """The offsets that are in any of `bitmaps`; the empty set if there are none."""
-    held = [bitmap for bitmap in bitmaps if bitmap.words.size]
-    if len(held) < 2:
-        return held[0] if held else EMPTY
-    # Into one array: a new one for each of twelve months took most of the time of a year's union.
-    begin, end = min(one.first for one in held), max(one.end for one in held)
-    words = np.zeros(end - begin, np.uint64)
-    for one in held:
-        words[one.first - begin :][: one.words.size] |= one.words
-    return Bitmap(words, begin)
 
 
 def sliding_unions(sets: Sequence[Bitmap], width: int, size: int = 1) -> list[Bitmap]:

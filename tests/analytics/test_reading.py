@@ -28,7 +28,8 @@ from flask_bitmapist.analytics import (
 from flask_bitmapist.analytics._report import Users
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
-from flask_bitmapist.reading.bitmaps import Bitmap, around, sliding_unions, tally, union
+from flask_bitmapist.reading.bitmap import Bitmap, union
+from flask_bitmapist.reading.bitmaps import around, sliding_unions, tally
 from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 11, 23, 14, 32)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.periods import Period
-from flask_bitmapist.reading.bitmaps import Bitmap, Bitmaps, union
+from flask_bitmapist.reading.bitmap import Bitmap, union
+from flask_bitmapist.reading.bitmaps import Bitmaps
 from flask_bitmapist.reading.segments import (
     And,
     Event,
