@@ -97,13 +97,20 @@ class Batches:
 
     def _of_one(self, client: Any, what: Deed, who: Who) -> Batch | None:
         """The batch of a mark that sets one bit; None if it may be another."""
-        if not isinstance(who, int) or not what.value or who > self._max_id:
+        if not isinstance(who, int | str) or not what.value:
             return None
         relies_on = self._reliance(client, (what,))
         if relies_on.kinds[what.event] != what.kind:
             return None
-        bits, keys = Bits((who,)), _keys(what)
-        return Batch(relies_on, {}, writes=[(key, bits) for key in self._lasting(keys)])
+        offsets: Offsets = {}
+        if isinstance(who, str):
+            offsets = self._offsets(client, {what: [[who]]})
+            who = offsets[what.kind][who]
+        if who > self._max_id:
+            return None
+        bits = Bits((who,))
+        writes = [(key, bits) for key in self._lasting(_keys(what))]
+        return Batch(relies_on, offsets, writes=writes)
 
     def _lasting(self, keys: Iterable[Key]) -> Iterable[Key]:
         has_passed = self._expiries.has_passed

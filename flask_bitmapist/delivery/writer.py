@@ -85,7 +85,7 @@ class Writer:
         era = self._recent.era
         client = self._server.quick
         self._warn_of_eviction()
-        if len(marks) == 1 and isinstance(marks[0][1], int):  # most are
+        if len(marks) == 1 and isinstance(marks[0][1], int | str):  # most are
             self._write(client, marks)
         else:
             self._write_all(client, marks)
