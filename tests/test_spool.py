@@ -62,6 +62,10 @@ def drained(spool: Spool) -> list[int]:
     return [*found]
 
 
+def refuse(marks: Sequence[Settled]) -> None:
+    raise ConnectionError
+
+
 def old_spool(path: Path, servers: Sequence[str]) -> None:
     """What the version before has made of a mark of 5 for each of `servers`."""
     db = sqlite3.connect(path)
@@ -248,6 +252,9 @@ class TestDamage:
                 db.execute(f"UPDATE spooled SET marks = ? WHERE id = {last}", (row,))
             db.close()
         fill(spool, [3])
+        for _ in range(2):  # what is tried again is not counted again
+            with pytest.raises(ConnectionError):
+                spool.drain(refuse, 1)
         assert drained(spool) == [0, 1, 2, 3]
         assert caplog.text.count("2 marks in the spool") == len(rows)
         assert spool.lost == 2 * len(rows)

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -30,8 +30,8 @@ __all__ = ["Spool", "SpoolError", "server_of"]
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Rows read for one trip. It sends as many marks to Redis as fit the wait for one reply.
-_ROWS_PER_TRIP = 200
+#: Rows read for one trip, at most. It sends as many marks as fit the wait for one reply.
+_ROWS_PER_TRIP = 1_000
 #: Longer than the clock that stamps files stands still, in nanoseconds.
 _TICK = 50_000_000
 #: Rows that go at a time when there is no more room.
@@ -196,28 +196,40 @@ class Spool:
 
     def _drain_one_trip(self, write: Callable[[Sequence[Settled]], None]) -> bool:
         """Whether there was anything."""
-        query = f"SELECT id, marks, count {_WAITING} ORDER BY id LIMIT :limit"
         marks: list[Settled] = []
-        last = 0
-        for id_, row, size in self.file.run(lambda db: db.execute(query, self._asked()).fetchall()):
-            found = self._read(row, size)
-            if marks and count(marks) + count(found) > BULK:
+        unreadable: list[tuple[int, Exception]] = []
+        last = length = 0
+        for id_, row, size in self.file.run(self._next_rows):
+            try:
+                found = [unpacked(values) for values in json.loads(row)]
+            except (TypeError, ValueError) as error:  # of another version, or damaged
+                unreadable.append((size, error))
+                found = []
+            length += count(found)
+            if marks and length > BULK:
                 break
             marks += found
             last = id_
         # The file is not locked meanwhile, so that appending never waits for Redis.
         write(marks)
+        for size, fault in unreadable:
+            logger.error("%d marks in the spool %s cannot be read: %s", size, self.path, fault)
+            self._outcomes.add("dropped", size)
         if last:
             self._forget(last)
         return bool(last)
 
-    def _read(self, row: str, size: int) -> list[Settled]:
-        try:
-            return [unpacked(values) for values in json.loads(row)]
-        except (TypeError, ValueError) as error:  # of another version, or damaged
-            logger.error("%d marks in the spool %s cannot be read: %s", size, self.path, error)
-            self._outcomes.add("dropped", size)
-            return []
+    def _next_rows(self, db: sqlite3.Connection) -> list[tuple[int, str, int]]:
+        """The oldest rows, as many as one trip can send, but at least one."""
+        query = f"SELECT id, marks, count {_WAITING} ORDER BY id LIMIT :limit"
+        rows: list[tuple[int, str, int]] = []
+        size = 0
+        for row in db.execute(query, self._asked()):
+            size += row[2]
+            if rows and size > BULK:
+                break
+            rows.append(row)
+        return rows
 
     def _forget(self, last: int) -> None:
         """Delete the rows up to `last`, or if that is not possible, remember that they are done."""
@@ -240,15 +252,13 @@ class Spool:
 
         :raises SpoolError: if the lock's file cannot be used.
         """
-        try:
-            lock = FileLock(self.file.beside("-drain"))
-            with lock.held() as alone:
-                yield alone
-            lock.close()
-        except SpoolError:
-            raise
-        except OSError as error:
-            raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
+        with ExitStack() as held:
+            try:
+                lock = FileLock(self.file.beside("-drain"))
+                alone = held.enter_context(lock.held())
+            except OSError as error:
+                raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
+            yield alone
 
 
 def _newest(state: State) -> int:
