@@ -65,6 +65,7 @@ class Tracker:
             self._id_map,
             self.now,
             maps_ints=settings.id_map == "always",
+            catch_up=self._catch_up,
         )
         #: The largest id that is a plain one.
         self._most = -1 if settings.id_map == "always" else settings.max_id
@@ -76,9 +77,17 @@ class Tracker:
     def redis(self) -> Any:
         """The redis client for bulk writes and reports.
 
+        What this process has marked is there, unless the server does not take it now.
+
         :raises UnfitServerError: if the server cannot hold the data.
         """
+        self._catch_up()
         return self.server.patient
+
+    def _catch_up(self) -> None:
+        """Deliver what this process has marked and not delivered yet."""
+        if self._delivery is not None:
+            self._delivery.catch_up()
 
     @property
     def enabled(self) -> bool:

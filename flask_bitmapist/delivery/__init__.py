@@ -105,10 +105,13 @@ class Delivery:
         self._notices.send()
         return flushed
 
-    def deliver_queued(self) -> None:
-        """Deliver what is queued, unless the server failed a moment ago."""
-        if self._queue and not self._outage.is_on:
-            with self._flusher.alone(None):
+    def catch_up(self) -> None:
+        """Deliver what is queued, in the time that a mark may take, unless the server failed."""
+        if self._queue is None or self._outage.is_on:
+            return
+        timeout = self._server.timeout
+        with self._flusher.alone(timeout) as alone, within(timeout):
+            if alone:
                 self._deliver_queue()
 
     def stats(self) -> Stats:

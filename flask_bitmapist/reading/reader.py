@@ -27,9 +27,11 @@ class Reader:
         clock: Callable[[], datetime],
         *,
         maps_ints: bool = False,
+        catch_up: Callable[[], None] = lambda: None,
     ) -> None:
         """
         :param clock: the moment that counts as now, naive in the application's calendar.
+        :param catch_up: delivers the marks of this process that are still queued.
         :param maps_ints: whether the application maps ints too (``BITMAPIST_ID_MAP="always"``).
         """
         self._server = server
@@ -37,6 +39,7 @@ class Reader:
         self.maps_ints = maps_ints
         self._registry = registry
         self._id_map = id_map
+        self._catch_up = catch_up
 
     @property
     def redis(self) -> Any:
@@ -44,6 +47,7 @@ class Reader:
 
         :raises UnfitServerError: if the server cannot hold the data.
         """
+        self._catch_up()
         return self._server.patient
 
     @property
