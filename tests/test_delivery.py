@@ -966,6 +966,23 @@ assert [client.getbit("trackist_e_2026-3-14", id_) for id_ in (1, 2)] == [0, 1]
         )
         assert mortal.ids() == [1, 2]
 
+    def test_its_thread_begins_with_what_others_have_left(
+        self,
+        mortal: MortalServer,
+        tracker_on: Callable[..., Tracker],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 600.0)
+        tracker_on(mortal.url)
+        mortal.kill()
+        mark_event("e", 1, now=NOON)
+        mortal.start()
+        later = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+        mark_event("e", 2, now=NOON)
+        eventually(lambda: mortal.ids() == [1])
+        assert later.flush()
+        assert mortal.ids() == [1, 2]
+
     def test_its_thread_ends_when_there_is_nothing_to_do(
         self,
         mortal: MortalServer,

@@ -59,7 +59,7 @@ class Delivery:
         self._sender = Sender(server, writer, self._shelter, self._outage, self._outcomes)
         self._courier = Courier(self._sender, self._shelter, self._outage)
         self._queue = Queue(spool) if background else None
-        self._flusher = Flusher(self._work, self._hurry, self._leave)
+        self._flusher = Flusher(self._take_up, self._work, self._hurry, self._leave)
         #: When journals of dead processes are looked for next.
         self._adopts_at = 0.0
         if background:
@@ -130,8 +130,16 @@ class Delivery:
             set_aside=self._shelter.set_aside(),
         )
 
+    def _take_up(self) -> Next:
+        """What the flusher does first: go on with what others have left."""
+        with self._flusher.alone(None), within(_PATIENCE):
+            self._adopt_now_and_then()
+            goes_on = self._courier.work(_SPOOL_TRIPS)
+        self._notices.send()
+        return Next.NOW if goes_on else Next.SOON
+
     def _work(self) -> Next:
-        """One pass of the flusher."""
+        """What it does in each further pass."""
         with self._flusher.alone(None), within(_PATIENCE):
             worked = self._deliver_queue()
             self._adopt_now_and_then()

@@ -39,23 +39,29 @@ class Flusher:
     """Sees to it that `work` is done, in the process that has the work."""
 
     def __init__(
-        self, work: Callable[[], Next], hurry: Callable[[], None], forked: Callable[[], None]
+        self,
+        begin: Callable[[], Next],
+        work: Callable[[], Next],
+        hurry: Callable[[], None],
+        forked: Callable[[], None],
     ) -> None:
         """
-        :param work: one pass.
+        :param begin: the thread's first pass, before there is a batch: the process may end soon.
+        :param work: any other pass.
         :param hurry: a short pass, for the caller who does it where no thread runs.
         :param forked: called in a child whose work is not that of its parent.
         """
+        self._begin = begin
         self._work = work
         self._hurry = hurry
-        self._leave = forked
+        self._forked = forked
         self._entering = locks.new_lock()
-        self._begin()
+        self._reset()
         if hasattr(os, "register_at_fork"):
             reference = weakref.ref(self)
             os.register_at_fork(after_in_child=functools.partial(_forked, reference))
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         # Made at the first use in a process: what gevent patches must not be made before it does.
         self._process = 0
         self._thread: threading.Thread | None = None
@@ -71,11 +77,11 @@ class Flusher:
             return
         if self._process:  # uWSGI forks without telling Python
             locks.forked()
-            self._leave()
+            self._forked()
         with self._entering:
             if self._process == process:
                 return
-            self._begin()
+            self._reset()
             self._starting = threading.Lock()
             # Reentrant: a signal handler may flush while its thread is at work.
             self._working = threading.RLock()
@@ -142,9 +148,11 @@ class Flusher:
 
 def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
     """The thread, which does not keep alive the flusher of an application that is gone."""
+    flusher = reference()
+    following = Next.NEVER if flusher is None else flusher._begin()
     worked = time.monotonic()
-    following = Next.SOON
     while True:
+        del flusher
         if following is not Next.NOW and awake.wait(_PAUSE):
             awake.clear()
         flusher = reference()
@@ -156,7 +164,6 @@ def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
         elif time.monotonic() - worked >= _IDLE:
             flusher._rest()
             return
-        del flusher
 
 
 def _threads_run() -> bool:
@@ -172,5 +179,5 @@ def _threads_run() -> bool:
 def _forked(reference: weakref.ref[Flusher]) -> None:
     flusher = reference()
     if flusher is not None:
-        flusher._leave()
-        flusher._begin()
+        flusher._forked()
+        flusher._reset()
