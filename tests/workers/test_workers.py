@@ -38,13 +38,7 @@ SERVERS = {
 WAYS = ["os.fork", "fork", "spawn", "forkserver", "ProcessPoolExecutor"]
 
 
-#: Processes that end without a word take along what waits in their memory.
-BACKGROUND = pytest.param(
-    "background", marks=pytest.mark.xfail(strict=False, reason="the queue is in memory alone")
-)
-
-
-@pytest.fixture(params=["immediate", BACKGROUND])
+@pytest.fixture(params=["immediate", "background"])
 def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     site = Site(tmp_path, request.param)
     yield site
