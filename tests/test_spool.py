@@ -264,6 +264,7 @@ class TestDamage:
             path.with_name(f"{path.name}.damaged-2026010{day}T000000Z").touch()
         path.write_bytes(b"no database at all")
         fill(spool, [1])
+        assert drained(spool) == [1]
         kept = [file.name[-16:-1] for file in spool.file.set_aside()]
         assert kept[:2] == ["20260104T000000", "20260105T000000"]
         assert len(kept) == 3

@@ -222,9 +222,6 @@ class Database:
         logger.error(
             "the spool %s is damaged (%s). It is set aside as %s", self.path, damage, aside.name
         )
-        for old in self.set_aside()[:-_KEPT]:
-            for ending in _ENDINGS:
-                old.with_name(old.name + ending).unlink(missing_ok=True)
 
     def set_aside(self) -> list[Path]:
         """The damaged files that are there, oldest first."""
@@ -242,6 +239,15 @@ class Database:
             self.run(partial(_execute, forget, name))
             self.close()  # `prepare` looks at what has come
             logger.warning("%d rows of the damaged spool %s could be read", rows, name)
+            self._prune()
+
+    def _prune(self) -> None:
+        """Delete damaged files, but the latest and those that are yet to be brought over."""
+        listed = self.run(lambda db: db.execute("SELECT file FROM aside").fetchall())
+        waiting = {name for (name,) in listed}
+        for old in [file for file in self.set_aside() if file.name not in waiting][:-_KEPT]:
+            for ending in _ENDINGS:
+                old.with_name(old.name + ending).unlink(missing_ok=True)
 
     def _bring_over(self, aside: Path, table: str) -> int:
         """Bring over one table; returns how many rows."""

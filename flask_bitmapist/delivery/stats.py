@@ -25,7 +25,8 @@ class Stats:
     #: Refused for good: the id's kind differs from the event's, or it is too large. The log names
     #: them.
     refused: int = 0
-    #: Lost: there was no spool, it could not be written to, it had no more room, or it was damaged.
+    #: Lost: there was no spool, it could not be written to, it had no more room, or held a row that
+    #: cannot be read.
     dropped: int = 0
     #: Sent again because the server had lost them since, or may have. They are counted once more as
     #: spooled, and as replayed.
