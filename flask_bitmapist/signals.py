@@ -1,7 +1,8 @@
 """What the extension tells an application that listens, by blinker's signals.
 
-The sender is the app. Receivers are called in the thread that delivers, outside of any request:
-push ``app.app_context()`` if you need one. What a receiver raises is logged.
+The sender is the app. Receivers are called where the fault is noticed, in the thread that delivers
+or at the end of a call that marks: push ``app.app_context()`` if you need one. What a receiver
+raises is logged.
 """
 
 from __future__ import annotations
