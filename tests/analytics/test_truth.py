@@ -406,7 +406,7 @@ def slicing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(bitmaps_module, "_MANY_BYTES", 0)
         monkeypatch.setattr(retention_module, "PAIRED_WORDS", 0)
     elif request.param == "sliced":
-        monkeypatch.setattr(bitmaps_module, "_dot", None)
+        monkeypatch.setattr("flask_bitmapist.reading.bitmap._dot", None)
         monkeypatch.setattr(bitmaps_module, "BUDGET", 64)
         monkeypatch.setattr(bitmaps_module, "_SLICE_UNIT", 32)
         monkeypatch.setattr(retention_module, "_COUNTED_WORDS", 3)
