@@ -752,7 +752,7 @@ class TestBackground:
 
     @pytest.fixture
     def short_queue(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The queue takes some 300 marks, and no thread empties it soon."""
+        """The queue takes some 500 marks, and no thread empties it soon."""
         monkeypatch.setattr("flask_bitmapist.delivery.journal._SIZE", mmap.ALLOCATIONGRANULARITY)
         monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 60.0)
 
@@ -805,10 +805,10 @@ class TestBackground:
         self, mortal: MortalServer, tracker_on: Callable[..., Tracker]
     ) -> None:
         tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
-        for id_ in range(300):
+        for id_ in range(450):
             mark_event("e", id_, now=NOON)
-        unmark_event("e", range(1, 300), now=NOON)
-        assert tracker.stats().spooled == 599
+        unmark_event("e", range(1, 450), now=NOON)
+        assert tracker.stats().spooled == 899
         assert tracker.flush()
         assert mortal.ids() == [0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -213,10 +214,8 @@ def test_where_no_file_can_be_made_marks_wait_in_memory(
     assert caplog.text.count("no journal can be made") == 1
 
 
-def add_interrupted(
-    queue: Queue, mark: tuple[Deed, int], step: int, act: Callable[[], None]
-) -> int:
-    """Queue `mark`, and `act` before the given step of the interpreter in the queue's code.
+def interrupted(call: Callable[[], object], step: int, act: Callable[[], None]) -> int:
+    """Make the `call`, and `act` before the given step of the interpreter in the queue's code.
 
     :returns: how many steps there were before it.
     """
@@ -237,13 +236,28 @@ def add_interrupted(
     tracing = sys.gettrace()
     sys.settrace(trace)
     try:
-        queue.add(*mark)
+        call()
     finally:
         sys.settrace(tracing)
     return steps
 
 
-@pytest.mark.parametrize("drains", [1, 2, 3])
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that is copied quickly."""
+    monkeypatch.setattr("flask_bitmapist.delivery.journal._SIZE", mmap.ALLOCATIONGRANULARITY)
+
+
+def in_journal(spool: Spool) -> set[tuple[str, bool, int | str]]:
+    """What would be adopted if the only process were killed now."""
+    (path,) = files(spool)
+    copy = Spool(spool.path.with_name("copy"), SERVER)
+    spool.path.with_name("copy-queue-1-x").write_bytes(path.read_bytes())
+    return {*adopted(copy)}
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("drains", [1, 2])
 def test_whenever_another_thread_drains_a_mark_is_delivered_or_in_the_journal(
     spool: Spool, drains: int
 ) -> None:
@@ -259,17 +273,104 @@ def test_whenever_another_thread_drains_a_mark_is_delivered_or_in_the_journal(
                 queue.add(what(), 5)
                 queue.drain(delivered.extend)
 
-        if add_interrupted(queue, late, step, drain) < step:
+        if interrupted(lambda queue=queue: queue.add(*late), step, drain) <= step:  # type: ignore[misc]
             break
-        if late not in delivered:
-            (path,) = files(spool)
-            spool.path.with_name("copy-queue-1-x").write_bytes(path.read_bytes())
-            assert ("late", True, 7) in adopted(Spool(spool.path.with_name("copy"), SERVER))
+        assert late in delivered or ("late", True, 7) in in_journal(spool)
         queue.drain(delivered.extend)
         assert late in delivered
         queue.end()
         step += 1
     assert step > 50
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_whenever_another_thread_drains_marks_that_move_are_kept_or_in_the_journal(
+    spool: Spool,
+) -> None:
+    marks = {(what(), id_) for id_ in range(3)}
+    step = 0
+    while True:
+        queue = Queue(spool)
+        kept: list[Settled] = []
+        for mark in sorted(marks):
+            queue.add(*mark)
+
+        def keep(moved: Sequence[Settled], kept: list[Settled] = kept) -> bool:
+            kept += moved
+            return True
+
+        drainer = threading.Thread(target=queue.drain, args=(kept.extend,))
+
+        def drain(drainer: threading.Thread = drainer, kept: list[Settled] = kept) -> None:
+            drainer.start()
+            drainer.join(0.02)
+            held = in_journal(spool)
+            assert all(mark in kept or ("e", True, mark[1]) in held for mark in marks)
+
+        if interrupted(lambda queue=queue, keep=keep: queue.move(keep), step, drain) <= step:  # type: ignore[misc]
+            break
+        drainer.join()
+        assert {*kept} == marks
+        queue.end()
+        step += 1
+    assert step > 50
+
+
+def test_what_a_full_spool_does_not_take_stays_queued(spool: Spool) -> None:
+    queue = Queue(spool)
+    for id_ in range(3):
+        queue.add(what(), id_)
+    assert not queue.move(lambda marks: False)
+    assert {id_ for _, _, id_ in in_journal(spool)} == {0, 1, 2}
+    queue.add(what(), 3)
+    got: list[Settled] = []
+    assert queue.drain(got.extend)
+    assert [id_ for _, id_ in got] == [0, 1, 2, 3]
+
+
+def test_after_a_full_queue_has_moved_there_is_room_again(spool: Spool) -> None:
+    queue = Queue(spool)
+    for _ in range(3):
+        id_ = 0
+        while queue.add(what(), id_):
+            id_ += 1
+        assert id_ > 50_000
+        kept: list[Settled] = []
+        assert queue.move(lambda marks, kept=kept: kept.extend(marks) is None)  # type: ignore[misc]
+        assert len(kept) == id_
+    assert not in_journal(spool)
+
+
+def test_a_drain_within_a_drain_clears_nothing_that_is_still_queued(spool: Spool) -> None:
+    """As a signal handler flushes that interrupts a flush."""
+    queue = Queue(spool)
+    delivered: list[Settled] = []
+
+    def deliver(marks: Sequence[Settled]) -> None:
+        if not delivered:
+            delivered.append((what(), 0))
+            queue.add(what(), 2)
+            queue.drain(delivered.extend)
+            queue.add(what(), 3)
+        delivered.extend(marks)
+
+    queue.add(what(), 1)
+    queue.drain(deliver)
+    assert {id_ for _, id_ in delivered} == {0, 1, 2}
+    assert ("e", True, 3) in in_journal(spool)
+
+
+@pytest.mark.parametrize("cut", range(1, 45, 4))
+def test_a_record_that_was_not_finished_is_no_mark(spool: Spool, cut: int) -> None:
+    journal = Journal.beside(spool)
+    assert journal.page.add(what(), 5)
+    assert journal.page.add(what(), "a text id, of which the end is missing")
+    leave(journal)
+    (path,) = files(spool)
+    content = path.read_bytes()
+    end = content.rindex(b"missing") + len(b"missing")
+    path.write_bytes(content[: end - cut] + bytes(cut) + content[end:])
+    assert adopted(spool) == [("e", True, 5)]
 
 
 def test_what_is_queued_from_many_threads_is_always_in_the_queue_or_the_journal(

@@ -24,6 +24,7 @@ import json
 import logging
 import mmap
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -31,6 +32,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 from ..marks import Deed, Settled, Who
 from .own_files import ensure_own
@@ -41,18 +43,21 @@ if sys.platform != "win32":
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: Bytes of a page: about 80,000 plain marks.
+#: Bytes of a page: about 130,000 plain marks.
 _SIZE = 2**20
 #: Behind the pages: whose marks these are, as JSON.
 _OWNER = 4 * 2**10
-#: An id, or a length; and what it belongs to.
-_RECORD = Struct("<QL")
+_NOTHING = bytes(_SIZE)
+#: A plain id and the number of a deed; or what follows: the length of a text, and whose it is.
+#: Eight bytes are written at once: no process is killed half-way through them.
+_RECORD = Struct("<II")
+#: The sum of a text (CRC-32), which tells whether all of it was written.
+_SUM = Struct("<I")
 #: The number of the page, which grows with each turn.
 _TURN = Struct("<Q")
-#: The length of a text id follows, then its UTF-8.
-_TEXT = 1 << 63
-#: Instead of the number of a deed: a length follows, then JSON with the deed and its number, or
-#: with marks.
+#: Added to the number of a deed: the text is an id.
+_TEXT = 2**31
+#: Instead of the number of a deed: the text is JSON with the deed and its number, or with marks.
 _DEED, _MARKS = 2**32 - 2, 2**32 - 1
 #: In the names of the files, between the spool's and the process's.
 _NAMED = "-queue-"
@@ -75,30 +80,34 @@ class Page:
             if isinstance(who, int):
                 self._memory.write(_RECORD.pack(who, self._deeds.get(what) or self._number(what)))
             elif isinstance(who, str):
-                number, text = self._deeds.get(what) or self._number(what), who.encode()
-                self._memory.write(_RECORD.pack(_TEXT | len(text), number) + text)
+                self._write(_TEXT | (self._deeds.get(what) or self._number(what)), who)
             else:
-                self._write(_MARKS, packed((what, who)))
+                self._write(_MARKS, json.dumps(packed((what, who))))
         except ValueError:
             return False
         return True
 
     def _number(self, what: Deed) -> int:
         number = next(self._numbers)
-        self._write(_DEED, [number, packed((what, []))])
+        self._write(_DEED, json.dumps([number, packed((what, []))]))
         # Only now: another thread must not use the number before it is written down.
         self._deeds[what] = number
         return number
 
-    def _write(self, number: int, value: object) -> None:
-        text = json.dumps(value).encode()
-        self._memory.write(_RECORD.pack(len(text), number) + text)
+    def _write(self, number: int, value: str) -> None:
+        text = value.encode()
+        self._memory.write(_RECORD.pack(len(text), number) + _SUM.pack(crc32(text)) + text)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything has been written to it."""
+        return self._memory.tell() > _TURN.size
 
     def clear(self) -> None:
         """All of it has been delivered."""
-        end = self._memory.tell()
-        # Not the turn: what a late writer adds is still read in order.
-        self._memory[_TURN.size : end] = bytes(end - _TURN.size)
+        self._memory.seek(len(self._memory))  # late writers find no room, and go to the present one
+        # Not the turn: what is written later is still read in order.
+        self._memory[_TURN.size :] = _NOTHING[_TURN.size : len(self._memory)]
         self._memory.seek(_TURN.size)
 
 
@@ -223,8 +232,9 @@ def _read(content: bytes, path: Path) -> Iterator[Settled]:
     for page in sorted((page for page in pages if len(page) == _SIZE), key=_TURN.unpack_from):
         try:
             yield from _read_page(page)
-        except (IndexError, KeyError, TypeError, ValueError) as error:
-            logger.error("marks in the journal %s cannot be read: %s", path, error)
+        except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+            # The last record may be one that its process was killed over.
+            logger.error("the rest of a page of the journal %s cannot be read: %s", path, error)
 
 
 def _read_page(page: bytes) -> Iterator[Settled]:
@@ -235,16 +245,19 @@ def _read_page(page: bytes) -> Iterator[Settled]:
         place += _RECORD.size
         if not number:
             return
-        if number < _DEED and value < _TEXT:
+        if number < _TEXT:
             if number in deeds:
                 yield deeds[number], value
             continue
-        end = place + (value & (_TEXT - 1))
-        text, place = page[place:end].decode(), end
+        (total,) = _SUM.unpack_from(page, place)
+        text = page[place + _SUM.size :][:value]
+        place += _SUM.size + value
+        if len(text) < value or crc32(text) != total:
+            raise ValueError("a record is damaged")
         if number == _DEED:
             held: Any = json.loads(text)
             deeds[held[0]] = unpacked(held[1])[0]
         elif number == _MARKS:
             yield unpacked(json.loads(text))
-        elif number in deeds:
-            yield deeds[number], text
+        elif number - _TEXT in deeds:
+            yield deeds[number - _TEXT], text.decode()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ..locks import new_lock
 from ..marks import Deed, Settled, Who
-from .journal import Journal
+from .journal import Journal, Page
 from .spool import Spool
 
 logger = logging.getLogger("flask_bitmapist")
@@ -25,6 +27,10 @@ class Queue:
         self._spool = spool
         self._beginning = new_lock()
         self._journal: Journal | None = None
+        #: Whether the page that was turned last is still to be cleared.
+        self._turned = False
+        #: Whether marks were put back since: they may be on that page.
+        self._returned = False
         #: In order; to be changed by the methods alone.
         self.marks: deque[Settled] = deque()
 
@@ -32,8 +38,10 @@ class Queue:
         """Queue marks of one deed; False if there is no room."""
         journal = self._journal or self._begun()
         page = journal.page
-        if not page.add(what, who):
-            return False
+        while not page.add(what, who):
+            if page is journal.page:
+                return False
+            page = journal.page
         self.marks.append((what, who))
         while page is not journal.page:  # see `journal`
             page = journal.page
@@ -53,28 +61,58 @@ class Queue:
 
         Only one thread may do so at a time.
         """
-        if not self.marks or self._journal is None:
+        if self._journal is None or not (self.marks or self._journal.page.is_used):
             return False
-        page = self._journal.turn()
-        left = len(self.marks)
-        while left and self.marks:
-            batch = self._take(min(left, BATCH))
-            left -= len(batch)
-            try:
-                deliver(batch)
-            except BaseException:  # such as KeyboardInterrupt
-                self.marks.extendleft(reversed(batch))
-                raise
-        page.clear()
-        return True
+        with self._turning(self._journal) as page:
+            left = len(self.marks)
+            while left and self.marks:
+                batch = self._take(min(left, BATCH))
+                left -= len(batch)
+                try:
+                    deliver(batch)
+                except BaseException:  # such as KeyboardInterrupt
+                    self._put_back(batch)
+                    raise
+        return page is not None
 
     def move(self, keep: Callable[[Sequence[Settled]], bool]) -> bool:
-        """Hand what is queued now to `keep` at once, whoever is draining; whether it took it."""
-        moved = self._take(len(self.marks))
-        if not moved or keep(moved):
-            return True
-        self.marks.extendleft(reversed(moved))
-        return False
+        """Hand what is queued now to `keep`, also while another thread drains.
+
+        :returns: whether it was taken.
+        """
+        journal = self._journal or self._begun()
+        # Nobody else clears a page before all of it is kept.
+        with self._keeping, self._turning(journal):
+            moved = self._take(len(self.marks))
+            if moved and not keep(moved):
+                self._put_back(moved)
+                return False
+        return True
+
+    @contextmanager
+    def _turning(self, journal: Journal) -> Iterator[Page | None]:
+        """Turn the page, and clear it at the end if none of its marks is left in the queue.
+
+        None, if this is being done already: by another thread, or by this one before a signal.
+        """
+        with self._keeping:
+            if self._turned:
+                page = None
+            else:
+                self._turned, self._returned = True, False
+                page = journal.turn()
+        try:
+            yield page
+        finally:
+            if page is not None:
+                with self._keeping:
+                    self._turned = False
+                    if not self._returned:
+                        page.clear()
+
+    def _put_back(self, marks: Sequence[Settled]) -> None:
+        self.marks.extendleft(reversed(marks))
+        self._returned = True
 
     def _take(self, most: int) -> list[Settled]:
         taken: list[Settled] = []
@@ -97,6 +135,9 @@ class Queue:
     def _begun(self) -> Journal:
         with self._beginning:
             if self._journal is None:
+                # Reentrant, for signal handlers; made here, as gevent may patch locks before.
+                self._keeping = threading.RLock()
+                self._turned = False
                 self._journal = self._new_journal()
             return self._journal
 
