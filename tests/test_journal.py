@@ -284,34 +284,60 @@ def test_whenever_another_thread_drains_a_mark_is_delivered_or_in_the_journal(
 
 
 @pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("is_draining", [False, True])
 def test_whenever_another_thread_drains_marks_that_move_are_kept_or_in_the_journal(
-    spool: Spool,
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, is_draining: bool
 ) -> None:
-    marks = {(what(), id_) for id_ in range(3)}
+    """:param is_draining: since before they begin to move."""
+    monkeypatch.setattr("flask_bitmapist.delivery.queue.BATCH", 1)
+    marks = [(what(), id_) for id_ in range(3)]
     step = 0
     while True:
         queue = Queue(spool)
         kept: list[Settled] = []
-        for mark in sorted(marks):
+        may_end, delivers = threading.Event(), threading.Event()
+        for mark in marks:
             queue.add(*mark)
 
         def keep(moved: Sequence[Settled], kept: list[Settled] = kept) -> bool:
             kept += moved
             return True
 
-        drainer = threading.Thread(target=queue.drain, args=(kept.extend,))
+        def deliver(
+            moved: Sequence[Settled],
+            kept: list[Settled] = kept,
+            delivers: threading.Event = delivers,
+            may_end: threading.Event = may_end,
+        ) -> None:
+            delivers.set()
+            assert may_end.wait(10)
+            kept += moved
 
-        def drain(drainer: threading.Thread = drainer, kept: list[Settled] = kept) -> None:
-            drainer.start()
+        drainer = threading.Thread(target=queue.drain, args=(deliver,))
+
+        def drain(
+            drainer: threading.Thread = drainer,
+            kept: list[Settled] = kept,
+            may_end: threading.Event = may_end,
+        ) -> None:
+            if not is_draining:
+                drainer.start()
+            may_end.set()
             drainer.join(0.02)
             held = in_journal(spool)
             assert all(mark in kept or ("e", True, mark[1]) in held for mark in marks)
 
-        if interrupted(lambda queue=queue, keep=keep: queue.move(keep), step, drain) <= step:  # type: ignore[misc]
-            break
-        drainer.join()
-        assert {*kept} == marks
+        if is_draining:
+            drainer.start()
+            assert delivers.wait(10)
+        steps = interrupted(lambda queue=queue, keep=keep: queue.move(keep), step, drain)  # type: ignore[misc]
+        may_end.set()
+        if drainer.ident is not None:
+            drainer.join()
+        assert sorted(kept) == marks
         queue.end()
+        if steps <= step:
+            break
         step += 1
     assert step > 50
 
