@@ -115,7 +115,7 @@ def test_the_words_of_a_bitmap_cannot_be_written() -> None:
         (bitmap(frozenset({1})) | EMPTY).words[0] = 0
 
 
-def test_a_bitmap_is_no_key_and_no_set() -> None:
+def test_a_bitmap_is_neither_a_key_nor_a_set() -> None:
     assert bitmap(frozenset({1})) != {1}
     with pytest.raises(TypeError, match="unhashable"):
         hash(EMPTY)

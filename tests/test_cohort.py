@@ -119,7 +119,7 @@ def test_rows_of_months_are_dated_on_the_first_day(tracker: Tracker) -> None:
     assert dates == [datetime(2026, month, 1, 8, 15) for month in (1, 2, 3)]
 
 
-def test_rows_of_years_are_dated_in_february_where_there_is_no_leap_day(tracker: Tracker) -> None:
+def test_rows_of_years_are_dated_28_february_if_there_is_no_leap_day(tracker: Tracker) -> None:
     with tracker.at(datetime(2024, 2, 29, 8)):
         _, dates, _ = get_cohort("signup", "visit", time_group="years", num_rows=2, num_cols=1)
     assert dates == [datetime(2023, 2, 28, 8), datetime(2024, 2, 29, 8)]

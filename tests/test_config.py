@@ -242,6 +242,6 @@ def test_config_of_the_extension_overrides_that_of_the_app(redis_url: str) -> No
     assert extension.redis_url == redis_url
 
 
-def test_config_that_is_no_mapping_is_an_error() -> None:
+def test_config_that_is_not_a_mapping_is_an_error() -> None:
     with pytest.raises(ValueError, match="config must be a mapping"):
         FlaskBitmapist(Flask(__name__), ["BITMAPIST_TRACK_HOURLY"])  # type: ignore[arg-type]

@@ -269,7 +269,7 @@ def test_pages_forbid_inline_code_and_have_none(client: FlaskClient) -> None:
         assert "style=" not in answer.text
 
 
-def test_the_dashboard_is_open_on_this_machine_alone(app: Flask) -> None:
+def test_the_dashboard_is_open_only_on_this_machine(app: Flask) -> None:
     app.testing = False  # which would open it
     client = app.test_client()
     assert client.get("/bitmapist/").status_code == 200
@@ -370,7 +370,7 @@ def test_the_community_grows(played: Flask) -> None:
     assert len(last) > 2 * len(first)
 
 
-def test_nothing_lies_after_now(played: Flask) -> None:
+def test_nothing_happens_after_now(played: Flask) -> None:
     with played.app_context():
         assert (db.session.scalar(select(func.max(User.joined_at))) or UNTIL) <= UNTIL
         assert (db.session.scalar(select(func.max(Post.created_at))) or UNTIL) <= UNTIL

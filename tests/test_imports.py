@@ -42,7 +42,7 @@ print(marks)
     assert run(script) == "[('song:played', 7)]"
 
 
-def test_marking_works_with_flask_bitmapist_and_redis_alone(redis_url: str) -> None:
+def test_marking_needs_only_flask_bitmapist_and_redis(redis_url: str) -> None:
     script = f"""
 hidden = {EXTRAS}
 {HIDE}

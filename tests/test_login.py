@@ -120,7 +120,7 @@ def test_an_inactive_user_is_not_marked(request_context: None, redis: Any) -> No
     assert redis.keys("*") == []
 
 
-def test_a_session_revived_by_a_remember_me_cookie_is_no_login(
+def test_a_session_revived_by_a_remember_me_cookie_is_not_a_login(
     app: Flask, login: LoginManager, tracker: Tracker
 ) -> None:
     @app.route("/remember")
@@ -386,7 +386,7 @@ class TestSeen:
         assert visitor.get("/me").status_code == 200
         assert "could not mark user:seen" in caplog.text
 
-    def test_it_can_be_switched_off_alone(
+    def test_visits_can_be_switched_off_without_logins(
         self, app: Flask, visits: None, client: FlaskClient, tracker: Tracker
     ) -> None:
         app.extensions["bitmapist"].init_app(app, {"BITMAPIST_TRACK_SEEN": False})
@@ -394,7 +394,7 @@ class TestSeen:
         assert marked("user:logged_in", tracker) == [7]
         assert marked("user:seen", tracker) == []
 
-    def test_logins_can_be_switched_off_alone(
+    def test_logins_can_be_switched_off_without_visits(
         self, app: Flask, visits: None, client: FlaskClient, tracker: Tracker
     ) -> None:
         app.extensions["bitmapist"].init_app(app, {"BITMAPIST_TRACK_LOGIN": False})
@@ -519,7 +519,9 @@ class TestMarkOfTheLoggedInUser:
         client.get("/leave")
         assert marked("account:left", tracker) == [7]
 
-    def test_an_app_without_flask_login_is_told(self, app: Flask, client: FlaskClient) -> None:
+    def test_an_app_without_flask_login_gets_an_error(
+        self, app: Flask, client: FlaskClient
+    ) -> None:
         called = []
 
         @app.route("/")

@@ -267,7 +267,7 @@ def test_a_naive_moment_that_clocks_skip_counts_for_the_hour_that_they_show(
     assert not redis.exists("trackist_x_2026-3-29-2")
 
 
-def test_a_moment_that_is_none_is_an_error(context: None, tracker: Tracker) -> None:
+def test_a_moment_that_is_not_a_date_is_an_error(context: None, tracker: Tracker) -> None:
     with pytest.raises(TypeError, match="now= takes"):
         mark_event("x", 1, now="2026-03-14")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="at.. takes"), tracker.at(5):  # type: ignore[arg-type]
@@ -275,7 +275,7 @@ def test_a_moment_that_is_none_is_an_error(context: None, tracker: Tracker) -> N
 
 
 @pytest.mark.parametrize("rubbish", [5, None, (), ("e",), "e"])
-def test_what_is_published_and_is_no_mark_is_logged(
+def test_publishing_something_that_is_not_a_mark_is_logged(
     rubbish: Any, tracker: Tracker, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker.publish([rubbish, ("e", 1)])

@@ -71,6 +71,6 @@ def test_rows_of_earlier_versions_are_read(values: list[Any], mark: Settled) -> 
 
 
 @pytest.mark.parametrize("values", [[], ["e"], [1, 2], [None, 3], [["e"], 1], {}, {"a": 1, "b": 2}])
-def test_a_row_that_is_no_mark_is_an_error_of_type_or_value(values: Any) -> None:
+def test_a_row_that_is_not_a_mark_is_an_error_of_type_or_value(values: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         unpacked(values)

@@ -190,7 +190,9 @@ class TestSave:
         ann.save()
         assert marks() == {"member:updated": [7]}
 
-    def test_a_change_of_what_is_referred_to_is_no_update(self, ann: Member, marks: Marks) -> None:
+    def test_changing_a_referenced_document_is_not_an_update(
+        self, ann: Member, marks: Marks
+    ) -> None:
         ben = Member(number=8, name="Ben", friend=ann).save()
         marks.forget()
         ann.name = "Anna"
@@ -251,7 +253,7 @@ class TestSave:
         assert marks() == {"member:updated": [7]}
         assert marks.flags() == {"member:premium": [7]}
 
-    def test_a_document_replaces_none_of_another_collection(
+    def test_a_document_replaces_no_document_of_another_collection(
         self, ann: Member, marks: Marks
     ) -> None:
         elsewhere = Member(number=7, name="Ann")
@@ -341,7 +343,7 @@ class TestDelete:
         ann.delete()
         assert marks() == {}
 
-    def test_a_document_can_be_deleted_by_its_key_alone(self, ann: Member, marks: Marks) -> None:
+    def test_a_document_can_be_deleted_by_only_its_key(self, ann: Member, marks: Marks) -> None:
         Member(number=7).delete()
         Member(number=8).delete()
         Letter().delete()
@@ -471,7 +473,7 @@ class TestInsert:
         assert marks() == {}
 
     @pytest.mark.parametrize("options", ["as_pymongo", "no_cache", "scalar"])
-    def test_what_the_queryset_returns_is_no_matter(
+    def test_it_does_not_matter_what_the_queryset_returns(
         self, database: Database[Any], marks: Marks, options: str
     ) -> None:
         queryset = getattr(Member.objects, options)(*["name"][: options == "scalar"])
@@ -573,14 +575,14 @@ class TestKeys:
         Profile(owner=ann, text="hello").save()
         assert marks() == {"profile:updated": [7]}
 
-    def test_a_key_that_is_no_id_costs_no_other_document_its_mark(
+    def test_a_key_that_cannot_be_an_id_does_not_cost_other_documents_their_marks(
         self, database: Database[Any], marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
         Anything.objects.insert([Anything(key={"a": 1}), Anything(key=3)], load_bulk=False)
         assert marks() == {"anything:created": [3]}
         assert "could not note a document of Anything" in caplog.text
 
-    def test_a_key_that_is_no_id_costs_no_other_document_of_a_queryset_its_mark(
+    def test_a_key_that_cannot_be_an_id_does_not_cost_others_of_a_queryset_their_marks(
         self,
         database: Database[Any],
         marks: Marks,
@@ -697,7 +699,7 @@ class TestClasses:
         thing = Thing().save()
         assert marks() == {"thing:created": [marks.offset(str(thing.id), "things")]}
 
-    def test_a_dynamic_document_can_have_flags_that_are_no_fields(
+    def test_a_dynamic_document_can_have_flags_that_are_not_fields(
         self, database: Database[Any], marks: Marks
     ) -> None:
         loose = Loose(number=1).save()
@@ -866,7 +868,7 @@ class Subscriber(MongoEngineBitmapistable, Document):
 
 
 class TestFlags:
-    def test_a_flag_follows_a_field_with_a_name_of_its_own_in_the_database(
+    def test_a_flag_follows_a_field_that_the_database_calls_something_else(
         self, database: Database[Any], marks: Marks
     ) -> None:
         subscriber = Subscriber(number=1, paying=True).save()
@@ -955,7 +957,7 @@ class TestUnseen:
 
 
 class TestSurroundings:
-    def test_a_fault_of_our_own_reading_leaves_the_document_alone(
+    def test_a_fault_in_our_reading_does_not_touch_the_document(
         self, database: Database[Any], caplog: pytest.LogCaptureFixture
     ) -> None:
         with unreadable(database):
@@ -1087,7 +1089,7 @@ class TestBulk:
         Cow.objects.none().update(sold=True)
         assert marks() == {}
 
-    def test_limit_and_fields_of_a_queryset_are_no_matter_to_an_update(self, marks: Marks) -> None:
+    def test_limit_and_fields_of_a_queryset_do_not_matter_to_an_update(self, marks: Marks) -> None:
         # As MongoEngine has it: the query alone counts.
         Cow.objects(name="a").skip(1).limit(1).scalar("name").as_pymongo().update(name="z")
         assert Cow.objects(name="z").count() == 2
@@ -1232,7 +1234,7 @@ class TestBulk:
         assert marks() == {"goat:created": [9], "goat:updated": [1]}
         assert marks.flags() == {"goat:sold": [1, 9]}
 
-    def test_only_some_fields_loaded_is_no_matter(self, marks: Marks) -> None:
+    def test_it_does_not_matter_if_only_some_fields_are_loaded(self, marks: Marks) -> None:
         Cow.objects(number=1).only("name").modify(sold=True)
         assert marks.flags() == {"cow:sold": [1]}
 
@@ -1245,7 +1247,9 @@ class TestBulk:
         Sale.objects(buyer=5).modify(remove=True)
         assert marks() == {"sale:updated": [5], "sale:deleted": [5]}
 
-    def test_a_key_alone_is_not_read_again(self, finds: list[Any], marks: Marks) -> None:
+    def test_a_document_whose_key_says_it_all_is_not_read_again(
+        self, finds: list[Any], marks: Marks
+    ) -> None:
         milk = Milk(litres=1).save()
         marks.forget()
         Milk.objects.update(litres=2)
@@ -1320,7 +1324,7 @@ class TestBulk:
             Cow.objects(number=1).update_one(__raw__={"$inc": {"name": 1}})
         assert marks() == {}
 
-    def test_a_fault_of_reading_again_leaves_the_update_alone(
+    def test_a_fault_in_reading_again_does_not_touch_the_update(
         self, database: Database[Any], marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
         with unreadable(database, after=1):
@@ -1330,7 +1334,7 @@ class TestBulk:
         assert marks() == {}
         assert "no reading" in caplog.text
 
-    def test_a_fault_of_our_own_reading_leaves_the_update_alone(
+    def test_a_fault_in_our_reading_does_not_touch_the_update(
         self, database: Database[Any], marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
         with unreadable(database):

@@ -114,7 +114,7 @@ class TestBoundSessions:
         assert Account.objects.count() == 0
         assert marks() == {}
 
-    def test_each_transaction_marks_its_own_changes_alone(
+    def test_each_transaction_marks_only_its_own_changes(
         self, client: MongoClient[Any], marks: Marks
     ) -> None:
         with client.start_session() as session, session.bind():

@@ -19,7 +19,7 @@ def test_each_row_changes_one_place_of_the_source() -> None:
     assert {row: fault for row, fault in faults.items() if fault} == {}
 
 
-def test_each_row_has_a_name_of_its_own() -> None:
+def test_no_two_rows_have_the_same_name() -> None:
     names = [(row.file, row.name) for row in ROWS]
     assert sorted(names) == sorted(set(names))
 

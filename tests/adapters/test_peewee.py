@@ -500,7 +500,7 @@ class TestWhatIsWritten:
             ann.delete_instance()
         assert (marks()["user:deleted"], marks.flags()) == ([7], {})
 
-    def test_a_save_that_fails_leaves_the_next_statement_alone(
+    def test_a_save_that_fails_does_not_affect_the_next_statement(
         self, memory: Database, marks: Marks
     ) -> None:
         thing = declare(memory)
@@ -864,7 +864,7 @@ class TestTransactions:
         db.execute_sql(b"COMMIT")
         assert marks() == {"user:created": [1]}
 
-    def test_a_compound_statement_of_mariadb_is_no_transaction(
+    def test_a_compound_statement_of_mariadb_is_not_a_transaction(
         self, db: Database, marks: Marks
     ) -> None:
         if not isinstance(db, MySQLDatabase) or "MariaDB" not in str(
@@ -1062,7 +1062,7 @@ class TestClassMethodsOfPeewee:
     @pytest.mark.skipif(
         isinstance(vars(Model)["delete"], classmethod), reason="this peewee deletes all rows"
     )
-    def test_delete_on_a_row_leaves_the_table_alone(self, ann: User) -> None:
+    def test_delete_called_on_a_row_does_not_empty_the_table(self, ann: User) -> None:
         with pytest.raises(TypeError, match="delete cannot be called from an instance"):
             ann.delete()
         assert User.select().count() == 1
@@ -1184,7 +1184,7 @@ class TestStatements:
         assert marks.flags() == {"bulk:premium": [1, 3]}
         assert marks()["bulk:updated"][::2] == [1, 3]
 
-    def test_what_the_caller_returns_is_left_alone(self, db: Database, marks: Marks) -> None:
+    def test_what_the_caller_returns_stays_as_it_is(self, db: Database, marks: Marks) -> None:
         if isinstance(db, MySQLDatabase):
             pytest.skip("needs RETURNING")
         assert [row.id for row in Bulk.insert(id=1).returning(Bulk).execute()] == [1]
@@ -1361,7 +1361,7 @@ class TestStatements:
         assert thing.delete().execute() == 1
         assert "could not read the rows of Thing to be deleted" in caplog.text
 
-    def test_a_row_whose_id_cannot_be_told_does_not_keep_others_unmarked(
+    def test_a_row_without_a_usable_id_does_not_keep_others_unmarked(
         self, memory: Database, marks: Marks, caplog: pytest.LogCaptureFixture
     ) -> None:
         def reciprocal(row: Any) -> Any:

@@ -301,7 +301,7 @@ class TestNetChange:
 
 
 class TestUpdates:
-    def test_a_value_for_what_the_database_computes_is_no_update(
+    def test_a_value_that_the_database_computes_is_not_an_update(
         self, engine: Engine, marks: Marks
     ) -> None:
         class Own(DeclarativeBase):
@@ -322,7 +322,9 @@ class TestUpdates:
             session.commit()
         assert marks() == {}
 
-    def test_set_and_reverted_is_no_update(self, session: Session, ann: User, marks: Marks) -> None:
+    def test_set_and_reverted_is_not_an_update(
+        self, session: Session, ann: User, marks: Marks
+    ) -> None:
         ann.name = "Bea"
         ann.name = "Ann"
         session.commit()
@@ -380,7 +382,7 @@ class TestUpdates:
             event.remove(User, "before_update", edit)
         assert marks() == {"post:created": [1], "user:updated": [7]}
 
-    def test_appending_to_a_collection_is_no_update_of_the_parent(
+    def test_appending_to_a_collection_does_not_update_the_parent(
         self, session: Session, ann: User, marks: Marks
     ) -> None:
         ann.posts.append(Post(id=1))
@@ -409,7 +411,9 @@ class TestUpdates:
         session.commit()
         assert marks() == {"badge:updated": [1]}
 
-    def test_onupdate_alone_is_no_update(self, session: Session, ann: User, marks: Marks) -> None:
+    def test_onupdate_alone_is_not_an_update(
+        self, session: Session, ann: User, marks: Marks
+    ) -> None:
         ann.posts.append(Post(id=1))
         session.commit()
         assert "user:updated" not in marks()
@@ -1119,7 +1123,7 @@ class TestSurroundings:
         session.commit()
         assert marks() == {"user:created": [1, 2]}
 
-    def test_our_listener_stands_before_those_registered_earlier(self) -> None:
+    def test_our_listener_runs_before_those_registered_earlier(self) -> None:
         program = """
 from sqlalchemy import event
 from sqlalchemy.orm import Session

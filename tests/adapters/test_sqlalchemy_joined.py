@@ -245,7 +245,7 @@ class TestOuterTransactions:
         outer.commit()
         assert marks() == {"user:created": [1]}
 
-    def test_the_next_transaction_of_the_connection_marks_its_own_rows_alone(
+    def test_the_next_transaction_of_the_connection_marks_only_its_own_rows(
         self, connection: Connection, marks: Marks
     ) -> None:
         with Session(connection) as session:
