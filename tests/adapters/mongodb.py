@@ -6,10 +6,8 @@ A plugin: ``pytest_plugins = ["adapters.mongodb"]`` in a test module provides th
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Thread
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -27,15 +25,8 @@ def mongodb_url() -> Iterator[str]:
     secantus = pytest.importorskip(
         "secantus", reason="no MongoDB server: set MONGODB_URI, or pip install --pre SecantusDB"
     )
-    server = secantus.SecantusDBServer(port=0, storage_path=":memory:")
-    server.start()
-    yield server.uri
-    stopping = Thread(target=server.stop)
-    stopping.start()
-    # It would wait two seconds for its thread, which waits for a connection.
-    with suppress(OSError):
-        socket.create_connection((server.host, server.port), timeout=1).close()
-    stopping.join()
+    with secantus.SecantusDBServer(port=0, storage_path=":memory:") as server:
+        yield server.uri
 
 
 @contextmanager
