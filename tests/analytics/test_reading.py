@@ -35,7 +35,7 @@ from flask_bitmapist.tracker import Tracker
 NOW = datetime(2026, 11, 23, 14, 32)
 READING = {
     *("get", "getrange", "mget", "strlen", "exists"),
-    *("hmget", "hgetall", "bitpos", "hget", "lrange", "scan", "zscore", "zrange"),
+    *("hmget", "hgetall", "bitpos", "hget", "lrange", "scan", "zmscore", "zrange"),
 }
 
 #: Each with all that can cost it a round trip; {user} is one of those who did a and b.
