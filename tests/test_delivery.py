@@ -966,6 +966,31 @@ assert [client.getbit("trackist_e_2026-3-14", id_) for id_ in (1, 2)] == [0, 1]
         )
         assert mortal.ids() == [1, 2]
 
+    def test_children_that_end_at_once_take_over_what_earlier_ones_have_left(
+        self, mortal: MortalServer
+    ) -> None:
+        script = """
+import os, sys
+from datetime import datetime
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist, mark_event
+app = Flask("app", instance_path=sys.argv[2])
+FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": "background"})
+for id_ in range(20):
+    if os.fork() == 0:
+        mark_event("e", id_, now=datetime(2026, 3, 14))
+        os._exit(0)
+    os.wait()
+"""
+        instance = mortal.folder / "instance"
+        command = [sys.executable, "-W", "ignore", "-c", script, mortal.url, str(instance)]
+        subprocess.run(command, check=True, timeout=60)
+        assert len([*instance.glob("*-queue-*")]) < 4
+        app = Flask("app", instance_path=str(instance))
+        options = {"BITMAPIST_REDIS_URL": mortal.url, "BITMAPIST_TIMEOUT": 10}
+        assert FlaskBitmapist(app, options).tracker.flush()
+        assert mortal.ids() == [*range(20)]
+
     def test_its_thread_begins_with_what_others_have_left(
         self,
         mortal: MortalServer,

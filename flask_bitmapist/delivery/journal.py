@@ -27,7 +27,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -183,25 +183,32 @@ def _reserve(file: int) -> None:
             raise
 
 
-def adopt(spool: Spool) -> None:
+def adopt(spool: Spool, most: int | None = None) -> None:
     """Put into `spool` what processes that are dead have queued for its server.
 
+    :param most: of how many processes; None: of all.
     :raises SpoolError: if the spool cannot take it. Then it stays where it is.
     """
     if sys.platform == "win32":
         return
-    for path in [*spool.path.parent.glob(f"{spool.path.name}{_NAMED}*")]:
-        try:
-            ensure_own(path)
-            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError as error:
-            logger.debug("the journal %s is not adopted: %s", path, error)
-            continue
-        try:
-            if _is_orphan(file):
-                _adopt(file, path, spool)
-        finally:
-            os.close(file)
+    paths = [*spool.path.parent.glob(f"{spool.path.name}{_NAMED}*")]
+    # A generator, which looks no further when there are enough.
+    for _ in islice(filter(None, (_was_adopted(path, spool) for path in paths)), most):
+        pass
+
+
+def _was_adopted(path: Path, spool: Spool) -> bool:
+    """Whether it was the journal of a dead process, and this one has adopted it."""
+    try:
+        ensure_own(path)
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError as error:
+        logger.debug("the journal %s is not adopted: %s", path, error)
+        return False
+    try:
+        return _is_orphan(file) and _adopt(file, path, spool)
+    finally:
+        os.close(file)
 
 
 def _is_orphan(file: int) -> bool:
@@ -213,17 +220,19 @@ def _is_orphan(file: int) -> bool:
     return os.fstat(file).st_nlink > 0
 
 
-def _adopt(file: int, path: Path, spool: Spool) -> None:
+def _adopt(file: int, path: Path, spool: Spool) -> bool:
+    """Whether it was for the same server."""
     content = os.pread(file, 2 * _SIZE + _OWNER, 0)
     try:
         owner = json.loads(content[2 * _SIZE :].rstrip(b"\0"))
     except ValueError:  # it was never finished, or is no journal
         owner = spool.addresses.names
     if not {*owner} & {*spool.addresses.names}:
-        return
+        return False
     if marks := [*_read(content, path)]:
         spool.append(marks)
     path.unlink(missing_ok=True)
+    return True
 
 
 def _read(content: bytes, path: Path) -> Iterator[Settled]:

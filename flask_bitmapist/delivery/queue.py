@@ -6,17 +6,20 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..locks import new_lock
 from ..marks import Deed, Settled, Who
-from .journal import Journal, Page
-from .spool import Spool
+from .journal import Journal, Page, adopt
+from .spool import Spool, SpoolError
 
 logger = logging.getLogger("flask_bitmapist")
 
 #: Entries of the queue that are delivered together, and for which nobody waits.
 BATCH = 5_000
+#: Of how many dead processes one that begins takes over the marks: a job's process, which may end
+#: after its first mark, has no time to take over more, and is not to leave more than it found.
+_ADOPTED = 3
 
 
 class Queue:
@@ -143,6 +146,8 @@ class Queue:
 
     def _new_journal(self) -> Journal:
         if self._spool is not None:
+            with suppress(SpoolError):
+                adopt(self._spool, _ADOPTED)
             try:
                 return Journal.beside(self._spool)
             except OSError as error:
