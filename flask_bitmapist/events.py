@@ -156,7 +156,7 @@ class _Stored(Events):
         return offset is not None and bool(reader.redis.getbit(self.redis_key, offset))
 
     def delete(self) -> None:
-        reader_of(self.system).redis.delete(self.redis_key)
+        reader_of(self.system).delete(self.redis_key)
 
     def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
         return part[self.redis_key]

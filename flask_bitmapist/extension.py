@@ -38,6 +38,7 @@ class FlaskBitmapist:
         config: Mapping[str, Any] | None = None,
         *,
         redis_client: Any = None,
+        read_client: Any = None,
     ) -> None:
         """See `init_app`, which is called if `app` is given."""
         #: Decides whether the current request may see the dashboard; None: see `dashboard_access`.
@@ -45,10 +46,15 @@ class FlaskBitmapist:
         #: The dashboard's name and link for a user; None: see `user_link`.
         self.link: Callable[[Any], object] | None = None
         if app is not None:
-            self.init_app(app, config, redis_client=redis_client)
+            self.init_app(app, config, redis_client=redis_client, read_client=read_client)
 
     def init_app(
-        self, app: Flask, config: Mapping[str, Any] | None = None, *, redis_client: Any = None
+        self,
+        app: Flask,
+        config: Mapping[str, Any] | None = None,
+        *,
+        redis_client: Any = None,
+        read_client: Any = None,
     ) -> None:
         """Set up `app`; no connection is made before the first mark. Harmless when repeated.
 
@@ -65,7 +71,7 @@ class FlaskBitmapist:
             raise ValueError(f"config must be a mapping of options or None, not {config!r}")
         overrides = dict(config or {})
         settings = Settings.from_config({**app.config, **overrides}, app.instance_path)
-        server = Server.of(settings, app.instance_path, redis_client)
+        server = Server.of(settings, app.instance_path, redis_client, read_client)
         tracker = Tracker(settings, Switch(app.config, overrides), server, weakref.ref(app))
         replaced = app.extensions.get(TRACKER)
         if replaced is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,36 @@ def _numbers(version: str) -> tuple[int, ...]:
 _BITMAPIST_SERVER = Facts("bitmapist-server")
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A replica from which reports are read: what it has not heard yet is missing in them."""
+
+    #: Whether it is connected to its master.
+    connected: bool
+    #: Seconds since it heard from it: with little to tell, a master speaks every ten seconds.
+    silent_seconds: int
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Replica | None:
+        """Read the reply of ``INFO replication``; None if it comes from a master."""
+        if info.get("role") != "slave":
+            return None
+        connected = info.get("master_link_status") == "up"
+        field = "master_last_io_seconds_ago" if connected else "master_link_down_since_seconds"
+        return cls(connected, max(0, int(info.get(field, 0))))
+
+    def __str__(self) -> str:
+        if self.connected:
+            return f"read from a replica, which heard from its master {self._ago}"
+        told = f"read from a replica that lost its master {self._ago}"
+        return f"{told}: what was marked since is missing"
+
+    @property
+    def _ago(self) -> str:
+        seconds = self.silent_seconds
+        return "just now" if not seconds else f"{seconds} second{'s' * (seconds > 1)} ago"
+
+
 class Server:
     """The server of one application.
 
@@ -72,7 +102,13 @@ class Server:
     """
 
     def __init__(
-        self, client: Any, quick: Callable[[Any], Any], timeout: float, *, may_be_cluster: bool
+        self,
+        client: Any,
+        quick: Callable[[Any], Any],
+        timeout: float,
+        *,
+        may_be_cluster: bool,
+        read_client: Any = None,
     ) -> None:
         """
         :param client: redis client for bulk writes and reports.
@@ -80,6 +116,7 @@ class Server:
         :param timeout: how long marking waits, in seconds.
         :param may_be_cluster: reports must also find out what the server is first: `client` may be
             unable to read from it.
+        :param read_client: redis client for reports alone, of a replica; None: as `client`.
         """
         #: The client as given or configured. Using it asks the server nothing first.
         self.client = client
@@ -87,14 +124,23 @@ class Server:
         #: Seconds that a call may wait for the server.
         self.timeout = timeout
         self._may_be_cluster = may_be_cluster
+        self._read_client = None if read_client is None else uncached(read_client)
         self._quick: Any = None
         self._pool: Any = None
         self._facts: Facts | None = None
         self._cluster: tuple[Any, Any] | None = None
 
     @classmethod
-    def of(cls, settings: Settings, instance_path: str = "", given: Any = None) -> Server:
+    def of(
+        cls,
+        settings: Settings,
+        instance_path: str = "",
+        given: Any = None,
+        read_client: Any = None,
+    ) -> Server:
         """The server that `settings` name, or that the client `given` leads to.
+
+        :param read_client: leads to a replica of it, for reports.
 
         :raises ValueError: naming ``BITMAPIST_REDIS_URL``, if one of its options is wrong.
         """
@@ -103,7 +149,9 @@ class Server:
             # The caller who made the client knows the server; the client's user may not be allowed
             # INFO.
             make = partial(quick_of, timeout=timeout)
-            return cls(uncached(given), make, timeout, may_be_cluster=False)
+            return cls(
+                uncached(given), make, timeout, may_be_cluster=False, read_client=read_client
+            )
         parts = urlsplit(settings.redis_url)
         if parts.scheme == "embedded":
             from .embedded import connect
@@ -111,11 +159,19 @@ class Server:
             folder = Path(parts.path or Path(instance_path) / "bitmapist")
             quick = connect(folder, socket_timeout=timeout)
             patient = connect(folder, socket_timeout=_PATIENCE)
-            return cls(patient, lambda _: quick, timeout, may_be_cluster=False)
+            return cls(
+                patient, lambda _: quick, timeout, may_be_cluster=False, read_client=read_client
+            )
         url = settings.redis_url
         quick = from_url(url, wait=timeout, timeout=timeout)
         patient = from_url(url, wait=_PATIENCE, timeout=timeout)
-        return cls(patient, lambda _: quick, timeout, may_be_cluster=parts.scheme != "unix")
+        return cls(
+            patient,
+            lambda _: quick,
+            timeout,
+            may_be_cluster=parts.scheme != "unix",
+            read_client=read_client,
+        )
 
     @property
     def quick(self) -> Any:
@@ -141,6 +197,36 @@ class Server:
             raise
         except SERVER_ERRORS:
             return self.client
+
+    @property
+    def reading(self) -> Any:
+        """The redis client for reports. Errors are those of `patient`."""
+        return self.patient if self._read_client is None else self._read_client
+
+    def check_reading(self) -> None:
+        """See whether reports can be read at all: errors are those of `facts`.
+
+        A replica is not asked: it serves as long as it can, with or without its master.
+        """
+        if self._read_client is None:
+            _ = self.facts
+
+    def replica(self) -> Replica | None:
+        """The replica from which reports are read; None: there is none, or it does not say."""
+        client = self._read_client
+        if client is None or isinstance(client, redis.RedisCluster):
+            return None
+        try:
+            return Replica.of(client.info("replication"))
+        except SERVER_ERRORS:
+            return None
+
+    def with_replica(self, told: Any) -> Any:
+        """`told`, a report as a dict, with what is known of the replica it was read from."""
+        replica = self.replica()
+        if replica is None or not isinstance(told, dict):
+            return told
+        return {**told, "replica": asdict(replica)}
 
     @property
     def facts(self) -> Facts:
@@ -175,7 +261,8 @@ class Server:
 
     def close(self) -> None:
         """Close the connections. Whoever uses a client later opens new ones."""
-        for client in (self.client, self._quick, *(self._cluster or ())):
+        clients = (self.client, self._quick, self._read_client, *(self._cluster or ()))
+        for client in clients:
             if isinstance(client, redis.Redis):
                 client.connection_pool.disconnect()  # close() leaves a pool that it was given
             elif client is not None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,19 @@ class Cluster:
 
     def settle(self) -> None:
         """Wait until all is well: all slots are served, and each replica is up to date."""
-        eventually(lambda: all(self._is_well(node) for node in self.nodes))
+        try:
+            eventually(lambda: all(self._is_well(node) for node in self.nodes))
+        except AssertionError as error:
+            for node in self.nodes:
+                error.add_note(f"{node.port}: {node.client.execute_command('CLUSTER NODES')}")
+            raise
+
+    def wait_for_replicas(self) -> None:
+        """Wait until each replica has what its master has."""
+        for master in self.masters:
+            told = master.replication("master_repl_offset")
+            heard = partial(self.replica_of(master).replication, "slave_repl_offset")
+            eventually(lambda told=told, heard=heard: heard() >= told)  # type: ignore[misc]
 
     def owner(self, slot: int) -> Node:
         """The master that serves `slot`."""
@@ -283,7 +296,7 @@ class Cluster:
 def cluster(folder: Path, masters: int = 3, replicas: int = 0) -> Iterator[Cluster]:
     """A cluster of `masters`, with `replicas` in all."""
     ports = free_ports(2 * (masters + replicas))
-    options = {"cluster-enabled": "yes", "cluster-node-timeout": 1000}
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": 2000}
     nodes = [
         Node(folder, port, {**options, "cluster-port": bus})
         for port, bus in zip(ports[::2], ports[1::2], strict=True)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from nodes import Cluster, Marking, cluster, marked
-from redis.cluster import RedisCluster
+from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.crc import key_slot
 from servers import DAY, eventually
+from test_exercise import exercise
 
 from flask_bitmapist import FlaskBitmapist, analytics
 from flask_bitmapist.ids import IdMap
@@ -126,6 +127,22 @@ def test_the_death_of_a_node_under_load_loses_no_mark(nodes: Cluster, tracker_on
     nodes.settle()
     with reader(nodes) as client:
         assert marked(client) == {*range(marking.made)}
+
+
+def test_everything_works_on_a_cluster_and_reports_come_from_its_replicas(
+    nodes: Cluster, tmp_path: Path
+) -> None:
+    reading = RedisCluster.from_url(
+        nodes.url, load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN
+    )
+    exercise(nodes.url, tmp_path, read_client=reading, settle=nodes.wait_for_replicas)
+    asked = [
+        node.client.info("commandstats").get("cmdstat_getrange", {"calls": 0})["calls"]
+        for node in nodes.nodes
+        if node.replication("role") == "slave"
+    ]
+    assert sum(asked) > 0
+    reading.close()
 
 
 TIMEOUT = 0.25

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,25 @@ def url(redis_url: str) -> str:
 
 
 def test_marks_reports_pages_and_commands_are_right(url: str, tmp_path: Path) -> None:
+    exercise(url, tmp_path)
+
+
+def exercise(
+    url: str,
+    tmp_path: Path,
+    *,
+    read_client: Any = None,
+    settle: Callable[[], object] = lambda: None,
+) -> None:
+    """Mark on the server at `url`, and read it in every way.
+
+    :param settle: waits until `read_client` leads to what has been marked.
+    """
     app = Flask(__name__, instance_path=str(tmp_path))
     options: dict[str, Any] = {"BITMAPIST_REDIS_URL": url, "BITMAPIST_TIMEOUT": 10}
     options["BITMAPIST_TTL"] = {"hour": timedelta(days=9_000)}
-    extension = FlaskBitmapist(app, {**options, "BITMAPIST_TRACK_HOURLY": True})
+    options["BITMAPIST_TRACK_HOURLY"] = True
+    extension = FlaskBitmapist(app, options, read_client=read_client)
     extension.dashboard_access(lambda: True)
     tracker = extension.tracker_of(app)
     devices = [UUID(int=number) for number in range(30)]
@@ -68,6 +84,7 @@ def test_marks_reports_pages_and_commands_are_right(url: str, tmp_path: Path) ->
         assert tracker.flush()
         stats = tracker.stats()
         assert (stats.spooled, stats.refused, stats.dropped, stats.waiting) == (0, 0, 0, {})
+        settle()
 
         assert analytics.count("user:created", by="day", at=START) == 1_500
         assert list(analytics.users("user:logged_in", by="day", at=START)) == [*range(19)]

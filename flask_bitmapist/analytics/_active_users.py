@@ -90,7 +90,7 @@ def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUser
             counted += map(len, unions[first:][: len(within.periods)])
         return counted
 
-    counted = tally(within.tracker.redis, users.keys(days), count)
+    counted = tally(within.tracker.reader.redis, users.keys(days), count)
     n = len(within.periods)
     figures = zip(within.periods, counted[:n], counted[n : 2 * n], counted[2 * n :], strict=True)
     return ActiveUsers(

@@ -108,7 +108,7 @@ def answer(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
             len(active - after) for active, after in pairs
         ]
 
-    counted = tally(asked.tracker.redis, users.keys(periods), count)
+    counted = tally(asked.tracker.reader.redis, users.keys(periods), count)
     figures = zip(closed, counted[: len(closed)], counted[len(closed) :], strict=True)
     return Churned(
         [

@@ -89,7 +89,7 @@ def answer(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
         return counted
 
     keys = [key for users in groups for key in users.keys([period])]
-    counted = iter(tally(asked.tracker.redis, keys, count))
+    counted = iter(tally(asked.tracker.reader.redis, keys, count))
     counts = [[0] * len(groups) for _ in groups]
     for i in size:
         for j in size[i:]:

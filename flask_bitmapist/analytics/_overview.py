@@ -90,7 +90,7 @@ def overview(
     years: dict[str, int] = {}
     if complete:
         months = _months_of_year(tracker, moment, events)
-        years = _in_all(tracker, months, extents(tracker.redis, chain(*months.values())))
+        years = _in_all(tracker, months, extents(tracker.reader.redis, chain(*months.values())))
     activities, counted = _figures(tracker, moment, events, years, flags, complete=complete)
     return Overview(
         moment, activities, tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags)
@@ -117,7 +117,7 @@ def busiest_of_year(
     tracker = tracker or current_tracker()
     moment = _moment(now, tracker)
     months = _months_of_year(tracker, moment, events)
-    placed = extents(tracker.redis, chain.from_iterable(months.values()))
+    placed = extents(tracker.reader.redis, chain.from_iterable(months.values()))
     most = {name: Extent.hull(placed[key] for key in keys).bits for name, keys in months.items()}
     counted, years = set[str](), dict[str, int]()
     while True:
@@ -148,7 +148,7 @@ def _together(
     tracker: Tracker, months: Mapping[str, tuple[str, ...]], placed: Mapping[str, Extent]
 ) -> dict[str, int]:
     """How many users each event has had in each month, summed."""
-    counted = counts(tracker.redis, chain.from_iterable(months.values()), placed)
+    counted = counts(tracker.reader.redis, chain.from_iterable(months.values()), placed)
     return {name: sum(counted[key] for key in keys) for name, keys in months.items()}
 
 
@@ -156,7 +156,7 @@ def _in_all(
     tracker: Tracker, months: Mapping[str, tuple[str, ...]], placed: Mapping[str, Extent]
 ) -> dict[str, int]:
     """How many users each event has had in all its months."""
-    sizes = union_sizes(tracker.redis, [*months.values()], placed)
+    sizes = union_sizes(tracker.reader.redis, [*months.values()], placed)
     return dict(zip(months, sizes, strict=True))
 
 
@@ -174,7 +174,7 @@ def _figures(
     days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
     week, month = Period.containing("week", moment), Period.containing("month", moment)
     dated = (period.key(name) for name in events for period in (today, week, month, *days))
-    counted = counts(tracker.redis, chain(dated, map(unique_key, flags)))
+    counted = counts(tracker.reader.redis, chain(dated, map(unique_key, flags)))
     activities = (
         EventActivity(
             name,

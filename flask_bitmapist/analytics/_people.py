@@ -44,7 +44,7 @@ def users(
     """
     group, period, tracker, space = _asked(expression, by, at, strict, now, tracker)
     found = []
-    for part in parts(tracker.redis, group.keys([period])):
+    for part in parts(tracker.reader.redis, group.keys([period])):
         found.append(group.in_period(part, period).ids())
         found[-1] += part.first_offset
     offsets = found[0] if len(found) == 1 else np.concatenate(found)
@@ -120,7 +120,9 @@ def count(
     """
     group, period, tracker, _ = _asked(expression, by, at, strict, now, tracker)
     (counted,) = tally(
-        tracker.redis, group.keys([period]), lambda part: [len(group.in_period(part, period))]
+        tracker.reader.redis,
+        group.keys([period]),
+        lambda part: [len(group.in_period(part, period))],
     )
     return counted
 
@@ -146,7 +148,7 @@ def contains(
     offset = tracker.reader.offset_of(user, space)
     if offset is None:
         return False
-    byte = around(tracker.redis, group.keys([period]), offset)
+    byte = around(tracker.reader.redis, group.keys([period]), offset)
     return offset - byte.first_offset in group.in_period(byte, period)
 
 

@@ -194,7 +194,7 @@ def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
     elif "future" in states:
         followed = followed[: states.index("future")]
     counted = count_returns(
-        within.tracker.redis,
+        within.tracker.reader.redis,
         cohorts,
         back,
         followed,

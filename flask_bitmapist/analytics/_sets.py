@@ -75,7 +75,9 @@ class Sets:
 
     def counts(self) -> list[int]:
         """How many users each has."""
-        return tally(self.tracker.redis, self.keys, lambda part: [*map(_size, self.make(part))])
+        return tally(
+            self.tracker.reader.redis, self.keys, lambda part: [*map(_size, self.make(part))]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Crowd:
 
     def _parts(self) -> Iterator[tuple[int, Bitmap]]:
         """Those of each part of the range of offsets, with its first offset."""
-        for part in parts(self.sets.tracker.redis, self.sets.keys):
+        for part in parts(self.sets.tracker.reader.redis, self.sets.keys):
             yield part.first_offset, self.pick(self.sets.make(part))
 
     def _ids(self, offsets: list[int]) -> list[int | str]:

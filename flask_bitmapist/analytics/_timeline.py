@@ -256,7 +256,7 @@ class _Bits:
         known = tracker.reader.known(scanned=isinstance(normal_form(user), int))
         spaces = known.spaces
         offsets = tracker.reader.offsets_of(user, {None, *spaces.values()})
-        self._redis = tracker.redis
+        self._redis = tracker.reader.redis
         self._offsets = {
             name: offset for name, space in spaces.items() if (offset := offsets[space]) is not None
         }

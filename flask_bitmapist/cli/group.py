@@ -41,7 +41,7 @@ def command(
         def run(as_json: bool, as_csv: bool, **arguments: Any) -> None:
             server = current_tracker().server
             try:
-                _ = server.facts  # a server that is too old must be reported before anything else
+                server.check_reading()  # one that is too old is reported before anything else
                 answer = ask(**arguments)
             except SERVER_ERRORS as error:
                 reason = server.explain(error) or f"Redis does not answer: {error}"
@@ -50,11 +50,13 @@ def command(
                 raise click.UsageError(str(error)) from error
             with _unwritten_told():
                 if as_json:
-                    click.echo(json.dumps(answer.to_dict(), indent=2))
+                    click.echo(json.dumps(server.with_replica(answer.to_dict()), indent=2))
                 elif as_csv:
                     _print_csv(answer.to_csv())
                 else:
                     picture(answer).show()
+                    if replica := server.replica():
+                        click.echo(f"({replica})", err=True)
 
         run = click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")(run)
         run = click.option("--json", "as_json", is_flag=True, help="JSON, for pipes.")(run)

@@ -39,7 +39,8 @@ def download(report: Report | None, problem: str, form: str) -> Response:
     if report is None:
         raise BadRequest(problem)
     if form == "json":
-        return Response(json.dumps(report.to_dict()), mimetype="application/json")
+        told = current_tracker().server.with_replica(report.to_dict())
+        return Response(json.dumps(told), mimetype="application/json")
     return Response(report.to_csv(), mimetype="text/csv")
 
 

@@ -79,6 +79,8 @@ def render(name: str, as_of: datetime | None = None, up_to: str = "", **values: 
         as_of=as_of,
         up_to=up_to,
         waiting=_waiting(tracker),
+        # A page that says why there are no figures is not to wait for another answer.
+        replica=None if name == "message" else tracker.server.replica(),
         endpoint=str(request.endpoint).rpartition(".")[2],
         **values,
     )

@@ -43,12 +43,17 @@ class Reader:
 
     @property
     def redis(self) -> Any:
-        """The redis client to read with.
+        """The redis client to read with; it may lead to a replica.
 
         :raises UnfitServerError: if the server cannot hold the data.
         """
         self._catch_up()
-        return self._server.patient
+        return self._server.reading
+
+    def delete(self, key: str) -> None:
+        """Delete the bitmap `key`, for good, where it is written."""
+        self._catch_up()
+        self._server.patient.delete(key)
 
     @property
     def has_compared_calendar(self) -> bool:
