@@ -21,7 +21,7 @@ from operator import and_, or_, xor
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from .current import current_tracker
-from .ids import normal_form
+from .ids import PLAIN, normal_form
 from .periods import KEY_PREFIX, Grain, Period, local, unique_key
 from .systems import names_own_system, reader_of
 
@@ -137,22 +137,22 @@ class _Stored(Events):
         from .reading.bitmaps import Bitmaps
 
         reader = reader_of(self.system)
-        space, value = reader.space_and_reply(self.names, ("GET", self.redis_key))
+        kind, value = reader.kind_and_reply(self.names, ("GET", self.redis_key))
         bitmaps = Bitmaps({self.redis_key: Bitmap.from_bytes(value)})
         return _identifiers(
-            reader, space, ((part, part[self.redis_key]) for part in bitmaps.parts())
+            reader, kind, ((part, part[self.redis_key]) for part in bitmaps.parts())
         )
 
     def __contains__(self, uuid: object) -> bool:
         reader, form = reader_of(self.system), normal_form(uuid)
         if isinstance(form, int) and form < _BITS:
             # The id's bit, unless this event's ids turn out to be mapped.
-            space, bit = reader.space_and_reply(self.names, ("GETBIT", self.redis_key, form))
-            if space is None:
+            kind, bit = reader.kind_and_reply(self.names, ("GETBIT", self.redis_key, form))
+            if kind == PLAIN:
                 return bool(bit)
         else:
-            space = reader.space(self.names)
-        offset = reader.offset_of(form, space)
+            kind = reader.kind(self.names)
+        offset = reader.offset_of(form, kind)
         return offset is not None and bool(reader.redis.getbit(self.redis_key, offset))
 
     def delete(self) -> None:
@@ -171,19 +171,19 @@ class _Computed(Events):
     def get_count(self) -> int:
         reader = self._reader()
         if len(self.names) > 1:
-            reader.space(self.names)  # an error if their ids are of different kinds
+            reader.kind(self.names)  # an error if their ids are of different kinds
         return sum(len(found) for _, found in self._found(reader))
 
     def get_uuids(self) -> Iterator[int | str]:
         reader = self._reader()
-        space = reader.space(self.names)
-        return _identifiers(reader, space, self._found(reader))
+        kind = reader.kind(self.names)
+        return _identifiers(reader, kind, self._found(reader))
 
     def __contains__(self, uuid: object) -> bool:
         from .reading.bitmaps import around
 
         reader = self._reader()
-        offset = reader.offset_of(uuid, reader.space(self.names))
+        offset = reader.offset_of(uuid, reader.kind(self.names))
         if offset is None:
             return False
         byte = around(reader.redis, self.keys, offset)
@@ -213,11 +213,11 @@ class _Computed(Events):
 
 
 def _identifiers(
-    reader: Reader, space: str | None, found: Iterable[tuple[Bitmaps, Bitmap]]
+    reader: Reader, kind: str, found: Iterable[tuple[Bitmaps, Bitmap]]
 ) -> Iterator[int | str]:
     for part, bitmap in found:
         offsets = (bitmap.ids() + part.first_offset).tolist()
-        yield from offsets if space is None else reader.identifiers_at(offsets, space)
+        yield from reader.identifiers_at(offsets, kind)
 
 
 class UniqueEvents(_Stored):

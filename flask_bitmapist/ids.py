@@ -25,6 +25,9 @@ from .trip import replies
 
 _T = TypeVar("_T")
 
+#: The kind of ids that are offsets themselves, and that of the users' mapped ones.
+PLAIN, MAPPED = "plain", "mapped"
+
 #: Longest identifier that is mapped, in characters.
 LONGEST_TEXT = 512
 #: Identifiers kept in the process, over all maps: about 20 MB when full.
@@ -50,6 +53,11 @@ class TextKey(str):
     """The value of a textual key column: mapped even when it reads like a number."""
 
     __slots__ = ()
+
+
+def mapped_kind(space: str) -> str:
+    """The kind of ids that are mapped in `space`, apart from the users' ('')."""
+    return f"{MAPPED}:{space}" if space else MAPPED
 
 
 def behind(identifier: object) -> object:
@@ -175,7 +183,7 @@ def _decimal(number: Decimal) -> int | str:
 
 
 class IdMap:
-    """Dense offsets for mapped ids: for each `space` a hash id -> offset and a list offset -> id.
+    """Dense offsets for mapped ids: for each kind a hash id -> offset and a list offset -> id.
 
     Any number of processes agree: new ids are assigned atomically, a batch at a time.
     """
@@ -186,19 +194,19 @@ class IdMap:
         self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     @staticmethod
-    def keys(space: str) -> tuple[str, str]:
-        """The hash and the list of `space` ('' is the users' own), in one hash tag for clusters."""
-        tag = f"{{ids:{space}}}" if space else "{ids}"
+    def keys(kind: str) -> tuple[str, str]:
+        """The hash and the list of a mapped `kind`, in one hash tag for clusters."""
+        tag = f"{{ids{kind.removeprefix(MAPPED)}}}"
         return f"flask_bitmapist:{tag}:offsets", f"flask_bitmapist:{tag}:order"
 
     def offsets(
         self,
         client: Any,
-        space: str,
+        kind: str,
         ids: Collection[str],
         *,
         assigned: bool = True,
-        at_first: Callable[[str], None] = lambda space: None,
+        at_first: Callable[[str], None] = lambda kind: None,
     ) -> dict[str, int]:
         """The offset of each of `ids`; those never seen before get the next free ones.
 
@@ -207,62 +215,62 @@ class IdMap:
         (`delivery.reliance`).
 
         :param assigned: False leaves out ids that have no offset yet.
-        :param at_first: called with `space` before the first of all its ids gets an offset. It may
+        :param at_first: called with `kind` before the first of all its ids gets an offset. It may
             raise.
         :raises redis.RedisError: if the server does not answer; nothing is remembered then.
         """
         offsets: dict[str, int] = {}
         unknown: list[str] = []
         for id_ in dict.fromkeys(ids):
-            offset = self._known.get((space, id_))
+            offset = self._known.get((kind, id_))
             if offset is None:
                 unknown.append(id_)
             else:
                 offsets[id_] = offset
         for batch in _batches(unknown):
-            found = self._fetch(client, space, batch, assigned, at_first)
-            self._remember(space, found)
+            found = self._fetch(client, kind, batch, assigned, at_first)
+            self._remember(kind, found)
             offsets |= found
         return offsets
 
     def _fetch(
         self,
         client: Any,
-        space: str,
+        kind: str,
         ids: Sequence[str],
         assigned: bool,
         at_first: Callable[[str], None],
     ) -> dict[str, int]:
-        known, order = self.keys(space)
+        known, order = self.keys(kind)
         asked = [("HMGET", known, *ids), ("EXISTS", known), ("EXISTS", order)]
         held, *exist = replies(client, asked)
         found = dict(zip(ids, held, strict=True))
         missing = [id_ for id_, offset in found.items() if offset is None]
         if missing and assigned:
             if not any(exist):
-                at_first(space)
+                at_first(kind)
             found |= dict(zip(missing, assign(client, known, order, missing), strict=True))
         return {id_: int(offset) for id_, offset in found.items() if offset is not None}
 
-    def _remember(self, space: str, found: dict[str, int]) -> None:
+    def _remember(self, kind: str, found: dict[str, int]) -> None:
         known = self._known
         for id_, offset in found.items():
-            known[space, id_] = offset
+            known[kind, id_] = offset
         while len(known) > CACHE_SIZE:
             with suppress(KeyError):  # another thread was faster
                 known.popitem(last=False)
 
-    def lookup(self, client: Any, id_: str, spaces: Iterable[str]) -> dict[str, int]:
-        """The offset of `id_` in each of `spaces` that has one for it. Reads only."""
-        pipe, listed = client.pipeline(transaction=False), list(spaces)
-        for space in listed:
-            pipe.hget(self.keys(space)[0], id_)
+    def lookup(self, client: Any, id_: str, kinds: Iterable[str]) -> dict[str, int]:
+        """The offset of `id_` in each of `kinds` that has one for it. Reads only."""
+        pipe, listed = client.pipeline(transaction=False), list(kinds)
+        for kind in listed:
+            pipe.hget(self.keys(kind)[0], id_)
         found = zip(listed, pipe.execute(), strict=True)
-        return {space: int(offset) for space, offset in found if offset is not None}
+        return {kind: int(offset) for kind, offset in found if offset is not None}
 
-    def ids(self, client: Any, space: str, offsets: Iterable[int]) -> list[str | None]:
+    def ids(self, client: Any, kind: str, offsets: Iterable[int]) -> list[str | None]:
         """The id behind each of `offsets`, in order; None where none was given out. Reads only."""
-        _, list_key = self.keys(space)
+        _, list_key = self.keys(kind)
         wanted = [int(offset) for offset in offsets]
         found: dict[int, Any] = {}
         for trip in _trips(_stretches(sorted(set(wanted)))):

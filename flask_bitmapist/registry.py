@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .ids import IdMap
+from .ids import MAPPED, PLAIN, IdMap
 from .packing import packed_alike
 from .periods import KEY_PREFIX, Period, unique_key
 from .trip import Trip, replies
@@ -31,8 +31,6 @@ KINDS_COPY = "flask_bitmapist:events:copy"
 FIRST_DAYS = "flask_bitmapist:first_days"
 CALENDAR = "flask_bitmapist:timezone"
 
-PLAIN = "plain"
-MAPPED = "mapped"
 #: bitmapist's first release: none of its bitmaps is older.
 _EARLIEST = Period("month", datetime(2012, 1, 1))
 #: A SCAN of so many keys takes as long as to ask for the possible keys of one name.
@@ -85,9 +83,9 @@ class Catalogue(NamedTuple):
 
 
 class Since(NamedTuple):
-    """An event: the id map of its ids, None for plain ones; a day before which nobody did it."""
+    """An event: the kind of its ids, and a day before which nobody did it."""
 
-    space: str | None
+    kind: str
     first_day: date
 
 
@@ -96,8 +94,8 @@ class Known(NamedTuple):
 
     #: Those of a `Catalogue`.
     events: dict[str, Since]
-    #: Likewise, each with the id map of its ids.
-    flags: dict[str, str | None]
+    #: Likewise, each with the kind of its ids.
+    flags: dict[str, str]
 
     @property
     def catalogue(self) -> Catalogue:
@@ -105,19 +103,9 @@ class Known(NamedTuple):
         return Catalogue(sorted(self.events), sorted(self.flags))
 
     @property
-    def spaces(self) -> dict[str, str | None]:
-        """The id map of every event and flag by name; None for plain ids."""
-        return self.flags | {name: event.space for name, event in self.events.items()}
-
-
-def mapped_kind(space: str) -> str:
-    """The kind of an event whose ids are mapped in `space` ('' is the users' map)."""
-    return f"{MAPPED}:{space}" if space else MAPPED
-
-
-def space_of(kind: str) -> str:
-    """The id map of a mapped kind."""
-    return kind.partition(":")[2]
+    def kinds(self) -> dict[str, str]:
+        """The kind of the ids of every event and flag."""
+        return self.flags | {name: event.kind for name, event in self.events.items()}
 
 
 def mismatch(event: str, given: str, registered: str) -> str:
@@ -233,23 +221,23 @@ class Registry:
     @staticmethod
     def _has_lost_all(client: Any, wanted: Mapping[str, Wanted]) -> bool:
         """Whether mapped ids exist, but nothing says which events have them."""
-        spaces = {"", *(space_of(want.kind) for want in wanted.values() if want.kind != PLAIN)}
+        mapped = {MAPPED, *(want.kind for want in wanted.values())} - {PLAIN}
         pipe = client.pipeline(transaction=False)
-        for key in (KINDS, KINDS_COPY, *(key for space in spaces for key in IdMap.keys(space))):
+        for key in (KINDS, KINDS_COPY, *(key for kind in mapped for key in IdMap.keys(kind))):
             pipe.exists(key)
         kinds, copy, *maps = pipe.execute()
         return not (kinds or copy) and any(maps)
 
-    def check_map_begins(self, client: Any, space: str, clock: Callable[[], datetime]) -> None:
-        """See that no id has been mapped in `space`, whose map is empty.
+    def check_map_begins(self, client: Any, kind: str, clock: Callable[[], datetime]) -> None:
+        """See that no id of `kind` has been mapped, whose map is empty.
 
         :raises redis.ResponseError: if there are marks of ids that were: the server has lost the
             map, and new ids would get the bits of others.
         """
         kinds = client.hgetall(KINDS_COPY) | client.hgetall(KINDS)
-        events = [text(name) for name, kind in kinds.items() if text(kind) == mapped_kind(space)]
+        events = [text(name) for name, of_event in kinds.items() if text(of_event) == kind]
         if marked := self._first_months(client, events, clock()):
-            keys = IdMap.keys(space)
+            keys = IdMap.keys(kind)
             if not any(map(client.exists, keys)):  # another process may have begun it meanwhile
                 raise redis.ResponseError(
                     f"the id map is damaged: {' and '.join(keys)} are gone, and new ids would get "
@@ -344,26 +332,26 @@ class Registry:
                 text(recorded),
             )
 
-    def space(self, client: Any, names: Iterable[str]) -> str | None:
-        """The id map that all of `names` (events and flags) share; None for plain ids. Reads only.
+    def shared_kind(self, client: Any, names: Iterable[str]) -> str:
+        """The kind of ids that all of `names` (events and flags) share. Reads only.
 
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine,
             or the server has lost the kind of any.
         """
-        return self.space_and_first_day(client, names, (), datetime.now)[0]
+        return self.kind_and_first_day(client, names, (), datetime.now)[0]
 
-    def space_and_reply(
+    def kind_and_reply(
         self, client: Any, names: Iterable[str], command: tuple[Any, ...]
-    ) -> tuple[str | None, Any]:
-        """The `space` of `names`, and the undecoded reply to a reading `command`: one round trip.
+    ) -> tuple[str, Any]:
+        """The `shared_kind` of `names`, and the undecoded reply to a reading `command`, at once.
 
-        :raises ValueError: as `space`.
+        :raises ValueError: as `shared_kind`.
         """
         listed = sorted(names)
         if self._found.issuperset(listed):
             kinds, reply = replies(client, [("HMGET", KINDS, *listed), command])
             if None not in kinds:
-                return _shared_space(dict(zip(listed, map(text, kinds), strict=True))), reply
+                return _shared(dict(zip(listed, map(text, kinds), strict=True))), reply
         asked = _questions(listed)
         asks_calendar = not self.has_compared_calendar
         if asks_calendar:
@@ -373,26 +361,26 @@ class Registry:
             self.compare_calendar(told.pop())
         registered = _answered(listed, told)
         self._found |= {*listed} - registered.lacking
-        return registered.space(listed), reply
+        return registered.shared_kind(listed), reply
 
-    def space_and_first_day(
+    def kind_and_first_day(
         self,
         client: Any,
         names: Iterable[str],
         events: Iterable[str],
         clock: Callable[[], datetime],
-    ) -> tuple[str | None, date | None]:
-        """The `space` of `names`, and the first day on which any of `events` was ever marked.
+    ) -> tuple[str, date | None]:
+        """The `shared_kind` of `names`, and the first day on which any of `events` was ever marked.
 
         For events that only others mark, it is the first day of their first month; None if there is
         none. Reads only: one round trip for both, and one more for events of others.
 
-        :raises ValueError: as `space`.
+        :raises ValueError: as `shared_kind`.
         """
         listed, dated = sorted(names), list(events)
         asked = [*dict.fromkeys((*listed, *dated))]
         if not asked:
-            return None, None
+            return PLAIN, None
         pipe = client.pipeline(transaction=False)
         _ask(pipe, asked)
         asks_calendar = self.ask_calendar(pipe)
@@ -405,11 +393,11 @@ class Registry:
         if strangers:
             months = self._first_months(client, strangers, clock()).values()
             days += [month for month in months if month is not None]
-        return registered.space(listed), min(days, default=None)
+        return registered.shared_kind(listed), min(days, default=None)
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
-        return sorted(self.known(client, scanned=True).spaces)
+        return sorted(self.known(client, scanned=True).kinds)
 
     def known(self, client: Any, *, scanned: bool) -> Known:
         """What has been marked: registered names, in one round trip, and those a SCAN finds.
@@ -425,14 +413,13 @@ class Registry:
         kinds, copies, days, *calendar = pipe.execute()
         if asks_calendar:
             self.compare_calendar(*calendar)
-        kinds = copies | kinds
-        spaces = {text(name): _space_or_plain(text(kind)) for name, kind in kinds.items()}
+        kinds = {text(name): text(kind) for name, kind in (copies | kinds).items()}
         first_days = dict.fromkeys(others.events, _EARLIEST.start.date())
         first_days |= {text(name): date.fromordinal(int(ordinal)) for name, ordinal in days}
         # A mark without a date registers its name, but no first day.
-        flags = {name: spaces.get(name) for name in others.flags}
-        flags |= {name: space for name, space in spaces.items() if name not in first_days}
-        events = {name: Since(spaces.get(name), day) for name, day in first_days.items()}
+        flags = {name: kinds.get(name, PLAIN) for name in others.flags}
+        flags |= {name: kind for name, kind in kinds.items() if name not in first_days}
+        events = {name: Since(kinds.get(name, PLAIN), day) for name, day in first_days.items()}
         return Known(events, flags)
 
     def reindex(self, client: Any, now: datetime) -> list[str]:
@@ -467,7 +454,7 @@ class Registry:
 
         :returns: their names, sorted.
         """
-        registered = self.known(client, scanned=False).spaces.keys()
+        registered = self.known(client, scanned=False).kinds.keys()
         emptied = sorted(registered - self._held(client))
         if not emptied:
             return []
@@ -537,14 +524,14 @@ class _Registered(NamedTuple):
         """The names whose kind the server has lost."""
         return self.first_days.keys() - self.kinds.keys()
 
-    def space(self, names: Iterable[str]) -> str | None:
-        """The id map of `names`; names that nobody has marked fit any map.
+    def shared_kind(self, names: Iterable[str]) -> str:
+        """The kind of `names`; names that nobody has marked fit any kind.
 
-        :raises ValueError: as `Registry.space`.
+        :raises ValueError: as `Registry.shared_kind`.
         """
         listed = list(names)
         _check_not_lost(self.lost.intersection(listed))
-        return _shared_space({name: self.kinds[name] for name in listed if name in self.kinds})
+        return _shared({name: self.kinds[name] for name in listed if name in self.kinds})
 
 
 def _questions(names: Collection[str]) -> list[tuple[Any, ...]]:
@@ -579,11 +566,11 @@ def _answered(names: Collection[str], told: Sequence[Any]) -> _Registered:
     )
 
 
-def _shared_space(kinds: Mapping[str, str]) -> str | None:
+def _shared(kinds: Mapping[str, str]) -> str:
     if len({*kinds.values()}) > 1:
         told = ", ".join(f"{name!r} has {kind} ids" for name, kind in kinds.items())
         raise ValueError(f"sets of different kinds of ids do not combine: {told}")
-    return _space_or_plain(next(iter(kinds.values()), PLAIN))
+    return next(iter(kinds.values()), PLAIN)
 
 
 def _with_bitmaps(client: Any, names: list[str], months: Sequence[Period]) -> list[str]:
@@ -642,7 +629,3 @@ def _texts(keys: Iterable[Any]) -> Iterator[str]:
     for key in keys:
         with suppress(UnicodeDecodeError):
             yield text(key)
-
-
-def _space_or_plain(kind: str) -> str | None:
-    return None if kind == PLAIN else space_of(kind)

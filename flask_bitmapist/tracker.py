@@ -21,13 +21,13 @@ from .config import Settings, Switch
 from .daily import Daily
 from .deadline import within
 from .faults import contained_faults
-from .ids import IdMap, UnusableIdError, normal_form
+from .ids import PLAIN, IdMap, UnusableIdError, mapped_kind, normal_form
 from .locks import new_lock
 from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Id, Mark, Settled, SettledMark, checked_name, deed
 from .periods import local
 from .reading.reader import Reader
-from .registry import PLAIN, Registry, mapped_kind, mismatch
+from .registry import Registry, mismatch
 from .server import Server
 
 if TYPE_CHECKING:

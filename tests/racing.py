@@ -7,7 +7,7 @@ import random
 from redis import Redis
 from servers import eventually
 
-from flask_bitmapist.ids import IdMap
+from flask_bitmapist.ids import MAPPED, IdMap
 
 RACERS, RACING = 8, 500
 
@@ -21,5 +21,5 @@ def racing_offsets(url: str, seed: int) -> dict[str, int]:
         client.incr("ready")
         eventually(lambda: client.get("ready") == b"%d" % RACERS)
         for first in range(0, RACING, 25):
-            offsets |= id_map.offsets(client, "", ids[first : first + 25])
+            offsets |= id_map.offsets(client, MAPPED, ids[first : first + 25])
     return offsets

@@ -316,11 +316,11 @@ def test_reindex_registers_what_bitmapist_wrote(
         "",
     ]
     events, flags = tracker.reader.known(scanned=False)
-    assert events["theirs"] == (None, date(2024, 7, 1))
-    assert events["user:created"] == (None, date(2023, 2, 1))
-    assert events["user:logged_in"] == (None, MONDAY.date())  # as it was
-    assert events["mapped"] == ("", MONDAY.date())
-    assert flags["their:flag"] is None
+    assert events["theirs"] == ("plain", date(2024, 7, 1))
+    assert events["user:created"] == ("plain", date(2023, 2, 1))
+    assert events["user:logged_in"] == ("plain", MONDAY.date())  # as it was
+    assert events["mapped"] == ("mapped", MONDAY.date())
+    assert flags["their:flag"] == "plain"
     nothing: dict[str, list[str]] = {"registered": [], "forgotten": []}
     assert json.loads(output(runner, "reindex", "--json")) == nothing
 

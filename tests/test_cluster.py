@@ -17,7 +17,7 @@ from servers import DAY, eventually
 from test_exercise import exercise
 
 from flask_bitmapist import FlaskBitmapist, analytics
-from flask_bitmapist.ids import IdMap
+from flask_bitmapist.ids import MAPPED, IdMap
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12)
@@ -96,7 +96,7 @@ def test_a_planned_failover_of_a_node_under_load_loses_no_mark(
     tracker = tracker_on(nodes.url)
     mark(tracker, "text")
     tracker.record([("plain", 0, True, True, NOON)])
-    known, _ = IdMap.keys("")
+    known, _ = IdMap.keys(MAPPED)
     for key in (known, "trackist_plain_2026-3-14"):
         with Marking(tracker, "plain") as marking:
             marking.makes(100)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, analytics
 from flask_bitmapist.embedded import find_binary
-from flask_bitmapist.ids import IdMap
+from flask_bitmapist.ids import MAPPED, IdMap
 from flask_bitmapist.registry import FIRST_DAYS, KINDS, KINDS_COPY
 from flask_bitmapist.tracker import Tracker
 
@@ -279,7 +279,7 @@ def test_a_first_day_is_registered_again(
     server_of_the_past.go_back()
     mark(one, "e", 2, when=datetime(2026, 2, 20))
     # The mark of the third was lost, and was sent again.
-    assert one.reader.space_and_first_day(["e"], ["e"]) == (None, date(2026, 2, 3))
+    assert one.reader.kind_and_first_day(["e"], ["e"]) == ("plain", date(2026, 2, 3))
 
 
 def test_an_earlier_day_of_an_event_that_the_server_has_lost(
@@ -292,7 +292,7 @@ def test_an_earlier_day_of_an_event_that_the_server_has_lost(
     server_of_the_past.go_back()
     mark(one, "late", 2, when=datetime(2026, 2, 20))
     assert one.stats().refused == 0
-    assert one.reader.space_and_first_day(["late"], ["late"]) == (None, date(2026, 2, 20))
+    assert one.reader.kind_and_first_day(["late"], ["late"]) == ("plain", date(2026, 2, 20))
 
 
 def test_a_flag_that_became_an_event_is_one_again(
@@ -306,7 +306,7 @@ def test_a_flag_that_became_an_event_is_one_again(
     mark(one, "premium", 1, when=today)
     server.go_back()
     mark(one, "premium", 1, when=today)
-    assert one.reader.space_and_first_day(["premium"], ["premium"]) == (None, today.date())
+    assert one.reader.kind_and_first_day(["premium"], ["premium"]) == ("plain", today.date())
     assert one.reader.catalogue().events == ["premium"]
 
 
@@ -455,7 +455,7 @@ def test_a_lost_id_map_gives_nobody_the_bits_of_others(
 ) -> None:
     one = process(redis_url)
     mark(one, "e", "u-1", "u-2")
-    backup = {key: redis.dump(key) for key in IdMap.keys("")}
+    backup = {key: redis.dump(key) for key in IdMap.keys(MAPPED)}
     redis.delete(*backup)
     late = one if knows_it else process(redis_url)
     mark(late, "e", "u-9")
@@ -475,7 +475,7 @@ def test_an_id_map_begins_anew_where_nobody_has_marks_of_it(
 ) -> None:
     one = process(redis_url)
     mark(one, "e", "u-1")
-    redis.delete(*redis.keys("trackist_*"), *IdMap.keys(""))
+    redis.delete(*redis.keys("trackist_*"), *IdMap.keys(MAPPED))
     mark(one, "e", "u-2")
     assert who(one, "e") == ["u-2"]
 
@@ -487,7 +487,7 @@ def test_lost_first_days_are_found_again(
     mark(one, "e", 1, when=datetime(2025, 11, 20))
     redis.delete(FIRST_DAYS)
     mark(one, "e", 1)
-    assert one.reader.space_and_first_day(["e"], ["e"])[1] == date(2025, 11, 1)
+    assert one.reader.kind_and_first_day(["e"], ["e"])[1] == date(2025, 11, 1)
 
 
 @pytest.mark.parametrize(("policy", "warns"), [("allkeys-lru", 1), ("volatile-lru", 0)])

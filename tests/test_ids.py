@@ -23,7 +23,7 @@ from racing import RACERS, RACING, racing_offsets
 from werkzeug.local import LocalProxy
 
 from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event
-from flask_bitmapist.ids import IdMap, TextKey, UnusableIdError, normal_form
+from flask_bitmapist.ids import MAPPED, IdMap, TextKey, UnusableIdError, normal_form
 from flask_bitmapist.tracker import Tracker
 
 
@@ -149,28 +149,28 @@ class TestIdMap:
     """Dense offsets, agreed on by every process."""
 
     def test_offsets_are_dense_and_lasting(self, redis: Any) -> None:
-        first = IdMap().offsets(redis, "", ["a", "b", "a", "c"])
+        first = IdMap().offsets(redis, MAPPED, ["a", "b", "a", "c"])
         assert first == {"a": 0, "b": 1, "c": 2}
-        assert IdMap().offsets(redis, "", ["d", "b"]) == {"d": 3, "b": 1}
+        assert IdMap().offsets(redis, MAPPED, ["d", "b"]) == {"d": 3, "b": 1}
 
     def test_a_batch_beyond_every_limit_of_lua_is_dense(self, redis: Any) -> None:
         ids = [f"user-{number}" for number in range(12_345)]
-        offsets = IdMap().offsets(redis, "", ids)
+        offsets = IdMap().offsets(redis, MAPPED, ids)
         assert sorted(offsets.values()) == list(range(12_345))
-        assert IdMap().ids(redis, "", [offsets[id_] for id_ in ids]) == ids
+        assert IdMap().ids(redis, MAPPED, [offsets[id_] for id_ in ids]) == ids
 
-    def test_spaces_are_kept_apart(self, redis: Any) -> None:
+    def test_kinds_are_kept_apart(self, redis: Any) -> None:
         id_map = IdMap()
-        assert id_map.offsets(redis, "", ["a", "b"]) == {"a": 0, "b": 1}
-        assert id_map.offsets(redis, "posts", ["b"]) == {"b": 0}
+        assert id_map.offsets(redis, MAPPED, ["a", "b"]) == {"a": 0, "b": 1}
+        assert id_map.offsets(redis, "mapped:posts", ["b"]) == {"b": 0}
 
     def test_a_thousand_known_ids_take_one_round_trip(self, redis: Any) -> None:
         ids = [f"user-{number}" for number in range(1_000)]
-        IdMap().offsets(redis, "", ids)
+        IdMap().offsets(redis, MAPPED, ids)
         redis.config_resetstat()
         id_map = IdMap()
-        id_map.offsets(redis, "", ids)
-        id_map.offsets(redis, "", ids)
+        id_map.offsets(redis, MAPPED, ids)
+        id_map.offsets(redis, MAPPED, ids)
         stats = redis.info("commandstats")
         assert stats["cmdstat_hmget"]["calls"] == 1
         assert "cmdstat_evalsha" not in stats
@@ -180,19 +180,22 @@ class TestIdMap:
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.ids.CACHE_SIZE", 100)
         id_map, ids = IdMap(), [f"user-{number}" for number in range(1_000)]
-        id_map.offsets(redis, "", ids)
+        id_map.offsets(redis, MAPPED, ids)
         redis.config_resetstat()
-        id_map.offsets(redis, "", ids[-100:])
+        id_map.offsets(redis, MAPPED, ids[-100:])
         assert "cmdstat_hmget" not in redis.info("commandstats")
-        id_map.offsets(redis, "", ids[-101:-100])
+        id_map.offsets(redis, MAPPED, ids[-101:-100])
         assert redis.info("commandstats")["cmdstat_hmget"]["calls"] == 1
 
     def test_lookups_assign_nothing(self, redis: Any) -> None:
-        IdMap().offsets(redis, "", ["a"])
-        IdMap().offsets(redis, "rows", ["z", "a"])
-        assert IdMap().lookup(redis, "a", ["", "rows", "none"]) == {"": 0, "rows": 1}
-        assert IdMap().lookup(redis, "y", ["", "rows"]) == {}
-        assert IdMap().ids(redis, "", [0, 1]) == ["a", None]
+        IdMap().offsets(redis, MAPPED, ["a"])
+        IdMap().offsets(redis, "mapped:rows", ["z", "a"])
+        assert IdMap().lookup(redis, "a", [MAPPED, "mapped:rows", "mapped:none"]) == {
+            MAPPED: 0,
+            "mapped:rows": 1,
+        }
+        assert IdMap().lookup(redis, "y", [MAPPED, "mapped:rows"]) == {}
+        assert IdMap().ids(redis, MAPPED, [0, 1]) == ["a", None]
 
     @pytest.mark.parametrize("trip", [10, 100_000])
     def test_ids_are_those_at_each_offset_whatever_lies_between(
@@ -201,23 +204,23 @@ class TestIdMap:
         monkeypatch.setattr("flask_bitmapist.ids._TRIP", trip)
         monkeypatch.setattr("flask_bitmapist.ids.BATCH", 500)
         id_map, random = IdMap(), np.random.default_rng(1)
-        id_map.offsets(redis, "", [f"user-{number}" for number in range(3_000)])
+        id_map.offsets(redis, MAPPED, [f"user-{number}" for number in range(3_000)])
         order = id_map.keys("")[1]
         for share in (0.0, 0.01, 0.2, 1.0):
             offsets = np.flatnonzero(random.random(3_200) < share)
             one_by_one = [redis.lindex(order, int(offset)) for offset in offsets]
             expected = [text and text.decode() for text in one_by_one]
-            assert id_map.ids(redis, "", offsets) == expected
-            assert id_map.ids(redis, "", reversed(offsets)) == expected[::-1]
-        assert id_map.ids(redis, "", [5, 2, 5]) == ["user-5", "user-2", "user-5"]
+            assert id_map.ids(redis, MAPPED, offsets) == expected
+            assert id_map.ids(redis, MAPPED, reversed(offsets)) == expected[::-1]
+        assert id_map.ids(redis, MAPPED, [5, 2, 5]) == ["user-5", "user-2", "user-5"]
 
     def test_many_ids_are_read_in_few_round_trips(
         self, redis: Any, round_trips: list[object]
     ) -> None:
         id_map = IdMap()
-        id_map.offsets(redis, "", [f"user-{number}" for number in range(20_000)])
+        id_map.offsets(redis, MAPPED, [f"user-{number}" for number in range(20_000)])
         round_trips.clear()
-        assert id_map.ids(redis, "", range(0, 20_000, 4))[-1] == "user-19996"
+        assert id_map.ids(redis, MAPPED, range(0, 20_000, 4))[-1] == "user-19996"
         assert len(round_trips) == 1
 
     def test_the_process_forgets_the_ids_that_it_learnt_first(
@@ -225,11 +228,11 @@ class TestIdMap:
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.ids.CACHE_SIZE", 100)
         id_map = IdMap()
-        id_map.offsets(redis, "", [f"user-{number}" for number in range(150)])
+        id_map.offsets(redis, MAPPED, [f"user-{number}" for number in range(150)])
         round_trips.clear()
-        id_map.offsets(redis, "", [f"user-{number}" for number in range(50, 150)])
+        id_map.offsets(redis, MAPPED, [f"user-{number}" for number in range(50, 150)])
         assert not round_trips
-        id_map.offsets(redis, "", ["user-49"])
+        id_map.offsets(redis, MAPPED, ["user-49"])
         assert round_trips
 
     @pytest.mark.parametrize("scripting", [True, False])
@@ -244,17 +247,17 @@ class TestIdMap:
             for id_, offset in offsets.items():
                 assert agreed.setdefault(id_, offset) == offset
         assert sorted(agreed.values()) == list(range(RACING))
-        assert IdMap().ids(redis, "", agreed.values()) == list(agreed)
+        assert IdMap().ids(redis, MAPPED, agreed.values()) == list(agreed)
 
     def test_without_scripting_a_damaged_map_gives_no_offset(
         self, redis: Any, redis_url: str
     ) -> None:
         with redis_py.Redis.from_url(url_without_scripting(redis, redis_url)) as client:
-            assert IdMap().offsets(client, "", ["a", "b"]) == {"a": 0, "b": 1}
-            redis.rpop(IdMap.keys("")[1])
+            assert IdMap().offsets(client, MAPPED, ["a", "b"]) == {"a": 0, "b": 1}
+            redis.rpop(IdMap.keys(MAPPED)[1])
             with pytest.raises(redis_py.ResponseError, match="the id map is damaged"):
-                IdMap().offsets(client, "", ["c"])
-            assert IdMap().offsets(client, "", ["b"]) == {"b": 1}
+                IdMap().offsets(client, MAPPED, ["c"])
+            assert IdMap().offsets(client, MAPPED, ["b"]) == {"b": 1}
 
 
 def url_without_scripting(redis: Any, url: str) -> str:
@@ -328,7 +331,7 @@ def process(redis_url: str, tmp_path: Path) -> Callable[[], Tracker]:
     return start
 
 
-@pytest.mark.parametrize("lost", IdMap.keys(""))
+@pytest.mark.parametrize("lost", IdMap.keys(MAPPED))
 def test_a_list_or_hash_that_was_evicted_is_made_from_the_other(
     process: Callable[[], Tracker], redis: Any, lost: str
 ) -> None:
@@ -337,9 +340,9 @@ def test_a_list_or_hash_that_was_evicted_is_made_from_the_other(
     redis.delete(lost)
     tracker = process()
     tracker.record([("e", "new"), ("e", ids[70])])
-    assert tracker.reader.ids_at(range(9_001), "") == [*ids, "new"]
-    assert tracker.reader.offset_of(ids[70], "") == 70
-    assert tracker.reader.offset_of("new", "") == 9_000
+    assert tracker.reader.ids_at(range(9_001), MAPPED) == [*ids, "new"]
+    assert tracker.reader.offset_of(ids[70], MAPPED) == 70
+    assert tracker.reader.offset_of("new", MAPPED) == 9_000
 
 
 def test_a_damaged_map_gives_no_offset_of_somebody_else(
@@ -347,13 +350,13 @@ def test_a_damaged_map_gives_no_offset_of_somebody_else(
 ) -> None:
     tracker = process()
     tracker.record([("e", "a"), ("e", "b")])
-    _, order = IdMap.keys("")
+    _, order = IdMap.keys(MAPPED)
     redis.rpop(order)
     tracker.record([("e", "c")])
     assert "the id map is damaged" in caplog.text
     redis.rpush(order, "b")
     assert tracker.flush()
-    assert tracker.reader.ids_at([0, 1, 2], "") == ["a", "b", "c"]
+    assert tracker.reader.ids_at([0, 1, 2], MAPPED) == ["a", "b", "c"]
 
 
 def test_a_class_that_is_only_called_object_id_is_none() -> None:

@@ -25,7 +25,7 @@ from servers import MortalServer, cluster, free_port, sentinel
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event
 from flask_bitmapist.delivery import Stats, server_of
-from flask_bitmapist.ids import IdMap
+from flask_bitmapist.ids import MAPPED, IdMap
 from flask_bitmapist.server import Facts
 from flask_bitmapist.tracker import Tracker
 
@@ -277,7 +277,7 @@ def test_a_cluster_keeps_mapped_ids_apart_whatever_it_forgets(
     if not scripting:
         command = ("ACL", "SETUSER", "default", "-@scripting")
         tracker.redis.execute_command(*command, target_nodes=RedisCluster.ALL_NODES)
-    known, order = IdMap.keys("")
+    known, order = IdMap.keys(MAPPED)
     tracker.redis.hdel(known, "d")
     tracker.redis.rpop(order)
     tracker.record([("new", "z", True, True, NOON)])

@@ -113,7 +113,7 @@ def behind(
 ) -> Crowd:
     """The people behind `figure`."""
     asked = periods_of("day", None, figure.at, question.now, tracker, length=1)
-    (users,), space = Users.mapped(
+    (users,), kind = Users.mapped(
         (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
-    return Crowd(rolling_sets(asked, users, WINDOWS[figure.window]), only, space)
+    return Crowd(rolling_sets(asked, users, WINDOWS[figure.window]), only, kind)

@@ -105,13 +105,13 @@ def answer(question: AdoptionQuestion, tracker: Tracker | None) -> Adoption:
 
 def behind(question: AdoptionQuestion, figure: AdoptionFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
-    sets, space = _sets(scope_at(question, figure.at, tracker), question)
-    return Crowd(sets, nth(USERS.index(figure.which)), space)
+    sets, kind = _sets(scope_at(question, figure.at, tracker), question)
+    return Crowd(sets, nth(USERS.index(figure.which)), kind)
 
 
-def _sets(asked: Scope, question: AdoptionQuestion) -> tuple[Sets, str | None]:
+def _sets(asked: Scope, question: AdoptionQuestion) -> tuple[Sets, str]:
     """The `USERS` of each period of a scope, and their id map."""
-    (users, present), space, first_day = Users.recorded(
+    (users, present), kind, first_day = Users.recorded(
         (question.feature, None),
         (question.active, question.where),
         tracker=asked.tracker,
@@ -127,4 +127,4 @@ def _sets(asked: Scope, question: AdoptionQuestion) -> tuple[Sets, str | None]:
             yield from (here, both, both & newcomers)
 
     keys = [*past.keys(), *users.keys(asked.periods), *present.keys(asked.periods)]
-    return Sets(asked.tracker, keys, make), space
+    return Sets(asked.tracker, keys, make), kind

@@ -122,7 +122,7 @@ def behind(question: ChurnedQuestion, figure: ChurnedFigure, tracker: Tracker | 
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
     (period,) = asked.periods
-    (users,), space = Users.mapped(
+    (users,), kind = Users.mapped(
         (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
     after = [] if figure.active else [period.shift(k + 1) for k in range(question.silent)]
@@ -135,4 +135,4 @@ def behind(question: ChurnedQuestion, figure: ChurnedFigure, tracker: Tracker | 
         came_back = union(users.in_period(bitmaps, later) for later in after)
         return [users.in_period(bitmaps, period) - came_back]
 
-    return Crowd(Sets(asked.tracker, [*users.keys([period, *after])], make), only, space)
+    return Crowd(Sets(asked.tracker, [*users.keys([period, *after])], make), only, kind)

@@ -163,7 +163,7 @@ def behind(question: CompareQuestion, figure: CompareFigure, tracker: Tracker | 
     """The people behind `figure`."""
     check_length("arm", figure.arm, least=0, most=len(question.arms) - 1)
     asked, arm, converted = scope(question, tracker), question.arms[figure.arm], figure.converted
-    (reaching, group), space = Users.mapped(
+    (reaching, group), kind = Users.mapped(
         (question.goal, None),
         (arm, question.where),
         tracker=asked.tracker,
@@ -176,7 +176,7 @@ def behind(question: CompareQuestion, figure: CompareFigure, tracker: Tracker | 
             return members
         return reached if converted else members - reached
 
-    return Crowd(_sets(asked, reaching, [group]), pick, space)
+    return Crowd(_sets(asked, reaching, [group]), pick, kind)
 
 
 def _sets(asked: Scope, reaching: Users, groups: Iterable[Users]) -> Sets:

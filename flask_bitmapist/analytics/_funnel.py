@@ -188,9 +188,9 @@ def behind(question: FunnelQuestion, figure: FunnelFigure, tracker: Tracker | No
     last = len(question.steps) - 1
     check_length("step", figure.step, least=1 if figure.dropped else 0, most=last)
     asked = scope(question, tracker)
-    users, space = Users.mapped(*_each(question), tracker=asked.tracker, strict=question.strict)
+    users, kind = Users.mapped(*_each(question), tracker=asked.tracker, strict=question.strict)
     pick = _lost(figure.step, last + 1) if figure.dropped else nth(figure.step)
-    return Crowd(_sets(asked, users, question), pick, space)
+    return Crowd(_sets(asked, users, question), pick, kind)
 
 
 def _lost(step: int, steps: int) -> Callable[[Iterable[Bitmap]], Bitmap]:

@@ -135,11 +135,11 @@ def lifecycle_people(
 def behind(question: LifecycleQuestion, figure: LifecycleFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
-    (users,), space, first_day = Users.recorded(
+    (users,), kind, first_day = Users.recorded(
         (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
     sets = _sets(asked, users, first_day)
-    return Crowd(sets, nth(GROUPS.index(figure.group)), space)
+    return Crowd(sets, nth(GROUPS.index(figure.group)), kind)
 
 
 def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:

@@ -111,7 +111,7 @@ def behind(question: OverlapQuestion, figure: OverlapFigure, tracker: Tracker | 
     check_length("other", figure.other, least=0, most=last)
     asked = scope_at(question, question.at, tracker)
     (period,) = asked.periods
-    (one, other), space = Users.mapped(
+    (one, other), kind = Users.mapped(
         (question.events[figure.one], question.where),
         (question.events[figure.other], question.where),
         tracker=asked.tracker,
@@ -122,4 +122,4 @@ def behind(question: OverlapQuestion, figure: OverlapFigure, tracker: Tracker | 
         return [one.in_period(bitmaps, period) & other.in_period(bitmaps, period)]
 
     keys = [*one.keys([period]), *other.keys([period])]
-    return Crowd(Sets(asked.tracker, keys, make), only, space)
+    return Crowd(Sets(asked.tracker, keys, make), only, kind)

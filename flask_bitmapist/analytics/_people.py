@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ids import PLAIN
 from ..periods import Grain, Period
 from ..questions import PeopleFigure, PeopleQuestion
 from ..reading.bitmaps import around, parts, tally
@@ -42,13 +43,13 @@ def users(
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    group, period, tracker, space = _asked(expression, by, at, strict, now, tracker)
+    group, period, tracker, kind = _asked(expression, by, at, strict, now, tracker)
     found = []
     for part in parts(tracker.reader.redis, group.keys([period])):
         found.append(group.in_period(part, period).ids())
         found[-1] += part.first_offset
     offsets = found[0] if len(found) == 1 else np.concatenate(found)
-    return offsets if space is None else tracker.reader.identifiers_at(offsets, space)
+    return offsets if kind == PLAIN else tracker.reader.identifiers_at(offsets, kind)
 
 
 def people(
@@ -99,10 +100,10 @@ def behind(question: PeopleQuestion, figure: PeopleFigure, tracker: Tracker | No
 
 def _crowd(question: PeopleQuestion, tracker: Tracker | None) -> Crowd:
     asked = scope_at(question, question.at, tracker)
-    (users,), space = Users.mapped(
+    (users,), kind = Users.mapped(
         (question.expression, question.among), tracker=asked.tracker, strict=question.strict
     )
-    return Crowd(rolling_sets(asked, users, question.rolling), only, space)
+    return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
 
 
 def count(
@@ -144,8 +145,8 @@ def contains(
 
     The other arguments and errors are those of `users`.
     """
-    group, period, tracker, space = _asked(expression, by, at, strict, now, tracker)
-    offset = tracker.reader.offset_of(user, space)
+    group, period, tracker, kind = _asked(expression, by, at, strict, now, tracker)
+    offset = tracker.reader.offset_of(user, kind)
     if offset is None:
         return False
     byte = around(tracker.reader.redis, group.keys([period]), offset)
@@ -159,8 +160,8 @@ def _asked(
     strict: bool,
     now: date | datetime | None,
     tracker: Tracker | None,
-) -> tuple[Users, Period, Tracker, str | None]:
+) -> tuple[Users, Period, Tracker, str]:
     """Whom is asked for, in which period, of which tracker, and the id map they share."""
     asked = periods_of(by, None, at, now, tracker, length=1)
-    (group,), space = Users.mapped((expression, None), tracker=asked.tracker, strict=strict)
-    return group, asked.periods[0], asked.tracker, space
+    (group,), kind = Users.mapped((expression, None), tracker=asked.tracker, strict=strict)
+    return group, asked.periods[0], asked.tracker, kind

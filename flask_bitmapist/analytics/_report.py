@@ -158,7 +158,7 @@ class Users:
         """
         users, names = cls._named(pairs, tracker, strict)
         if len(names) > 1 or not tracker.reader.has_compared_calendar:
-            tracker.reader.space(names)
+            tracker.reader.kind(names)
         return users
 
     @classmethod
@@ -167,10 +167,10 @@ class Users:
         *pairs: tuple[str | Expression, str | Expression | None],
         tracker: Tracker,
         strict: bool = False,
-    ) -> tuple[list[Users], str | None]:
-        """The same as `each`, and the id map of these users; None if their ids are plain."""
+    ) -> tuple[list[Users], str]:
+        """The same as `each`, and the kind of the ids of these users."""
         users, names = cls._named(pairs, tracker, strict)
-        return users, tracker.reader.space(names)
+        return users, tracker.reader.kind(names)
 
     @classmethod
     def recorded(
@@ -178,13 +178,13 @@ class Users:
         *pairs: tuple[str | Expression, str | Expression | None],
         tracker: Tracker,
         strict: bool = False,
-    ) -> tuple[list[Users], str | None, date | None]:
+    ) -> tuple[list[Users], str, date | None]:
         """The same as `mapped`, and the first day of what the first of these users did.
 
         In one round trip, whatever the process has marked; one more for events of others.
         """
         users, names = cls._named(pairs, tracker, strict)
-        return users, *tracker.reader.space_and_first_day(names, users[0].what.events())
+        return users, *tracker.reader.kind_and_first_day(names, users[0].what.events())
 
     @classmethod
     def _named(

@@ -250,13 +250,13 @@ def retention_people(
 def behind(question: RetentionQuestion, figure: RetentionFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     within, k, mode = scope_at(question, figure.at, tracker), figure.k, question.mode
-    cohorts, back, space = _cohorts(within, question)
+    cohorts, back, kind = _cohorts(within, question)
     (period,) = within.periods
     if k is None:
         sets = Sets(within.tracker, [*cohorts.keys()], cohorts.members)
-        return Crowd(sets, only, space)
+        return Crowd(sets, only, kind)
     if _state(period.shift(k), within.current) == "future":
-        return Crowd(Sets(within.tracker, [], lambda bitmaps: [EMPTY]), only, space)
+        return Crowd(Sets(within.tracker, [], lambda bitmaps: [EMPTY]), only, kind)
     followed = _followed(period, k, within.current, mode)
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
@@ -264,19 +264,19 @@ def behind(question: RetentionQuestion, figure: RetentionFigure, tracker: Tracke
         return [_returned(users, came_back, mode) for users in cohorts.members(bitmaps)]
 
     keys = [*cohorts.keys(), *(key for period in followed for key in back.keys(period))]
-    return Crowd(Sets(within.tracker, keys, make), only, space)
+    return Crowd(Sets(within.tracker, keys, make), only, kind)
 
 
-def _cohorts(within: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str | None]:
+def _cohorts(within: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str]:
     """The cohort of each period of a scope, by what they come back, and their id map."""
     asked = ((question.cohort, question.where), (question.returned, None))
     tracker, strict = within.tracker, question.strict
     if question.members == "every":
-        (users, back), space = Users.mapped(*asked, tracker=tracker, strict=strict)
-        return Cohorts(users, None, within.periods), back.what, space
-    (users, back), space, first_day = Users.recorded(*asked, tracker=tracker, strict=strict)
+        (users, back), kind = Users.mapped(*asked, tracker=tracker, strict=strict)
+        return Cohorts(users, None, within.periods), back.what, kind
+    (users, back), kind, first_day = Users.recorded(*asked, tracker=tracker, strict=strict)
     past = Past.of(users.what, within, first_day)
-    return Cohorts(users, past, within.periods), back.what, space
+    return Cohorts(users, past, within.periods), back.what, kind
 
 
 def _state(period: Period, current: Period) -> State:

@@ -86,12 +86,12 @@ class Crowd:
 
     :ivar sets: the sets of the report.
     :ivar pick: takes the figure's set of these, or makes it.
-    :ivar space: the id map of the users; None if their ids are plain.
+    :ivar kind: that of the users' ids.
     """
 
     sets: Sets
     pick: Callable[[Iterable[Bitmap]], Bitmap]
-    space: str | None
+    kind: str
 
     def page(self, page: Page) -> People:
         """One page of them.
@@ -121,9 +121,7 @@ class Crowd:
             yield part.first_offset, self.pick(self.sets.make(part))
 
     def _ids(self, offsets: list[int]) -> list[int | str]:
-        if self.space is None:
-            return [*offsets]
-        return self.sets.tracker.reader.identifiers_at(offsets, self.space)
+        return self.sets.tracker.reader.identifiers_at(offsets, self.kind)
 
 
 def _size(users: Bitmap) -> int:

@@ -122,10 +122,10 @@ def behind(
     window, k = _window(question, tracker), figure.k
     if k is not None:
         check_length("k", k, most=len(window.periods))
-    (users,), space = Users.mapped(
+    (users,), kind = Users.mapped(
         (question.event, question.where), tracker=window.tracker, strict=question.strict
     )
-    return Crowd(_sets(window, users), union if k is None else nth(k - 1), space)
+    return Crowd(_sets(window, users), union if k is None else nth(k - 1), kind)
 
 
 def _window(question: StickinessQuestion, tracker: Tracker | None) -> Scope:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain, compress, repeat
 from typing import TYPE_CHECKING, Any
 
-from ..ids import normal_form
+from ..ids import PLAIN, normal_form
 from ..periods import KEY_PREFIX, Grain, Period, unique_key
 from ..questions import ProfileQuestion, TimelineQuestion
 from ..reading.bitmaps import octets_of
@@ -254,11 +254,11 @@ class _Bits:
         """:raises UnusableIdError: for something that identifies nobody."""
         # What bitmapist wrote without us is registered nowhere, and its ids are plain.
         known = tracker.reader.known(scanned=isinstance(normal_form(user), int))
-        spaces = known.spaces
-        offsets = tracker.reader.offsets_of(user, {None, *spaces.values()})
+        kinds = known.kinds
+        offsets = tracker.reader.offsets_of(user, {PLAIN, *kinds.values()})
         self._redis = tracker.reader.redis
         self._offsets = {
-            name: offset for name, space in spaces.items() if (offset := offsets[space]) is not None
+            name: offset for name, kind in kinds.items() if (offset := offsets[kind]) is not None
         }
         self._flags = sorted(self._offsets.keys() & known.flags.keys())
         #: The events in which the user has a bit, and a day before which nobody did each of them.

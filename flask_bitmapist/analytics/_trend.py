@@ -90,10 +90,10 @@ def answer(question: TrendQuestion, tracker: Tracker | None) -> Trend:
 def behind(question: TrendQuestion, figure: TrendFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
-    (users,), space = Users.mapped(
+    (users,), kind = Users.mapped(
         (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
-    return Crowd(rolling_sets(asked, users, question.rolling), only, space)
+    return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
 
 
 def rolling_sets(within: Scope, users: Users, rolling: int) -> Sets:

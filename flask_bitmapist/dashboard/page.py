@@ -13,6 +13,7 @@ from flask import Response, current_app, request
 
 from ..analytics import answer, time_limit
 from ..current import current_tracker
+from ..ids import PLAIN
 from ..periods import Grain, Period, local
 from ..questions import Figure, Question
 from ..questions.fields import Declared, Did, Segment, Several, Window, declared
@@ -293,10 +294,10 @@ def of_one_kind(known: Known, *given: str) -> Catalogue:
     :param given: names whose kind it is, as far as they are recorded; else that of the active users
         counts.
     """
-    (events, flags), spaces = known.catalogue, known.spaces
+    (events, flags), kinds = known.catalogue, known.kinds
     names = (*given, *ACTIVE, *events, *flags)
-    users = spaces.get(next((name for name in names if name in spaces), ""))
+    users = kinds.get(next((name for name in names if name in kinds), ""), PLAIN)
     return Catalogue(
-        [event for event in events if spaces[event] == users],
-        [flag for flag in flags if spaces[flag] == users],
+        [event for event in events if kinds[event] == users],
+        [flag for flag in flags if kinds[flag] == users],
     )

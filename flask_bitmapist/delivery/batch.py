@@ -8,10 +8,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from ..ids import IdMap
+from ..ids import PLAIN, IdMap
 from ..marks import Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
-from ..registry import PLAIN, Registry, Wanted, mismatch, space_of
+from ..registry import Registry, Wanted, mismatch
 from .bits import Bits, slices
 from .expiry import Expiries
 from .merging import Chunk
@@ -151,11 +151,11 @@ class Batches:
             for assigned, ids in of_kind.items():
                 found |= self._id_map.offsets(
                     client,
-                    space_of(kind),
+                    kind,
                     [id_ for id_ in ids if id_ not in found],
                     assigned=assigned,
-                    at_first=lambda space: self._registry.check_map_begins(
-                        client, space, self._clock
+                    at_first=lambda kind: self._registry.check_map_begins(
+                        client, kind, self._clock
                     ),
                 )
             if found:

@@ -20,9 +20,9 @@ from typing import Any
 
 import redis
 
+from ..ids import PLAIN
 from ..locks import new_lock
 from ..marks import Deed, Settled
-from ..registry import PLAIN
 from ..trip import Trip, drop_idle, replies
 
 #: How long marks are kept, as long as trips find that the server has them; in seconds.

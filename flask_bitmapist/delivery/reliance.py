@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any
 
 from ..ids import IdMap
-from ..registry import FIRST_DAYS, KINDS, KINDS_COPY, Registry, space_of, text
+from ..registry import FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
 
 #: The offsets of mapped ids: kind -> id -> offset.
 Offsets = Mapping[str, Mapping[str, int]]
@@ -69,7 +69,7 @@ class Reliance:
         if self._days:
             queue("ZMSCORE", FIRST_DAYS, *self._days)
         for kind, ids in offsets.items():
-            pipe.execute_command("HMGET", IdMap.keys(space_of(kind))[0], *ids)
+            pipe.execute_command("HMGET", IdMap.keys(kind)[0], *ids)
 
     def holds(self, replies: Sequence[Any], offsets: Offsets) -> bool:
         """Whether the server still agrees.

@@ -10,11 +10,11 @@ from typing import Any
 
 import redis
 
-from ..ids import IdMap
+from ..ids import PLAIN, IdMap
 from ..marks import Deed, Settled, count, parts
 from ..periods import Grain
 from ..refusals import need_of
-from ..registry import PLAIN, Registry
+from ..registry import Registry
 from ..server import Server
 from ..trip import Trip, node_of
 from .batch import Batch, Batches, Writes, keeps_other_days, writes

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime
 from typing import Any
 
-from ..ids import IdMap, normal_form
+from ..ids import PLAIN, IdMap, normal_form
 from ..marks import is_name
 from ..registry import Catalogue, Known, Registry
 from ..server import Server
@@ -78,66 +78,64 @@ class Reader:
         events, flags = self._registry.known(self.redis, scanned=scanned)
         return Known(
             {name: since for name, since in events.items() if is_name(name)},
-            {name: space for name, space in flags.items() if is_name(name)},
+            {name: kind for name, kind in flags.items() if is_name(name)},
         )
 
-    def space(self, names: Iterable[str]) -> str | None:
-        """The id map that the events and flags `names` share; None if their ids are plain.
+    def kind(self, names: Iterable[str]) -> str:
+        """The kind of ids that the events and flags `names` share.
 
         :raises ValueError: if their ids are of different kinds.
         """
-        return self._registry.space(self.redis, names)
+        return self._registry.shared_kind(self.redis, names)
 
-    def space_and_reply(
-        self, names: Iterable[str], command: tuple[Any, ...]
-    ) -> tuple[str | None, Any]:
-        """The `space` of `names`, and the reply to a reading `command`, in one round trip.
+    def kind_and_reply(self, names: Iterable[str], command: tuple[Any, ...]) -> tuple[str, Any]:
+        """The `kind` of `names`, and the reply to a reading `command`, in one round trip.
 
         The reply is not decoded.
 
         :raises ValueError: if the ids of `names` are of different kinds.
         """
-        return self._registry.space_and_reply(self.redis, names, command)
+        return self._registry.kind_and_reply(self.redis, names, command)
 
-    def space_and_first_day(
+    def kind_and_first_day(
         self, names: Iterable[str], events: Iterable[str]
-    ) -> tuple[str | None, date | None]:
-        """The `space` of `names`, and the first day on which any of `events` was ever marked.
+    ) -> tuple[str, date | None]:
+        """The `kind` of `names`, and the first day on which any of `events` was ever marked.
 
         One round trip for both; None if no event was.
 
         :raises ValueError: if the ids of `names` are of different kinds.
         """
-        return self._registry.space_and_first_day(self.redis, names, events, self.now)
+        return self._registry.kind_and_first_day(self.redis, names, events, self.now)
 
-    def offset_of(self, identifier: object, space: str | None) -> int | None:
-        """The bit of `identifier` in the events of `space`; None if it never had one. Reads only.
+    def offset_of(self, identifier: object, kind: str) -> int | None:
+        """The bit of `identifier` in the events of `kind`; None if it never had one. Reads only.
 
         :raises UnusableIdError: for something that identifies nobody.
         """
-        return self.offsets_of(identifier, {space})[space]
+        return self.offsets_of(identifier, {kind})[kind]
 
-    def offsets_of(
-        self, identifier: object, spaces: Collection[str | None]
-    ) -> dict[str | None, int | None]:
-        """The bit of `identifier` in the events of each of `spaces`, in one round trip.
+    def offsets_of(self, identifier: object, kinds: Collection[str]) -> dict[str, int | None]:
+        """The bit of `identifier` in the events of each of `kinds`, in one round trip.
 
         None where it never had one. Errors are those of `offset_of`.
         """
         form = normal_form(identifier)
-        offsets: dict[str | None, int | None] = dict.fromkeys(spaces)
-        if None in offsets and isinstance(form, int) and form < _BITS:
-            offsets[None] = form
-        mapped = [space for space in spaces if space is not None]
+        offsets: dict[str, int | None] = dict.fromkeys(kinds)
+        if PLAIN in offsets and isinstance(form, int) and form < _BITS:
+            offsets[PLAIN] = form
+        mapped = [kind for kind in kinds if kind != PLAIN]
         return offsets | (self._id_map.lookup(self.redis, str(form), mapped) if mapped else {})
 
-    def ids_at(self, offsets: Iterable[int], space: str) -> list[str | None]:
-        """The ids behind `offsets` in the id map `space`. Reads only."""
-        return self._id_map.ids(self.redis, space, offsets)
+    def ids_at(self, offsets: Iterable[int], kind: str) -> list[str | None]:
+        """The ids of the mapped `kind` behind `offsets`. Reads only."""
+        return self._id_map.ids(self.redis, kind, offsets)
 
-    def identifiers_at(self, offsets: Iterable[int], space: str) -> list[int | str]:
-        """The ids behind `offsets` in the id map `space`, as the application knows them."""
-        texts = [text for text in self.ids_at(offsets, space) if text is not None]
+    def identifiers_at(self, offsets: Iterable[int], kind: str) -> list[int | str]:
+        """The ids of `kind` behind `offsets`, as the application knows them."""
+        if kind == PLAIN:
+            return [*offsets]
+        texts = [text for text in self.ids_at(offsets, kind) if text is not None]
         # Where ints are mapped, an int and its decimal text are one id, which comes back as the
         # int.
         return [*map(normal_form, texts)] if self.maps_ints else [*texts]
@@ -146,10 +144,8 @@ class Reader:
 class PlainReader(Reader):
     """Reads a server that others write. All its ids are plain: bitmapist has no other kind."""
 
-    def space(self, names: Iterable[str]) -> str | None:
-        return None
+    def kind(self, names: Iterable[str]) -> str:
+        return PLAIN
 
-    def space_and_reply(
-        self, names: Iterable[str], command: tuple[Any, ...]
-    ) -> tuple[str | None, Any]:
-        return None, replies(self.redis, [command])[0]
+    def kind_and_reply(self, names: Iterable[str], command: tuple[Any, ...]) -> tuple[str, Any]:
+        return PLAIN, replies(self.redis, [command])[0]

@@ -150,10 +150,10 @@ def test_the_maps_of_all_events_are_told_at_once(
     tracker.redis.ping()
     round_trips.clear()
     events, _ = tracker.reader.known(scanned=False)
-    assert {name: since.space for name, since in events.items()} == {
-        "a": None,
-        "b": "",
-        "c": "rows",
+    assert {name: since.kind for name, since in events.items()} == {
+        "a": "plain",
+        "b": "mapped",
+        "c": "mapped:rows",
     }
     assert len(round_trips) == 1
 
