@@ -191,7 +191,9 @@ class Registry:
             if want.first_day is not None and event in kinds and event not in registered.first_days
         }
         if new or undated:
-            older = self._first_months(client, [*new, *undated], clock())
+            today = clock()
+            found = _with_bitmaps(client, [*new, *undated], today)
+            older = self._first_months(client, found, today)
             if older.keys() & new.keys() and self._has_lost_all(client, wanted):
                 _check_not_lost(older.keys() & new.keys())
             entered = {
@@ -236,7 +238,9 @@ class Registry:
         """
         kinds = client.hgetall(KINDS_COPY) | client.hgetall(KINDS)
         events = [text(name) for name, of_event in kinds.items() if text(of_event) == kind]
-        if marked := self._first_months(client, events, clock()):
+        today = clock()
+        found = _with_bitmaps(client, events, today)
+        if marked := self._first_months(client, found, today):
             keys = IdMap.keys(kind)
             if not any(map(client.exists, keys)):  # another process may have begun it meanwhile
                 raise redis.ResponseError(
@@ -266,9 +270,7 @@ class Registry:
         client: Any, events: Iterable[str], today: datetime
     ) -> dict[str, date | None]:
         """The events that already have marks, with the first day of their first month."""
-        last = Period.containing("month", today).shift(1)
-        months = list(_EARLIEST.until(last))
-        names = _with_bitmaps(client, [*events], months)
+        months, names = _months(today), list(events)
         pipe = client.pipeline(transaction=False)
         for event in names:
             for month in months:
@@ -573,11 +575,16 @@ def _shared(kinds: Mapping[str, str]) -> str:
     return next(iter(kinds.values()), PLAIN)
 
 
-def _with_bitmaps(client: Any, names: list[str], months: Sequence[Period]) -> list[str]:
-    """Those of `names` that may have bitmaps of any of `months`, or an undated one.
+def _months(today: datetime) -> list[Period]:
+    """The months in which there may be marks."""
+    return [*_EARLIEST.until(Period.containing("month", today).shift(1))]
 
-    Few names have any, and each has hundreds of keys that might be. So one command asks for them
-    all; and a SCAN for all names, where the database is small.
+
+def _with_bitmaps(client: Any, names: list[str], today: datetime) -> list[str]:
+    """Those of `names` that may have a month's bitmap, or an undated one.
+
+    Few new names have any, and each has hundreds of keys that might be. So one command asks for
+    them all; and a SCAN for all names, where the database is small.
     """
     if not names:
         return []
@@ -587,7 +594,7 @@ def _with_bitmaps(client: Any, names: list[str], months: Sequence[Period]) -> li
             return sorted({*chain(*scanned(client))}.intersection(names))
         if not pipe.packs:  # in a cluster, a command takes keys of one slot
             return names
-        keys = (unique_key(""), *(month.key("") for month in months))
+        keys = (unique_key(""), *(month.key("") for month in _months(today)))
         endings = tuple(key.removeprefix(KEY_PREFIX) for key in keys)
         for name in names:
             asked = packed_alike("EXISTS", f"{KEY_PREFIX}{name}", endings)
