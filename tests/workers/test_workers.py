@@ -117,3 +117,16 @@ def test_child_processes_lose_no_mark_however_they_end(site: Site, way: str) -> 
     site.deliver_the_rest()
     assert len(site.acknowledged()) == 200, site.output()
     assert not site.missing(), site.output()
+
+
+@pytest.mark.parametrize("ending", ["kill", "terminate", "flush", "exit"])
+def test_a_signal_in_the_middle_of_it_all_loses_no_mark(site: Site, ending: str) -> None:
+    number = signal.SIGKILL if ending == "kill" else signal.SIGTERM
+    with site.running(sys.executable, "-m", "workers.signalled", ending) as process:
+        eventually(lambda: len(site.acknowledged()) > 1_000 or process.poll() is not None)
+        process.send_signal(number)
+        # What runs meanwhile is acknowledged, or not: some threads go on until the end.
+        code = process.wait(timeout=60)
+    assert code == (-number if ending in ("kill", "terminate") else 0), site.output()
+    site.deliver_the_rest()
+    assert not site.missing(), site.output()
