@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from nodes import Cluster, Marking, cluster, marked
+from nodes import Cluster, Marking, Node, cluster, marked
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.crc import key_slot
 from servers import DAY, eventually
@@ -175,3 +175,48 @@ def test_a_frozen_node_costs_no_more_than_the_timeout(
         if took[-1] < LONGEST:
             return
     raise AssertionError(f"it took {took} seconds")
+
+
+class TestGone:
+    """A cluster of its own, as it does not come back."""
+
+    def test_what_the_nodes_that_are_left_do_not_serve_is_spooled_in_time(
+        self, tmp_path: Path, tracker_on: Any
+    ) -> None:
+        with cluster(tmp_path, masters=3) as three:
+            tracker = tracker_on(three.url, BITMAPIST_TIMEOUT=TIMEOUT)
+            tracker.server.timeout = 10
+            mark(tracker, 0)
+            assert tracker.stats().sent == 1
+            tracker.server.timeout = TIMEOUT
+            gone = three.owner(SLOT)
+            gone.kill()
+            self.assert_spooled_in_time(tracker, 1)
+            rest = [node for node in three.nodes if node is not gone]
+            for node in rest:
+                node.client.config_set("cluster-require-full-coverage", "no")
+            eventually(lambda: all(is_ok(node) for node in rest))
+            for known in (tracker, tracker_on(three.url, BITMAPIST_TIMEOUT=TIMEOUT)):
+                self.assert_spooled_in_time(known, 2)
+            for node in rest:
+                node.kill()
+            for known in (tracker, tracker_on(three.url, BITMAPIST_TIMEOUT=TIMEOUT)):
+                self.assert_spooled_in_time(known, 3)
+            for node in three.nodes:
+                node.start()
+            three.settle()
+            eventually(tracker.flush)
+
+    @staticmethod
+    def assert_spooled_in_time(tracker: Tracker, id_: int) -> None:
+        before = tracker.stats().spooled
+        start = time.monotonic()
+        mark(tracker, id_)
+        took = time.monotonic() - start
+        assert tracker.stats().spooled > before
+        # One attempt only, as the next ones do not ask. Without a deadline it takes 2.4 seconds.
+        assert took < TIMEOUT + 1
+
+
+def is_ok(node: Node) -> bool:
+    return bool(node.client.cluster("info")["cluster_state"] == "ok")

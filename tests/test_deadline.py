@@ -15,6 +15,8 @@ import pytest
 import redis as redis_py
 import slow
 from flask import Flask
+from redis.sentinel import Sentinel
+from servers import MortalServer, eventually, free_port, sentinel
 from slow import Proxy, serving
 
 from flask_bitmapist import FlaskBitmapist
@@ -45,7 +47,7 @@ def marking(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
 
     yield make
     for tracker in trackers:
-        tracker.redis.close()
+        tracker.server.close()
 
 
 def assert_ends_in_time(make: Callable[[], Tracker], prepare: Callable[[Tracker], None]) -> None:
@@ -130,6 +132,33 @@ def test_a_dead_address_leaves_time_for_the_next_one(
         for _ in range(ATTEMPTS):
             tracker.record([("e", 1)])
         assert tracker.stats().sent + tracker.stats().replayed > 0
+
+
+@pytest.mark.parametrize("silent", ["master", "Sentinel"])
+def test_behind_sentinel_a_mark_takes_no_longer_either(
+    silent: str, tmp_path: Path, marking: Callable[..., Tracker]
+) -> None:
+    master = MortalServer(tmp_path)
+    port = free_port()
+    master.start("--port", str(port))
+    try:
+        with (
+            serving(Proxy(port)) as way,
+            sentinel(tmp_path, "ours", way.port) as sentinel_port,
+            serving(Proxy(sentinel_port)) as proxy,
+        ):
+            manager = Sentinel([("127.0.0.1", proxy.port)], socket_timeout=5)
+            asked: Any = manager.sentinels[0]
+            eventually(lambda: asked.sentinel_master("ours")["flags"] == "master")
+
+            def silence(tracker: Tracker) -> None:
+                (way if silent == "master" else proxy).pace = slow.never
+
+            assert_ends_in_time(lambda: marking(client=manager.master_for("ours")), silence)
+            for one in manager.sentinels:
+                one.connection_pool.disconnect()
+    finally:
+        master.kill()
 
 
 def test_a_name_that_nobody_resolves_costs_no_more_than_the_timeout(
