@@ -13,6 +13,7 @@ from ..questions.fields import MOST
 from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import Bitmaps, sliding_unions, tally
 from ..reading.segments import Expression
+from ..reading.time_limit import small_step
 from ._report import USUAL_LENGTH, Report, Users, label, periods_of, scope_at
 from ._sets import Crowd, Sets, only
 
@@ -104,6 +105,7 @@ def answer(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
         sets = [users.in_period(bitmaps, period) for period in periods]
         later = sliding_unions(sets[1:], silent)
         pairs = list(zip(sets[: len(closed)], later, strict=False))
+        small_step(len(pairs))
         return [len(active) for active, _ in pairs] + [
             len(active - after) for active, after in pairs
         ]
