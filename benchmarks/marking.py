@@ -98,11 +98,11 @@ def measure(url: str, folder: str, rounds: int) -> None:
 
     def theirs() -> None:
         for id_ in range(THEIRS):
-            bitmapist.mark_event("theirs", id_, client, MOMENT)
+            bitmapist.mark_event("theirs", id_, client)
 
     found: dict[str, list[tuple[Cost, Cost]]] = {}
     for number in range(rounds):
-        for case in cases(trackers[0]):
+        for case in cases(*trackers):
             if number >= (case.rounds or rounds):
                 continue
             base = cost(client, theirs, THEIRS, trackers[0])
@@ -112,12 +112,16 @@ def measure(url: str, folder: str, rounds: int) -> None:
     show(url.partition(":")[0], client, found)
 
 
-def cases(tracker: Any) -> Iterator[Case]:
+def cases(tracker: Any, queuing: Any) -> Iterator[Case]:
     few, spread = [*range(1_000)], np.random.default_rng(1).integers(0, MILLION, 1_000)
 
-    def one_by_one() -> None:
-        for id_ in range(THEIRS):
-            mark_event("ours", id_, now=MOMENT)
+    def one_by_one(marks: int) -> None:
+        for id_ in range(marks):
+            mark_event("ours", id_)
+
+    def in_hand(held: Any, marks: int) -> None:
+        for id_ in range(marks):
+            held.mark("ours", id_)
 
     def commit() -> None:
         tracker.publish([Mark("ours", id_, when=MOMENT) for id_ in few])
@@ -128,8 +132,10 @@ def cases(tracker: Any) -> Iterator[Case]:
     def year() -> None:
         mark_event("imported", ids, now=moments)
 
-    yield Case("one by one", THEIRS, one_by_one)
-    yield Case("one by one, in the background", THEIRS, one_by_one, queued=True)
+    yield Case("one by one", 300, lambda: one_by_one(300))
+    yield Case("tracker.mark", 300, lambda: in_hand(tracker, 300))
+    yield Case("one by one, background", 5_000, lambda: one_by_one(5_000), queued=True)
+    yield Case("tracker.mark, background", 5_000, lambda: in_hand(queuing, 5_000), queued=True)
     yield Case("1,000 in a commit", 1_000, commit)
     yield Case("1,000 in a list", 1_000, lambda: mark_event("ours", few, now=MOMENT))
     yield Case("1,000 of a million, in an array", 1_000, lambda: mark_event("ours", spread))

@@ -7,7 +7,6 @@ is packed once for all three.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Any, TypeVar
 
 from ..packing import packed_key
@@ -32,10 +31,12 @@ class Bits:
         """:param values: of each bit; None: all are set."""
         self.offsets = offsets
         self._values = values
+        # No cached_property: Python 3.11 takes a lock for each.
+        self._packed: tuple[str, bytes, bytes] | None = None
 
     def queue(self, pipe: Trip, key: str) -> None:
         """Queue the command that writes these bits of `key`; it replies what they were."""
-        command, head, tail = self._packed
+        command, head, tail = self._packed or self._pack()
         if pipe.packs:
             pipe.queue_packed((command, key), head + packed_key(key) + tail)
         else:
@@ -64,14 +65,16 @@ class Bits:
             part for offset, value in self._pairs() for part in ("SET", "u1", offset, int(value))
         ]
 
-    @cached_property
-    def _packed(self) -> tuple[str, bytes, bytes]:
-        """The command, and what is sent of it before the key and after it."""
+    def _pack(self) -> tuple[str, bytes, bytes]:
+        """The command, and what is sent of it before the key and after it; once for all keys."""
         if len(self.offsets) == 1:
-            return "SETBIT", b"*4\r\n$6\r\nSETBIT\r\n", _packed_bits("", self._pairs())
-        count = 2 + 4 * len(self.offsets)
-        subcommands = _packed_bits("$3\r\nSET\r\n$2\r\nu1\r\n", self._pairs())
-        return "BITFIELD", b"*%d\r\n$8\r\nBITFIELD\r\n" % count, subcommands
+            command, head, subcommand = "SETBIT", b"*4\r\n$6\r\nSETBIT\r\n", ""
+        else:
+            arguments = 2 + 4 * len(self.offsets)
+            command, head = "BITFIELD", b"*%d\r\n$8\r\nBITFIELD\r\n" % arguments
+            subcommand = "$3\r\nSET\r\n$2\r\nu1\r\n"
+        self._packed = command, head, _packed_bits(subcommand, self._pairs())
+        return self._packed
 
 
 def _packed_bits(before: str, pairs: Iterable[tuple[int, bool]]) -> bytes:
