@@ -38,6 +38,7 @@ from flask_bitmapist import (
 )
 from flask_bitmapist.delivery.addresses import Addresses
 from flask_bitmapist.delivery.breaker import Breaker
+from flask_bitmapist.delivery.flusher import _threads_run
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Mark, count
 from flask_bitmapist.punctual import _Punctual
@@ -219,6 +220,42 @@ def test_flush_says_whether_anything_is_left(
     mortal.start()
     assert tracker.flush()
     assert mortal.ids() == [1]
+
+
+def test_flush_waits_no_longer_than_it_may_for_another_thread(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    ends = threading.Event()
+
+    def work() -> None:
+        with tracker._deliverer()._flusher.alone(None):
+            ends.wait()
+
+    working = threading.Thread(target=work)
+    working.start()
+    eventually(lambda: not tracker.flush(timeout=0.01))
+    ends.set()
+    working.join()
+    assert tracker.flush(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("options", "run"),
+    [
+        ({}, False),
+        ({"enable-threads": True}, True),
+        ({"enable-threads": b"true"}, True),
+        ({"enable-threads": b"false"}, False),
+        ({"threads": b"2"}, True),
+        ({"threads": b"1"}, False),
+    ],
+)
+def test_uwsgis_options_tell_whether_threads_run(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], run: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt=options))
+    assert _threads_run() == run
 
 
 def test_without_a_spool_marks_of_an_outage_are_lost_and_it_is_said(

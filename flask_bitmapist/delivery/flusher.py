@@ -26,6 +26,10 @@ _GRACE = 0.005
 _FORKS_UNTOLD = "uwsgi" in sys.modules
 
 
+#: What uWSGI takes for no.
+_OFF = (b"0", b"false", b"off", b"no", False)
+
+
 class Next(Enum):
     """When a pass is to follow."""
 
@@ -167,13 +171,15 @@ def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
 
 
 def _threads_run() -> bool:
-    """Whether threads run between requests. Under uWSGI without ``enable-threads`` they stand
-    still, and the locks that they hold are held by nobody who moves."""
-    uwsgi = sys.modules.get("uwsgi")
-    options = getattr(uwsgi, "opt", None)
+    """Whether threads run between requests.
+
+    Under uWSGI without ``enable-threads`` they stand still, and the locks that they hold stay held.
+    """
+    options = getattr(sys.modules.get("uwsgi"), "opt", None)
     if options is None:
         return True
-    return any(options.get(name) for name in ("enable-threads", "threads"))
+    enabled, threads = (options.get(name, b"0") for name in ("enable-threads", "threads"))
+    return enabled not in _OFF or threads not in (*_OFF, b"1")
 
 
 def _forked(reference: weakref.ref[Flusher]) -> None:
