@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
 
 from .deadline import time_left
-from .packing import packed
+from .packing import packed_once
 from .wire import Wire
 
 #: Where the first key of a command stands, if it is not the second word.
@@ -26,7 +26,7 @@ _KEY_AT = {"EVAL": 3, "EVALSHA": 3, "BITOP": 2}
 _REDIRECTIONS = 16
 #: Seconds between two attempts at keys that are just moving.
 _PAUSE = 0.01
-_ASKING = packed("ASKING")
+_ASKING = packed_once("ASKING")
 
 
 #: A node by its name, and whether the slot is about to become its own.
@@ -39,9 +39,11 @@ class Cluster(RedisCluster):
     #: Whether nodes may serve other slots than this client knows.
     _is_outdated = False
 
-    def trip(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def trip(self, commands: Sequence[tuple[Any, ...]], packed: Sequence[bytes]) -> list[Any]:
         """The replies to `commands`, in order; an error reply is one of them.
 
+        :param commands: at least the command and its keys.
+        :param packed: the bytes of each.
         :raises redis.RedisError: if a node does not answer, or nobody serves a slot.
         """
         if self._is_outdated:
@@ -49,7 +51,7 @@ class Cluster(RedisCluster):
         found: list[Any] = [None] * len(commands)
         asked = self._by_node(commands)
         for _ in range(_REDIRECTIONS):
-            self._go(commands, asked, found)
+            self._go(packed, asked, found)
             asked = self._redirected(asked, found)
             if not asked:
                 break
@@ -72,7 +74,7 @@ class Cluster(RedisCluster):
 
     def _go(
         self,
-        commands: Sequence[tuple[Any, ...]],
+        packed: Sequence[bytes],
         asked: Mapping[_Target, Sequence[int]],
         found: list[Any],
     ) -> None:
@@ -84,7 +86,7 @@ class Cluster(RedisCluster):
                 for (name, asking), places in asked.items():
                     wire = wires.enter_context(Wire(self._pool(name)))
                     begin = _ASKING if asking else b""
-                    wire.send([b"".join(begin + packed(*commands[place]) for place in places)])
+                    wire.send([b"".join(begin + packed[place] for place in places)])
                     sent.append((name, wire, 1 + asking, places))
                 for name, wire, step, places in sent:  # noqa: B007 - for the fault's sake
                     replies = wire.replies(step * len(places))[step - 1 :: step]

@@ -592,7 +592,7 @@ def _with_bitmaps(client: Any, names: list[str], today: datetime) -> list[str]:
     try:
         if client.dbsize() <= len(names) * _SCANNED_PER_NAME:
             return sorted({*chain(*scanned(client))}.intersection(names))
-        if not pipe.packs:  # in a cluster, a command takes keys of one slot
+        if not isinstance(client, redis.Redis):  # in a cluster, a command takes keys of one slot
             return names
         keys = (unique_key(""), *(month.key("") for month in _months(today)))
         endings = tuple(key.removeprefix(KEY_PREFIX) for key in keys)

@@ -30,8 +30,9 @@ class Trip:
     def __init__(self, client: Any) -> None:
         """:param client: any redis-py compatible client."""
         self._client = client
-        #: Whether commands may be queued as bytes: they all go to one server.
-        self.packs = isinstance(client, redis.Redis)
+        self._is_single = isinstance(client, redis.Redis)
+        #: Whether commands may be queued as bytes.
+        self.packs = self._is_single or isinstance(client, Cluster)
         self.commands: list[Command] = []
         self._packed: list[bytes] = []
         self._replies: list[Any] = []
@@ -54,16 +55,18 @@ class Trip:
         :param name: the command and its key, to tell what failed.
         """
         self.commands.append(name)
-        self._packed += packed
+        self._packed += packed if self._is_single else (b"".join(packed),)
 
     def execute(self) -> list[Any]:
         """The replies, in order; an error reply is one of them.
 
         :raises redis.RedisError: if the server does not answer.
         """
-        if self.packs:
+        if self._is_single:
             sent = _joined(self._packed)
             self._replies = straight(self._client.connection_pool, sent, len(self.commands))
+        elif self.packs:
+            self._replies = self._client.trip(self.commands, self._packed)
         else:
             self._replies = _by_client(self._client, self.commands)
         return self._replies
@@ -107,7 +110,7 @@ def _check(commands: Iterable[Command], found: Iterable[Any]) -> None:
 
 def _by_client(client: Any, commands: Sequence[Command]) -> list[Any]:
     if isinstance(client, Cluster):
-        return client.trip(commands)
+        return client.trip(commands, [packed(*command) for command in commands])
     pipe = client.pipeline(transaction=False)
     for command in commands:
         # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
