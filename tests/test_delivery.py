@@ -1028,6 +1028,23 @@ for id_ in range(20):
         assert FlaskBitmapist(app, options).tracker.flush()
         assert mortal.ids() == [*range(20)]
 
+    def test_a_fault_of_ours_is_not_the_end_of_its_thread(
+        self,
+        mortal: MortalServer,
+        tracker_on: Callable[..., Tracker],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._IDLE", 0.1)
+        tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+        with monkeypatch.context() as faulty:
+            faulty.setattr(tracker._deliverer()._courier, "work", lambda trips: 1 / 0)
+            mark_event("e", 1, now=NOON)
+            eventually(lambda: caplog.text.count("could not deliver marks") > 1)
+        mark_event("e", 2, now=NOON)
+        eventually(lambda: mortal.ids() == [1, 2])
+        assert "ZeroDivisionError" in caplog.text
+
     def test_its_thread_begins_with_what_others_have_left(
         self,
         mortal: MortalServer,

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from enum import Enum
 
 from .. import locks
+from ..faults import contained_faults
 
 _PAUSE = 0.1  # seconds between two passes, unless there is more to do or something wakes the thread
 _IDLE = 5.0  # seconds without work after which the thread ends
@@ -35,6 +36,7 @@ class Next(Enum):
 
     NOW = "now"
     SOON = "soon"
+    LATER = "later"
     #: There is nothing to do.
     NEVER = "never"
 
@@ -98,7 +100,8 @@ class Flusher:
         if self._thread is not None or time.monotonic() < self._due or self._start():
             return
         self._due = time.monotonic() + _PAUSE
-        self._hurry()
+        with contained_faults("deliver marks"):
+            self._hurry()
 
     def wake(self) -> None:
         """Make the next pass begin now."""
@@ -142,27 +145,35 @@ class Flusher:
             self.runs = not _FORKS_UNTOLD
             return True
 
+    def _do(self, work: Callable[[], Next]) -> Next:
+        """Do `work`. A fault of ours is logged, and is not the end of the thread."""
+        with contained_faults("deliver marks"):
+            return work()
+        return Next.LATER
+
     def _rest(self) -> None:
         """The thread ends. From here on, whoever has work starts another."""
         self._thread = None
         self.runs = False
-        if self._work() is not Next.NEVER:
+        if self._do(self._work) is not Next.NEVER:
             self.attend()
 
 
 def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
     """The thread, which does not keep alive the flusher of an application that is gone."""
     flusher = reference()
-    following = Next.NEVER if flusher is None else flusher._begin()
+    following = Next.NEVER if flusher is None else flusher._do(flusher._begin)
     worked = time.monotonic()
     while True:
         del flusher
-        if following is not Next.NOW and awake.wait(_PAUSE):
+        if following is Next.LATER:
+            time.sleep(_IDLE)
+        elif following is not Next.NOW and awake.wait(_PAUSE):
             awake.clear()
         flusher = reference()
         if flusher is None:
             return
-        following = flusher._work()
+        following = flusher._do(flusher._work)
         if following is not Next.NEVER:
             worked = time.monotonic()
         elif time.monotonic() - worked >= _IDLE:
