@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flask import Flask
 from nodes import Cluster, Marking, Node, cluster, marked
@@ -72,6 +73,25 @@ def test_marks_of_many_keys_go_to_all_nodes_in_one_trip(nodes: Cluster, tracker_
     for number in range(50):
         assert analytics.count(f"e{number}", by="day", at=NOON, tracker=tracker) == 1
     assert analytics.count("mapped", by="day", at=NOON, tracker=tracker) == 50
+
+
+@pytest.mark.parametrize("event", ["e", "e{f}", "e}f{", "é"])
+def test_bitmaps_are_merged_where_their_slots_are(
+    nodes: Cluster, tracker_on: Any, event: str
+) -> None:
+    tracker = tracker_on(nodes.url, BITMAPIST_TTL={"week": timedelta(days=9_999)})
+    moments = np.datetime64(NOON, "D") + np.arange(3_000) % 90
+    tracker.record_many(event, np.arange(3_000), True, True, moments)
+    tracker.record_many(event, [*range(5_000, 6_000)], True, True, NOON)
+    assert tracker.stats().sent == 4_000
+    april = {id_ for id_ in range(3_000) if (NOON + timedelta(days=id_ % 90)).month == 4}
+    later = NOON + timedelta(days=30)
+    assert {*analytics.users(event, by="month", at=later, tracker=tracker)} == april
+    day = {*range(0, 3_000, 90), *range(5_000, 6_000)}
+    assert {*analytics.users(event, by="day", at=NOON, tracker=tracker)} == day
+    with reader(nodes) as client:
+        assert not [*client.scan_iter("flask_bitmapist:merge:*", target_nodes="primaries")]
+        assert client.ttl(f"trackist_{event}_W2026-11") > 0
 
 
 def test_a_slot_that_moves_under_load_loses_no_mark(nodes: Cluster, tracker_on: Any) -> None:

@@ -322,4 +322,7 @@ def test_an_import_may_take_longer_than_a_mark(
 def test_bitmaps_are_sent_where_they_are_shorter_than_their_bits(
     offsets: list[int], merged: bool
 ) -> None:
-    assert is_worth_it([Chunk(offsets)]) == is_worth_it([Chunk(np.array(offsets))]) == merged
+    key = Key("trackist_{e}_u", None)
+    for chunk in (Chunk(offsets), Chunk(np.array(offsets))):
+        assert is_worth_it(key, [chunk], alone=True) == merged
+        assert not is_worth_it(key, [chunk], alone=False)

@@ -68,8 +68,14 @@ class Chunk:
         return _bits(self.offsets)
 
 
-def is_worth_it(chunks: Sequence[Chunk]) -> bool:
-    """Whether to merge the bits of `chunks` rather than set each."""
+def is_worth_it(key: Key, chunks: Sequence[Chunk], *, alone: bool) -> bool:
+    """Whether to merge the bits of `chunks` into `key` rather than set each.
+
+    :param alone: one server has all keys. In a cluster a key with braces has a slot in which no
+        name with that key in braces lies.
+    """
+    if not alone and ("{" in key.name or "}" in key.name):
+        return False
     count = sum(map(len, chunks))
     if count < _FEWEST:
         return False
@@ -143,16 +149,16 @@ class Merge:
         return slice(first, len(pipe.commands))
 
 
-def bunches(sets: Iterable[tuple[Key, Sequence[Chunk]]], *, shared: bool) -> Iterator[list[Merge]]:
+def bunches(sets: Iterable[tuple[Key, Sequence[Chunk]]], *, alone: bool) -> Iterator[list[Merge]]:
     """The merges of `sets`, as many as are sent in one trip.
 
-    :param shared: keys that get the same bits are on one server, and need them once. Long bitmaps
+    :param alone: one server has all keys: those that get the same bits need them once. Long bitmaps
         go one by one all the same, so that other clients are served between two of them.
     """
     groups: dict[object, tuple[list[Key], Sequence[Chunk]]] = {}
     for key, chunks in sets:
         is_long = _bytes(chunks) > _BYTES_PER_TRIP // 4
-        group = (*map(id, chunks),) if shared and not is_long else key
+        group = (*map(id, chunks),) if alone and not is_long else key
         groups.setdefault(group, ([], chunks))[0].append(key)
     bunch: list[Merge] = []
     room = _BYTES_PER_TRIP

@@ -169,12 +169,14 @@ class Writer:
 
     def _set(self, client: Any, batch: Batch) -> bool:
         """As `_wrote`, where bits are only set."""
-        for is_merged, run in groupby(batch.sets_in_order(), key=lambda bits: is_worth_it(bits[1])):
+        alone = isinstance(client, redis.Redis)
+        in_order = groupby(batch.sets_in_order(), lambda bits: is_worth_it(*bits, alone=alone))
+        for is_merged, run in in_order:
             if not is_merged:
                 if not self._set_each(client, batch, run):
                     return False
                 continue
-            for bunch in bunches(run, shared=isinstance(client, redis.Redis)):
+            for bunch in bunches(run, alone=alone):
                 if not self._merged(client, batch, bunch):
                     return False
         return True
