@@ -46,6 +46,7 @@ class Settings:
     max_id: int = 2**27 - 1
     id_map: IdMapMode = "auto"
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
+    pack_after: timedelta | None = None
     track_login: bool = True
     track_seen: bool = True
 
@@ -243,6 +244,12 @@ def _bytes(value: object, option: str) -> int:
     return cast(int, value)
 
 
+def _age(value: object, option: str) -> timedelta | None:
+    if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):
+        _refuse(option, value, "a timedelta above 0, or None")
+    return value
+
+
 def _ttl(value: object, option: str) -> dict[Grain, timedelta]:
     if not isinstance(value, Mapping):
         _refuse(option, value, "a mapping such as {'hour': timedelta(days=14)}")
@@ -281,6 +288,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "max_id": _offset,
     "id_map": _one_of("auto", "always", "never"),
     "ttl": _ttl,
+    "pack_after": _age,
     "track_login": _flag,
     "track_seen": _flag,
     "enabled": _flag,

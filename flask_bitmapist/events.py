@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from .current import current_tracker
 from .ids import PLAIN, normal_form
+from .packed_periods import may_be_packed
 from .periods import KEY_PREFIX, Grain, Period, local, unique_key
 from .systems import names_own_system, reader_of
 
@@ -130,21 +131,32 @@ class _Stored(Events):
         return (self.redis_key,)
 
     def get_count(self) -> int:
-        return int(reader_of(self.system).redis.bitcount(self.redis_key))
+        redis, key = reader_of(self.system).redis, self.redis_key
+        if not may_be_packed(redis, [key]):
+            return int(redis.bitcount(key))
+        from .reading.bitmaps import counts
+
+        return counts(redis, [key])[key]
 
     def get_uuids(self) -> Iterator[int | str]:
         from .reading.bitmap import Bitmap
         from .reading.bitmaps import Bitmaps
+        from .reading.both import both_forms, joined
 
         reader = reader_of(self.system)
-        kind, value = reader.kind_and_reply(self.names, ("GET", self.redis_key))
-        bitmaps = Bitmaps({self.redis_key: Bitmap.from_bytes(value)})
+        is_older = may_be_packed(reader.redis, [self.redis_key])
+        command = both_forms(self.redis_key) if is_older else ("GET", self.redis_key)
+        kind, told = reader.kind_and_reply(self.names, command)
+        found = joined(self.redis_key, told) if is_older else Bitmap.from_bytes(told)
+        bitmaps = Bitmaps({self.redis_key: found})
         return _identifiers(
             reader, kind, ((part, part[self.redis_key]) for part in bitmaps.parts())
         )
 
     def __contains__(self, uuid: object) -> bool:
         reader, form = reader_of(self.system), normal_form(uuid)
+        if may_be_packed(reader.redis, [self.redis_key]):
+            return self._is_among(reader, form)
         if isinstance(form, int) and form < _BITS:
             # The id's bit, unless this event's ids turn out to be mapped.
             kind, bit = reader.kind_and_reply(self.names, ("GETBIT", self.redis_key, form))
@@ -154,6 +166,16 @@ class _Stored(Events):
             kind = reader.kind(self.names)
         offset = reader.offset_of(form, kind)
         return offset is not None and bool(reader.redis.getbit(self.redis_key, offset))
+
+    def _is_among(self, reader: Reader, form: int | str) -> bool:
+        """Whether the id is in a set that may be packed."""
+        from .reading.bitmaps import around
+
+        offset = reader.offset_of(form, reader.kind(self.names))
+        if offset is None:
+            return False
+        byte = around(reader.redis, self.keys, offset)
+        return offset - byte.first_offset in byte[self.redis_key]
 
     def delete(self) -> None:
         reader_of(self.system).delete(self.redis_key)

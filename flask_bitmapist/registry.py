@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import redis
 
 from .ids import MAPPED, PLAIN, IdMap
+from .packed_periods import PACKED_BEFORE, note, packed_keys
 from .packing import packed_alike
 from .periods import KEY_PREFIX, Period, unique_key
 from .trip import Trip, replies
@@ -385,10 +386,12 @@ class Registry:
             return PLAIN, None
         pipe = client.pipeline(transaction=False)
         _ask(pipe, asked)
+        pipe.get(PACKED_BEFORE)
         asks_calendar = self.ask_calendar(pipe)
         told = pipe.execute()
         if asks_calendar:
             self.compare_calendar(told.pop())
+        note(client, told.pop())
         registered = _answered(asked, told)
         days = [registered.first_days[event] for event in dated if event in registered.first_days]
         strangers = [event for event in dated if event not in registered.first_days]
@@ -411,8 +414,10 @@ class Registry:
         pipe.hgetall(KINDS)
         pipe.hgetall(KINDS_COPY)
         pipe.zrange(FIRST_DAYS, 0, -1, withscores=True)
+        pipe.get(PACKED_BEFORE)
         asks_calendar = self.ask_calendar(pipe)
-        kinds, copies, days, *calendar = pipe.execute()
+        kinds, copies, days, packed, *calendar = pipe.execute()
+        note(client, packed)
         if asks_calendar:
             self.compare_calendar(*calendar)
         kinds = {text(name): text(kind) for name, kind in (copies | kinds).items()}
@@ -480,7 +485,8 @@ class Registry:
     def _held(self, client: Any) -> set[str]:
         """The names that have bitmaps now."""
         self._scan_expires = 0.0
-        return {*chain(*self._scan(client))}
+        packed = (key[len(KEY_PREFIX) :].rpartition("_")[0] for key in packed_keys(client))
+        return {*chain(*self._scan(client)), *packed}
 
     def _scan(self, client: Any) -> Catalogue:
         begun = time.monotonic()

@@ -15,7 +15,7 @@ from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, union
 
 pytest.importorskip("pyroaring")
 
-from flask_bitmapist.reading.packed import Packed, union_of_packed
+from flask_bitmapist.reading.packed import Packed
 
 #: Offsets at which a word or a container begins or ends.
 BORDERS = [0, 7, 8, 63, 64, 65535, 65536, 65599, 131071, 131072, 2**20 - 1, 2**20]
@@ -111,8 +111,8 @@ def test_a_bitmap_whose_words_begin_later_is_packed_at_its_place(
 @given(st.lists(offset_sets, max_size=4))
 def test_the_union_of_packed_and_raw_sets_is_that_of_sets(several: list[frozenset[int]]) -> None:
     forms = [(raw, packed)[index % 2](offsets) for index, offsets in enumerate(several)]
-    assert union_of_packed(forms) == union(map(raw, several))
-    assert union_of_packed([EMPTY, *forms]).ids().tolist() == sorted(frozenset().union(*several))
+    assert union(forms) == union(map(raw, several))
+    assert union([EMPTY, *forms]).ids().tolist() == sorted(frozenset().union(*several))
 
 
 def spelt_out(value: bytes) -> Iterator[int]:

@@ -10,8 +10,6 @@ from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import and_
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..periods import Grain
 from ..questions import FunnelFigure, FunnelQuestion
 from ..questions.funnel import Order
@@ -296,9 +294,8 @@ class _Windows:
     """
 
     def __init__(self, took: _Took, within: int, *, strict: bool) -> None:
-        width = max((users.words.size for step in took for users in step), default=0)
         self.reached = [EMPTY] * len(took)
-        self._by_entry = [_Entries(within + 1, width) for _ in took[1:]]
+        self._by_entry = [_Entries(within + 1) for _ in took[1:]]
         self._moves, self._slots = 0, within + 1
         self._turns = _turns(len(took), strict)
 
@@ -335,37 +332,33 @@ class _Entries:
     with variant indexes, SIGMOD 1997, 38-49).
     """
 
-    def __init__(self, slots: int, width: int) -> None:
-        """:param width: words of the longest bitmap."""
+    def __init__(self, slots: int) -> None:
         self.open = EMPTY
-        self._digits = np.zeros(((slots - 1).bit_length(), width), np.uint64)
+        self._digits = [EMPTY] * (slots - 1).bit_length()
 
     def copy(self) -> _Entries:
         """The same, apart from what follows."""
         other = copy(self)
-        other._digits = self._digits.copy()
+        other._digits = [*self._digits]
         return other
 
     def close(self, slot: int) -> None:
         """Forget those who entered in `slot` when it was used before."""
         closing = self.open
-        for digit, users in enumerate(map(Bitmap, self._digits)):
+        for digit, users in enumerate(self._digits):
             closing = closing & users if slot >> digit & 1 else closing - users
         self.open -= closing
 
     def enter(self, users: Bitmap, slot: int) -> None:
         """`users` enter in `slot`."""
-        for digit, words in enumerate(self._digits[:, : users.words.size]):
-            if slot >> digit & 1:
-                words |= users.words
-            else:
-                words &= ~users.words
+        for digit, those in enumerate(self._digits):
+            self._digits[digit] = those | users if slot >> digit & 1 else those - users
         self.open |= users
 
     def take_over(self, users: Bitmap, before: _Entries) -> None:
         """`users` reach this step by the entries by which they reached the step `before`."""
-        own = self._digits[:, : users.words.size]
-        own ^= (own ^ before._digits[:, : users.words.size]) & users.words
+        for digit, (those, told) in enumerate(zip(self._digits, before._digits, strict=True)):
+            self._digits[digit] = (those - users) | (told & users)
         self.open |= users
 
 

@@ -410,18 +410,36 @@ def _count(
     :returns: ``(rows, 1 + columns) int64``; 0 where `came_back` has ended.
     """
     counted = np.zeros((len(members), 1 + columns), np.int64)
-    held = [users for users in members if users.words.size]
+    held = [users for users in members if users.end > users.first]
     first = min((users.first for users in held), default=0)
     end = max((users.end for users in held), default=0)
-    if mode in ("on", "on_or_after") and end - first >= PAIRED_WORDS:
-        for i, users in enumerate(members):
-            small_step(columns)
-            counted[i, 0] = len(users)
-            for k, back in enumerate(came_back[i : i + columns], start=1):
-                counted[i, k] = users.common(back)
+    if any(users.is_packed for users in (*held, *came_back)) or (
+        mode in ("on", "on_or_after") and end - first >= PAIRED_WORDS
+    ):
+        _count_pairs(counted, members, came_back, mode)
     else:
         _count_columns(counted, members, came_back, mode, range(first, end))
+    if mode == "on_or_before":
+        # Anyone back by then was back for the first time in one of the periods up to then.
+        counted[:, 1:] = counted[:, 1:].cumsum(axis=1)
     return counted
+
+
+def _count_pairs(
+    counted: NDArray[np.int64], members: list[Bitmap], came_back: list[Bitmap], mode: Mode
+) -> None:
+    """Count into `counted` set by set, which large ones and packed ones are fit for."""
+    columns = counted.shape[1] - 1
+    for i, users in enumerate(members):
+        small_step(columns)
+        counted[i, 0], left = len(users), users
+        for k, back in enumerate(came_back[i : i + columns], start=1):
+            if mode in ("on", "on_or_after"):
+                counted[i, k] = users.common(back)
+                continue
+            hit = left & back
+            left = hit if mode == "streak" else left - hit
+            counted[i, k] = len(hit)
 
 
 def _count_columns(
@@ -467,9 +485,6 @@ def _count_columns(
             elif mode in ("first_return", "on_or_before"):
                 members_left ^= hit
             counted[top:last, 1 + k] += count(hit)
-    if mode == "on_or_before":
-        # Anyone back by then was back for the first time in one of the periods up to then.
-        counted[:, 1:] = counted[:, 1:].cumsum(axis=1)
 
 
 def _stack(stack: NDArray[np.uint64], sets: list[Bitmap], begin: int) -> None:

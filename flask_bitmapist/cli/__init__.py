@@ -1,4 +1,6 @@
-"""``flask bitmapist ...``: every report as a table, JSON or CSV. Only `reindex` writes.
+"""``flask bitmapist ...``: every report as a table, JSON or CSV.
+
+Only `reindex`, `pack` and `unpack` write.
 
 Exit codes: 0; 1 if the server does not answer or the output cannot be written; 2 for a question
 that cannot be answered as asked.

@@ -34,6 +34,11 @@ class Bits:
         # No cached_property: Python 3.11 takes a lock for each.
         self._packed: tuple[str, bytes, bytes] | None = None
 
+    @property
+    def clears(self) -> bool:
+        """Whether it clears any."""
+        return self._values is not None and not all(self._values)
+
     def queue(self, pipe: Trip, key: str) -> None:
         """Queue the command that writes these bits of `key`; it replies what they were."""
         command, head, tail = self._packed or self._pack()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
-from itertools import groupby, islice
+from itertools import compress, groupby, islice
 from typing import Any
 
 import redis
 
 from ..ids import PLAIN, IdMap
 from ..marks import Deed, Settled, count, parts
+from ..packed_periods import may_be_packed, packed_key
 from ..periods import Grain
 from ..refusals import need_of
 from ..registry import Registry
@@ -153,6 +154,11 @@ class Writer:
         out of date, and a proxy can hide that another server answers.
         """
         outstanding = batch.writes
+        names = {key.name for key, bits in batch.writes if bits.clears}.union(
+            name for name, _ in batch.reads()
+        )
+        older = may_be_packed(client, names)
+        _unpack(client, older)
         for _ in range(_ATTEMPTS):
             values = self._trip(client, batch, outstanding)
             if values is None:
@@ -163,7 +169,8 @@ class Writer:
             if batch.unmarking is None:
                 return True
             outstanding = writes(batch.unmarking.outstanding(values))
-            if not outstanding:
+            # What has been packed meanwhile was not read.
+            if not _unpack(client, older) and not outstanding:
                 return True
         return False
 
@@ -281,6 +288,26 @@ class Writer:
         if reason not in self._complaints and len(self._complaints) < 1_000:
             self._complaints.add(reason)
             logger.error("a mark was refused: %s", reason)
+
+
+def _unpack(client: Any, keys: Collection[str]) -> bool:
+    """Unpack those bitmaps among `keys` that are packed, in which no bit can be cleared.
+
+    :returns: whether there were any.
+    """
+    if not keys:
+        return False
+    pipe = Trip(client)
+    for key in keys:
+        pipe.execute_command("EXISTS", packed_key(key))
+    packed = [*compress(keys, pipe.execute())]
+    pipe.check()
+    if packed:
+        from ..swapping import unpack  # it loads NumPy
+
+        for key in packed:
+            unpack(client, key)
+    return bool(packed)
 
 
 def _most(deeds: Iterable[Deed]) -> int:

@@ -8,9 +8,9 @@ byte order makes no difference to AND, OR, XOR and counting.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,8 @@ class Bitmap:
 
     words: NDArray[np.uint64]
     first: int = 0
+    #: Whether it is kept in containers, and costs by its members.
+    is_packed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.words.flags.writeable = False
@@ -121,6 +123,23 @@ class Bitmap:
     def __repr__(self) -> str:
         return f"<Bitmap of {len(self)} in {self.words.nbytes} bytes>"
 
+    def octet(self, number: int) -> bytes:
+        """Byte `number` in Redis's order; b"" where there is none."""
+        return self.to_bytes()[number : number + 1]
+
+    def to_bytes(self) -> bytes:
+        """What SETBIT leaves behind: a string as long as the largest offset needs."""
+        return (bytes(self.first * WORD_BYTES) + self.words.tobytes()).rstrip(b"\0")
+
+    def union_of(self, several: Sequence[Bitmap]) -> Bitmap:
+        """The union of several sets, in the form of this one."""
+        # Into one array: a new one for each of twelve months took most of the time of a year's.
+        begin, end = min(one.first for one in several), max(one.end for one in several)
+        words = np.zeros(end - begin, np.uint64)
+        for one in several:
+            words[one.first - begin :][: one.words.size] |= one.words
+        return Bitmap(words, begin)
+
     def ids(self) -> NDArray[np.intp]:
         """The offsets in ascending order, ``(n,) intp``."""
         # flatnonzero has a path for bool that is four times as fast; unpackbits gives 0s and 1s.
@@ -153,12 +172,7 @@ EMPTY = Bitmap.from_bytes(None)
 
 def union(bitmaps: Iterable[Bitmap]) -> Bitmap:
     """The offsets that are in any of `bitmaps`; the empty set if there are none."""
-    held = [bitmap for bitmap in bitmaps if bitmap.words.size]
+    held = [bitmap for bitmap in bitmaps if bitmap.end > bitmap.first]
     if len(held) < 2:
         return held[0] if held else EMPTY
-    # Into one array: a new one for each of twelve months took most of the time of a year's union.
-    begin, end = min(one.first for one in held), max(one.end for one in held)
-    words = np.zeros(end - begin, np.uint64)
-    for one in held:
-        words[one.first - begin :][: one.words.size] |= one.words
-    return Bitmap(words, begin)
+    return max(held, key=lambda bitmap: bitmap.is_packed).union_of(held)

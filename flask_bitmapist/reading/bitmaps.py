@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from operator import or_
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from redis.cluster import RedisCluster
 
+from ..packed_periods import is_packable, may_be_packed
 from .bitmap import EMPTY, WORD_BITS, WORD_BYTES, Bitmap, union
+from .both import both_forms, joined
 from .replies import read_numbers, read_octets, read_words
 from .time_limit import check_time, small_step
 
@@ -36,9 +40,11 @@ def sliding_unions(sets: Sequence[Bitmap], width: int, size: int = 1) -> list[Bi
 
     :param size: what has been done already: each of `sets` is its union with ``size - 1`` others.
     """
-    held = [users for users in sets if users.words.size]
+    held = [users for users in sets if users.end > users.first]
     if size >= width or not held:
         return list(sets)
+    if any(users.is_packed for users in held):
+        return _sliding_unions(list(sets), width, size)
     begin, end = min(users.first for users in held), max(users.end for users in held)
     # In one array: making a new one for each union took two thirds of the time.
     unions = np.zeros((len(sets), end - begin), np.uint64)
@@ -52,6 +58,16 @@ def sliding_unions(sets: Sequence[Bitmap], width: int, size: int = 1) -> list[Bi
             words |= following
         size += step
     return [Bitmap(words, begin) for words in unions]
+
+
+def _sliding_unions(unions: list[Bitmap], width: int, size: int) -> list[Bitmap]:
+    """The same of packed sets, which take no room in an array."""
+    while size < width:
+        step = min(size, width - size)
+        small_step(len(unions))
+        unions = [*map(or_, unions, unions[step:]), *unions[-step:]]
+        size += step
+    return unions
 
 
 class Bitmaps:
@@ -85,9 +101,13 @@ class Bitmaps:
         """These bitmaps in parts of the offsets' range that a processor's cache holds.
 
         A report that combines large bitmaps again and again then works in the cache and reuses
-        memory: this is several times as fast, and keeps intermediate sets small.
+        memory: this is several times as fast, and keeps intermediate sets small. Packed sets stay
+        whole.
         """
-        held = [bitmap for bitmap in self._by_key.values() if bitmap.words.size]
+        held = [bitmap for bitmap in self._by_key.values() if bitmap.end > bitmap.first]
+        if any(bitmap.is_packed for bitmap in held):
+            yield self  # a container fits a processor's cache
+            return
         begins = min((bitmap.first for bitmap in held), default=0)
         ends = max((bitmap.end for bitmap in held), default=0)
         if ends - begins <= _PART_WORDS:
@@ -176,6 +196,9 @@ def slices(
     :raises redis.RedisError: the server does not answer, or a key holds no string.
     """
     distinct = list(dict.fromkeys(keys))
+    if older := may_be_packed(client, distinct):
+        yield from _with_packed(client, distinct, older)
+        return
     measured = _MEASURED.setdefault(client, {})
     expected = sum(measured.get(key, _MANY_BYTES) for key in distinct)
     # Even if they have doubled since, they are short enough for one MGET.
@@ -193,15 +216,32 @@ def slices(
     yield from _sliced(client, dict.fromkeys(distinct, NOWHERE) | dict(needed), located)
 
 
+def _with_packed(client: Any, keys: Sequence[str], older: Collection[str]) -> Iterator[Bitmaps]:
+    """The `slices` of bitmaps of which those of the keys `older` may be packed.
+
+    The trip that asks for the lengths of the others brings those.
+    """
+    commands = [both_forms(key) if key in older else ("STRLEN", key) for key in keys]
+    told = dict(zip(keys, _read(client, commands), strict=True))
+    held = {key: joined(key, told[key]) for key in keys if key in older}
+    located = {key: Extent(0, _words(told[key])) for key in keys if key not in older}
+    yield from _sliced(client, located, located, held)
+
+
 def _sliced(
-    client: Any, needed: Mapping[str, Extent], located: Mapping[str, Extent]
+    client: Any,
+    needed: Mapping[str, Extent],
+    located: Mapping[str, Extent],
+    held: Mapping[str, Bitmap] = MappingProxyType({}),
 ) -> Iterator[Bitmaps]:
     """What is `needed` of each bitmap, in one round trip or as many slices as `BUDGET` asks for.
 
     :param located: where each of them ends.
+    :param held: bitmaps that have been read.
     """
     extents = {key: extent for key, extent in needed.items() if extent.size}
-    width = end = max((extent.end for extent in extents.values()), default=1)
+    ends = [extent.end for extent in extents.values()] + [one.end for one in held.values()]
+    width = end = max(1, *ends, 1)
     if sum(extent.size for extent in extents.values()) * WORD_BYTES > BUDGET:
         width = max(_SLICE_UNIT, BUDGET // len(extents) // _SLICE_UNIT * _SLICE_UNIT) // WORD_BYTES
     nothing = dict.fromkeys(needed, EMPTY)
@@ -209,7 +249,18 @@ def _sliced(
         check_time()
         window = Extent(begin, begin + width)
         wanted = {key: part for key, extent in extents.items() if (part := extent & window).size}
-        yield Bitmaps(nothing | _read_parts(client, wanted, located, begin), begin * WORD_BITS)
+        found = nothing | _read_parts(client, wanted, located, begin)
+        found |= {key: bitmap.part(*window) for key, bitmap in held.items()} if begin else held
+        yield Bitmaps(_in_one_form(found), begin * WORD_BITS)
+
+
+def _in_one_form(found: dict[str, Bitmap]) -> dict[str, Bitmap]:
+    """All packed if any is: a bitmap that is combined again and again is packed once."""
+    if not any(bitmap.is_packed for bitmap in found.values()):
+        return found
+    from .packed import Packed
+
+    return {key: Packed.of(bitmap) for key, bitmap in found.items()}
 
 
 #: Client -> the bytes of each key, as measured last by any thread. Only a hint: where it is wrong,
@@ -260,10 +311,17 @@ def _read_parts(
     words = read_words(client, commands, [extent.size for extent in extents.values()])
     if words is None:
         words = [Bitmap.from_bytes(value).words for value in _read(client, commands)]
-    return {
+    parts_read = {
         key: Bitmap(found, extent.begin - begin)
         for (key, extent), found in zip(extents.items(), words, strict=True)
     }
+    # A key that is gone since its length was asked for may have been packed.
+    gone = [key for key in extents if not parts_read[key].words.size and is_packable(key)]
+    if gone:
+        end = max(extent.end for extent in extents.values())
+        for key, forms in zip(gone, _read(client, [*map(both_forms, gone)]), strict=True):
+            parts_read[key] = joined(key, forms).part(begin, end)
+    return parts_read
 
 
 def _words(length: int) -> int:
@@ -319,6 +377,9 @@ def union_sizes(
     :param placed: the `extents` of all keys.
     :raises redis.RedisError: as `slices`.
     """
+    every = [*dict.fromkeys(chain.from_iterable(groups))]
+    if may_be_packed(client, every):
+        return tally(client, every, lambda part: [len(part.union_of(keys)) for keys in groups])
     sizes: list[int] = []
     for batch in _of_bounded_size(groups, placed):
         needed = {key: placed[key] for keys in batch for key in keys}
@@ -355,10 +416,26 @@ def octets_of(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes]:
 
     b"" where there is none. Errors are those of `slices`.
     """
+    if older := may_be_packed(client, (key for key, _ in places)):
+        return _octets_of_both(client, places, older)
     octets = read_octets(client, places)
     if octets is None:
         # Not GETBIT: a server refuses it for offsets that SETBIT may not set.
         octets = _read(client, [("GETRANGE", key, byte, byte) for key, byte in places])
+    return octets
+
+
+def _octets_of_both(
+    client: Any, places: Sequence[tuple[str, int]], older: Collection[str]
+) -> list[bytes]:
+    """The `octets_of` bitmaps of which those of the keys `older` may be packed."""
+    commands: list[tuple[Any, ...]] = [
+        both_forms(key) if key in older else ("GETRANGE", key, byte, byte) for key, byte in places
+    ]
+    octets: list[bytes] = []
+    for batch, asked in zip(_batches(commands), _batches(places), strict=True):
+        for (key, byte), reply in zip(asked, _pipelined(client, batch), strict=True):
+            octets.append(joined(key, reply).octet(byte) if key in older else reply)
     return octets
 
 
@@ -380,7 +457,21 @@ def counts(
             (*command, str(begin * WORD_BYTES), str(end * WORD_BYTES - 1))
             for command, (begin, end) in zip(commands, within, strict=True)
         ]
+    if older := may_be_packed(client, distinct):
+        return _measured(client, dict(zip(distinct, commands, strict=True)), older, len)
     return dict(zip(distinct, _numbers(client, commands), strict=True))
+
+
+def _measured(
+    client: Any,
+    commands: Mapping[str, tuple[str, ...]],
+    older: Collection[str],
+    measure: Callable[[Bitmap], int],
+) -> dict[str, int]:
+    """What `commands` return by key; what `measure` tells of the bitmaps that may be packed."""
+    asked = [both_forms(key) if key in older else commands[key] for key in commands]
+    replies = zip(commands, _read(client, asked), strict=True)
+    return {key: measure(joined(key, told)) if key in older else told for key, told in replies}
 
 
 def extents(client: Any, keys: Iterable[str]) -> dict[str, Extent]:
@@ -388,7 +479,17 @@ def extents(client: Any, keys: Iterable[str]) -> dict[str, Extent]:
 
     Parameters and errors are those of `slices`.
     """
-    return _extents(client, list(dict.fromkeys(keys)), located=True)[1]
+    distinct = list(dict.fromkeys(keys))
+    older = may_be_packed(client, distinct)
+    placed = _extents(client, [key for key in distinct if key not in older], located=True)[1]
+    if older:
+        forms = dict(zip(older, _read(client, [*map(both_forms, older)]), strict=True))
+        placed |= {key: _extent(joined(key, told)) for key, told in forms.items()}
+    return placed
+
+
+def _extent(bitmap: Bitmap) -> Extent:
+    return Extent(bitmap.first, bitmap.end)
 
 
 def lengths(client: Any, keys: Iterable[str]) -> dict[str, int]:
@@ -396,8 +497,10 @@ def lengths(client: Any, keys: Iterable[str]) -> dict[str, int]:
 
     Parameters and errors are those of `slices`.
     """
-    distinct = list(dict.fromkeys(keys))
-    return dict(zip(distinct, _numbers(client, [("STRLEN", k) for k in distinct]), strict=True))
+    commands = {key: ("STRLEN", key) for key in keys}
+    if older := may_be_packed(client, commands):
+        return _measured(client, commands, older, lambda bitmap: len(bitmap.to_bytes()))
+    return dict(zip(commands, _numbers(client, [*commands.values()]), strict=True))
 
 
 def _numbers(client: Any, commands: Sequence[tuple[str, ...]]) -> list[int]:

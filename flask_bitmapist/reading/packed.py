@@ -7,7 +7,7 @@ languages read too: containers for 65,536 offsets each, as sorted numbers, bits 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Packed(Bitmap):
 
     __slots__ = ("_roaring",)
     _roaring: Any
+    is_packed = True
 
     def __init__(self, roaring: Any) -> None:
         """:param roaring: a ``pyroaring.BitMap``, which nobody changes from now on."""
@@ -70,8 +71,10 @@ class Packed(Bitmap):
         """Its portable form, with runs where these are shorter."""
         return bytes(pyroaring.BitMap(self._roaring, optimize=True).serialize())
 
+    def octet(self, number: int) -> bytes:
+        return self._octets(number * 8, min(number * 8 + 8, self._end)).tobytes()
+
     def to_bytes(self) -> bytes:
-        """What SETBIT leaves behind: a string as long as the largest offset needs."""
         return self._octets(0, self._end).tobytes()
 
     @property
@@ -120,6 +123,9 @@ class Packed(Bitmap):
     def common(self, other: Bitmap) -> int:
         return int(self._roaring.intersection_cardinality(Packed.of(other)._roaring))
 
+    def union_of(self, several: Sequence[Bitmap]) -> Packed:
+        return Packed(pyroaring.BitMap.union(*(Packed.of(one)._roaring for one in several)))
+
     def __len__(self) -> int:
         return len(self._roaring)
 
@@ -137,7 +143,7 @@ class Packed(Bitmap):
 
     def _octets(self, begin: int, end: int) -> NDArray[np.uint8]:
         """The bits from offset `begin` to before `end` in Redis's order."""
-        octets = np.zeros(-(-(end - begin) // 8), np.uint8)
+        octets = np.zeros(max(0, -(-(end - begin) // 8)), np.uint8)
         # In steps, since each bit is a byte for a moment.
         for first in range(begin, end, _STEP):
             last = min(first + _STEP, end)
@@ -152,11 +158,6 @@ class Packed(Bitmap):
 
 
 _STEP = 16 * _CONTAINER_BITS
-
-
-def union_of_packed(sets: Iterable[Bitmap]) -> Packed:
-    """The offsets that are in any of `sets`."""
-    return Packed(pyroaring.BitMap().union(*(Packed.of(one)._roaring for one in sets)))
 
 
 def _roaring(octets: NDArray[np.uint8], first: int) -> Any:

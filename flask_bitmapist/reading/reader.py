@@ -8,6 +8,7 @@ from typing import Any
 
 from ..ids import PLAIN, IdMap, normal_form
 from ..marks import is_name
+from ..packed_periods import is_packable, packed_key
 from ..registry import Catalogue, Known, Registry
 from ..server import Server
 from ..trip import replies
@@ -51,9 +52,9 @@ class Reader:
         return self._server.reading
 
     def delete(self, key: str) -> None:
-        """Delete the bitmap `key`, for good, where it is written."""
+        """Delete the bitmap `key`, packed or not, for good, where it is written."""
         self._catch_up()
-        self._server.patient.delete(key)
+        self._server.patient.delete(key, *([packed_key(key)] if is_packable(key) else []))
 
     @property
     def has_compared_calendar(self) -> bool:

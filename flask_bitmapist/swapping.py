@@ -1,0 +1,141 @@
+"""Packs the bitmaps of periods that are over, and unpacks them, one swap of two keys at a time.
+
+A swap watches both keys: what marks, or packs, meanwhile makes it start again. It can be stopped at
+any moment, and what is left is what the next run finds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from datetime import date
+from typing import Any, NamedTuple
+
+import redis
+from redis.cluster import RedisCluster
+
+from .packed_periods import (
+    PACKED_BEFORE,
+    TRUSTED,
+    ends_by,
+    is_packable,
+    keys_of,
+    note,
+    packed_key,
+)
+from .periods import KEY_PREFIX
+from .reading.both import joined
+from .registry import text
+
+_ATTEMPTS = 20
+#: Bytes by which the packed form's key is longer.
+_LONGER_KEY = len(packed_key(""))
+
+
+class Swap(NamedTuple):
+    """One bitmap, and its bytes in both forms."""
+
+    key: str
+    raw: int
+    packed: int
+
+
+class UnstableError(redis.RedisError):
+    """A bitmap kept changing while it was to be swapped."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} keeps changing: run the command again")
+
+
+def announce(client: Any, before: date) -> None:
+    """Let every process know that periods which are over before the day `before` may be packed.
+
+    Waits, where that is news, until no process can hold it for wrong.
+    """
+    known = client.get(PACKED_BEFORE)
+    if known is None or date.fromisoformat(text(known)) < before:
+        client.set(PACKED_BEFORE, before.isoformat())
+        time.sleep(2 * TRUSTED)
+    note(client, client.get(PACKED_BEFORE))
+
+
+def raw_keys(client: Any, names: Collection[str], before: date) -> Iterator[str]:
+    """The keys of the bitmaps of `names` that can be packed: of periods over before `before`."""
+    for key in keys_of(client, KEY_PREFIX):
+        name = key.removeprefix(KEY_PREFIX).rpartition("_")[0]
+        if name in names and is_packable(key) and ends_by(key, before):
+            yield key
+
+
+def pack(client: Any, key: str, *, dry: bool = False) -> Swap | None:
+    """Swap the raw form of the bitmap under `key` for the packed one, with late marks merged.
+
+    :param dry: only tell what it would save.
+    :returns: None if it is not there, or its raw form is no longer than the packed one.
+    :raises UnreadableError: if it is packed already, and that form is damaged.
+    :raises ArithmeticError: if the packed form does not give the raw one back.
+    """
+    from .reading.packed import Packed
+
+    for pipe, forms, expiry in _watched(client, key):
+        raw, before = forms
+        if raw is None:
+            return None
+        bitmap = Packed.of(joined(key, forms))
+        value = bitmap.to_portable()
+        if before is None and len(value) + _LONGER_KEY >= len(raw):
+            return None
+        swap = Swap(key, len(raw), len(value))
+        if dry:
+            return swap
+        unpacked = Packed.from_portable(value)
+        if unpacked != bitmap or (before is None and unpacked.to_bytes() != raw.rstrip(b"\0")):
+            raise ArithmeticError(f"{key} packed is not what it was: please report this")
+        pipe.multi()
+        pipe.set(packed_key(key), value, px=expiry)
+        pipe.delete(key)
+        if _executed(pipe):
+            return swap
+    raise UnstableError(key)
+
+
+def unpack(client: Any, key: str) -> Swap | None:
+    """Swap the packed form of the bitmap under `key` for the raw one; None if it is not packed.
+
+    :raises UnreadableError: if it is damaged.
+    """
+    for pipe, forms, expiry in _watched(client, key):
+        value = forms[1]
+        if value is None:
+            return None
+        raw = joined(key, forms).to_bytes()
+        pipe.multi()
+        pipe.set(key, raw, px=expiry)
+        pipe.delete(packed_key(key))
+        if _executed(pipe):
+            return Swap(key, len(raw), len(value))
+    raise UnstableError(key)
+
+
+def _watched(
+    client: Any, key: str
+) -> Iterator[tuple[Any, tuple[bytes | None, bytes | None], int | None]]:
+    """A pipeline that watches both forms of `key`, both forms, and in how many ms they expire."""
+    if isinstance(client, RedisCluster):  # the keys of a transaction are on one node
+        client = client.get_redis_connection(client.get_node_from_key(key))
+    for _ in range(_ATTEMPTS):
+        with client.pipeline() as pipe:
+            pipe.watch(key, packed_key(key))
+            raw, value = pipe.execute_command("MGET", key, packed_key(key), NEVER_DECODE=True)
+            left = [pipe.pttl(one) for one in (key, packed_key(key))]
+            # -1: it never expires; -2: there is none.
+            yield pipe, (raw, value), None if -1 in left else max(1, *left)
+
+
+def _executed(pipe: Any) -> bool:
+    """Whether nobody has changed what `pipe` watches."""
+    try:
+        pipe.execute()
+    except redis.WatchError:
+        return False
+    return True
