@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,16 @@ from flask import Flask
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from redis.cluster import RedisCluster
 
-from flask_bitmapist import DayEvents, MonthEvents, analytics, packed_periods, swapping
+from flask_bitmapist import (
+    DayEvents,
+    FlaskBitmapist,
+    MonthEvents,
+    analytics,
+    packed_periods,
+    swapping,
+)
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.packed_periods import PACKED_BEFORE, packed_key, packed_keys
 from flask_bitmapist.reading.both import UnreadableError
@@ -237,6 +247,37 @@ def test_the_command_packs_and_unpacks(app: Flask, marked: Tracker) -> None:
     assert '"bitmaps": 0' in run(args=["bitmapist", "pack", "--json"]).output
     assert '"bitmaps": 0' not in run(args=["bitmapist", "unpack", "--json"]).output
     assert not [*packed_keys(marked.redis)]
+
+
+def test_without_pyroaring_a_packed_period_is_an_error_that_says_what_to_install(
+    marked: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_all(marked)
+    monkeypatch.delitem(sys.modules, "flask_bitmapist.reading.packed")
+    monkeypatch.setitem(sys.modules, "pyroaring", None)
+    with pytest.raises(UnreadableError, match=r"pip install flask-bitmapist\[pack\]"):
+        analytics.count("seen", at=TODAY - timedelta(days=60))
+
+
+def test_a_cluster_packs_and_unpacks(clusters: Callable[[int], str], tmp_path: Path) -> None:
+    with RedisCluster.from_url(clusters(3)) as client:
+        client.flushall()
+        app = Flask("clustered", instance_path=str(tmp_path))
+        app.config.update(BITMAPIST_ENABLED=True, DISABLE_BLUEPRINT=True)
+        extension = FlaskBitmapist(app, redis_client=client)
+        tracker = extension.tracker_of(app)
+        with app.app_context(), tracker.at(NOW):
+            for back in range(50):
+                with tracker.at(NOW - timedelta(days=back)):
+                    tracker.record_many("seen", list(CROWD[back::3]))
+            start = TODAY - timedelta(days=45)
+            before = analytics.retention("seen", "seen", by="day", start=start).to_dict()
+            raw = {key: client.get(key) for key in client.scan_iter("trackist_*")}
+            assert len(pack_all(tracker)) > 45
+            assert analytics.retention("seen", "seen", by="day", start=start).to_dict() == before
+            unpack_all(tracker)
+            assert {key: client.get(key) for key in client.scan_iter("trackist_*")} == raw
+            client.flushall()
 
 
 class Packing(RuleBasedStateMachine):
