@@ -212,6 +212,21 @@ def test_nothing_is_merged_on_a_server_with_another_history(
         assert ids(client, DAY) == ids(client, MONTH) == {0}
 
 
+def test_nothing_is_merged_where_what_a_process_knows_no_longer_holds(
+    redis: Any, redis_url: str, process: Callable[..., Tracker]
+) -> None:
+    history = Restored(redis_url)
+    history.remember()
+    tracker = process(redis_url)
+    write(tracker, (E, [*MANY]))
+    history.go_back()
+    process(redis_url).record([("e", "text", True, True, NOON)])
+    write(tracker, (E, [*MANY]))
+    assert tracker.stats().refused == len(MANY)
+    assert ids(redis, DAY) == ids(redis, MONTH) == {0}
+    assert not leftovers(redis)
+
+
 def test_marks_are_sent_again_to_a_server_that_has_lost_them(
     servers: list[MortalServer],
     meddling: Callable[..., str],
