@@ -233,9 +233,13 @@ class Cluster:
         raise LookupError(slot)
 
     def replica_of(self, master: Node) -> Node:
-        for _, _, (_, port, *_), *replicas in self._slots():
-            if port == master.port and replicas:
-                return self._at(replicas[0][1])
+        # CLUSTER SLOTS leaves out a replica that has just become one.
+        for node in self.nodes:
+            if (
+                node.replication("role") == "slave"
+                and node.replication("master_port") == master.port
+            ):
+                return node
         raise LookupError(master.port)
 
     @property
