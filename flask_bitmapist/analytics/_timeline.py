@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import lru_cache
-from itertools import chain, compress, repeat
+from functools import cached_property, lru_cache
+from itertools import compress, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..ids import PLAIN, normal_form
 from ..periods import KEY_PREFIX, Grain, Period, unique_key
 from ..questions import ProfileQuestion, TimelineQuestion
 from ..reading.bitmaps import octets_of
+from ..reading.replies import Octets
 from ..reading.time_limit import check_time
 from ._report import Report, Scope, periods_of
 
@@ -104,10 +107,10 @@ def answer(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
     asked = days_of(question, tracker)
     bits = _Bits(asked.tracker, question.user)
     calendar = _Calendar(asked)
+    months = dict.fromkeys(bits.first_days, calendar.months)
+    told: Mapping[str, Sequence[Period]] = {event: one.each for event, one in months.items()}
     if len(bits.first_days) * len(asked.periods) > _FEW:
-        told = bits.periods(dict.fromkeys(bits.first_days, calendar.months))
-    else:
-        told = dict.fromkeys(bits.first_days, calendar.months)
+        told = bits.periods(months)
     days = bits.periods({event: calendar.days(told.get(event, ())) for event in bits.first_days})
     return _timeline(days, asked)
 
@@ -141,13 +144,12 @@ def _profile(question: ProfileQuestion, tracker: Tracker | None) -> Profile:
     # Those of the range, which may be years ago, and all until now.
     since = min(bits.first_days.values(), default=asked.current.start.date())
     until_now = [*_from(since, "month", asked.current)]
-    every = sorted({*until_now, *calendar.months})
-    told = bits.periods(
-        {
-            event: [month for month in every if month in calendar or month.end.date() > first_day]
-            for event, first_day in bits.first_days.items()
-        }
-    )
+    every = sorted({*until_now, *calendar.months.each})
+    since_then = {
+        first_day: _Periods([m for m in every if m in calendar or m.end.date() > first_day])
+        for first_day in {*bits.first_days.values()}
+    }
+    told = bits.periods({event: since_then[first] for event, first in bits.first_days.items()})
     # The last month may be the present one, told by a later day alone: then it is the one before.
     past = {event: [m for m in found if m <= until_now[-1]] for event, found in told.items()}
     ends = {event: {found[0], *found[-2:]} for event, found in past.items() if found}
@@ -178,6 +180,21 @@ def _timeline(days: Mapping[str, Sequence[Period]], asked: Scope) -> Timeline:
     return Timeline(dates, min(every, default=None), max(every, default=None))
 
 
+@dataclass(frozen=True, eq=False)
+class _Periods:
+    """Periods in which many events are looked for.
+
+    Events share them: to work out the same 365 keys for each of 2,000 events takes seconds.
+    """
+
+    each: Sequence[Period]
+
+    @cached_property
+    def suffixes(self) -> tuple[str, ...]:
+        """What follows the event's name in the key of each."""
+        return tuple(period.key("")[len(KEY_PREFIX) :] for period in self.each)
+
+
 class _Calendar:
     """The months and days of a range, and in which months there are days to be looked at."""
 
@@ -185,29 +202,38 @@ class _Calendar:
         self._days: dict[Period, list[Period]] = {}
         for day in asked.periods:
             self._days.setdefault(Period.containing("month", day.start), []).append(day)
-        self.months = [*self._days]
+        self.months = _Periods([*self._days])
         ttl = asked.tracker.settings.ttl
         #: Months whose days are looked at whatever the months tell. What bitmapist unmarks today is
         #: no longer told by this month, however many days of it are left.
         self._always = {Period.containing("month", asked.current.start)}
         if ttl.get("month", timedelta.max) < ttl.get("day", timedelta.max):
-            self._always.update(self.months)
+            self._always.update(self._days)
+        self._made: dict[tuple[tuple[Period, ...], frozenset[Period]], _Periods] = {}
 
     def __contains__(self, month: Period) -> bool:
         return month in self._days
 
-    def days(self, told: Collection[Period], whole: Collection[Period] = ()) -> list[Period]:
+    def days(self, told: Iterable[Period], whole: Iterable[Period] = ()) -> _Periods:
         """The days to be looked at, in time order.
 
         :param told: months in which there is a day.
         :param whole: months of which all days are to be looked at, whether in the range or not.
         """
+        asked = (*told,), frozenset(whole)
+        if asked not in self._made:
+            self._made[asked] = self._of(*asked)
+        return self._made[asked]
+
+    def _of(self, told: Sequence[Period], whole: Collection[Period]) -> _Periods:
         ranged = {month for month in (*told, *self._always) if month in self._days}
-        return [
-            day
-            for month in sorted({*ranged, *whole})
-            for day in (_days_of(month) if month in whole else self._days[month])
-        ]
+        return _Periods(
+            [
+                day
+                for month in sorted({*ranged, *whole})
+                for day in (_days_of(month) if month in whole else self._days[month])
+            ]
+        )
 
 
 def _from(first: date, grain: Grain, last: Period) -> Iterator[Period]:
@@ -231,20 +257,31 @@ def _span(
     """The span of an event; None if it had not happened yet.
 
     :param months: the first and the last months that tell of it.
-    :param days: those found, in these months and in the range; later ones than now included.
+    :param days: those found, in these months and in the range, in time order; later ones than now
+        included.
     """
-    told = {(day.start.year, day.start.month) for day in days}
-    first, last = asked.periods[0], asked.periods[-1]
-    known: list[tuple[date, Grain]] = [
-        (day.start.date(), "day") for day in days if day <= asked.current or first <= day <= last
-    ]
+    first, last, now = asked.periods[0].start, asked.periods[-1].start, asked.current.start
+    known: list[tuple[date, Grain]] = []
+    for towards in (days, reversed(days)):
+        counts = (day for day in towards if day.start <= now or first <= day.start <= last)
+        known += [(day.start.date(), "day") for day in islice(counts, 1)]
     # A month that none of its days is left to tell of stands for itself.
-    known += [
-        (month.start.date(), "month")
-        for month in months
-        if (month.start.year, month.start.month) not in told
-    ]
+    known += [(month.start.date(), "month") for month in months if not _any_in(month, days)]
     return EventSpan(event, *min(known), *max(known)) if known else None
+
+
+def _any_in(month: Period, days: Sequence[Period]) -> bool:
+    """Whether any of `days`, which are in time order, is in `month`."""
+    place = bisect_left(days, month.start, key=attrgetter("start"))
+    return place < len(days) and days[place].start < month.end
+
+
+#: A name, how its keys begin, and how each of them ends.
+_Keys = tuple[str, str, tuple[str, ...]]
+#: By a bit's number, the bytes in which it is set. The first bit is the most significant one.
+_WITH_BIT = [
+    frozenset(bytes([octet]) for octet in range(256) if octet & (0x80 >> bit)) for bit in range(8)
+]
 
 
 class _Bits:
@@ -267,33 +304,43 @@ class _Bits:
             for name in sorted(self._offsets.keys() & known.events.keys())
         }
 
-    def periods(self, asked: Mapping[str, Sequence[Period]]) -> dict[str, list[Period]]:
+    def periods(self, asked: Mapping[str, _Periods]) -> dict[str, list[Period]]:
         """By event, those of its periods in which the user did it, in the order asked for."""
-        # What follows the event's name in a key is the same for all events.
-        suffixes = {period: period.key("") for period in {*chain.from_iterable(asked.values())}}
-        names = [(event, len(periods)) for event, periods in asked.items()]
-        keys = [
-            f"{KEY_PREFIX}{event}{suffixes[period][len(KEY_PREFIX) :]}"
-            for event, periods in asked.items()
-            for period in periods
-        ]
-        bits = self._read(keys, chain.from_iterable(repeat(*name) for name in names))
-        found = {event: [*compress(periods, bits)] for event, periods in asked.items()}
-        return {event: periods for event, periods in found.items() if periods}
+        keys = ((event, f"{KEY_PREFIX}{event}", asked[event].suffixes) for event in asked)
+        found = ((event, [*compress(asked[event].each, bits)]) for event, bits in self._read(keys))
+        return {event: periods for event, periods in found if periods}
 
     def flags(self) -> list[str]:
         """The flags that are set."""
-        return [*compress(self._flags, self._read([*map(unique_key, self._flags)], self._flags))]
+        keys = ((flag, unique_key(flag), ("",)) for flag in self._flags)
+        return [flag for flag, bits in self._read(keys) if any(bits)]
 
-    def _read(self, keys: Sequence[str], names: Iterable[str]) -> Iterator[bool]:
-        """The user's bit under each of `keys`, which belong to `names`."""
-        places = [divmod(self._offsets[name], 8) for name in names]
-        for first in range(0, len(keys), _BATCH):
+    def _read(self, keys: Iterable[_Keys]) -> Iterator[tuple[str, list[bool]]]:
+        """Each name, and the user's bit under each of its keys."""
+        for batch in _batches(keys):
             check_time()
-            batch = slice(first, first + _BATCH)
-            octets = octets_of(
-                self._redis,
-                [(key, byte) for key, (byte, _) in zip(keys[batch], places[batch], strict=True)],
+            places = [divmod(self._offsets[name], 8) for name, _, _ in batch]
+            octets = iter(
+                octets_of(
+                    self._redis,
+                    [
+                        Octets(prefix, suffixes, byte)
+                        for (_, prefix, suffixes), (byte, _) in zip(batch, places, strict=True)
+                    ],
+                )
             )
-            for (_, bit), octet in zip(places[batch], octets, strict=True):
-                yield bool(octet and octet[0] & (0x80 >> bit))
+            for (name, _, suffixes), (_, bit) in zip(batch, places, strict=True):
+                yield name, [*map(_WITH_BIT[bit].__contains__, islice(octets, len(suffixes)))]
+
+
+def _batches(keys: Iterable[_Keys]) -> Iterator[list[_Keys]]:
+    """The `keys`, as many at a time as are at least `_BATCH` in all."""
+    batch, size = list[_Keys](), 0
+    for named in keys:
+        batch.append(named)
+        size += len(named[2])
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 from ..packed_periods import is_packable, may_be_packed
 from .bitmap import EMPTY, WORD_BITS, WORD_BYTES, Bitmap, union
 from .both import both_forms, joined
-from .replies import read_numbers, read_octets, read_words
+from .replies import Octets, read_numbers, read_octets, read_words
 from .time_limit import check_time, small_step
 
 #: Bytes of bitmaps that a report holds at a time. With what it computes from them it needs about
@@ -407,22 +407,29 @@ def around(client: Any, keys: Iterable[str], offset: int) -> Bitmaps:
     Parameters and errors are those of `slices`.
     """
     distinct, byte = list(dict.fromkeys(keys)), offset // 8
-    values = octets_of(client, [(key, byte) for key in distinct])
+    values = octets_of(client, [Octets("", tuple(distinct), byte)])
     return Bitmaps(dict(zip(distinct, map(Bitmap.from_bytes, values), strict=True)), byte * 8)
 
 
-def octets_of(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes]:
-    """One byte of the bitmap under each of `places`, a key and an index, in one round trip.
+def octets_of(client: Any, places: Sequence[Octets]) -> list[bytes]:
+    """The bytes of bitmaps at all of `places`, in one round trip.
 
     b"" where there is none. Errors are those of `slices`.
     """
-    if older := may_be_packed(client, (key for key, _ in places)):
-        return _octets_of_both(client, places, older)
+    if older := may_be_packed(client, (key for key, _ in _each_of(places))):
+        return _octets_of_both(client, [*_each_of(places)], older)
     octets = read_octets(client, places)
     if octets is None:
         # Not GETBIT: a server refuses it for offsets that SETBIT may not set.
-        octets = _read(client, [("GETRANGE", key, byte, byte) for key, byte in places])
+        octets = _read(client, [("GETRANGE", key, byte, byte) for key, byte in _each_of(places)])
     return octets
+
+
+def _each_of(places: Iterable[Octets]) -> Iterator[tuple[str, int]]:
+    """The key and the index of each byte."""
+    for prefix, suffixes, byte in places:
+        for suffix in suffixes:
+            yield prefix + suffix, byte
 
 
 def _octets_of_both(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import redis
@@ -48,23 +49,52 @@ def read_words(
     return _asked(client, lambda connection: connection.pack_commands(commands), read)
 
 
-def read_octets(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes] | None:
-    """One byte of the string under each of `places`, a key and an index, in one round trip.
+class Octets(NamedTuple):
+    """One byte of each of several strings.
 
-    Packing and parsing 73,000 GETRANGE commands takes redis-py a second, and a tenth of that here.
+    Packing 730,000 commands one by one took longer than the server needs to answer them: where
+    prefixes are as long as each other and have the same suffixes, all but the prefix is packed
+    once.
+
+    :ivar prefix: how the keys of all begin.
+    :ivar suffixes: how each of them ends.
+    :ivar byte: its index.
+    """
+
+    prefix: str
+    suffixes: tuple[str, ...]
+    byte: int
+
+
+def read_octets(client: Any, places: Sequence[Octets]) -> list[bytes] | None:
+    """The bytes at all of `places`, in one round trip.
 
     :returns: b"" where the string is shorter or missing. None as in `read_words`.
     :raises redis.TimeoutError: the server is silent.
     """
+    size = sum(len(place.suffixes) for place in places)
 
     def pack(connection: Any) -> list[bytes]:
         encoding = connection.encoder.encoding
-        tails = {index: b"$%d\r\n%d\r\n" % (len(str(index)), index) * 2 for _, index in places}
-        encoded = ((key.encode(encoding), tails[index]) for key, index in places)
-        packed = [
-            b"*4\r\n$8\r\nGETRANGE\r\n$%d\r\n%b\r\n%b" % (len(key), key, tail)
-            for key, tail in encoded
-        ]
+
+        @cache
+        def between(length: int, suffixes: tuple[str, ...], byte: int) -> list[bytes]:
+            """What stands before, between and after the prefixes, of `length` bytes each."""
+            tail = b"\r\n" + b"$%d\r\n%d\r\n" % (len(str(byte)), byte) * 2
+            ends = [suffix.encode(encoding) for suffix in suffixes]
+            heads = [b"*4\r\n$8\r\nGETRANGE\r\n$%d\r\n" % (length + len(end)) for end in ends]
+            return [
+                before + after
+                for before, after in zip(
+                    [b"", *(end + tail for end in ends)], [*heads, b""], strict=True
+                )
+            ]
+
+        prefixes = [place.prefix.encode(encoding) for place in places]
+        packed = (
+            prefix.join(between(len(prefix), suffixes, byte))
+            for prefix, (_, suffixes, byte) in zip(prefixes, places, strict=True)
+        )
         return [b"".join(packed)]
 
     def read(socket: Any) -> list[bytes]:
@@ -73,16 +103,16 @@ def read_octets(client: Any, places: Sequence[tuple[str, int]]) -> list[bytes] |
             if not (part := socket.recv(_RECEIVED_BYTES)):
                 raise ConnectionError("the server has closed the connection")
             received += part
-            if len(received) < _SHORTEST_OCTET * len(places):
+            if len(received) < _SHORTEST_OCTET * size:
                 continue
             found = _OCTET.findall(received)
             rest = len(received) - sum(map(len, found)) - _SHORTEST_OCTET * len(found)
-            if len(found) == len(places) and not rest:
+            if len(found) == size and not rest:
                 return found
             if rest > _SHORTEST_OCTET:
                 raise UnexpectedReplyError("not a string of at most one byte")
 
-    return _asked(client, pack, read) if places else []
+    return _asked(client, pack, read) if size else []
 
 
 def read_numbers(client: Any, commands: Sequence[tuple[str, ...]]) -> list[int] | None:

@@ -12,7 +12,7 @@ import pytest
 import redis as redis_py
 
 from flask_bitmapist.reading.bitmaps import counts, lengths, octets_of, slices
-from flask_bitmapist.reading.replies import read_numbers, read_octets, read_words
+from flask_bitmapist.reading.replies import Octets, read_numbers, read_octets, read_words
 
 LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
 
@@ -68,9 +68,20 @@ def test_single_bytes_come_as_they_are_and_none_beyond_the_end(
     redis: Any, redis_url: str, protocol: int
 ) -> None:
     redis.set("bytes", bytes(range(256)))
-    places = [("bytes", index) for index in range(300)] + [("missing", 0), ("bytes", 2**29 - 1)]
+    places = [
+        *(Octets("", ("bytes",), index) for index in range(300)),
+        Octets("mis", ("sing",), 0),
+        Octets("byt", (), 0),
+        Octets("byt", ("es",), 2**29 - 1),
+    ]
     expected = [bytes([n]) for n in range(256)] + [b""] * 46
+    redis.mset({"clé a": b"ab", "clé bcd": b"cd", "key bcd": b"ef"})
+    some = [
+        Octets(prefix, ("a", "bcd", ""), index) for index in (0, 1) for prefix in ("clé ", "key ")
+    ]
+    several = [b"a", b"c", b"", b"", b"e", b"", b"b", b"d", b"", b"", b"f", b""]
     with redis_py.Redis.from_url(redis_url, decode_responses=True, protocol=protocol) as client:
+        assert read_octets(client, some) == several
         assert read_octets(client, places * 300) == expected * 300
         assert read_octets(client, []) == []
         assert client.ping()
@@ -79,7 +90,7 @@ def test_single_bytes_come_as_they_are_and_none_beyond_the_end(
 def test_an_error_among_single_bytes_is_raised_by_redis_py(redis: Any) -> None:
     redis.set("string", "x")
     redis.hset("hash", "field", "value")
-    places = [("string", 0), ("hash", 0), ("string", 0)]
+    places = [Octets("", ("string", "hash", "string"), 0)]
     assert read_octets(redis, places) is None
     assert redis.get("string") == b"x", "no reply of before is taken for this one"
     with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
@@ -122,7 +133,7 @@ def without_greeting(connection: redis_py.connection.AbstractConnection) -> None
     "ask",
     [
         lambda client: read_words(client, [("GET", "x")], [1]),
-        lambda client: read_octets(client, [("x", 0)]),
+        lambda client: read_octets(client, [Octets("x", ("",), 0)]),
         lambda client: read_numbers(client, [("STRLEN", "x")]),
     ],
 )
