@@ -80,7 +80,8 @@ class Recent:
         #: Whether a loss will show. If not, each fault may be one.
         self.is_counted = True
         self._anew()
-        os.register_at_fork(after_in_child=functools.partial(_forked, weakref.ref(self)))
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=functools.partial(_forked, weakref.ref(self)))
 
     def _anew(self) -> None:
         self._key = f"flask_bitmapist:trips:{secrets.token_hex(8)}"
