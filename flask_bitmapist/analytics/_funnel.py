@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..periods import Grain
 from ..questions import FunnelFigure, FunnelQuestion
-from ..questions.funnel import Order
+from ..questions.funnel import Order, Which
 from ..reading.bitmap import EMPTY, Bitmap, union
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
@@ -149,6 +149,7 @@ def funnel_people(
     where: str | Expression | None = None,
     *,
     dropped: bool = False,
+    which: Which = "reached",
     first: int = 0,
     limit: int = 50,
     strict: bool = False,
@@ -158,12 +159,14 @@ def funnel_people(
     """Who took a step of a funnel and all before it, page by page.
 
     :param step: its index in `steps`, from 0.
-    :param dropped: rather those who took all the steps before it, and not this one in time.
+    :param dropped: short for ``which="dropped"``.
+    :param which: ``reached``; ``dropped``: rather those who took all the steps before it, and not
+        this one in time; ``open``: those whom `Step.open` counts, who still have time for it.
     :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
     :param limit: how many are listed at most, 1 to 1000.
 
-    The other arguments and errors are those of `funnel`; nobody drops out before the first step,
-    so that `step` is then 1 at least.
+    The other arguments and errors are those of `funnel`. The first step is open to nobody, and
+    nobody drops out before it: `step` is then 1 at least.
     """
     page = Page(first, limit)
     question = FunnelQuestion.of(
@@ -177,21 +180,25 @@ def funnel_people(
         strict=strict,
         now=now,
     )
-    figure = FunnelFigure.of(step=step, dropped=dropped)
+    figure = FunnelFigure.of(step=step, which="dropped" if dropped else which)
     return behind(question, figure, tracker).page(page)
 
 
 def behind(question: FunnelQuestion, figure: FunnelFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     last = len(question.steps) - 1
-    check_length("step", figure.step, least=1 if figure.dropped else 0, most=last)
+    check_length("step", figure.step, least=0 if figure.which == "reached" else 1, most=last)
     asked = scope(question, tracker)
     users, kind = Users.mapped(*_each(question), tracker=asked.tracker, strict=question.strict)
-    pick = _lost(figure.step, last + 1) if figure.dropped else nth(figure.step)
+    pick = {
+        "reached": nth(figure.step),
+        "dropped": _dropped(figure.step, last + 1),
+        "open": nth(last + 1 + figure.step),
+    }[figure.which]
     return Crowd(_sets(asked, users, question), pick, kind)
 
 
-def _lost(step: int, steps: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
+def _dropped(step: int, steps: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
     def pick(sets: Iterable[Bitmap]) -> Bitmap:
         every = [*islice(sets, 2 * steps)]
         return every[step - 1] - every[step] - every[steps + step]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from werkzeug.exceptions import BadRequest
 
 from ..questions import FunnelFigure, FunnelQuestion
-from ..questions.funnel import Order
+from ..questions.funnel import Order, Which
 from ..registry import Known
 from . import page
 from .drawing import periods
@@ -48,13 +48,19 @@ class FunnelPage(Page):
 
     def behind(self, query: Query) -> Behind:
         steps: list[str] = self["steps"]
-        dropped = query.choice("dropped", ("", "yes"), "") == "yes"
-        # Nobody is lost before the first step.
-        number = query.number("number", 1 + dropped, 1 + dropped, len(steps))
-        path = (" and " if self["order"] == "any" else " → ").join(steps[: number - dropped])
-        stop = f", and did not go on to {steps[number - 1]}," if dropped else ""
-        figure = FunnelFigure.of(step=number - 1, dropped=dropped)
-        title = f"took {path}{self.way}{stop or ','} {self.span}"
+        which = query.choice("which", get_args(Which), "reached")
+        # The first step is open to nobody, and nobody is lost before it.
+        short = int(which != "reached")
+        number = query.number("number", 1 + short, 1 + short, len(steps))
+        taken = steps[:1] if which == "open" else steps[: number - short]
+        path = (" and " if self["order"] == "any" else " → ").join(taken)
+        rest = {
+            "reached": ",",
+            "dropped": f", and did not go on to {steps[number - 1]},",
+            "open": f", and have time left to get to {steps[number - 1]},",
+        }[which]
+        figure = FunnelFigure.of(step=number - 1, which=which)
+        title = f"took {path}{self.way}{rest} {self.span}"
         return Behind(title, figure)
 
 

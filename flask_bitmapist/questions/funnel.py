@@ -8,11 +8,14 @@ from typing import Literal, get_args
 
 from ..reading.segments import Expression
 from .base import Figure, Ranged
-from .fields import Choice, Did, Index, Number, Several, Switch, asks
+from .fields import Choice, Did, Index, Number, Several, asks
 
 #: ``ordered``: each step in the period of the one before it, or later; ``strict``: later;
 #: ``any``: in any order.
 Order = Literal["ordered", "strict", "any"]
+#: ``reached``: who took the step and all before it; ``dropped``: who took all before it, but not
+#: the step in time; ``open``: who took the first step, not yet this one, and have time for it.
+Which = Literal["reached", "dropped", "open"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class FunnelQuestion(Ranged):
 
 @dataclass(frozen=True, kw_only=True)
 class FunnelFigure(Figure):
-    """People who took `step` (an index) and all before it; `dropped`: all before, but not it."""
+    """The people who took `step` (an index), or may still take it, or did not."""
 
     step: int = asks(Index(), spelt="number")
-    dropped: bool = asks(Switch(), False)
+    which: Which = asks(Choice(get_args(Which)), "reached")

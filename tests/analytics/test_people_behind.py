@@ -240,6 +240,13 @@ def test_the_steps_of_a_funnel_and_those_lost_before_each(
                     report.lost[step - 1],
                     reached[step - 1] - expected - still_open[step],
                 )
+                check(
+                    data,
+                    q,
+                    partial_of(funnel_people, segments, step, which="open", **asked),
+                    report.steps[step].open,
+                    still_open[step],
+                )
 
 
 @every_way
@@ -349,6 +356,7 @@ ASKED: dict[str, Callable[..., People]] = {
     "stickiness": partial_of(stickiness_people, "a", 2, where="flag:vip"),
     "funnel": partial_of(funnel_people, ["a", "b", "a"], 1, within=5, where="flag:vip"),
     "dropped": partial_of(funnel_people, ["a", "b"], 1, dropped=True),
+    "open": partial_of(funnel_people, ["a", "b"], 1, within=2, which="open"),
     "compare": partial_of(compare_people, "flag:vip", "a", converted=True),
 }
 
@@ -398,6 +406,14 @@ def test_an_invalid_page_is_an_error_before_anything_is_read(
         (
             lambda: funnel_people(["a", "b"], 0, dropped=True),
             "step must be a whole number from 1 to 1",
+        ),
+        (
+            lambda: funnel_people(["a", "b"], 0, which="open"),
+            "step must be a whole number from 1 to 1",
+        ),
+        (
+            lambda: funnel_people(["a"], 0, which="lost"),  # type: ignore[arg-type]
+            "which must be one of reached, dropped, open, not 'lost'",
         ),
         (lambda: funnel_people([], 0), "the number of steps"),
         (lambda: funnel_people("a", 0), "steps must be a list"),

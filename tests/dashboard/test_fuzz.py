@@ -73,6 +73,7 @@ SORTS = {
     "complete": ["", "1"],
     "switch": ["", "yes"],
     "which": ["active", "users", "new"],
+    "of a step": ["reached", "dropped", "open"],
     "table": ["events", "days"],
     "converted": ["", "yes", "no"],
     "format": ["html", "json", "csv"],
@@ -112,7 +113,7 @@ PAGES = {
 _BEHIND: dict[str, dict[str, str]] = {
     "people": {},
     "cohort": {"at": "day", "k": "number"},
-    "funnel": {"number": "number", "dropped": "switch"},
+    "funnel": {"number": "number", "which": "of a step"},
     "lifecycle": {"at": "day", "group": "group"},
     "stickiness": {"k": "number"},
     "churned": {"at": "day", "active": "switch"},

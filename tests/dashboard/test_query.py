@@ -104,9 +104,12 @@ ABSURD = [
     ("/people?of=lifecycle&at=2026-11-24", "up to today, 2026-11-23, not '2026-11-24'."),
     ("/people?of=cohort&group=new", "There is no parameter 'group': use"),
     ("/people?of=funnel&number=4", "The parameter number must be a whole number from 1 to 3"),
-    ("/people?of=funnel&dropped=no", "The parameter dropped must be empty or yes, not 'no'."),
     (
-        "/people?of=funnel&number=1&dropped=yes",
+        "/people?of=funnel&which=no",
+        "The parameter which must be reached, dropped or open, not 'no'.",
+    ),
+    (
+        "/people?of=funnel&number=1&which=dropped",
         "The parameter number must be a whole number from 2 to 3",
     ),
     ("/people?of=lifecycle&group=lost", "The parameter group must be returning, resurrected, new"),

@@ -149,6 +149,16 @@ def test_the_people_behind_a_step_are_told_with_order_and_window(
     )
 
 
+def test_those_who_have_time_left_for_a_step_are_told_apart(
+    recorded: None, browser: Browser
+) -> None:
+    asked = "of=funnel&which=open&step=user:created&step=user:logged_in&step=song:played&number=3"
+    assert said(browser.open(f"/people?{asked}&within=9&rows=40")).endswith(
+        "took user:created, in this order, within 9 days, and have time left to get to "
+        "song:played, in the last 40 days."
+    )
+
+
 @pytest.mark.parametrize("page", [*PAGES, "/?complete=1"])
 def test_a_page_speaks_without_letters_for_numbers(
     recorded: None, browser: Browser, page: str
