@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from redis.cluster import RedisCluster
 
-from ..packed_periods import is_packable, may_be_packed
+from ..packed_periods import is_packable, may_be_packed, packed_key
 from .bitmap import EMPTY, WORD_BITS, WORD_BYTES, Bitmap, union
 from .both import both_forms, joined
 from .replies import Octets, read_numbers, read_octets, read_words
@@ -219,12 +219,24 @@ def slices(
 def _with_packed(client: Any, keys: Sequence[str], older: Collection[str]) -> Iterator[Bitmaps]:
     """The `slices` of bitmaps of which those of the keys `older` may be packed.
 
-    The trip that asks for the lengths of the others brings those.
+    The trip that asks for the lengths of raw ones brings the packed ones.
     """
-    commands = [both_forms(key) if key in older else ("STRLEN", key) for key in keys]
-    told = dict(zip(keys, _read(client, commands), strict=True))
-    held = {key: joined(key, told[key]) for key in keys if key in older}
-    located = {key: Extent(0, _words(told[key])) for key in keys if key not in older}
+    commands: list[tuple[Any, ...]] = []
+    for key in keys:
+        commands.append(("STRLEN", key))
+        if key in older:
+            # Asked again, so that whichever way it is swapped meanwhile, one of the three sees it.
+            commands += [("GET", packed_key(key)), ("STRLEN", key)]
+    told = iter(_read(client, commands))
+    located: dict[str, Extent] = {}
+    held: dict[str, Bitmap] = {}
+    for key in keys:
+        length = next(told)
+        if key in older:
+            if (value := next(told)) is not None:
+                held[key] = joined(key, (None, value))
+            length = max(length, next(told))
+        located[key] = Extent(0, _words(length))
     yield from _sliced(client, located, located, held)
 
 
@@ -237,11 +249,11 @@ def _sliced(
     """What is `needed` of each bitmap, in one round trip or as many slices as `BUDGET` asks for.
 
     :param located: where each of them ends.
-    :param held: bitmaps that have been read.
+    :param held: packed bitmaps that have been read, some with a raw one beside them.
     """
     extents = {key: extent for key, extent in needed.items() if extent.size}
     ends = [extent.end for extent in extents.values()] + [one.end for one in held.values()]
-    width = end = max(1, *ends, 1)
+    width = end = max([1, *ends])
     if sum(extent.size for extent in extents.values()) * WORD_BYTES > BUDGET:
         width = max(_SLICE_UNIT, BUDGET // len(extents) // _SLICE_UNIT * _SLICE_UNIT) // WORD_BYTES
     nothing = dict.fromkeys(needed, EMPTY)
@@ -250,7 +262,9 @@ def _sliced(
         window = Extent(begin, begin + width)
         wanted = {key: part for key, extent in extents.items() if (part := extent & window).size}
         found = nothing | _read_parts(client, wanted, located, begin)
-        found |= {key: bitmap.part(*window) for key, bitmap in held.items()} if begin else held
+        for key, bitmap in held.items():
+            packed = bitmap if (begin, end) == (0, width) else bitmap.part(*window)
+            found[key] = packed | found[key] if key in wanted else packed
         yield Bitmaps(_in_one_form(found), begin * WORD_BITS)
 
 
