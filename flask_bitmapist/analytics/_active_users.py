@@ -76,23 +76,23 @@ def active_users(
 
 def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUsers:
     """The answer to `question`."""
-    within = periods_of(
+    asked = periods_of(
         "day", question.start, question.end, question.now, tracker, length=question.rows
     )
-    users = Users.of(question.event, question.where, within.tracker, strict=question.strict)
-    days = list(within.periods[0].shift(-27).until(within.periods[-1]))
+    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
+    days = list(asked.periods[0].shift(-27).until(asked.periods[-1]))
 
     def count(bitmaps: Bitmaps) -> list[int]:
         unions, size, counted = [users.in_period(bitmaps, day) for day in days], 1, list[int]()
         for width in WINDOWS.values():
             unions, size = sliding_unions(unions, width, size), width
-            first = len(days) - len(within.periods) + 1 - width
-            counted += map(len, unions[first:][: len(within.periods)])
+            first = len(days) - len(asked.periods) + 1 - width
+            counted += map(len, unions[first:][: len(asked.periods)])
         return counted
 
-    counted = tally(within.tracker.reader.redis, users.keys(days), count)
-    n = len(within.periods)
-    figures = zip(within.periods, counted[:n], counted[n : 2 * n], counted[2 * n :], strict=True)
+    counted = tally(asked.tracker.reader.redis, users.keys(days), count)
+    n = len(asked.periods)
+    figures = zip(asked.periods, counted[:n], counted[n : 2 * n], counted[2 * n :], strict=True)
     return ActiveUsers(
         [
             ActivePoint(
@@ -101,7 +101,7 @@ def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUser
                 week,
                 month,
                 day / month if month else None,
-                within.is_complete(period),
+                asked.is_complete(period),
             )
             for period, day, week, month in figures
         ]

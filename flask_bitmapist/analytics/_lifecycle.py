@@ -88,16 +88,16 @@ def lifecycle(
 
 def answer(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
     """The answer to `question`."""
-    within = scope(question, tracker)
+    asked = scope(question, tracker)
     (users,), _, first_day = Users.recorded(
-        (question.event, question.where), tracker=within.tracker, strict=question.strict
+        (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
-    counted = iter(_sets(within, users, first_day).counts())
-    figures = zip(within.periods, counted, counted, counted, counted, strict=True)
+    counted = iter(_sets(asked, users, first_day).counts())
+    figures = zip(asked.periods, counted, counted, counted, counted, strict=True)
     return Lifecycle(
         [
             LifecyclePoint(
-                label(period), new, returning, resurrected, dormant, within.is_complete(period)
+                label(period), new, returning, resurrected, dormant, asked.is_complete(period)
             )
             for period, new, returning, resurrected, dormant in figures
         ]
@@ -142,10 +142,10 @@ def behind(question: LifecycleQuestion, figure: LifecycleFigure, tracker: Tracke
     return Crowd(sets, nth(GROUPS.index(figure.group)), kind)
 
 
-def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:
+def _sets(asked: Scope, users: Users, first_day: date | None) -> Sets:
     """The `GROUPS` of each period of a scope."""
-    past = Past.of(users.what, within, first_day)
-    periods = [within.periods[0].shift(-1), *within.periods]
+    past = Past.of(users.what, asked, first_day)
+    periods = [asked.periods[0].shift(-1), *asked.periods]
 
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
         active = [users.in_period(bitmaps, period) for period in periods]
@@ -157,4 +157,4 @@ def _sets(within: Scope, users: Users, first_day: date | None) -> Sets:
             new = back & newcomers
             yield from (new, here & before, back - new, before - here)
 
-    return Sets(within.tracker, [*users.keys(periods), *past.keys()], make)
+    return Sets(asked.tracker, [*users.keys(periods), *past.keys()], make)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..current import current_tracker
 from ..periods import GRAINS, Grain, Period, local
 from ..questions.fields import MOST, Choice, Moment, Number
-from ..reading.segments import Expression, S, Sets, parse
+from ..reading.segments import ByKey, Expression, S, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
 
@@ -215,7 +215,7 @@ class Users:
             if self.where is not None:
                 yield from self.where.keys(period)
 
-    def in_period(self, sets: Sets[S], period: Period) -> S:
+    def in_period(self, sets: ByKey[S], period: Period) -> S:
         small_step()
         users = self.what.evaluate(sets, period)
         return users if self.where is None else users & self.where.evaluate(sets, period)

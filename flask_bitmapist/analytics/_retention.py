@@ -184,17 +184,17 @@ def retention(
 
 def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
     """The answer to `question`."""
-    within, periods, mode = scope(question, tracker), question.periods, question.mode
-    cohorts, back, _ = _cohorts(within, question)
-    first, last = within.periods[0], within.periods[-1]
-    followed = [*within.periods, *last.shift(1).until(last.shift(periods))]
-    states = [_state(period, within.current) for period in followed]
+    asked, periods, mode = scope(question, tracker), question.periods, question.mode
+    cohorts, back, _ = _cohorts(asked, question)
+    first, last = asked.periods[0], asked.periods[-1]
+    followed = [*asked.periods, *last.shift(1).until(last.shift(periods))]
+    states = [_state(period, asked.current) for period in followed]
     if mode == "on_or_after":
-        followed = list(first.until(within.current))
+        followed = list(first.until(asked.current))
     elif "future" in states:
         followed = followed[: states.index("future")]
     counted = count_returns(
-        within.tracker.reader.redis,
+        asked.tracker.reader.redis,
         cohorts,
         back,
         followed,
@@ -203,7 +203,7 @@ def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
     )
     rows = [
         Row(label(period), size, _cells(size, found, states[i : i + periods + 1]))
-        for i, (period, (size, *found)) in enumerate(zip(within.periods, counted, strict=True))
+        for i, (period, (size, *found)) in enumerate(zip(asked.periods, counted, strict=True))
     ]
     return Retention(rows, _averages(counted, states.count("complete")))
 
@@ -249,34 +249,34 @@ def retention_people(
 
 def behind(question: RetentionQuestion, figure: RetentionFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
-    within, k, mode = scope_at(question, figure.at, tracker), figure.k, question.mode
-    cohorts, back, kind = _cohorts(within, question)
-    (period,) = within.periods
+    asked, k, mode = scope_at(question, figure.at, tracker), figure.k, question.mode
+    cohorts, back, kind = _cohorts(asked, question)
+    (period,) = asked.periods
     if k is None:
-        sets = Sets(within.tracker, [*cohorts.keys()], cohorts.members)
+        sets = Sets(asked.tracker, [*cohorts.keys()], cohorts.members)
         return Crowd(sets, only, kind)
-    if _state(period.shift(k), within.current) == "future":
-        return Crowd(Sets(within.tracker, [], lambda bitmaps: [EMPTY]), only, kind)
-    followed = _followed(period, k, within.current, mode)
+    if _state(period.shift(k), asked.current) == "future":
+        return Crowd(Sets(asked.tracker, [], lambda bitmaps: [EMPTY]), only, kind)
+    followed = _followed(period, k, asked.current, mode)
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
         came_back = [back.evaluate(bitmaps, period) for period in followed]
         return [_returned(users, came_back, mode) for users in cohorts.members(bitmaps)]
 
     keys = [*cohorts.keys(), *(key for period in followed for key in back.keys(period))]
-    return Crowd(Sets(within.tracker, keys, make), only, kind)
+    return Crowd(Sets(asked.tracker, keys, make), only, kind)
 
 
-def _cohorts(within: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str]:
+def _cohorts(asked: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str]:
     """The cohort of each period of a scope, by what they come back, and their id map."""
-    asked = ((question.cohort, question.where), (question.returned, None))
-    tracker, strict = within.tracker, question.strict
+    pairs = ((question.cohort, question.where), (question.returned, None))
+    tracker, strict = asked.tracker, question.strict
     if question.members == "every":
-        (users, back), kind = Users.mapped(*asked, tracker=tracker, strict=strict)
-        return Cohorts(users, None, within.periods), back.what, kind
-    (users, back), kind, first_day = Users.recorded(*asked, tracker=tracker, strict=strict)
-    past = Past.of(users.what, within, first_day)
-    return Cohorts(users, past, within.periods), back.what, kind
+        (users, back), kind = Users.mapped(*pairs, tracker=tracker, strict=strict)
+        return Cohorts(users, None, asked.periods), back.what, kind
+    (users, back), kind, first_day = Users.recorded(*pairs, tracker=tracker, strict=strict)
+    past = Past.of(users.what, asked, first_day)
+    return Cohorts(users, past, asked.periods), back.what, kind
 
 
 def _state(period: Period, current: Period) -> State:

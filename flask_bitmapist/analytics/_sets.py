@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: The people of a page, unless it is told.
 USUAL_PAGE = 50
 #: The most people of a page.
-LONGEST_PAGE = 1_000
+MOST_LISTED = 1_000
 # Ids looked up together.
 _TOGETHER = 10_000
 # The bits of the longest string that Redis allows.
@@ -57,7 +57,7 @@ class Page:
 
     def __post_init__(self) -> None:
         check_length("first", self.first, least=0, most=_MOST_USERS)
-        check_length("limit", self.limit, most=LONGEST_PAGE)
+        check_length("limit", self.limit, most=MOST_LISTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,11 @@ def stickiness(
 
 def answer(question: StickinessQuestion, tracker: Tracker | None) -> Stickiness:
     """The answer to `question`."""
-    window = _window(question, tracker)
-    users = Users.of(question.event, question.where, window.tracker, strict=question.strict)
-    counted = _sets(window, users).counts()
+    asked = _window(question, tracker)
+    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
+    counted = _sets(asked, users).counts()
     counts = dict(enumerate(counted, start=1))
-    first, last = window.periods[0], window.periods[-1]
+    first, last = asked.periods[0], asked.periods[-1]
     return Stickiness(label(first), label(last), counts, sum(counted))
 
 
@@ -119,23 +119,23 @@ def behind(
     question: StickinessQuestion, figure: StickinessFigure, tracker: Tracker | None
 ) -> Crowd:
     """The people behind `figure`."""
-    window, k = _window(question, tracker), figure.k
+    asked, k = _window(question, tracker), figure.k
     if k is not None:
-        check_length("k", k, most=len(window.periods))
+        check_length("k", k, most=len(asked.periods))
     (users,), kind = Users.mapped(
-        (question.event, question.where), tracker=window.tracker, strict=question.strict
+        (question.event, question.where), tracker=asked.tracker, strict=question.strict
     )
-    return Crowd(_sets(window, users), union if k is None else nth(k - 1), kind)
+    return Crowd(_sets(asked, users), union if k is None else nth(k - 1), kind)
 
 
 def _window(question: StickinessQuestion, tracker: Tracker | None) -> Scope:
     """The scope of the periods of `within`."""
     within = question.within
     length = within if isinstance(within, int) else 1
-    chosen = periods_of(question.by, None, question.end, question.now, tracker, length=length)
+    asked = periods_of(question.by, None, question.end, question.now, tracker, length=length)
     if isinstance(within, int):
-        return chosen
-    return replace(chosen, periods=_calendar(within, chosen.periods[-1]))
+        return asked
+    return replace(asked, periods=_calendar(within, asked.periods[-1]))
 
 
 def _calendar(window: str, period: Period) -> tuple[Period, ...]:
@@ -152,13 +152,13 @@ def _calendar(window: str, period: Period) -> tuple[Period, ...]:
     return tuple(first.until(last))
 
 
-def _sets(window: Scope, users: Users) -> Sets:
+def _sets(asked: Scope, users: Users) -> Sets:
     """Those in exactly 1, 2, ... of the window's periods."""
 
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
-        return _frequencies([users.in_period(bitmaps, period) for period in window.periods])
+        return _frequencies([users.in_period(bitmaps, period) for period in asked.periods])
 
-    return Sets(window.tracker, [*users.keys(window.periods)], make)
+    return Sets(asked.tracker, [*users.keys(asked.periods)], make)
 
 
 def _frequencies(sets: list[Bitmap]) -> Iterator[Bitmap]:

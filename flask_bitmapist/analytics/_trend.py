@@ -76,13 +76,13 @@ def trend(
 
 def answer(question: TrendQuestion, tracker: Tracker | None) -> Trend:
     """The answer to `question`."""
-    within = scope(question, tracker)
-    users = Users.of(question.event, question.where, within.tracker, strict=question.strict)
-    counted = rolling_sets(within, users, question.rolling).counts()
+    asked = scope(question, tracker)
+    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
+    counted = rolling_sets(asked, users, question.rolling).counts()
     return Trend(
         [
-            Point(label(period), n, within.is_complete(period))
-            for period, n in zip(within.periods, counted, strict=True)
+            Point(label(period), n, asked.is_complete(period))
+            for period, n in zip(asked.periods, counted, strict=True)
         ]
     )
 
@@ -96,13 +96,13 @@ def behind(question: TrendQuestion, figure: TrendFigure, tracker: Tracker | None
     return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
 
 
-def rolling_sets(within: Scope, users: Users, rolling: int) -> Sets:
+def rolling_sets(asked: Scope, users: Users, rolling: int) -> Sets:
     """For each period of a scope the union of the `rolling` ones that end with it."""
-    first, last = within.periods[0], within.periods[-1]
+    first, last = asked.periods[0], asked.periods[-1]
     periods = list(first.shift(1 - rolling).until(last))
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
         sets = [users.in_period(bitmaps, period) for period in periods]
-        return sliding_unions(sets, rolling)[: len(within.periods)]
+        return sliding_unions(sets, rolling)[: len(asked.periods)]
 
-    return Sets(within.tracker, [*users.keys(periods)], make)
+    return Sets(asked.tracker, [*users.keys(periods)], make)

@@ -28,7 +28,7 @@ _FLAG = "flag:"
 #: How other languages negate: before a name, it is meant as an operator, not as part of the name.
 _NOT = ("~", "!")
 #: The most names in a text: each adds one level of nesting when it is evaluated.
-LONGEST = 100
+MOST_NAMES = 100
 
 
 class Set(Protocol):
@@ -43,8 +43,8 @@ S = TypeVar("S", bound=Set)
 _S_co = TypeVar("_S_co", bound=Set, covariant=True)
 
 
-class Sets(Protocol[_S_co]):
-    """Sets by key."""
+class ByKey(Protocol[_S_co]):
+    """ByKey by key."""
 
     def __getitem__(self, key: str, /) -> _S_co: ...
     def union_of(self, keys: tuple[str, ...], /) -> _S_co: ...
@@ -63,7 +63,7 @@ class Expression(ABC):
     precedence = 4
 
     @abstractmethod
-    def evaluate(self, sets: Sets[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period) -> S:
         """The users in `period`.
 
         :param sets: the sets by key: bitmaps, or what is known about them.
@@ -112,7 +112,7 @@ class Event(Expression):
     def __post_init__(self) -> None:
         checked_name(self.name)
 
-    def evaluate(self, sets: Sets[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period) -> S:
         return sets.union_of(period.keys(self.name))
 
     def keys(self, period: Period) -> Iterator[str]:
@@ -138,7 +138,7 @@ class Flag(Expression):
     def __post_init__(self) -> None:
         checked_name(self.name)
 
-    def evaluate(self, sets: Sets[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period) -> S:
         return sets[unique_key(self.name)]
 
     def keys(self, period: Period) -> Iterator[str]:
@@ -189,7 +189,7 @@ class And(_Pair):
     __slots__ = ()
     precedence = 2
 
-    def evaluate(self, sets: Sets[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period) -> S:
         return self.left.evaluate(sets, period) & self.right.evaluate(sets, period)
 
     @property
@@ -207,7 +207,7 @@ class Or(_Pair):
     __slots__ = ()
     precedence = 1
 
-    def evaluate(self, sets: Sets[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period) -> S:
         return self.left.evaluate(sets, period) | self.right.evaluate(sets, period)
 
     @property
@@ -224,7 +224,7 @@ class Minus(_Pair):
     __slots__ = ()
     precedence = 3
 
-    def evaluate(self, sets: Sets[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period) -> S:
         return self.left.evaluate(sets, period) - self.right.evaluate(sets, period)
 
     @property
@@ -339,8 +339,8 @@ def _parsed(text: str) -> Expression:
         raise _not_understood(text, error.pos_in_stream or 0) from None
     except _UnnameableError as error:
         raise SegmentError(text, error.position, str(error)) from None
-    if _size(expression) > LONGEST:
-        raise SegmentError(text, len(text), f"a text has at most {LONGEST} names")
+    if _size(expression) > MOST_NAMES:
+        raise SegmentError(text, len(text), f"a text has at most {MOST_NAMES} names")
     return expression
 
 
