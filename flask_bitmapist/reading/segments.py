@@ -44,7 +44,7 @@ _S_co = TypeVar("_S_co", bound=Set, covariant=True)
 
 
 class ByKey(Protocol[_S_co]):
-    """ByKey by key."""
+    """Sets by key."""
 
     def __getitem__(self, key: str, /) -> _S_co: ...
     def union_of(self, keys: tuple[str, ...], /) -> _S_co: ...

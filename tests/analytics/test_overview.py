@@ -52,3 +52,23 @@ def test_events_that_cannot_be_among_the_busiest_are_not_read(tracker: Tracker, 
     stats = redis.info("commandstats")
     read = sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("get", "getrange"))
     assert read <= 3
+
+
+def test_events_with_no_room_for_as_many_users_are_neither_counted_nor_read(
+    tracker: Tracker, redis: Any
+) -> None:
+    busy = EVENTS[:3]
+
+    def commands(events: list[str]) -> dict[str, int]:
+        redis.config_resetstat()
+        assert [one.event for one in busiest_of_year(events, slice(0, 3), tracker=tracker)] == busy
+        stats = redis.info("commandstats")
+        named = ("bitcount", "get", "getrange", "mget")
+        return {name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in named}
+
+    with tracker.at(NOW):
+        tracker.record(Mark(event, n, when=NOW) for event in busy for n in range(99))
+        # In 64 offsets there is no room for 99 users.
+        tracker.record(Mark(event, n, when=NOW) for event in EVENTS[3:] for n in range(60))
+        tracker.reader.known()  # it tells what is packed, too
+        assert commands(EVENTS) == commands(busy)
