@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -278,6 +279,46 @@ def test_a_cluster_packs_and_unpacks(clusters: Callable[[int], str], tmp_path: P
             unpack_all(tracker)
             assert {key: client.get(key) for key in client.scan_iter("trackist_*")} == raw
             client.flushall()
+
+
+_PACK_FOR_EVER = """
+import sys
+from datetime import date
+import redis
+from flask_bitmapist import swapping
+from flask_bitmapist.packed_periods import packed_keys
+
+client = redis.Redis.from_url(sys.argv[1])
+names, before = {"seen", "bought"}, date.fromisoformat(sys.argv[2])
+while True:
+    for key in swapping.raw_keys(client, names, before):
+        swapping.pack(client, key)
+        print(key, flush=True)
+    for key in packed_keys(client):
+        swapping.unpack(client, key)
+        print(key, flush=True)
+"""
+
+
+def test_who_is_killed_while_packing_leaves_each_bitmap_in_one_form(
+    marked: Tracker, redis_url: str
+) -> None:
+    client = marked.redis
+    raw = {key.decode(): client.get(key) for key in client.scan_iter("trackist_*")}
+    swapping.announce(client, TODAY)
+    before = analytics.trend("seen", start=TODAY - timedelta(days=80)).to_dict()
+    for swaps in (1, 2, 40, 150, 400):
+        arguments = [sys.executable, "-c", _PACK_FOR_EVER, redis_url, TODAY.isoformat()]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as packing:
+            assert packing.stdout is not None
+            for _ in range(swaps):
+                assert packing.stdout.readline()
+            packing.kill()
+        packed = {*packed_keys(client)}
+        assert not packed & {key.decode() for key in client.scan_iter("trackist_*")}
+        assert analytics.trend("seen", start=TODAY - timedelta(days=80)).to_dict() == before
+    unpack_all(marked)
+    assert {key.decode(): client.get(key) for key in client.scan_iter("trackist_*")} == raw
 
 
 class Packing(RuleBasedStateMachine):

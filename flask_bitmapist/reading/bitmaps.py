@@ -227,15 +227,15 @@ def _with_packed(client: Any, keys: Sequence[str], older: Collection[str]) -> It
         if key in older:
             # Asked again, so that whichever way it is swapped meanwhile, one of the three sees it.
             commands += [("GET", packed_key(key)), ("STRLEN", key)]
-    told = iter(_read(client, commands))
+    told = _read(client, commands)[::-1]  # taken from the end, so that none is kept in both forms
     located: dict[str, Extent] = {}
     held: dict[str, Bitmap] = {}
     for key in keys:
-        length = next(told)
+        length = told.pop()
         if key in older:
-            if (value := next(told)) is not None:
+            if (value := told.pop()) is not None:
                 held[key] = joined(key, (None, value))
-            length = max(length, next(told))
+            length = max(length, told.pop())
         located[key] = Extent(0, _words(length))
     yield from _sliced(client, located, located, held)
 
