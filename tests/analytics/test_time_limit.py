@@ -105,7 +105,8 @@ LONG_AGO = date(2023, 5, 1)
         lambda: trend("near", "day", date(2025, 12, 1), rolling=999),
         lambda: lifecycle("near", "day", LONG_AGO),
         lambda: stickiness("near", within=1000),
-        lambda: funnel(["near", "other"] * 3, start=LONG_AGO, end=date(2024, 12, 1)),
+        # 840 sets are made, and 840 times users move on: neither alone makes a thousand.
+        lambda: funnel(["near", "other"] * 3, start=date(2025, 8, 16)),
         lambda: funnel(["near", "other"] * 2, start=LONG_AGO, within=30),
         lambda: funnel(["near", "other"], start=LONG_AGO, order="any", within=30),
         lambda: adoption("near", "near", start=LONG_AGO),

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+from flask_bitmapist.dashboard import pages
+from flask_bitmapist.dashboard.pages import PageEntry
+
 FUNNEL = [("step", "user:created"), ("step", "post:read"), ("step", "post:created")]
 SEGMENT = [("where", "user:logged_in - flag:user:premium")]
 
+#: What a page is asked, by its module; the others answer when nothing is asked.
+ASKED: dict[str, list[tuple[str, str]]] = {
+    "funnel": FUNNEL,
+    "people": [("rows", "7")],
+    "person": [("id", "9")],
+}
+#: What of a page holds its figures, by its module.
+FIGURES = {
+    "overview": ".kpi .n a",
+    "retention": ".heat td a",
+    "funnel": ".funnel td a",
+    "lifecycle": ".bar a",
+    "stickiness": ".bar a",
+    "churned": ".bar a",
+    "adoption": ".bar a",
+    "overlap": ".heat td a",
+    "compare": ".funnel td a",
+    "people": ".people li",
+    "person": ".calendar rect",
+}
+
+
+def _address(page: PageEntry) -> str:
+    asked = ASKED.get(page.module)
+    return f"{page.address}?{urlencode(asked)}" if asked else page.address
+
+
 #: Name -> (address, what of the page holds its figures).
-PAGES = {
-    "overview": ("/", ".kpi .n a"),
-    "retention": ("/cohort", ".heat td a"),
-    "retention-of-a-segment": (f"/cohort?{urlencode(SEGMENT)}", ".heat td a"),
-    "funnel": (f"/funnel?{urlencode(FUNNEL)}", ".funnel td a"),
-    "lifecycle": ("/lifecycle", ".bar a"),
-    "stickiness": ("/stickiness", ".bar a"),
-    "churned": ("/churned", ".bar a"),
-    "adoption": ("/adoption", ".bar a"),
-    "overlap": ("/overlap", ".heat td a"),
-    "compare": ("/compare", ".funnel td a"),
-    "people": ("/people?rows=7", ".people li"),
-    "people-behind-a-cell": ("/people?of=cohort&at=2026-11-02&k=1", ".people li"),
-    "person": ("/person?id=9", ".calendar rect"),
+PAGES = {page.module: (_address(page), FIGURES[page.module]) for page in pages.PAGES} | {
+    "retention-of-a-segment": (f"/cohort?{urlencode(SEGMENT)}", FIGURES["retention"]),
+    "people-behind-a-cell": ("/people?of=cohort&at=2026-11-02&k=1", FIGURES["people"]),
 }
 #: Pages that say what is wrong: name -> (address, status).
 MISTAKES = {
