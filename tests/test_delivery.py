@@ -241,20 +241,22 @@ def test_flush_waits_no_longer_than_it_may_for_another_thread(
 
 
 @pytest.mark.parametrize(
-    ("options", "run"),
+    ("options", "worker", "run"),
     [
-        ({}, False),
-        ({"enable-threads": True}, True),
-        ({"enable-threads": b"true"}, True),
-        ({"enable-threads": b"false"}, False),
-        ({"threads": b"2"}, True),
-        ({"threads": b"1"}, False),
+        ({}, 1, False),
+        ({"enable-threads": True}, 1, True),
+        ({"enable-threads": b"true"}, 1, True),
+        ({"enable-threads": b"false"}, 1, False),
+        ({"threads": b"2"}, 1, True),
+        ({"threads": b"1"}, 1, False),
+        ({"threads": b"2"}, 0, False),  # the master, which is yet to fork
     ],
 )
-def test_uwsgis_options_tell_whether_threads_run(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], run: bool
+def test_uwsgi_tells_whether_threads_run(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], worker: int, run: bool
 ) -> None:
-    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt=options))
+    uwsgi: Any = SimpleNamespace(opt=options, worker_id=lambda: worker)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     assert _threads_run() == run
 
 

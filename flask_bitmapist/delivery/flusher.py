@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any
 
 from .. import locks
 from ..faults import contained_faults
@@ -182,13 +183,18 @@ def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
 
 
 def _threads_run() -> bool:
-    """Whether threads run between requests.
+    """Whether a thread can do its work here.
 
-    Under uWSGI without ``enable-threads`` they stand still, and the locks that they hold stay held.
+    Under uWSGI without ``enable-threads`` threads stand still between requests, and the locks that
+    they hold stay held. Its master forks without telling Python: a lock that a thread of the master
+    holds at that moment is held in the children for ever.
     """
-    options = getattr(sys.modules.get("uwsgi"), "opt", None)
+    uwsgi: Any = sys.modules.get("uwsgi")
+    options = getattr(uwsgi, "opt", None)
     if options is None:
         return True
+    if not uwsgi.worker_id():  # this is the master
+        return False
     enabled, threads = (options.get(name, b"0") for name in ("enable-threads", "threads"))
     return enabled not in _OFF or threads not in (*_OFF, b"1")
 
