@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from .served import AWKWARD
 from .visitors import Visit, settle
 
 if TYPE_CHECKING:
@@ -39,6 +40,21 @@ def test_an_event_is_chosen_by_keyboard_and_asked_for(site: str, visit: Visit) -
     assert ("returned", "post:read") in asked(page)
     assert "post:read" in page.inner_text(".lede")
     assert page.text_content(".heat") != before
+
+
+def test_a_long_name_in_a_picker_ends_before_its_arrow(site: str, visit: Visit) -> None:
+    (long,) = (name for name in AWKWARD if len(name) > 99)
+    page = visit(f"{site}/cohort?{urlencode({'cohort': long})}")
+    picker = page.locator(".ts-control").first
+    room = picker.evaluate("""(picker) => {
+      const right = (element) => element.getBoundingClientRect().right;
+      return right(picker) - right(picker.querySelector(".item"));
+    }""")
+    arrow = picker.evaluate("""(picker) => {
+      const style = getComputedStyle(picker, "::after");
+      return Math.SQRT2 * parseFloat(style.width) + parseFloat(style.right);
+    }""")
+    assert room > arrow
 
 
 def test_the_address_is_worth_sharing(site: str, visit: Visit) -> None:
