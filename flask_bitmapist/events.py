@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from functools import reduce
 from itertools import chain
-from operator import and_, or_, xor
+from operator import and_, or_, sub, xor
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from .current import current_tracker
@@ -523,6 +523,7 @@ class BitOperation(_Computed):
     """
 
     _name: ClassVar[str]
+    _combine: Callable[[Bitmap, Bitmap], Bitmap]
 
     def __init__(self, system_or_event: Any, *events: Any) -> None:
         named = not _is_events(system_or_event)
@@ -544,6 +545,9 @@ class BitOperation(_Computed):
     def __repr__(self) -> str:
         return _told(self, *self.events)
 
+    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
+        return reduce(self._combine, (event.set_in(part, lengths) for event in self.events))
+
     def _reader(self) -> Reader:
         first, *others = map(reader_of, self._systems)
         if any(other.redis is not first.redis for other in others):
@@ -562,39 +566,28 @@ class BitOpAnd(BitOperation):
     """Those who are in all of `events`; also ``a & b``."""
 
     _name = "AND"
-
-    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
-        return reduce(and_, (event.set_in(part, lengths) for event in self.events))
+    _combine = staticmethod(and_)
 
 
 class BitOpOr(BitOperation):
     """Those who are in any of `events`; also ``a | b``."""
 
     _name = "OR"
-
-    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
-        return reduce(or_, (event.set_in(part, lengths) for event in self.events))
+    _combine = staticmethod(or_)
 
 
 class BitOpXor(BitOperation):
     """Those in exactly one of two `events`, or an odd number of several; also ``a ^ b``."""
 
     _name = "XOR"
-
-    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
-        return reduce(xor, (event.set_in(part, lengths) for event in self.events))
+    _combine = staticmethod(xor)
 
 
 class BitOpDiff(BitOperation):
     """Those who are in the first of `events` and in none of the others; also ``a - b``."""
 
     _name = "DIFF"
-
-    def set_in(self, part: Bitmaps, lengths: Mapping[str, int]) -> Bitmap:
-        first, *others = (event.set_in(part, lengths) for event in self.events)
-        for other in others:
-            first = first - other
-        return first
+    _combine = staticmethod(sub)
 
 
 class BitOpNot(BitOperation):
