@@ -114,6 +114,38 @@ class TestRestart:
         assert tracker.flush()
         assert server.ids() == [0, 2]
 
+    def test_what_was_spooled_meanwhile_decides(
+        self, server: MortalServer, tracker_on: Any
+    ) -> None:
+        """It is later than what is sent again, also where it takes several trips."""
+        tracker = tracker_on(server.url)
+        mark(tracker, 0)
+        self.save(server)
+        mark(tracker, 1, 2)
+        server.kill()
+        mark(tracker, 1, 2, value=False)
+        mark(tracker, *range(1000, 3000))
+        mark(tracker, 2)
+        server.start("--appendonly", "no")
+        eventually(tracker.flush)
+        assert [id_ for id_ in server.ids() if id_ < 1000] == [0, 2]
+        assert tracker.stats().resent > 0
+
+    def test_what_a_fault_puts_in_doubt_is_older_than_what_waits(
+        self, server: MortalServer, tracker_on: Any
+    ) -> None:
+        """As in a cluster, where each fault may be a failover."""
+        tracker = tracker_on(server.url)
+        mark(tracker, 1, 2)
+        self.save(server)
+        server.kill()
+        mark(tracker, 1, value=False)
+        tracker._deliverer()._sender.writer._recent.suspect()
+        assert not tracker.flush()
+        server.start("--appendonly", "no")
+        eventually(tracker.flush)
+        assert server.ids() == [2]
+
     def test_mapped_ids_get_new_offsets(self, server: MortalServer, tracker_on: Any) -> None:
         tracker = tracker_on(server.url)
         mark(tracker, "a")

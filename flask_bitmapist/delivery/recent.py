@@ -154,6 +154,11 @@ class Recent:
             lost, self._lost = self._lost, []
         return lost
 
+    def give_back(self, lost: Sequence[Settled]) -> None:
+        """What `take_lost` returned could not be sent."""
+        with self._lock:
+            self._lost = [*lost, *self._lost]
+
     def _lose(self, count: int) -> None:
         """All but the first `count` trips are lost."""
         self.era = object()

@@ -83,7 +83,7 @@ class Sender:
             if need_of(error) is None:
                 raise
         self._outage.end()
-        self._send_lost_again()
+        self._send_lost_again(at_once=False)
 
     def try_apart_anew(self) -> None:
         """Let `try_apart` begin with the oldest again."""
@@ -114,6 +114,7 @@ class Sender:
 
     def _written(self, marks: Sequence[Settled], outcome: Outcome) -> dict[SettledMark, str]:
         """Write `marks`; returns those that the server refuses, each with the reason."""
+        self._send_lost_again(at_once=True)  # they are older
         refused: dict[SettledMark, str] = {}
         left_out = sift(self.writer.write, marks)
         if marks:  # else the server has not been asked
@@ -128,14 +129,24 @@ class Sender:
                 refused[mark] = self._why(error)
         missed = sum(mark in left_out for mark in singles(marks)) if left_out else 0
         self._outcomes.add(outcome, count(marks) - missed)
-        self._send_lost_again()
+        # What waits in the spool is later than what the server has lost.
+        self._send_lost_again(at_once=outcome == "replayed")
         return refused
 
-    def _send_lost_again(self) -> None:
-        """Send marks again that were written, but by a server that has gone."""
+    def _send_lost_again(self, *, at_once: bool) -> None:
+        """Send marks again that were written, but by a server that has gone.
+
+        :param at_once: False: they may wait in the spool, if there is one.
+        """
         lost = self.writer.take_lost()
         if not lost:
             return
+        if at_once or not self._shelter.keep(lost):
+            try:
+                sift(self.writer.write, lost)
+            except Exception:
+                self.writer.give_back(lost)
+                raise
         marks = count(lost)
         self._outcomes.add("resent", marks)
         logger.warning(
@@ -143,8 +154,6 @@ class Sender:
             "the last seconds are sent again",
             marks,
         )
-        if not self._shelter.keep(lost):
-            sift(self.writer.write, lost)
 
     def _why(self, error: Exception) -> str:
         reason = refusal(error, self._server.name) or str(error)

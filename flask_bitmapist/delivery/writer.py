@@ -106,6 +106,10 @@ class Writer:
         """Marks that were written, and that the server has lost since; they are forgotten here."""
         return self._recent.take_lost()
 
+    def give_back(self, lost: Sequence[Settled]) -> None:
+        """What `take_lost` returned is still to be sent again."""
+        self._recent.give_back(lost)
+
     def _write_all(self, client: Any, marks: Sequence[Settled]) -> None:
         marked, most = count(marks), _most({what for what, _ in marks})
         if marked > BULK:
