@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
 
 from .deadline import time_left
-from .packing import packed_once
+from .resp import packed_once
 from .wire import Wire
 
 #: Where the first key of a command stands, if it is not the second word.

@@ -19,8 +19,8 @@ import redis
 
 from .ids import MAPPED, PLAIN, IdMap
 from .packed_periods import PACKED_BEFORE, note, packed_keys
-from .packing import packed_alike
 from .periods import KEY_PREFIX, Period, unique_key
+from .resp import packed_alike
 from .trip import Trip, replies
 
 logger = logging.getLogger("flask_bitmapist")

@@ -13,9 +13,9 @@ from typing import Any
 import redis
 
 from .cluster import Cluster
-from .packing import packed, packed_once
 from .punctual import PunctualPool
 from .refusals import note_command
+from .resp import packed, packed_once
 from .wire import straight
 
 Command = tuple[Any, ...]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..packing import packed_with
+from ..resp import packed_with
 from ..trip import Trip
 from .bits import MOST_TOGETHER, Bits, slices
 from .unmarking import Key

@@ -42,7 +42,7 @@ packed_once = lru_cache(maxsize=4096)(packed)
 
 
 @lru_cache(maxsize=16384)
-def packed_key(key: str) -> bytes:
+def key_bytes(key: str) -> bytes:
     """`key`, as an argument of a command."""
     return _counted(key.encode())
 

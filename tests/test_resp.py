@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.delivery.bits import Bits
-from flask_bitmapist.packing import packed, packed_alike, packed_with
+from flask_bitmapist.resp import packed, packed_alike, packed_with
 from flask_bitmapist.trip import Trip
 
 arguments = st.one_of(st.text(), st.binary(), st.integers())
