@@ -10,7 +10,7 @@ import socket
 import threading
 from contextlib import suppress
 from functools import lru_cache
-from queue import Empty
+from queue import Empty, LifoQueue
 from typing import Any
 
 import redis
@@ -26,7 +26,8 @@ class PunctualPool(redis.BlockingConnectionPool):
 
     def __init__(self, connection_class: Any = redis.Connection, **settings: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
-            connection_class=punctual(connection_class), **settings
+            connection_class=punctual(connection_class),
+            **{"queue_class": _Connections, **settings},
         )
 
     @property
@@ -50,6 +51,16 @@ class PunctualPool(redis.BlockingConnectionPool):
             if connection is not None:
                 connection.disconnect()
             self.pool.put_nowait(connection)
+
+
+class _Connections(LifoQueue[Any]):
+    """The queue of a pool, for signal handlers too: one may come while its thread is in here."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.mutex = threading.RLock()  # type: ignore[assignment]
+        self.not_empty = threading.Condition(self.mutex)
+        self.not_full = threading.Condition(self.mutex)
 
 
 @lru_cache(maxsize=64)

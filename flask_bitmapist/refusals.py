@@ -18,7 +18,7 @@ _CLUSTER = "the server is a cluster: pass redis_client=RedisCluster(...)"
 _PASSWORD = "set the right user and password in BITMAPIST_REDIS_URL, or in the client"
 _OTHER = "a key that it uses holds something else: rename or delete it"
 _SMALLER = "the id is beyond what the server stores: see its proto-max-bulk-len"
-#: #: Part of an error's text, and what would make the server take the command. All other errors
+#: Part of an error's text, and what would make the server take the command. All other errors
 #: mean 'not now': the server is busy, full, loading or failing over.
 _NEEDS = {
     "unknown command": _NEWER,

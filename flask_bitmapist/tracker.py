@@ -22,7 +22,7 @@ from .daily import Daily
 from .deadline import within
 from .faults import contained_faults
 from .ids import PLAIN, IdMap, UnusableIdError, mapped_kind, normal_form
-from .locks import new_lock
+from .locks import Lock
 from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Id, Mark, Settled, SettledMark, checked_name, deed
 from .periods import local
@@ -58,7 +58,7 @@ class Tracker:
         self._seen = Daily()
         self._registry = Registry(str(settings.timezone))
         self._id_map = IdMap()
-        #: #: Answers the reports; it only reads.
+        #: Answers the reports; it only reads.
         self.reader = Reader(
             server,
             self._registry,
@@ -70,7 +70,7 @@ class Tracker:
         #: The largest id that is a plain one.
         self._most = -1 if settings.id_map == "always" else settings.max_id
         self._delivery: Delivery | None = None
-        self._delivery_lock = new_lock()
+        self._delivery_lock = Lock()
         self._hour = _Hour(self, datetime.min, 0.0, 0.0)
 
     @property
@@ -287,7 +287,9 @@ class Tracker:
             return self._delivery
         with self._delivery_lock:
             if self._delivery is None:
-                self._delivery = self._new_delivery()
+                made = self._new_delivery()
+                # A signal handler may have been faster, in this thread.
+                self._delivery = self._delivery or made
             return self._delivery
 
     def _new_delivery(self) -> Delivery:

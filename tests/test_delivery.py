@@ -1126,6 +1126,49 @@ for id_ in range(2_000):
     assert set(acknowledged) <= set(mortal.ids())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no interval timer")
+@pytest.mark.parametrize("delivery", ["immediate", "background"])
+def test_a_signal_handler_marks_wherever_it_comes_between(
+    mortal: MortalServer, delivery: str
+) -> None:
+    """Else a lock that its own thread holds would keep it, and the process, for ever."""
+    script = """
+import faulthandler, signal, sys
+from datetime import datetime
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+tracker = FlaskBitmapist(Flask("app", instance_path=sys.argv[2]), {
+    "BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": sys.argv[3], "BITMAPIST_TIMEOUT": 10,
+}).tracker
+tracker.stats()
+handled, made, is_handling = 0, 0, False
+
+def handle(*_):
+    global handled, is_handling
+    if not is_handling:
+        is_handling = True
+        tracker.record([("e", handled, True, True, datetime(2026, 3, 14, 12))])
+        handled += 1
+        is_handling = False
+
+signal.signal(signal.SIGALRM, handle)
+faulthandler.dump_traceback_later(60, exit=True)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0003)
+while handled < 3000:
+    tracker.mark("other", made % 10_000)
+    made += 1
+    if not made % 1000:
+        tracker.flush()
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert tracker.flush()
+print(handled)
+"""
+    handled = subprocess.check_output(
+        [sys.executable, "-c", script, mortal.url, str(mortal.folder), delivery]
+    )
+    assert mortal.ids() == [*range(int(handled))]
+
+
 def test_a_forked_child_waits_for_no_thread_of_its_parent(mortal: MortalServer) -> None:
     """Each lock is held by a thread when the process forks, as any may be at that moment."""
     script = """
@@ -1138,9 +1181,9 @@ tracker.stats()
 held = [*locks._locks]
 assert len(held) >= 4
 for lock in held:
-    threading.Thread(target=lock.acquire).start()
-while not all(lock.locked() for lock in held):
-    pass
+    holder = threading.Thread(target=lock.acquire)
+    holder.start()
+    holder.join()
 if os.fork() == 0:
     signal.alarm(60)
     tracker.record([("e", 1)])

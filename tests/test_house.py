@@ -97,7 +97,7 @@ print(question.arguments, "numpy" in sys.modules)
 
 
 def test_a_lock_is_one_that_a_forked_child_can_take() -> None:
-    # The flusher and the queue make new ones in a child; a fork waits for those of the spool.
-    own = {"locks.py", "flusher.py", "queue.py", "database.py", "forks.py"}
+    # The flusher, the queue and a pool make new ones in a child; a fork waits for the spool's.
+    own = {"locks.py", "flusher.py", "queue.py", "punctual.py", "database.py", "forks.py"}
     for file in PACKAGE.rglob("*.py"):
         assert file.name in own or "Lock()" not in file.read_text(), file

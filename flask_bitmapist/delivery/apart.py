@@ -19,7 +19,7 @@ from .spool import Spool, packed, unpacked
 
 logger = logging.getLogger("flask_bitmapist")
 
-#: #: How many are looked up in one query.
+#: How many are looked up in one query.
 _LOOKED_UP = 300
 #: No row has a larger number.
 _LAST_ROW = 2**63 - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from ..locks import new_lock
+from ..locks import Lock
 
 #: Seconds without an attempt after a fault; each further fault doubles them, up to the longest.
 _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
@@ -18,7 +18,7 @@ class Breaker:
     """Keeps callers from waiting for a server that just failed; lets one through to probe it."""
 
     def __init__(self) -> None:
-        self._lock = new_lock()
+        self._lock = Lock()
         self._break = 0.0  # seconds; 0 while all is well
         self._until = 0.0
 

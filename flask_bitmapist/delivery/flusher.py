@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
@@ -62,7 +62,7 @@ class Flusher:
         self._work = work
         self._hurry = hurry
         self._forked = forked
-        self._entering = locks.new_lock()
+        self._entering = locks.Lock()
         self._reset()
         if hasattr(os, "register_at_fork"):
             reference = weakref.ref(self)
@@ -89,10 +89,11 @@ class Flusher:
             if self._process == process:
                 return
             self._reset()
-            self._starting = threading.Lock()
-            # Reentrant: a signal handler may flush while its thread is at work.
-            self._working = threading.RLock()
-            self._awake = threading.Event()
+            # Reentrant: a signal handler may mark and flush while its thread is at work.
+            self._starting, self._working = threading.RLock(), threading.RLock()
+            # An Event's own lock is not; this is held while there is no call to wake up.
+            self._asleep = threading.Lock()
+            self._asleep.acquire()
             self._process = process
 
     def attend(self) -> None:
@@ -107,7 +108,8 @@ class Flusher:
     def wake(self) -> None:
         """Make the next pass begin now."""
         self.enter()
-        self._awake.set()
+        with suppress(RuntimeError):  # somebody has done so
+            self._asleep.release()
 
     @contextmanager
     def alone(self, wait: float | None = _GRACE) -> Iterator[bool]:
@@ -134,7 +136,7 @@ class Flusher:
                 return True
             thread = threading.Thread(
                 target=_run,
-                args=(weakref.ref(self), self._awake),
+                args=(weakref.ref(self), self._asleep),
                 name="flask-bitmapist-delivery",
                 daemon=True,
             )
@@ -160,7 +162,7 @@ class Flusher:
             self.attend()
 
 
-def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
+def _run(reference: weakref.ref[Flusher], asleep: threading.Lock) -> None:
     """The thread, which does not keep alive the flusher of an application that is gone."""
     flusher = reference()
     following = Next.NEVER if flusher is None else flusher._do(flusher._begin)
@@ -169,8 +171,8 @@ def _run(reference: weakref.ref[Flusher], awake: threading.Event) -> None:
         del flusher
         if following is Next.LATER:
             time.sleep(_IDLE)
-        elif following is not Next.NOW and awake.wait(_PAUSE):
-            awake.clear()
+        elif following is not Next.NOW:
+            asleep.acquire(timeout=_PAUSE)
         flusher = reference()
         if flusher is None:
             return

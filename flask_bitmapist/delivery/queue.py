@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from ..locks import new_lock
+from ..locks import Lock
 from ..marks import Deed, Settled, Who
 from .journal import Journal, Page, adopt
 from .spool import Spool, SpoolError
@@ -28,7 +28,7 @@ class Queue:
     def __init__(self, spool: Spool | None) -> None:
         """:param spool: beside its file the journal is kept; None: in memory alone."""
         self._spool = spool
-        self._beginning = new_lock()
+        self._beginning = Lock()
         self._journal: Journal | None = None
         #: Whether the page that was turned last is still to be cleared.
         self._turned = False
@@ -141,7 +141,11 @@ class Queue:
                 # Reentrant, for signal handlers; made here, as gevent may patch locks before.
                 self._keeping = threading.RLock()
                 self._turned = False
-                self._journal = self._new_journal()
+                journal = self._new_journal()
+                if self._journal is None:
+                    self._journal = journal
+                else:  # a signal handler was faster, in this thread
+                    journal.end()
             return self._journal
 
     def _new_journal(self) -> Journal:

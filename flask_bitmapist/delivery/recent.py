@@ -21,7 +21,7 @@ from typing import Any
 import redis
 
 from ..ids import PLAIN
-from ..locks import new_lock
+from ..locks import Lock
 from ..marks import Deed, Settled
 from ..trip import Trip, drop_idle, replies
 
@@ -76,7 +76,7 @@ class Recent:
     """What this process has written in the last seconds, and whether its server still has it."""
 
     def __init__(self) -> None:
-        self._lock = new_lock()
+        self._lock = Lock()
         #: Whether a loss will show. If not, each fault may be one.
         self.is_counted = True
         self._anew()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..locks import new_lock
+from ..locks import Lock
 
 Outcome = Literal["sent", "spooled", "replayed", "refused", "dropped", "resent"]
 
@@ -46,7 +46,7 @@ class Outcomes:
     """Counts marks, from any thread."""
 
     def __init__(self) -> None:
-        self._lock = new_lock()
+        self._lock = Lock()
         self._counts: Counter[Outcome] = Counter()
 
     def add(self, outcome: Outcome, marks: int) -> None:
