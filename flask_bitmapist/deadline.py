@@ -12,8 +12,8 @@ _end: ContextVar[float | None] = ContextVar("bitmapist_deadline", default=None)
 class within:  # noqa: N801 - reads as what it is: with within(0.25):
     """Whatever the block does on our connections ends within some seconds, or raises.
 
-    A deadline that is set already, and is earlier, holds on. A class, because a generator would
-    take twice as long, for each mark.
+    A deadline that is set already holds on. A class, because a generator would take twice as long,
+    for each mark.
     """
 
     __slots__ = ("_seconds", "_token")

@@ -386,6 +386,14 @@ def test_a_drain_within_a_drain_clears_nothing_that_is_still_queued(spool: Spool
     assert ("e", True, 3) in in_journal(spool)
 
 
+def test_the_spool_may_have_any_name(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "marks [a] *", SERVER)
+    journal = Journal.beside(spool)
+    assert journal.page.add(what(), 5)
+    leave(journal)
+    assert adopted(spool) == [("e", True, 5)]
+
+
 @pytest.mark.parametrize("cut", range(1, 45, 4))
 def test_a_record_that_was_not_finished_is_no_mark(spool: Spool, cut: int) -> None:
     journal = Journal.beside(spool)

@@ -20,6 +20,7 @@ and adopts its marks.
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import mmap
@@ -191,7 +192,7 @@ def adopt(spool: Spool, most: int | None = None) -> None:
     """
     if sys.platform == "win32":
         return
-    paths = [*spool.path.parent.glob(f"{spool.path.name}{_NAMED}*")]
+    paths = [*spool.path.parent.glob(f"{glob.escape(spool.path.name)}{_NAMED}*")]
     # A generator, which looks no further when there are enough.
     for _ in islice(filter(None, (_was_adopted(path, spool) for path in paths)), most):
         pass
