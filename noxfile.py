@@ -149,6 +149,15 @@ def workers(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Faults in mid-load, of 100,000 marks each: what was acknowledged arrives. Two minutes."""
+    session.install("-e", ".[all]", *group("tests"))
+    install_bitmapist(session)
+    marks = {"CHAOS": os.environ.get("CHAOS", "100000")}
+    session.run("pytest", "tests/chaos", "--numprocesses=2", *session.posargs, env=marks)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The dashboard in Chromium, which ``apt install chromium`` brings or CHROMIUM names."""
     session.install("-e", ".[all]", *group("browser"))

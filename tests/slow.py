@@ -101,7 +101,11 @@ class Proxy:
         if isinstance(self._upstream, int):
             return socket.create_connection(("127.0.0.1", self._upstream))
         server = socket.socket(socket.AF_UNIX)
-        server.connect(os.fspath(self._upstream))
+        try:
+            server.connect(os.fspath(self._upstream))
+        except OSError:
+            server.close()
+            raise
         return server
 
 
