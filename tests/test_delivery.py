@@ -1126,6 +1126,29 @@ for id_ in range(2_000):
     assert set(acknowledged) <= set(mortal.ids())
 
 
+def test_a_mark_that_comes_as_the_thread_ends_is_delivered(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.delivery.flusher._IDLE", 0.0)
+    tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+    tracker.record([("other", 1)])
+    eventually(lambda: tracker.stats().sent == 1)
+    tracker.mark("other", 1)  # from here on the fast way
+    delivery = tracker._deliverer()
+    queue, flusher = delivery._queue, delivery._flusher
+    assert queue is not None
+    eventually(lambda: not flusher.runs)
+    add, flusher.runs = queue.add, True  # as a mark finds it a moment before
+
+    def late(*mark: Any) -> bool:
+        flusher.runs = False
+        return add(*mark)
+
+    monkeypatch.setattr(queue, "add", late)
+    tracker.mark("other", 2)
+    eventually(lambda: tracker.stats().sent == 3)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no interval timer")
 @pytest.mark.parametrize("delivery", ["immediate", "background"])
 def test_a_signal_handler_marks_wherever_it_comes_between(

@@ -70,6 +70,8 @@ class Delivery:
         queue = self._queue
         if queue is None or not self._flusher.runs or not queue.add(what, id_):
             self.submit([(what, id_)])
+        elif not self._flusher.runs:  # its thread has ended in between
+            self._flusher.attend()
         elif len(queue.marks) == BATCH:
             self._flusher.wake()
 
