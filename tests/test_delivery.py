@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import random
 import shutil
 import signal
 import socket
@@ -1221,3 +1222,9 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
         check=True,
         timeout=90,
     )
+
+
+def test_an_outage_leaves_the_applications_random_numbers_alone() -> None:
+    before = random.getstate()
+    Breaker().trip()
+    assert random.getstate() == before

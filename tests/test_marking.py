@@ -43,6 +43,7 @@ from flask_bitmapist import (
     unmark_unique,
 )
 from flask_bitmapist.periods import Period, marked_periods
+from flask_bitmapist.registry import MAPPED
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
@@ -187,7 +188,7 @@ def test_an_unmark_of_a_name_or_an_id_that_was_never_marked_leaves_no_trace(
     unmark_event("e", "nobody", now=NOON)
     unmark_event("e", "somebody", now=datetime(2025, 1, 1))
     assert {*redis.keys("*")} == keys
-    assert tracker.reader.offset_of("nobody", "") is None
+    assert tracker.reader.offset_of("nobody", MAPPED) is None
 
 
 def test_what_bitmapist_has_marked_meanwhile_is_unmarked(context: None, redis: Any) -> None:

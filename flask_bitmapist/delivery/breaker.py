@@ -12,6 +12,8 @@ _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
 #: By how much of it a break is made longer or shorter at random: the processes of an application,
 #: which see a fault at once, are not to come back at once.
 _JITTER = 0.25
+#: Not the generator that the application may have seeded, nor one that forked workers share.
+_chance = random.SystemRandom()
 
 
 class Breaker:
@@ -46,7 +48,7 @@ class Breaker:
         with self._lock:
             first = not self._break
             self._break = min(max(_SHORTEST_BREAK, self._break * 2), _LONGEST_BREAK)
-            self._until = time.monotonic() + self._break * random.uniform(1 - _JITTER, 1 + _JITTER)
+            self._until = time.monotonic() + self._break * _chance.uniform(1 - _JITTER, 1 + _JITTER)
             return first
 
     def reset(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents
 
+from flask_bitmapist.registry import mapped_kind
 from flask_bitmapist.tracker import Tracker
 
 Ids = list[int]
@@ -32,7 +33,7 @@ class Marks:
 
     def offset(self, id_: str, space: str = "") -> int:
         """The offset that stands for a mapped id."""
-        offset = self._tracker.reader.offset_of(id_, space)
+        offset = self._tracker.reader.offset_of(id_, mapped_kind(space))
         assert offset is not None, f"{id_} was never marked"
         return offset
 
