@@ -42,8 +42,8 @@ from flask_bitmapist import (
     unmark_event,
     unmark_unique,
 )
+from flask_bitmapist.ids import MAPPED
 from flask_bitmapist.periods import Period, marked_periods
-from flask_bitmapist.registry import MAPPED
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)

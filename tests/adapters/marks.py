@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents
 
-from flask_bitmapist.registry import mapped_kind
+from flask_bitmapist.ids import mapped_kind
 from flask_bitmapist.tracker import Tracker
 
 Ids = list[int]
