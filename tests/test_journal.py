@@ -386,6 +386,29 @@ def test_a_drain_within_a_drain_clears_nothing_that_is_still_queued(spool: Spool
     assert ("e", True, 3) in in_journal(spool)
 
 
+def test_what_is_moved_does_not_overtake_what_is_being_delivered(spool: Spool) -> None:
+    """The server turns out not to take the latter: it is kept when the former is."""
+    queue = Queue(spool)
+    kept: list[Settled] = []
+
+    def keep(marks: Sequence[Settled]) -> bool:
+        kept.extend(marks)
+        return True
+
+    def deliver(marks: Sequence[Settled]) -> None:
+        if (what(), 1) in marks:
+            queue.add(what(value=False), 1)
+            queue.add(what("other"), 1)
+            assert queue.move(keep, [(what(), 2), (what(value=False), 2)])
+        keep(marks)
+
+    queue.add(what(), 1)
+    queue.drain(deliver)
+    last = {(done.event, id_): done.value for done, id_ in kept}
+    assert last == {("e", 1): False, ("e", 2): False, ("other", 1): True}
+    assert kept.count((what("other"), 1)) == 1  # which undoes nothing
+
+
 def test_the_spool_may_have_any_name(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "marks [a] *", SERVER)
     journal = Journal.beside(spool)

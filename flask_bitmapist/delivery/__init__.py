@@ -180,7 +180,7 @@ class Delivery:
         do so many that their caller expects to wait.
         """
         is_bulk = count(marks) > BULK
-        if not is_bulk and queue.move(self._shelter.keep) and self._shelter.keep(marks):
+        if not is_bulk and queue.move(self._shelter.keep, marks):
             return
         waits = self._flusher.alone(None if is_bulk else _GRACE)
         with waits as alone, within(self._server.timeout):

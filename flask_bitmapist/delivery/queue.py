@@ -34,6 +34,10 @@ class Queue:
         self._turned = False
         #: Whether marks were put back since: they may be on that page.
         self._returned = False
+        #: What is being delivered, and what was moved meanwhile that may undo it: should the former
+        #: have to be kept, it would be the last.
+        self._in_hand: list[Settled] = []
+        self._overtook: list[Settled] = []
         #: In order; to be changed by the methods alone.
         self.marks: deque[Settled] = deque()
 
@@ -69,27 +73,37 @@ class Queue:
         with self._turning(self._journal) as page:
             left = len(self.marks)
             while left and self.marks:
-                batch = self._take(min(left, BATCH))
+                with self._keeping:
+                    batch = self._in_hand = self._take(min(left, BATCH))
                 left -= len(batch)
                 try:
                     deliver(batch)
                 except BaseException:  # such as KeyboardInterrupt
                     self._put_back(batch)
                     raise
+                with self._keeping:
+                    self._in_hand = []
+                    again, self._overtook = self._overtook, []
+                if again:
+                    deliver(again)
         return page is not None
 
-    def move(self, keep: Callable[[Sequence[Settled]], bool]) -> bool:
-        """Hand what is queued now to `keep`, also while another thread drains.
+    def move(
+        self, keep: Callable[[Sequence[Settled]], bool], marks: Sequence[Settled] = ()
+    ) -> bool:
+        """Hand what is queued now, and `marks`, to `keep`, also while another thread drains.
 
         :returns: whether it was taken.
         """
         journal = self._journal or self._begun()
         # Nobody else clears a page before all of it is kept.
         with self._keeping, self._turning(journal):
-            moved = self._take(len(self.marks))
+            queued = self._take(len(self.marks))
+            moved = [*queued, *marks]
             if moved and not keep(moved):
-                self._put_back(moved)
+                self._put_back(queued)
                 return False
+            self._overtook += _undoing(moved, self._in_hand)
         return True
 
     @contextmanager
@@ -166,6 +180,16 @@ class Queue:
     def begin_anew(self) -> None:
         """This process is a child: its parent delivers what it queued."""
         self.marks = deque()
+        self._in_hand, self._overtook = [], []
         if self._journal is not None:
             self._journal.leave()
             self._journal = None
+
+
+def _undoing(moved: Sequence[Settled], earlier: Sequence[Settled]) -> list[Settled]:
+    """Those of `moved` whose events both mark and unmark, here or among the `earlier` ones."""
+    values: dict[str, set[bool]] = {what.event: {what.value} for what, _ in earlier}
+    for what, _ in (*earlier, *moved):
+        if what.event in values:
+            values[what.event].add(what.value)
+    return [mark for mark in moved if len(values.get(mark[0].event, ())) > 1]
