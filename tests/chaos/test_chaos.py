@@ -118,6 +118,10 @@ def refusing(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def loading(scene: Scene) -> Iterator[None]:
+    with scene.client() as client, client.pipeline(transaction=False) as pipe:
+        for number in range(4_000):  # it takes two seconds to load them
+            pipe.set("slow to load", number)
+        pipe.execute()
     scene.server.kill()
     scene.server.start("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
     yield
