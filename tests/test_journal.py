@@ -162,6 +162,20 @@ def test_a_damaged_journal_is_told_and_hides_no_other(
     assert not files(spool)
 
 
+def test_a_process_that_begins_takes_over_what_takes_no_time(spool: Spool) -> None:
+    for marks in (50_000, 100, 5):
+        journal = Journal.beside(spool)
+        for id_ in range(marks):
+            journal.page.add(what(), id_)
+        leave(journal)
+    queue = Queue(spool)
+    queue.add(what(), 1)
+    assert spool.backlog() == 105
+    assert len(files(spool)) == 2, "the long one, and that of the queue"
+    adopt(spool)
+    assert spool.backlog() == 50_105
+
+
 def test_a_link_in_place_of_a_journal_is_not_followed(spool: Spool, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")

@@ -49,6 +49,8 @@ _SIZE = 2**20
 #: Behind the pages: whose marks these are, as JSON.
 _OWNER = 4 * 2**10
 _NOTHING = bytes(_SIZE)
+#: Bytes of a page with little on it: about 2,000 plain marks.
+_SMALL = 16 * 2**10
 #: A plain id and the number of a deed; or what follows: the length of a text, and whose it is.
 #: Eight bytes are written at once: no process is killed half-way through them.
 _RECORD = Struct("<II")
@@ -184,21 +186,22 @@ def _reserve(file: int) -> None:
             raise
 
 
-def adopt(spool: Spool, most: int | None = None) -> None:
+def adopt(spool: Spool, small: int | None = None) -> None:
     """Put into `spool` what processes that are dead have queued for its server.
 
-    :param most: of how many processes; None: of all.
+    :param small: only of so many that have left little, as a request waits; None: of all.
     :raises SpoolError: if the spool cannot take it. Then it stays where it is.
     """
     if sys.platform == "win32":
         return
     paths = [*spool.path.parent.glob(f"{glob.escape(spool.path.name)}{_NAMED}*")]
+    adopted = (_was_adopted(path, spool, small is not None) for path in paths)
     # A generator, which looks no further when there are enough.
-    for _ in islice(filter(None, (_was_adopted(path, spool) for path in paths)), most):
+    for _ in islice(filter(None, adopted), small):
         pass
 
 
-def _was_adopted(path: Path, spool: Spool) -> bool:
+def _was_adopted(path: Path, spool: Spool, small: bool) -> bool:
     """Whether it was the journal of a dead process, and this one has adopted it."""
     try:
         ensure_own(path)
@@ -207,7 +210,12 @@ def _was_adopted(path: Path, spool: Spool) -> bool:
         logger.debug("the journal %s is not adopted: %s", path, error)
         return False
     try:
-        return _is_orphan(file) and _adopt(file, path, spool)
+        if not _is_orphan(file) or not _is_for(file, spool) or (small and _is_long(file)):
+            return False
+        if marks := [*_read(os.pread(file, 2 * _SIZE, 0), path)]:
+            spool.append(marks)
+        path.unlink(missing_ok=True)
+        return True
     finally:
         os.close(file)
 
@@ -221,19 +229,18 @@ def _is_orphan(file: int) -> bool:
     return os.fstat(file).st_nlink > 0
 
 
-def _adopt(file: int, path: Path, spool: Spool) -> bool:
-    """Whether it was for the same server."""
-    content = os.pread(file, 2 * _SIZE + _OWNER, 0)
+def _is_for(file: int, spool: Spool) -> bool:
+    """Whether it holds marks for the server of `spool`."""
     try:
-        owner = json.loads(content[2 * _SIZE :].rstrip(b"\0"))
+        owner = json.loads(os.pread(file, _OWNER, 2 * _SIZE).rstrip(b"\0"))
     except ValueError:  # it was never finished, or is no journal
-        owner = spool.addresses.names
-    if not {*owner} & {*spool.addresses.names}:
-        return False
-    if marks := [*_read(content, path)]:
-        spool.append(marks)
-    path.unlink(missing_ok=True)
-    return True
+        return True
+    return bool({*owner} & {*spool.addresses.names})
+
+
+def _is_long(file: int) -> bool:
+    """Whether it holds thousands of marks."""
+    return any(os.pread(file, _SMALL, page + _SMALL).strip(b"\0") for page in (0, _SIZE))
 
 
 def _read(content: bytes, path: Path) -> Iterator[Settled]:
