@@ -414,8 +414,7 @@ class _Settling:
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._now = hour_of(tracker.now())
-        settings = tracker.settings
-        self._most = -1 if settings.id_map == "always" else settings.max_id
+        self._most = tracker._most
         #: By what tells them apart.
         self.deeds: dict[Any, Deed] = {}
 

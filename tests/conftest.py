@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 from redis.cluster import RedisCluster
 from redis.connection import AbstractConnection
-from servers import cluster
+from servers import MortalServer, cluster
 
 from flask_bitmapist import FlaskBitmapist, embedded
 from flask_bitmapist.config import Settings
@@ -105,6 +105,27 @@ def bitmapist_extension(app: Flask) -> FlaskBitmapist:
 @pytest.fixture
 def tracker(app: Flask, bitmapist_extension: FlaskBitmapist) -> Tracker:
     return bitmapist_extension.tracker_of(app)
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[MortalServer]:
+    """A server of the test's own, which it may kill."""
+    server = MortalServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., Tracker]:
+    """A tracker that knows nothing yet, as one of another process would."""
+
+    def start(url: str, **options: Any) -> Tracker:
+        app = Flask("process", instance_path=str(tmp_path / "instance"))
+        options = {"BITMAPIST_ENABLED": True, "BITMAPIST_TIMEOUT": 10, **options}
+        return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": url, **options}).tracker_of(app)
+
+    return start
 
 
 @pytest.fixture

@@ -17,11 +17,10 @@ from typing import Any, Protocol
 
 import pytest
 import redis as redis_py
-from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist import FlaskBitmapist, analytics
+from flask_bitmapist import analytics
 from flask_bitmapist.embedded import find_binary
 from flask_bitmapist.ids import MAPPED, IdMap
 from flask_bitmapist.registry import FIRST_DAYS, KINDS, KINDS_COPY
@@ -203,18 +202,6 @@ def server_of_the_past(
     server = Killed(tmp_path) if request.param == "killed" else FailedOver(tmp_path)
     yield server
     server.close()
-
-
-@pytest.fixture
-def process(tmp_path: Path) -> Callable[..., Tracker]:
-    """A tracker that knows nothing yet, as one of another process would."""
-
-    def start(url: str, **options: Any) -> Tracker:
-        app = Flask("process", instance_path=str(tmp_path / "instance"))
-        options = {"BITMAPIST_ENABLED": True, "BITMAPIST_TIMEOUT": 10, **options}
-        return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": url, **options}).tracker_of(app)
-
-    return start
 
 
 def mark(tracker: Tracker, event: str, *ids: object, when: datetime = NOON) -> None:

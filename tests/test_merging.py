@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import redis as redis_py
-from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import MortalServer
 from test_history import Proxy, Restored
 
-from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.delivery.merging import Chunk, Merge, is_worth_it
 from flask_bitmapist.delivery.unmarking import Key
 from flask_bitmapist.marks import Settled, deed
@@ -27,18 +25,6 @@ NOON = datetime(2026, 3, 14, 12)
 DAY, WEEK, MONTH = "trackist_e_2026-3-14", "trackist_e_W2026-11", "trackist_e_2026-3"
 MANY = range(1_000)
 E = deed("e", True, NOON, False, False, "plain", True)
-
-
-@pytest.fixture
-def process(tmp_path: Path) -> Callable[..., Tracker]:
-    """A tracker that knows nothing yet, as one of another process would."""
-
-    def start(url: str, **options: Any) -> Tracker:
-        app = Flask("process", instance_path=str(tmp_path / "instance"))
-        options = {"BITMAPIST_ENABLED": True, "BITMAPIST_TIMEOUT": 10, **options}
-        return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": url, **options}).tracker_of(app)
-
-    return start
 
 
 @pytest.fixture

@@ -26,14 +26,6 @@ DAY = "trackist_e_2026-3-14"
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[MortalServer]:
-    server = MortalServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
 def admin(mortal: MortalServer) -> Iterator[redis_py.Redis]:
     with redis_py.Redis.from_url(mortal.url) as client:
         yield client

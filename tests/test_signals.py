@@ -23,14 +23,6 @@ Told = list[tuple[str, str, str]]
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[MortalServer]:
-    server = MortalServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
 def app(tmp_path: Path, mortal: MortalServer, monkeypatch: pytest.MonkeyPatch) -> Flask:
     monkeypatch.setattr("flask_bitmapist.delivery.breaker._SHORTEST_BREAK", 0.05)
     monkeypatch.setattr("flask_bitmapist.delivery.breaker._LONGEST_BREAK", 0.05)

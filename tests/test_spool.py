@@ -651,14 +651,6 @@ def test_on_a_disk_that_is_often_full_nothing_acknowledged_is_lost(
     promise(small_disk, tmp_path / "log", writers=3, each=10_000, seed=2)
 
 
-@pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[MortalServer]:
-    server = MortalServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
 @pytest.mark.parametrize("delivery", ["immediate", "background"])
 class TestUnusable:
     """The spool is of no use, and the server comes and goes."""
