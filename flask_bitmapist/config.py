@@ -44,6 +44,7 @@ class Settings:
     spool: Path | None = None  # None: marks that Redis does not take are lost
     spool_size: int = 256 * 2**20  # bytes
     max_id: int = 2**27 - 1
+    dense_limit: int = 2**24 - 1
     id_map: IdMapMode = "auto"
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
     pack_after: timedelta | None = None
@@ -286,6 +287,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "spool": _spool,
     "spool_size": _bytes,
     "max_id": _offset,
+    "dense_limit": _offset,
     "id_map": _one_of("auto", "always", "never"),
     "ttl": _ttl,
     "pack_after": _age,

@@ -308,6 +308,7 @@ class Tracker:
             clock=lambda: max(self.now(), local(None, settings.timezone)),
             zone=settings.timezone,
             max_id=settings.max_id,
+            dense_limit=settings.dense_limit,
             ttl=settings.ttl,
         )
         return Delivery(

@@ -82,6 +82,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ("BITMAPIST_MAX_ID", 0),
         ("BITMAPIST_MAX_ID", 2**32),
         ("BITMAPIST_MAX_ID", 1e6),
+        ("BITMAPIST_DENSE_LIMIT", 0),
+        ("BITMAPIST_DENSE_LIMIT", 1e6),
         ("BITMAPIST_ID_MAP", "sometimes"),
         ("BITMAPIST_TTL", 14),
         ("BITMAPIST_TTL", {"hours": timedelta(days=14)}),

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from racing import RACERS, RACING, racing_offsets
 from werkzeug.local import LocalProxy
 
-from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event
+from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event, unmark_event
 from flask_bitmapist.ids import MAPPED, IdMap, TextKey, UnusableIdError, normal_form
 from flask_bitmapist.tracker import Tracker
 
@@ -310,6 +310,45 @@ class TestModes:
         with pytest.raises(ValueError, match="BITMAPIST_MAX_ID"):
             mark_event("e", 1_001)
         assert list(DayEvents.from_date("e", tracker.now())) == [1_000]
+
+    def test_an_id_above_the_dense_limit_is_written_and_warned_of_once(
+        self, tracker_with: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker = tracker_with(BITMAPIST_DENSE_LIMIT=1_000)
+        mark_event("e", 1_000)
+        assert not caplog.records
+        mark_event("e", 1_001)
+        mark_event("e", [1_002, 7])
+        mark_event("e", np.array([8, 1_003]))
+        (said,) = caplog.messages
+        assert "'e'" in said
+        assert 'BITMAPIST_ID_MAP="always"' in said
+        assert [*DayEvents.from_date("e", tracker.now())] == [7, 8, *range(1_000, 1_004)]
+        mark_event("f", [5, 1_004])
+        assert [message.split()[0] for message in caplog.messages] == ["'e'", "'f'"]
+
+    def test_an_id_far_from_all_others_is_warned_of(
+        self, tracker_with: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker_with()
+        mark_event("e", [3, 2_000_000])  # too few to tell
+        mark_event("f", [*range(40)])
+        mark_event("f", 1_000_000)  # 125 kB
+        assert not caplog.records
+        mark_event("g", [*range(40)])
+        for id_ in (2_000_000, 3_000_000):
+            mark_event("g", id_)
+        (said,) = caplog.messages
+        assert "'g' is marked with an id far above all others" in said
+        assert "0.3 MB" in said
+
+    def test_mapped_ids_are_never_warned_of(
+        self, tracker_with: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker_with(BITMAPIST_ID_MAP="always", BITMAPIST_DENSE_LIMIT=1)
+        mark_event("e", [2**63, 5, 6, "alice"])
+        unmark_event("e", 2**63)
+        assert not caplog.records
 
     def test_a_full_map_refuses_what_does_not_fit(
         self, tracker_with: Callable[..., Tracker], caplog: pytest.LogCaptureFixture

@@ -13,6 +13,7 @@ from ..marks import Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
 from ..registry import Registry, Wanted, mismatch
 from .bits import Bits, slices
+from .density import Density
 from .expiry import Expiries
 from .merging import Chunk
 from .reliance import Offsets, Reliance
@@ -68,12 +69,14 @@ class Batches:
         clock: Callable[[], datetime],
         expiries: Expiries,
         max_id: int,
+        density: Density,
     ) -> None:
         self._registry = registry
         self._id_map = id_map
         self._clock = clock
         self._expiries = expiries
         self._max_id = max_id
+        self._density = density
         #: Of a deed: what its marks rely on, and the history in which they may.
         self._known: dict[Deed, tuple[object, Reliance]] = {}
 
@@ -108,6 +111,7 @@ class Batches:
             who = offsets[what.kind][who]
         if who > self._max_id:
             return None
+        self._density.check(what, who)
         bits = Bits((who,))
         writes = [(key, bits) for key in self._lasting(_keys(what))]
         return Batch(relies_on, offsets, writes=writes)
@@ -173,6 +177,7 @@ class Batches:
                 chunk = chunk.up_to(self._max_id)
                 batch.refusals += [_too_large(what)] * (len(ids) - len(chunk))
             if len(chunk):
+                self._density.check(what, chunk.highest, len(chunk))
                 for key in keys:
                     batch.sets.setdefault(key, []).append(chunk)
 
@@ -186,6 +191,8 @@ class Batches:
             if offset > self._max_id:
                 batch.refusals.append(_too_large(what))
                 continue
+            if what.value:
+                self._density.check(what, offset)
             keys = _keys(what)
             if keeps_other_days(what):
                 for key in keys:

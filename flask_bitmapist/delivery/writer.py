@@ -19,6 +19,7 @@ from ..registry import Registry
 from ..server import Server
 from ..trip import Trip, node_of
 from .batch import Batch, Batches, Writes, keeps_other_days, writes
+from .density import Density
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
 from .recent import Recent
@@ -55,11 +56,13 @@ class Writer:
         clock: Callable[[], datetime],
         zone: tzinfo,
         max_id: int,
+        dense_limit: int,
         ttl: Mapping[Grain, timedelta],
     ) -> None:
         """
         :param clock: the naive local time of the calendar `zone`.
         :param max_id: largest offset that is written.
+        :param dense_limit: largest plain id that is not warned of.
         :param ttl: how long after its end a period's bitmap is kept, by grain.
         """
         self._server = server
@@ -68,7 +71,9 @@ class Writer:
         self._clock = clock
         self._expiries = Expiries(ttl, zone)
         self._recent = Recent()
-        self._batches = Batches(registry, id_map, clock, self._expiries, max_id)
+        self._batches = Batches(
+            registry, id_map, clock, self._expiries, max_id, Density(dense_limit)
+        )
         #: The ``maxmemory-policy`` seen last.
         self._eviction = ""
         self._complaints: set[str] = set()
