@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from .periods import Grain
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -53,6 +55,7 @@ class Deed(NamedTuple):
     unique: bool
     kind: str  # the registry's name for ids of this kind
     exact: bool = True
+    only: Grain | None = None  # the one period whose bitmap it sets; None: all that a mark sets
 
 
 #: `Deed`, with the arguments in order; equal ones are one object.

@@ -25,7 +25,7 @@ from .ids import PLAIN, IdMap, UnusableIdError, mapped_kind, normal_form
 from .locks import Lock
 from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Id, Mark, Settled, SettledMark, checked_name, deed
-from .periods import local
+from .periods import Grain, local
 from .reading.reader import Reader
 from .registry import Registry, mismatch
 from .server import Server
@@ -188,23 +188,55 @@ class Tracker:
         :param rest: what follows the id in a `Mark`. ``when`` may be a list or an array of moments,
             one for each id.
         """
+        if self.enabled:
+            self._submit(self._settled(event, ids, *rest))
+
+    def write_many(
+        self, event: str, ids: Iterable[object], *rest: Any, only: Grain | None = None
+    ) -> int:
+        """As `record_many`, but the server has the marks when it returns: nothing is spooled.
+
+        For whoever can do all of it again. A failure may leave some of the bits set.
+
+        :param only: set the bit of this period alone, and not those that a mark sets. For ``hour``
+            the mark must be an hourly one.
+        :returns: how many trips of this process the server knows of. A number that is not above the
+            last one means that the server has lost what came after it. 0: nothing was sent.
+        :raises redis.RedisError: if the server does not take all of them.
+        :raises ValueError: also if the event has ids of another kind.
+        """
         if not self.enabled:
-            return
+            return 0
+        settled = self._settled(event, ids, *rest)
+        if only is not None:
+            settled = [(deed(*what[:-1], only), who) for what, who in settled]
+        if not settled:
+            return 0
+        if Tracker.recorder is not None or self.keeps_marks_in_process():
+            self._submit(settled)
+            return 0
+        kind = settled[0][0].kind
+        registered = self._registry.kind_of(self.server.quick, event)
+        if registered not in (None, kind):
+            raise ValueError(mismatch(event, kind, str(registered)))
+        return self._deliverer().write(settled)
+
+    def _settled(self, event: str, ids: Iterable[object], *rest: Any) -> Sequence[Settled]:
+        """The marks of `record_many`. Errors are those of `record`."""
         listed: Any = ids if is_array(ids) or isinstance(ids, list) else list(ids)
         if not len(listed):
-            return
+            return []
         template = Mark(event, listed[0], *rest)
         who = self._checked_ids(event, listed, template.space)
         when: Any = template.when
         if when is None or isinstance(when, date) or not isinstance(when, Iterable):
             what, _ = _Settling(self)(template)
-            self._submit([(what, who)])
-            return
+            return [(what, who)]
         what, _ = _Settling(self)(template._replace(when=None))
         moments: Any = when if is_array(when) else list(when)
         if len(moments) != len(who):
             raise ValueError(f"{len(who)} ids have {len(moments)} moments: give each id its own")
-        self._submit([*self._at_each(what, who, moments)])
+        return [*self._at_each(what, who, moments)]
 
     def _at_each(self, what: Deed, who: Any, moments: Any) -> Iterator[Settled]:
         """The marks of `who`, each at its moment."""

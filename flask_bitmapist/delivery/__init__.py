@@ -91,6 +91,19 @@ class Delivery:
             self._flusher.attend()
         self._notices.send()
 
+    def write(self, marks: Sequence[Settled]) -> int:
+        """Write `marks` now, all of them or it raises; nothing is queued or spooled.
+
+        :returns: how many trips of this process the server knows of. A number that is not above the
+            last one means that the server has lost what came after it.
+        :raises redis.RedisError: if the server does not take them.
+        """
+        try:
+            self._sender.write_all(marks)
+        finally:
+            self._notices.send()
+        return self._sender.writer.trips
+
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued, spooled and kept apart, whatever happened before.
 

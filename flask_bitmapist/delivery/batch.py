@@ -232,6 +232,9 @@ def keeps_other_days(what: Deed) -> bool:
 def _keys(what: Deed) -> tuple[Key, ...]:
     """The bitmaps of a mark; the day's comes first, which `Unmarking` relies on."""
     event, hour = what.event, what.hour
+    if hour is not None and what.only is not None:
+        period = Period.containing(what.only, hour)
+        return (Key(period.key(event), period),)
     undated = (Key(unique_key(event), None),) if what.unique or hour is None else ()
     dated = _endings(hour, what.hourly) if hour is not None else ()
     begin = f"{KEY_PREFIX}{event}"

@@ -89,7 +89,7 @@ class Recent:
         self._size = 0
         self._lost: list[Settled] = []
         #: How many of this process's trips the server has had, as far as is known.
-        self._count = 0
+        self.count = 0
         #: When to tell the server that the process goes on; 0: at once.
         self._renewal = 0.0
         self._origin: object = None
@@ -132,7 +132,7 @@ class Recent:
                 before = span.size
                 span.add(what, who)
                 self._size += span.size - before
-                span.count = self._count
+                span.count = self.count
 
     def _new_span(self, now: float, value: bool) -> _Span:
         spans = self._spans
@@ -172,7 +172,7 @@ class Recent:
         """The era, and the least count that the next trip finds if nothing is lost."""
         if self._renewal and time.monotonic() - self._renewal > _LIFE / 2:  # it may have expired
             self._anew()
-        return self.era, self._count + 1
+        return self.era, self.count + 1
 
     def queue(self, pipe: Trip) -> int:
         """Queue what counts a trip; returns how many commands that takes."""
@@ -191,7 +191,7 @@ class Recent:
             return
         if count >= expected:
             if era is self.era:
-                self._count = max(self._count, count)
+                self.count = max(self.count, count)
                 if len(told) > 1:
                     self._origin = told[-1]
                     self._renewal = time.monotonic() + _RENEWAL
@@ -200,9 +200,9 @@ class Recent:
         is_emptied = self._is_emptied(client)
         with self._lock:
             if era is not self.era:  # another trip has seen to it
-                self._count = max(self._count, count)
+                self.count = max(self.count, count)
                 return
-            self._count, self._renewal = count, 0.0
+            self.count, self._renewal = count, 0.0
             if is_emptied:
                 self._spans, self._size = deque(), 0
             else:

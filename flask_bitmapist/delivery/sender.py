@@ -72,6 +72,21 @@ class Sender:
         if refused or behind:
             self._shelter.keep_apart(to_keep_apart(marks, held, refused))
 
+    def write_all(self, marks: Sequence[Settled]) -> None:
+        """Write `marks`: all of them, or it raises.
+
+        :raises redis.RedisError: if the server does not take them.
+        """
+        self._send_lost_again(at_once=True)  # they are older
+        try:
+            self.writer.write(marks)
+        except Exception:
+            self.forget_known()
+            raise
+        self._outage.end()
+        self._outcomes.add("sent", count(marks))
+        self._send_lost_again(at_once=True)
+
     def probe(self) -> None:
         """Find out whether the server takes marks again.
 

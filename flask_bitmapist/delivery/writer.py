@@ -97,6 +97,11 @@ class Writer:
             self._write_all(client, marks)
         self._recent.add(marks, era)
 
+    @property
+    def trips(self) -> int:
+        """How many trips of this process the server knows of; of a cluster it is not known."""
+        return self._recent.count
+
     def probe(self) -> None:
         """Find out whether the server takes writes: one that is full, or a replica, answers a PING.
 
