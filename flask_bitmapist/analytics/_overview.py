@@ -9,15 +9,18 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
-from ..periods import Period, local, unique_key
-from ..reading.bitmaps import Extent, counts, extents, union_sizes
+from ..periods import KEY_PREFIX, Period, local, unique_key
+from ..reading.bitmaps import counts
 from ._report import Report
+from ._years import Years
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
 #: How many days of each event are shown, today included.
 DAYS = 30
+#: From so many months up to now it is guessed which events are the busiest of a year.
+_LATEST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,7 @@ def overview(
         catalogue = tracker.reader.catalogue()
         events = catalogue.events if events is None else events
         flags = catalogue.flags if flags is None else flags
-    years: dict[str, int] = {}
-    if complete:
-        months = _months_of_year(tracker, moment, events)
-        years = _in_all(tracker, months, extents(tracker.reader.redis, chain(*months.values())))
+    years = _years(tracker, moment, events).read(events) if complete else {}
     activities, counted = _figures(tracker, moment, events, years, flags, complete=complete)
     return Overview(
         moment, activities, tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags)
@@ -106,58 +106,27 @@ def busiest_of_year(
 ) -> tuple[EventActivity, ...]:
     """Of `events`, those with the most users in the current year, most first.
 
-    A year has no more users than there is room for where its bitmaps are not empty, and no more
-    than its months together, which the server counts: so most events need not be read to know that
-    they are not among the first.
-
     :param ranks: which of them, such as ``slice(50, 100)``; those of equal rank keep their order.
 
     The other arguments and errors are those of `overview`.
     """
     tracker = tracker or current_tracker()
     moment = _moment(now, tracker)
-    months = _months_of_year(tracker, moment, events)
-    placed = extents(tracker.reader.redis, chain.from_iterable(months.values()))
-    most = {name: Extent.hull(placed[key] for key in keys).bits for name, keys in months.items()}
-    counted, years = set[str](), dict[str, int]()
-    while True:
-        first = sorted(months, key=lambda name: -most[name])[: ranks.stop]
-        if uncounted := [name for name in first if name not in counted]:
-            most |= _together(tracker, {name: months[name] for name in uncounted}, placed)
-            counted.update(uncounted)
-        elif unread := [name for name in first if name not in years]:
-            years |= _in_all(tracker, {name: months[name] for name in unread}, placed)
-            most |= years
-        else:
-            return _figures(tracker, moment, first[ranks], years)[0]
+    years = _years(tracker, moment, events)
+    parts = tracker.settings.period("year", moment).parts
+    begun = sum(part.start <= moment for part in parts)
+    busiest = years.busiest(ranks.stop, slice(max(0, begun - _LATEST), begun))
+    return _figures(tracker, moment, busiest[ranks], years.exact)[0]
 
 
 def _moment(now: datetime | None, tracker: Tracker) -> datetime:
     return tracker.now() if now is None else local(now, tracker.settings.timezone)
 
 
-def _months_of_year(
-    tracker: Tracker, moment: datetime, events: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    """The keys of the current year of each event."""
+def _years(tracker: Tracker, moment: datetime, events: Sequence[str]) -> Years:
+    """The users of each event in the current year."""
     year = tracker.settings.period("year", moment)
-    return {name: year.keys(name) for name in events}
-
-
-def _together(
-    tracker: Tracker, months: Mapping[str, tuple[str, ...]], placed: Mapping[str, Extent]
-) -> dict[str, int]:
-    """How many users each event has had in each month, summed."""
-    counted = counts(tracker.reader.redis, chain.from_iterable(months.values()), placed)
-    return {name: sum(counted[key] for key in keys) for name, keys in months.items()}
-
-
-def _in_all(
-    tracker: Tracker, months: Mapping[str, tuple[str, ...]], placed: Mapping[str, Extent]
-) -> dict[str, int]:
-    """How many users each event has had in all its months."""
-    sizes = union_sizes(tracker.reader.redis, [*months.values()], placed)
-    return dict(zip(months, sizes, strict=True))
+    return Years(tracker.reader.redis, {name: year.keys(name) for name in events})
 
 
 def _figures(
@@ -173,17 +142,13 @@ def _figures(
     today = Period.containing("day", moment)
     days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
     week, month = Period.containing("week", moment), Period.containing("month", moment)
-    dated = (period.key(name) for name in events for period in (today, week, month, *days))
-    counted = counts(tracker.reader.redis, chain(dated, map(unique_key, flags)))
-    activities = (
-        EventActivity(
-            name,
-            counted[today.key(name)],
-            counted[week.key(name)],
-            counted[month.key(name)],
-            years.get(name),
-            tuple(counted[day.key(name)] for day in days),
-        )
-        for name in events
-    )
+    ends = [period.key("").removeprefix(KEY_PREFIX) for period in (today, week, month, *days)]
+    dated = {name: [f"{KEY_PREFIX}{name}{end}" for end in ends] for name in events}
+    keys = chain(*dated.values(), map(unique_key, flags))
+    counted = counts(tracker.reader.redis, keys)
+    activities = []
+    for name in events:
+        this_day, this_week, this_month, *each = map(counted.__getitem__, dated[name])
+        year = years.get(name)
+        activities.append(EventActivity(name, this_day, this_week, this_month, year, tuple(each)))
     return tuple(activities), counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from operator import or_
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from redis.cluster import RedisCluster
 from ..packed_periods import is_packable, may_be_packed, packed_key
 from .bitmap import EMPTY, WORD_BITS, WORD_BYTES, Bitmap, union
 from .both import both_forms, joined
-from .replies import Octets, read_numbers, read_octets, read_words
+from .replies import Octets, Part, Union, read_numbers, read_octets, read_unions, read_words
 from .time_limit import check_time, small_step
 
 #: Bytes of bitmaps that a report holds at a time. With what it computes from them it needs about
@@ -315,13 +316,7 @@ def _read_parts(
     client: Any, extents: Mapping[str, Extent], located: Mapping[str, Extent], begin: int
 ) -> dict[str, Bitmap]:
     """The words of each key of `extents`, in one round trip, numbered from `begin` on."""
-    commands = [
-        # Valkey sends a long string without copying it, but copies what GETRANGE cuts out.
-        ("GET", key)
-        if not extent.begin and extent.end == located[key].end
-        else ("GETRANGE", key, extent.begin * WORD_BYTES, extent.end * WORD_BYTES - 1)
-        for key, extent in extents.items()
-    ]
+    commands = [_reading(key, extent, located) for key, extent in extents.items()]
     words = read_words(client, commands, [extent.size for extent in extents.values()])
     if words is None:
         words = [Bitmap.from_bytes(value).words for value in _read(client, commands)]
@@ -385,17 +380,21 @@ def union_sizes(
 ) -> list[int]:
     """How many offsets are under any of the keys of each group.
 
-    A few groups are read at a time: to read into memory that was just used takes two thirds of the
-    time of reading into new memory.
-
     :param placed: the `extents` of all keys.
     :raises redis.RedisError: as `slices`.
     """
     every = [*dict.fromkeys(chain.from_iterable(groups))]
     if may_be_packed(client, every):
         return tally(client, every, lambda part: [len(part.union_of(keys)) for keys in groups])
-    sizes: list[int] = []
-    for batch in _of_bounded_size(groups, placed):
+    batches = partial(_of_bounded_size, groups, placed)
+    # While one bitmap is combined, no other is held.
+    if all(extent.end * WORD_BYTES <= BUDGET for extent in placed.values()):
+        unions = ([_union_of(keys, placed) for keys in batch] for batch in batches())
+        sizes = read_unions(client, unions, lambda words: len(Bitmap(words)))
+        if sizes is not None:
+            return sizes
+    sizes = []
+    for batch in batches():
         needed = {key: placed[key] for keys in batch for key in keys}
         parts_read = chain.from_iterable(one.parts() for one in _sliced(client, needed, placed))
         counted = ([len(part.union_of(keys)) for keys in batch] for part in parts_read)
@@ -411,8 +410,33 @@ def _of_bounded_size(
     for end, keys in enumerate(groups, start=1):
         size += sum(placed[key].size for key in keys) * WORD_BYTES
         if size >= _TOGETHER or end == len(groups):
+            check_time()
             yield groups[first:end]
             first, size = end, 0
+
+
+def _union_of(keys: Iterable[str], placed: Mapping[str, Extent]) -> Union:
+    """How the union of the bitmaps under `keys` is read."""
+    held = {key: extent for key in keys if (extent := placed[key]).size}
+    begin, end = Extent.hull(held.values())
+    parts = [
+        # The last word may have but one byte.
+        Part(
+            _reading(key, extent, placed),
+            (extent.begin - begin) * WORD_BYTES,
+            (extent.size - 1) * WORD_BYTES + 1,
+        )
+        for key, extent in held.items()
+    ]
+    return Union(end - begin, parts)
+
+
+def _reading(key: str, extent: Extent, located: Mapping[str, Extent]) -> tuple[str, ...]:
+    """The command that reads `extent` of the bitmap under `key`."""
+    # Valkey sends a long string without copying it, but copies what GETRANGE cuts out.
+    if not extent.begin and extent.end == located[key].end:
+        return "GET", key
+    return "GETRANGE", key, str(extent.begin * WORD_BYTES), str(extent.end * WORD_BYTES - 1)
 
 
 def around(client: Any, keys: Iterable[str], offset: int) -> Bitmaps:
@@ -470,17 +494,19 @@ def counts(
 
     :param placed: the `extents` of the bitmaps, outside which there is nothing to count.
     """
-    distinct = list(dict.fromkeys(keys))
-    commands: list[tuple[str, ...]] = [("BITCOUNT", key) for key in distinct]
-    if placed is not None:
-        within = [placed[key] for key in distinct]
-        commands = [
-            (*command, str(begin * WORD_BYTES), str(end * WORD_BYTES - 1))
-            for command, (begin, end) in zip(commands, within, strict=True)
-        ]
+    every = dict.fromkeys(keys, 0)
+    distinct = [key for key in every if placed is None or placed[key].size]
+    commands = [_counting(key, placed[key] if placed else NOWHERE) for key in distinct]
     if older := may_be_packed(client, distinct):
-        return _measured(client, dict(zip(distinct, commands, strict=True)), older, len)
-    return dict(zip(distinct, _numbers(client, commands), strict=True))
+        return every | _measured(client, dict(zip(distinct, commands, strict=True)), older, len)
+    return every | dict(zip(distinct, _numbers(client, commands), strict=True))
+
+
+def _counting(key: str, extent: Extent) -> tuple[str, ...]:
+    """The command that counts the bits under `key`, from where its `extent` begins."""
+    if not extent.begin:
+        return "BITCOUNT", key
+    return "BITCOUNT", key, str(extent.begin * WORD_BYTES), str(extent.end * WORD_BYTES - 1)
 
 
 def _measured(

@@ -7,8 +7,9 @@ two thirds of the time of reading a large report's bitmaps.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 _BUFFER_BYTES = 4 * 2**10
 _RECEIVED_BYTES = 64 * 2**10
+_COMBINED_BYTES = 256 * 2**10
+_LONGEST_LINE = 64
 _Answer = TypeVar("_Answer")
 
 
@@ -124,16 +127,6 @@ def read_numbers(client: Any, commands: Sequence[tuple[str, ...]]) -> list[int] 
     :raises redis.TimeoutError: the server is silent.
     """
 
-    def pack(connection: Any) -> list[bytes]:
-        encoding = connection.encoder.encoding
-        packed = []
-        for command in commands:
-            packed.append(b"*%d\r\n" % len(command))
-            packed += [
-                b"$%d\r\n%b\r\n" % (len(p), p) for p in [p.encode(encoding) for p in command]
-            ]
-        return [b"".join(packed)]
-
     def read(socket: Any) -> list[int]:
         received, lines = bytearray(), len(commands)
         while lines > 0:
@@ -145,7 +138,70 @@ def read_numbers(client: Any, commands: Sequence[tuple[str, ...]]) -> list[int] 
             raise UnexpectedReplyError("not a whole number")
         return [*map(int, received.replace(b":", b"").split())]
 
-    return _asked(client, pack, read) if commands else []
+    return _asked(client, partial(_packed, commands), read) if commands else []
+
+
+def _packed(commands: Iterable[Sequence[str]], connection: Any) -> list[bytes]:
+    """`commands` as they are sent, packed in a quarter of the time that redis-py takes."""
+    encoding = connection.encoder.encoding
+
+    def packed(argument: str) -> str:
+        length = len(argument) if argument.isascii() else len(argument.encode(encoding))
+        return f"${length}\r\n{argument}\r\n"
+
+    arguments = (f"*{len(command)}\r\n{''.join(map(packed, command))}" for command in commands)
+    return ["".join(arguments).encode(encoding)]
+
+
+class Part(NamedTuple):
+    """One of the strings that make a union.
+
+    :ivar command: returns it.
+    :ivar place: that of its first byte in the union.
+    :ivar least: how many bytes it has at least.
+    """
+
+    command: tuple[str, ...]
+    place: int
+    least: int
+
+
+class Union(NamedTuple):
+    """Strings that are combined by OR.
+
+    :ivar size: the words of the union. What is beyond them is left out.
+    """
+
+    size: int
+    parts: Sequence[Part]
+
+
+def read_unions(
+    client: Any, batches: Iterable[Sequence[Union]], measure: Callable[[NDArray[np.uint64]], int]
+) -> list[int] | None:
+    """What `measure` tells of each union of the strings that GET and GETRANGE return.
+
+    A string is combined while it comes, in the processor's cache, and not kept. The server works on
+    the next batch meanwhile.
+
+    :param measure: is given a union's words, padded with zeros.
+    :returns: None as in `read_words`, and if a string is shorter than it is to be.
+    :raises redis.TimeoutError: the server is silent.
+    """
+
+    def converse(connection: Any) -> list[int]:
+        combined = _Combined(connection._sock)
+        sizes: list[int] = []
+        asked: Sequence[Union] = ()
+        for batch in chain(batches, [()]):
+            commands = [part.command for union in batch for part in union.parts]
+            # Its check of health would take a reply that is outstanding for its own.
+            connection.send_packed_command(_packed(commands, connection), check_health=not asked)
+            sizes += [measure(combined.next_union(union)) for union in asked]
+            asked = batch
+        return sizes
+
+    return _connected(client, converse)
 
 
 #: Whole numbers, as a server sends them.
@@ -158,7 +214,20 @@ _SHORTEST_OCTET = len(b"$0\r\n\r\n")
 def _asked(
     client: Any, pack: Callable[[Any], list[bytes]], read: Callable[[Any], _Answer]
 ) -> _Answer | None:
-    """What `read` returns for the replies to the commands that `pack` packs, on one connection.
+    """What `read` returns for the replies to the commands that `pack` packs.
+
+    Errors and what is returned are those of `_connected`.
+    """
+
+    def converse(connection: Any) -> _Answer:
+        connection.send_packed_command(pack(connection))
+        return read(connection._sock)
+
+    return _connected(client, converse)
+
+
+def _connected(client: Any, converse: Callable[[Any], _Answer]) -> _Answer | None:
+    """What `converse` returns, which asks on one connection and reads all replies from its socket.
 
     :returns: None if anything is unusual.
     :raises redis.TimeoutError: the server is silent.
@@ -169,9 +238,8 @@ def _asked(
         with client.client() as borrower:
             connection: Any = borrower.connection
             try:
-                connection.send_packed_command(pack(connection))
                 # Its parser's buffer is empty: a connection in the pool has no reply outstanding.
-                return read(connection._sock)
+                return converse(connection)
             except BaseException:
                 connection.disconnect()  # nobody will read the rest of the replies
                 raise
@@ -179,6 +247,66 @@ def _asked(
         raise redis.TimeoutError("the server was silent for too long") from error
     except (redis.RedisError, OSError, AttributeError, TypeError, UnexpectedReplyError):
         return None
+
+
+def _length(head: bytes) -> int:
+    """The length of the string that begins with this line."""
+    if head[:1] != b"$" or not head[1:].isdigit():
+        raise UnexpectedReplyError(head)
+    return int(head[1:])
+
+
+class _Combined:
+    """Strings as a server sends them, combined by OR while they come."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._buffer = bytearray(_COMBINED_BYTES)
+        self._octets = np.frombuffer(self._buffer, np.uint8)
+        #: Where in the buffer what is not used yet begins and ends.
+        self._begin = self._end = 0
+
+    def next_union(self, union: Union) -> NDArray[np.uint64]:
+        """The words of the next strings, combined."""
+        words = np.zeros(union.size, np.uint64)
+        octets = words.view(np.uint8)
+        for _, place, least in union.parts:
+            head = self._line()
+            if (length := _length(head)) < least:
+                raise UnexpectedReplyError(head)
+            self._combine(octets[place:], length)
+            self._line()
+        return words
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\r\n", self._begin, self._end)) < 0:
+            if self._end - self._begin > _LONGEST_LINE:
+                raise UnexpectedReplyError("a line without an end")
+            self._receive()
+        line = bytes(self._buffer[self._begin : end])
+        self._begin = end + 2
+        return line
+
+    def _combine(self, octets: NDArray[np.uint8], length: int) -> None:
+        """Combine `octets` with the `length` bytes that come next, as far as they go."""
+        done = 0
+        while done < length:
+            if self._begin == self._end:
+                self._receive()
+            step = min(length - done, self._end - self._begin)
+            into = octets[done : done + step]
+            into |= self._octets[self._begin :][: into.size]
+            self._begin += step
+            done += step
+
+    def _receive(self) -> None:
+        """Receive more, behind what is held."""
+        held = self._buffer[self._begin : self._end]
+        self._buffer[: len(held)] = held
+        received = self._socket.recv_into(memoryview(self._buffer)[len(held) :])
+        if not received:
+            raise ConnectionError("the server has closed the connection")
+        self._begin, self._end = 0, len(held) + received
 
 
 class _Replies:
@@ -200,9 +328,7 @@ class _Replies:
         head = self._line()
         if head in (b"$-1", b"_"):  # there is no such key
             return free[:0], free
-        if not head.startswith(b"$"):
-            raise UnexpectedReplyError(head)
-        length = int(head[1:])
+        length = _length(head)
         size = -(-length // 8)
         if size > free.size:
             words = np.empty(size, np.uint64)

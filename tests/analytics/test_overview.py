@@ -41,6 +41,42 @@ def test_the_busiest_events_of_the_year_are_those_of_the_whole_overview(
     assert busiest_of_year(EVENTS, ranks, tracker=tracker) == tuple(by_year[ranks])
 
 
+@pytest.mark.parametrize("ranks", [slice(0, 3), slice(3, 6), slice(6, 9)])
+def test_events_of_equal_rank_keep_their_order_whatever_their_months_tell(
+    tracker: Tracker, ranks: slice
+) -> None:
+    def marks() -> Iterator[Mark]:
+        for n, event in enumerate(EVENTS[:8]):
+            # All have two users: in one month, in two, the same ones in each, this year or later.
+            months = [(2, 3), (2, 3, 10, 11), (10,), (11,), (12,), (1, 11), (5, 12), (11, 12)][n]
+            for month in months:
+                yield from (Mark(event, user, when=date(2026, month, 1)) for user in (n, 99))
+        # Their months have more than the year, and those of the last of them less than its room.
+        yield from (Mark(EVENTS[9], 5, when=date(2026, month, 1)) for month in range(1, 13))
+        yield Mark(EVENTS[10], 9_999, when=NOW)
+
+    with tracker.at(NOW):
+        tracker.record(marks())
+        first = busiest_of_year(EVENTS, ranks, tracker=tracker)
+    expected = [*EVENTS[:8], EVENTS[9]][ranks]
+    assert [one.event for one in first] == expected
+    assert [one.year for one in first] == [*[2] * 8, 1][ranks]
+
+
+def test_events_without_users_are_the_last(tracker: Tracker) -> None:
+    with tracker.at(NOW):
+        tracker.record([Mark(EVENTS[7], 1, when=NOW)])
+        tracker.record([Mark(EVENTS[5], 1, when=date(2025, 12, 31))])
+        first = busiest_of_year(EVENTS, slice(0, 3), tracker=tracker)
+        assert busiest_of_year([], slice(0, 3), tracker=tracker) == ()
+        assert busiest_of_year(EVENTS[:2], slice(2, 4), tracker=tracker) == ()
+    assert [(one.event, one.year) for one in first] == [
+        (EVENTS[7], 1),
+        (EVENTS[0], 0),
+        (EVENTS[1], 0),
+    ]
+
+
 def test_events_that_cannot_be_among_the_busiest_are_not_read(tracker: Tracker, redis: Any) -> None:
     with tracker.at(NOW):
         tracker.record(Mark(event, n, when=NOW) for event in EVENTS[:3] for n in range(99))
@@ -71,4 +107,4 @@ def test_events_with_no_room_for_as_many_users_are_neither_counted_nor_read(
         # In 64 offsets there is no room for 99 users.
         tracker.record(Mark(event, n, when=NOW) for event in EVENTS[3:] for n in range(60))
         tracker.reader.known()  # it tells what is packed, too
-        assert commands(EVENTS) == commands(busy)
+        assert commands(EVENTS) == commands(EVENTS[:4])

@@ -10,9 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 import redis as redis_py
+from numpy.typing import NDArray
 
-from flask_bitmapist.reading.bitmaps import counts, lengths, octets_of, slices
-from flask_bitmapist.reading.replies import Octets, read_numbers, read_octets, read_words
+from flask_bitmapist.reading import bitmaps
+from flask_bitmapist.reading.bitmaps import (
+    counts,
+    extents,
+    lengths,
+    octets_of,
+    slices,
+    union_sizes,
+)
+from flask_bitmapist.reading.replies import (
+    Octets,
+    Part,
+    Union,
+    read_numbers,
+    read_octets,
+    read_unions,
+    read_words,
+)
 
 LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
 
@@ -124,6 +141,81 @@ def test_an_error_among_numbers_is_raised_by_redis_py(redis: Any) -> None:
         counts(redis, ["string", "hash", "string"])
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("batch", [1, 5, 99])
+def test_strings_are_combined_where_they_belong(
+    redis: Any, redis_url: str, protocol: int, batch: int
+) -> None:
+    random = np.random.default_rng(2)
+    # Of more than one buffer, and of what looks like a reply.
+    values = [random.bytes(length) for length in LENGTHS] + [b"$3\r\n" * 1000, b"\r\n", b"\0" * 9]
+    redis.mset({f"clé {n}": value for n, value in enumerate(values)})
+    unions, expected = [Union(0, [])], [b""]
+    for number in range(30):
+        size, parts = int(random.integers(1, 20_000)), []
+        combined = np.zeros(size * 8, np.uint8)
+        for n in random.integers(0, len(values), number % 4):
+            place = int(random.integers(0, 9_000))
+            parts.append(Part(("GET", f"clé {n}"), place, len(values[n])))
+            told = np.frombuffer(values[n], np.uint8)[: max(0, combined.size - place)]
+            combined[place:][: told.size] |= told
+        unions.append(Union(size, parts))
+        expected.append(combined.tobytes())
+    found = list[bytes]()
+
+    def measure(words: NDArray[np.uint64]) -> int:
+        found.append(words.tobytes())
+        return len(found)
+
+    batches = [unions[first : first + batch] for first in range(0, len(unions), batch)]
+    with redis_py.Redis.from_url(redis_url, decode_responses=True, protocol=protocol) as client:
+        assert read_unions(client, batches, measure) == [*range(1, len(unions) + 1)]
+        assert found == expected
+        assert read_unions(client, [], measure) == []
+        assert client.ping()
+
+
+def test_what_is_not_as_expected_is_not_combined(redis: Any) -> None:
+    redis.set("string", "x" * 2**19)
+    redis.hset("hash", "field", "value")
+    for key, least in [("string", 2**19 + 1), ("hash", 1), ("hash", 0), ("missing", 1)]:
+        parts = [Part(("GET", one), 0, least) for one in ("string", key, "string")]
+        assert read_unions(redis, [[Union(2**16, parts)]] * 3, np.count_nonzero) is None
+        assert redis.get("string") == b"x" * 2**19, "no reply of before is taken for this one"
+
+
+def test_unions_are_counted_as_their_bitmaps_are_when_they_come(redis: Any) -> None:
+    for key, offsets in {"a": (7, 300), "b": (300, 9_000), "trackist_c_2026-1": (64,)}.items():
+        for offset in offsets:
+            redis.setbit(key, offset, 1)
+    groups = [("a",), ("a", "b"), ("b", "trackist_c_2026-1", "missing"), ("missing",), ()]
+    placed = extents(redis, [key for keys in groups for key in keys])
+    assert union_sizes(redis, groups, placed) == [2, 3, 3, 0, 0]
+    redis.setbit("a", 310, 1)
+    assert union_sizes(redis, groups, placed) == [3, 4, 3, 0, 0]
+    redis.delete("trackist_c_2026-1")
+    assert union_sizes(redis, groups, placed) == [3, 4, 2, 0, 0]
+
+
+@pytest.mark.parametrize("budget", [8, 2**28])
+def test_unions_are_counted_alike_by_other_clients_and_of_longer_bitmaps_than_fit(
+    redis: Any, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    monkeypatch.setattr(bitmaps, "BUDGET", budget)
+    monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
+    if budget > 8:
+        monkeypatch.setattr(bitmaps, "read_unions", lambda *_: None)
+    random = np.random.default_rng(3)
+    users = {f"{n}": {*map(int, random.integers(999 * n, 3_000, 99))} for n in range(3)}
+    for key, offsets in users.items():
+        for offset in offsets:
+            redis.setbit(key, offset, 1)
+    groups = [("0",), ("0", "2"), ("0", "1", "2"), ("missing",)]
+    sizes = [len(set().union(*(users.get(key, ()) for key in keys))) for keys in groups]
+    placed = extents(redis, [key for keys in groups for key in keys])
+    assert union_sizes(redis, groups, placed) == sizes
+
+
 def without_greeting(connection: redis_py.connection.AbstractConnection) -> None:
     """Send nothing when connected: the first command that the server hears is the test's own."""
     connection._parser.on_connect(connection)
@@ -135,9 +227,12 @@ def without_greeting(connection: redis_py.connection.AbstractConnection) -> None
         lambda client: read_words(client, [("GET", "x")], [1]),
         lambda client: read_octets(client, [Octets("x", ("",), 0)]),
         lambda client: read_numbers(client, [("STRLEN", "x")]),
+        lambda client: read_unions(client, [[Union(99, [Part(("GET", "x"), 0, 1)])]], len),
     ],
 )
-@pytest.mark.parametrize("reply", [b"", b"$100\r\nabc", b"$100", b"nonsense\r\n", b"$" * 9000])
+@pytest.mark.parametrize(
+    "reply", [b"", b"$100\r\nabc", b"$100", b"$x\r\n", b"nonsense\r\n", b"$" * 9000]
+)
 def test_a_server_that_fails_is_left_to_redis_py(
     reply: bytes, ask: Callable[[redis_py.Redis], object]
 ) -> None:
