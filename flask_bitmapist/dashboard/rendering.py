@@ -13,12 +13,13 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from flask import request, url_for
+from flask import request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..current import current_tracker
 from ..reading.segments import Event, Flag
 from . import drawing
+from .addresses import url_for
 from .pages import PAGES
 from .query import BY, JOINTS
 
