@@ -31,7 +31,7 @@ from .registry import Registry, mismatch
 from .server import Server
 
 if TYPE_CHECKING:
-    from .delivery import Delivery, Stats
+    from .delivery import Delivery, Stats, Written
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -193,28 +193,27 @@ class Tracker:
 
     def write_many(
         self, event: str, ids: Iterable[object], *rest: Any, only: Grain | None = None
-    ) -> int:
+    ) -> Written | None:
         """As `record_many`, but the server has the marks when it returns: nothing is spooled.
 
         For whoever can do all of it again. A failure may leave some of the bits set.
 
         :param only: set the bit of this period alone, and not those that a mark sets. For ``hour``
             the mark must be an hourly one.
-        :returns: how many trips of this process the server knows of. A number that is not above the
-            last one means that the server has lost what came after it. 0: nothing was sent.
+        :returns: whether the server has lost what was written before; None: nothing was sent.
         :raises redis.RedisError: if the server does not take all of them.
         :raises ValueError: also if the event has ids of another kind.
         """
         if not self.enabled:
-            return 0
+            return None
         settled = self._settled(event, ids, *rest)
         if only is not None:
             settled = [(deed(*what[:-1], only), who) for what, who in settled]
         if not settled:
-            return 0
+            return None
         if Tracker.recorder is not None or self.keeps_marks_in_process():
             self._submit(settled)
-            return 0
+            return None
         kind = settled[0][0].kind
         registered = self._registry.kind_of(self.server.quick, event)
         if registered not in (None, kind):
@@ -426,6 +425,10 @@ class Tracker:
                 raise UnusableIdError(f"the id {id_!r} {told}", without_id=f"a text id {told}")
             return id_
         return self.checked_offset(id_)
+
+    def check_id(self, id_: int | str, space: str = "") -> None:
+        """:raises ValueError: if `id_`, in its normal form, cannot be marked here."""
+        self._checked_id(id_, space)
 
     def checked_offset(self, id_: int) -> int:
         """`id_`, if it may be the offset of a bit.

@@ -1,14 +1,15 @@
 """``flask bitmapist ...``: every report as a table, JSON or CSV.
 
-Only `reindex`, `pack` and `unpack` write.
+Only the commands of `maintenance` and `history` write.
 
 Exit codes: 0; 1 if the server does not answer or the output cannot be written; 2 for a question
-that cannot be answered as asked.
+that cannot be answered as asked; 3 if lines were rejected, or differences found; 130 if a key
+stopped it.
 """
 
 from __future__ import annotations
 
-from . import maintenance, reports
+from . import history, maintenance, reports
 from .group import commands
 
-__all__ = ["commands", "maintenance", "reports"]
+__all__ = ["commands", "history", "maintenance", "reports"]

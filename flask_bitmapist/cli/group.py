@@ -57,6 +57,8 @@ def command(
                     picture(answer).show()
                     if replica := server.replica():
                         click.echo(f"({replica})", err=True)
+            if exit_code := getattr(answer, "exit_code", 0):
+                click.get_current_context().exit(exit_code)
 
         run = click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")(run)
         run = click.option("--json", "as_json", is_flag=True, help="JSON, for pipes.")(run)

@@ -24,9 +24,9 @@ from .sender import Sender
 from .shelter import Shelter
 from .spool import Spool, server_of
 from .stats import Outcomes, Stats
-from .writer import BULK, Writer
+from .writer import BULK, Writer, Written
 
-__all__ = ["Delivery", "Notices", "Spool", "Stats", "Writer", "server_of"]
+__all__ = ["Delivery", "Notices", "Spool", "Stats", "Writer", "Written", "server_of"]
 
 #: How many batches of the spool are sent before the queue is looked at again.
 _SPOOL_TRIPS = 5
@@ -91,18 +91,17 @@ class Delivery:
             self._flusher.attend()
         self._notices.send()
 
-    def write(self, marks: Sequence[Settled]) -> int:
+    def write(self, marks: Sequence[Settled]) -> Written:
         """Write `marks` now, all of them or it raises; nothing is queued or spooled.
 
-        :returns: how many trips of this process the server knows of. A number that is not above the
-            last one means that the server has lost what came after it.
+        :returns: whether the server has lost what was written before.
         :raises redis.RedisError: if the server does not take them.
         """
         try:
             self._sender.write_all(marks)
         finally:
             self._notices.send()
-        return self._sender.writer.trips
+        return self._sender.writer.written()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued, spooled and kept apart, whatever happened before.

@@ -90,6 +90,8 @@ class Recent:
         self._lost: list[Settled] = []
         #: How many of this process's trips the server has had, as far as is known.
         self.count = 0
+        #: How many it has kept, if it turned out to have lost some; see `take_kept`.
+        self._kept: int | None = None
         #: When to tell the server that the process goes on; 0: at once.
         self._renewal = 0.0
         self._origin: object = None
@@ -159,6 +161,12 @@ class Recent:
         with self._lock:
             self._lost = [*lost, *self._lost]
 
+    def take_kept(self) -> int | None:
+        """How many trips the server had left at its last loss; None: there was none since asked."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        return kept
+
     def _lose(self, count: int) -> None:
         """All but the first `count` trips are lost."""
         self.era = object()
@@ -203,6 +211,7 @@ class Recent:
                 self.count = max(self.count, count)
                 return
             self.count, self._renewal = count, 0.0
+            self._kept = count - 1 if self._kept is None else min(count - 1, self._kept)
             if is_emptied:
                 self._spans, self._size = deque(), 0
             else:

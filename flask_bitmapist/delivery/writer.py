@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from itertools import compress, groupby, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -42,6 +42,16 @@ _PROBE = "flask_bitmapist:probe"
 #: How often a batch is rewritten because the server turned out to have other data, or because other
 #: processes mark what this one unmarks.
 _ATTEMPTS = 5
+
+
+class Written(NamedTuple):
+    """What a server has of one process's trips, which are numbered."""
+
+    #: The number of the last one.
+    trips: int
+    #: If it turned out to have lost some: the last one that it had kept. Later ones took the
+    #: numbers of those that were lost.
+    kept: int | None = None
 
 
 class Writer:
@@ -97,10 +107,9 @@ class Writer:
             self._write_all(client, marks)
         self._recent.add(marks, era)
 
-    @property
-    def trips(self) -> int:
-        """How many trips of this process the server knows of; of a cluster it is not known."""
-        return self._recent.count
+    def written(self) -> Written:
+        """What the server has of this process's trips; of a cluster it is not known."""
+        return Written(self._recent.count, self._recent.take_kept())
 
     def probe(self) -> None:
         """Find out whether the server takes writes: one that is full, or a replica, answers a PING.

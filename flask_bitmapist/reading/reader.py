@@ -128,6 +128,10 @@ class Reader:
         mapped = [kind for kind in kinds if kind != PLAIN]
         return offsets | (self._id_map.lookup(self.redis, str(form), mapped) if mapped else {})
 
+    def known_offsets(self, texts: Collection[str], kind: str) -> dict[str, int]:
+        """The offsets of those of `texts` that have one in the map of `kind`. Reads only."""
+        return self._id_map.offsets(self.redis, kind, texts, assigned=False)
+
     def ids_at(self, offsets: Iterable[int], kind: str) -> list[str | None]:
         """The ids of the mapped `kind` behind `offsets`. Reads only."""
         return self._id_map.ids(self.redis, kind, offsets)

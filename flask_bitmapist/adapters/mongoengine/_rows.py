@@ -48,7 +48,7 @@ def row_of_key(model: Any, collection: Any, key: Any) -> Row:
 
     :param key: as MongoDB has it.
     """
-    id_ = _id_in(_key_field(model), python_key(model, key))
+    id_ = id_in(_key_field(model), python_key(model, key))
     return Row(model, (collection.full_name, id_), id_, {})
 
 
@@ -86,8 +86,8 @@ def id_of(document: Any) -> object:
         return _key_of(document)
     field = getattr(type(document), chosen, None) if isinstance(chosen, str) else None
     if isinstance(field, BaseField):
-        return _id_in(field, document._data.get(field.name))
-    return _key_behind(document._bitmapist_chosen_id())
+        return id_in(field, document._data.get(field.name))
+    return key_behind(document._bitmapist_chosen_id())
 
 
 def changed_flags(document: Any, changed: Iterable[str]) -> list[str]:
@@ -110,24 +110,24 @@ def _key_field(model: Any) -> Any:
 
 
 def _key_of(document: Any) -> object:
-    return _id_in(_key_field(document), document._data.get(document._meta["id_field"]))
+    return id_in(_key_field(document), document._data.get(document._meta["id_field"]))
 
 
-def _id_in(field: Any, value: Any) -> object:
+def id_in(field: Any, value: Any) -> object:
     """The id that `value` of `field` stands for. A textual one stays text."""
     if isinstance(value, str):
         value = field.to_python(value)  # '7', assigned to an IntField
-    id_ = _key_behind(value)
+    id_ = key_behind(value)
     return TextKey(id_) if isinstance(id_, str) else id_
 
 
-def _key_behind(value: Any) -> object:
+def key_behind(value: Any) -> object:
     """The key of what `value` refers to, if it is a reference; else `value`."""
     if isinstance(value, Document):
         return _key_of(value)
     if isinstance(value, EmbeddedDocument):  # a composite key
         fields = [(value._fields[name], value._data.get(name)) for name in value._fields_ordered]
-        return tuple(_id_in(field, part) for field, part in fields)
+        return tuple(id_in(field, part) for field, part in fields)
     if isinstance(value, dict) and isinstance(value.get("_ref"), DBRef):  # GenericReferenceField
         value = value["_ref"]
     if not isinstance(value, DBRef):  # as a LazyReference is

@@ -54,7 +54,11 @@ def id_of(target: BitmapistableModel, key: Iterable[object]) -> object:
 
 def id_columns(mapper: Mapper[Any]) -> Sequence[Column[Any]] | None:
     """The columns of `mapper` whose values are the id; None if Python code gives it."""
-    chosen = mapper.class_.__bitmapist_id__
+    return columns_of(mapper, mapper.class_.__bitmapist_id__)
+
+
+def columns_of(mapper: Mapper[Any], chosen: object) -> Sequence[Column[Any]] | None:
+    """As `id_columns`, for an id that is `chosen` by an attribute's name, a method, or None."""
     if chosen is None:
         return cast("Sequence[Column[Any]]", mapper.primary_key)
     attribute = named_attribute(mapper, chosen)
@@ -98,6 +102,13 @@ def id_from_values(columns: Iterable[Column[Any]], values: Iterable[object]) -> 
     """The id that the `values` of `columns` make: one value, or a tuple of several."""
     parts = tuple(map(_as_text_key, columns, values))
     return parts[0] if len(parts) == 1 else parts
+
+
+def as_text_keys(column: Column[Any], values: Sequence[object]) -> Sequence[object]:
+    """The `values` of `column`, made to stay text if it is textual."""
+    if {*map(type, values)} <= {int, type(None)}:
+        return values
+    return [_as_text_key(column, value) for value in values]
 
 
 def _as_text_key(column: Column[Any], value: object) -> object:

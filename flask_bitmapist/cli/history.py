@@ -1,0 +1,187 @@
+"""The commands that bring history in, take it out and compare it: `backfill` and its kin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+from werkzeug.utils import import_string
+
+from ..current import current_tracker
+from .group import command
+from .terminal import Picture, shown
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+class Outcome(NamedTuple):
+    """What a run has done, whether it came to its end or not."""
+
+    done: Any
+    exit_code: int = 0
+    #: Where to resume.
+    after: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        told: dict[str, Any] = self.done.to_dict()
+        return told if self.after is None else {**told, "after": self.after}
+
+    def to_csv(self) -> str:
+        from ..analytics import csv_text
+
+        told = self.to_dict()
+        return csv_text([*told], [[*told.values()]])
+
+
+def _picture(outcome: Outcome) -> Picture:
+    rows = [
+        [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value]
+        for name, value in outcome.to_dict().items()
+        if value not in (0, None, "") or name in ("rows", "marked")
+    ]
+    return Picture(["", ""], rows)
+
+
+class _Zone(click.ParamType):  # type: ignore[type-arg]
+    """The name of a time zone."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return ZoneInfo(value)
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            self.fail(f"{value!r} is no time zone: name one such as Europe/Berlin")
+
+
+class _Imported(click.ParamType):  # type: ignore[type-arg]
+    """Something of the application's, as in ``shop.models:User``."""
+
+    name = "module:name"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return import_string(value)
+        except ImportError as error:
+            self.fail(f"{value!r} cannot be imported: {str(error).splitlines()[0]}")
+
+
+def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which rows of which model are whose marks."""
+    for option in (
+        click.option(
+            "--session",
+            "source",
+            type=_Imported(),
+            help="For SQLAlchemy without Flask-SQLAlchemy: its engine, as in shop.db:engine.",
+        ),
+        click.option(
+            "--timezone",
+            "naive_in",
+            type=_Zone(),
+            help="The zone of times that have none. Default: BITMAPIST_TIMEZONE.",
+        ),
+        click.option("--until", type=_DAY, help="Only rows up to this day."),
+        click.option("--since", type=_DAY, help="Only rows from this day on."),
+        click.option("--where", help="Only these rows: SQL, or for MongoEngine JSON."),
+        click.option("--id", "id_", help="The attribute that says who. Default: as the model."),
+        click.option("--event", help="Default: <model>:created."),
+        click.option("--at", required=True, help="The attribute that says when."),
+        click.argument("model", type=_Imported()),
+    ):
+        function = option(function)
+    return function
+
+
+def _days(since: datetime | None, until: datetime | None) -> Any:
+    from ..maintenance.backfill import Days
+
+    return Days(since and since.date(), until and until.date())
+
+
+@contextmanager
+def _progress(length: Callable[[], int], label: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; gives what tells it how much has been done."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    bar: Any  # click's types are not those of every version
+    with click.progressbar(length=max(1, length()), label=label, file=sys.stderr) as bar:
+        yield lambda done: bar.update(done - bar.pos)
+
+
+def _outcome(run: Callable[[], Any], key_text: Callable[[Any], str], findings: str = "") -> Outcome:
+    """What `run` returns or had done when it was stopped.
+
+    :param findings: the name of a count which, unless 0, gives exit code 3.
+    """
+    from ..maintenance.runs import StoppedError
+
+    try:
+        done = run()
+    except StoppedError as stopped:
+        cause = stopped.__cause__
+        told = current_tracker().server.explain(cause) if isinstance(cause, Exception) else None
+        click.echo(f"{'' if told is None else 'Error: '}{shown(told or str(stopped))}", err=True)
+        after = None if stopped.after is None else key_text(stopped.after)
+        again = "" if after is None else f", with --after {_quoted(after)}"
+        click.echo(f"To go on from here, run the same command again{again}.", err=True)
+        return Outcome(stopped.counts, 130 if isinstance(cause, KeyboardInterrupt) else 1, after)
+    return Outcome(done, 3 if findings and getattr(done, findings) else 0)
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+@command("backfill", _picture)
+@_of_rows
+@click.option("--after", help="Only rows after this key, as printed when a run was stopped.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be marked.")
+def backfill(
+    model: Any,
+    at: str,
+    event: str | None,
+    id_: str | None,
+    where: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    naive_in: Any,
+    source: Any,
+    after: str | None,
+    dry_run: bool,
+) -> Outcome:
+    """Mark what the rows of MODEL tell: who was created when, and the flags.
+
+    Nothing is marked twice: it can be stopped at any moment, and run again.
+
+    \b
+    flask bitmapist backfill shop.models:User --at created_at --dry-run
+    flask bitmapist backfill shop.models:Order --at paid_at --event order:paid --id customer_id
+    """
+    from ..maintenance.backfill import Backfill
+    from ..maintenance.tables import key_of, key_text
+
+    job = Backfill(
+        current_tracker(),
+        model,
+        at,
+        event=event,
+        who=id_,
+        where=where,
+        days=_days(since, until),
+        naive_in=naive_in,
+        source=source,
+    )
+    start = None if after is None else key_of(after)
+    with _progress(job.count, job.names.event) as told:
+        return _outcome(
+            lambda: job.run(after=start, dry=dry_run, told=lambda done: told(done.rows)), key_text
+        )

@@ -1,0 +1,161 @@
+"""A long run over rows or lines: in pages, through outages, and so that it can be resumed."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from ..periods import Grain
+from ..refusals import SERVER_ERRORS, need_of
+from ..tracker import Tracker
+
+if TYPE_CHECKING:
+    from ..delivery import Written
+
+_Position = TypeVar("_Position")
+_Page = TypeVar("_Page")
+_Counts = TypeVar("_Counts")
+
+#: Seconds for which a server that does not take marks is tried again.
+PATIENCE = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+#: Errors of whoever wrote the program or asked for something that there is not; to go on is no use.
+_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+#: Seconds that marks of an earlier outage may take, which are delivered before anything else.
+_EARLIER = 30.0
+
+
+class StoppedError(Exception):
+    """A run ended before its end; what it had done by then stays done."""
+
+    def __init__(self, reason: str, after: Any, counts: Any) -> None:
+        """
+        :param after: where to resume; None: at the beginning.
+        :param counts: what had been done.
+        """
+        super().__init__(reason)
+        self.after = after
+        self.counts = counts
+
+
+class Bulk:
+    """Writes many marks; a server that fails is waited for."""
+
+    def __init__(self, tracker: Tracker, patience: float = PATIENCE) -> None:
+        """:raises ValueError: if the application's marks do not reach the server."""
+        if not tracker.enabled:
+            raise ValueError("nothing can be marked, as BITMAPIST_ENABLED is False")
+        if Tracker.recorder is None and tracker.keeps_marks_in_process():
+            raise ValueError(
+                "marks are not sent to the server, as TESTING is set: BITMAPIST_ENABLED = True "
+                "sends them"
+            )
+        self._tracker = tracker
+        self._patience = patience
+        #: The number of the last trip.
+        self.trips = 0
+        self._kept: int | None = None
+        tracker.flush(_EARLIER)  # what is older must not come later
+
+    def write(self, event: str, ids: Any, *rest: Any, only: Grain | None = None) -> None:
+        """Mark `ids`, as `Tracker.write_many`, whose errors it raises when patience is over."""
+        call = functools.partial(self._tracker.write_many, event, ids, *rest, only=only)
+        written: Written | None = self.patiently(call)
+        if written is not None:
+            self.trips = written.trips
+            if written.kept is not None:
+                self._kept = min(written.kept, written.kept if self._kept is None else self._kept)
+
+    def take_kept(self) -> int | None:
+        """The last trip that the server had kept, if it has lost some since this was asked."""
+        kept, self._kept = self._kept, None
+        return kept
+
+    def patiently(self, call: Callable[[], Any]) -> Any:
+        """The result of `call`, once the server answers."""
+        pause, end = _FIRST_PAUSE, time.monotonic() + self._patience
+        while True:
+            try:
+                return call()
+            except SERVER_ERRORS as error:
+                if need_of(error) is not None or time.monotonic() + pause > end:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+class _Step(NamedTuple, Generic[_Position, _Counts]):
+    position: _Position | None
+    counts: _Counts
+    #: The last trip that the server must have kept if this step's marks are not lost.
+    trips: int
+
+
+def run(
+    pages: Callable[[_Position | None], Iterable[tuple[_Position, _Page]]],
+    do: Callable[[_Page, _Counts], _Counts],
+    start: _Position | None,
+    counts: _Counts,
+    bulk: Bulk | None,
+    told: Callable[[_Counts], object],
+) -> _Counts:
+    """Do all `pages` after `start`; what the server loses meanwhile is done again.
+
+    :param pages: gives the pages after a position, each with its own.
+    :param do: does one page, and returns what has been done with it.
+    :param bulk: what `do` writes with; None: it writes nothing.
+    :param told: called after each page.
+    :raises StoppedError: if anything breaks, or a key is pressed: it can be resumed.
+    :raises ValueError: for something that is wrong from the beginning.
+    """
+    steps = [_Step[_Position, _Counts](start, counts, 0)]
+    try:
+        while not _done(pages, do, steps, bulk, told):
+            pass
+    except _MISTAKES:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        last = steps[-1]
+        reason = "Interrupted" if isinstance(error, KeyboardInterrupt) else _reason(error)
+        raise StoppedError(reason, last.position, last.counts) from error
+    return steps[-1].counts
+
+
+def _done(
+    pages: Callable[[Any], Iterable[tuple[Any, Any]]],
+    do: Callable[[Any, Any], Any],
+    steps: list[_Step[Any, Any]],
+    bulk: Bulk | None,
+    told: Callable[[Any], object],
+) -> bool:
+    """Do the rest, adding to `steps`; False if the last ones were lost, and are taken off."""
+    for position, page in pages(steps[-1].position):
+        counts = do(page, steps[-1].counts)
+        trips = 0
+        if bulk is not None:
+            trips, kept = bulk.trips, bulk.take_kept()
+            if kept is not None:
+                while len(steps) > 1 and steps[-1].trips > kept:
+                    steps.pop()
+                return False
+        steps.append(_Step(position, counts, trips))
+        told(counts)
+    return True
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def in_parts(items: Iterable[_Page], size: int) -> Iterator[list[_Page]]:
+    """`items` in lists of at most `size`."""
+    part: list[_Page] = []
+    for item in items:
+        part.append(item)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
