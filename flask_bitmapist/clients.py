@@ -92,6 +92,18 @@ def quick_of(client: Any, timeout: float) -> Any:
     )
 
 
+def disconnect(client: Any) -> None:
+    """Close the connections of `client`, those to the Sentinels that it asks too."""
+    if not isinstance(client, redis.Redis):
+        client.close()
+        return
+    pool: Any = client.connection_pool
+    pool.disconnect()  # close() leaves a pool that it was given
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            sentinel.connection_pool.disconnect()
+
+
 def is_pool_exhausted(error: Exception) -> bool:
     """Whether `error` says that all connections are in use. redis-py 5 has no class for it."""
     return isinstance(error, redis.ConnectionError) and str(error) in (

@@ -11,7 +11,15 @@ from urllib.parse import urlsplit
 
 import redis
 
-from .clients import cluster_of, from_url, in_resp2, quick_cluster_of, quick_of, uncached
+from .clients import (
+    cluster_of,
+    disconnect,
+    from_url,
+    in_resp2,
+    quick_cluster_of,
+    quick_of,
+    uncached,
+)
 from .config import Settings
 from .refusals import SERVER_ERRORS, UnfitServerError, is_about_hello, need_of, refusal
 
@@ -263,10 +271,8 @@ class Server:
         """Close the connections. Whoever uses a client later opens new ones."""
         clients = (self.client, self._quick, self._read_client, *(self._cluster or ()))
         for client in clients:
-            if isinstance(client, redis.Redis):
-                client.connection_pool.disconnect()  # close() leaves a pool that it was given
-            elif client is not None:
-                client.close()
+            if client is not None:
+                disconnect(client)
 
     def _plain_quick(self) -> Any:
         pool = getattr(self.client, "connection_pool", None)

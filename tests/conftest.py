@@ -17,9 +17,9 @@ import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
-from redis.cluster import RedisCluster
+from nodes import Cluster, cluster
 from redis.connection import AbstractConnection
-from servers import MortalServer, cluster
+from servers import MortalServer
 
 from flask_bitmapist import FlaskBitmapist, embedded
 from flask_bitmapist.config import Settings
@@ -117,15 +117,37 @@ def mortal(tmp_path: Path) -> Iterator[MortalServer]:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Callable[..., Tracker]:
-    """A tracker that knows nothing yet, as one of another process would."""
+def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
+    """Makes trackers that know nothing yet, as those of other processes would.
 
-    def start(url: str, **options: Any) -> Tracker:
-        app = Flask("process", instance_path=str(tmp_path / "instance"))
-        options = {"BITMAPIST_ENABLED": True, "BITMAPIST_TIMEOUT": 10, **options}
-        return FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": url, **options}).tracker_of(app)
+    ``tracker_on(url=None, client=None, *, instance="instance", **options)``: those of one
+    `instance` folder share its spool.
+    """
+    made: list[Tracker] = []
 
-    return start
+    def make(
+        url: str | None = None, client: Any = None, *, instance: str = "instance", **options: Any
+    ) -> Tracker:
+        app = Flask("another", instance_path=str(tmp_path / instance))
+        if url is not None:
+            options["BITMAPIST_REDIS_URL"] = url
+        usual = {
+            "BITMAPIST_ENABLED": True,
+            "BITMAPIST_TIMEOUT": 10,
+            "DISABLE_BLUEPRINT": True,
+        }
+        extension = FlaskBitmapist(app, usual | options, redis_client=client)
+        made.append(extension.tracker_of(app))
+        return made[-1]
+
+    yield make
+    for tracker in made:
+        tracker.server.close()
+
+
+@pytest.fixture
+def process(tracker_on: Callable[..., Tracker]) -> Callable[..., Tracker]:
+    return tracker_on
 
 
 @pytest.fixture
@@ -162,26 +184,31 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 @pytest.fixture(scope="session")
-def running_clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], str]]:
+def running_clusters(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[int], Cluster]]:
     with ExitStack() as stack:
 
         @functools.cache
-        def start(size: int) -> str:
-            return stack.enter_context(cluster(tmp_path_factory.mktemp("cluster"), size))
+        def start(size: int) -> Cluster:
+            replicas = 0 if size == 1 else size
+            return stack.enter_context(cluster(tmp_path_factory.mktemp("c"), size, replicas))
 
         yield start
 
 
 @pytest.fixture
-def clusters(running_clusters: Callable[[int], str]) -> Callable[[int], str]:
-    """Gives the URL of an empty cluster of so many nodes."""
+def clusters(running_clusters: Callable[[int], Cluster]) -> Callable[[int], Cluster]:
+    """Gives an empty cluster of so many masters, with a replica each where they are several."""
 
-    def empty(size: int) -> str:
-        with RedisCluster.from_url(running_clusters(size)) as client:
-            client.flushall(target_nodes=RedisCluster.PRIMARIES)
-            all_rights = ("ACL", "SETUSER", "default", "+@all")
-            client.execute_command(*all_rights, target_nodes=RedisCluster.ALL_NODES)
-        return running_clusters(size)
+    def empty(size: int) -> Cluster:
+        found = running_clusters(size)
+        found.settle()
+        for node in found.nodes:
+            node.client.execute_command("ACL", "SETUSER", "default", "+@all")
+        for node in found.masters:
+            node.client.flushall()
+        return found
 
     return empty
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis as redis_py
 from redis.sentinel import Sentinel
-from servers import DAY, answers, eventually
+from servers import answers, eventually
 
 from flask_bitmapist.embedded import find_binary
 from flask_bitmapist.tracker import Tracker
@@ -74,14 +74,6 @@ class Node:
 
     def replication(self, field: str) -> Any:
         return self.client.info("replication").get(field)
-
-
-def marked(client: Any, key: str = DAY) -> set[int]:
-    """The offsets of the bits of `key`."""
-    bits = client.get(key) or b""
-    return {
-        index * 8 + bit for index, byte in enumerate(bits) for bit in range(8) if byte & 128 >> bit
-    }
 
 
 class Marking:

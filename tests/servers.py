@@ -49,59 +49,21 @@ class MortalServer:
 
     def ids(self, key: str = DAY) -> list[int]:
         with redis_py.Redis.from_url(self.url) as client:
-            return [offset for offset in range(5_000) if client.getbit(key, offset)]
+            return sorted(marked(client, key))
+
+
+def marked(client: Any, key: str = DAY) -> set[int]:
+    """The offsets of the bits of `key`."""
+    bits = client.get(key) or b""
+    return {
+        index * 8 + bit for index, byte in enumerate(bits) for bit in range(8) if byte & 128 >> bit
+    }
 
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
-
-
-@contextmanager
-def cluster(folder: Path, size: int) -> Iterator[str]:
-    """The URL of one of a cluster's `size` nodes. A node takes two seconds to become writable."""
-    ports = [free_port() for _ in range(size)]
-    nodes = []
-    for port in ports:
-        home = folder / str(port)
-        home.mkdir()
-        options = {
-            "port": str(port),
-            "cluster-port": str(free_port()),
-            "cluster-enabled": "yes",
-            "dir": str(home),
-            "save": "",
-        }
-        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        command = [find_binary(), *arguments]
-        nodes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-    clients = [redis_py.Redis(port=port) for port in ports]
-    try:
-        eventually(lambda: all(answers(client) for client in clients))
-        bounds = [16384 * index // size for index in range(size + 1)]
-        for client, first, last in zip(clients, bounds, bounds[1:], strict=False):
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
-            bus = _bus_of(clients[0])
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], bus)
-        eventually(lambda: all(_knows_all(client, size) for client in clients))
-        yield f"redis://127.0.0.1:{ports[-1]}"
-    finally:
-        for client in clients:
-            client.close()
-        for node in nodes:
-            node.kill()
-            node.wait()
-
-
-def _bus_of(client: Any) -> int:
-    return int(client.config_get("cluster-port")["cluster-port"])
-
-
-def _knows_all(client: Any, size: int) -> bool:
-    info = client.cluster("info")
-    state, known = info["cluster_state"], int(info["cluster_known_nodes"])
-    return state == "ok" and known == size
 
 
 @contextmanager

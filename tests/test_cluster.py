@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flask import Flask
-from nodes import Cluster, Marking, Node, cluster, marked
+from nodes import Cluster, Marking, Node, cluster
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.crc import key_slot
-from servers import DAY, eventually
+from servers import DAY, eventually, marked
 from test_exercise import exercise
 from test_replica import READING
 
-from flask_bitmapist import FlaskBitmapist, analytics
+from flask_bitmapist import analytics
 from flask_bitmapist.ids import MAPPED, IdMap
 from flask_bitmapist.tracker import Tracker
 
@@ -26,36 +25,9 @@ NOON = datetime(2026, 3, 14, 12)
 SLOT = key_slot(DAY.encode())
 
 
-@pytest.fixture(scope="module")
-def six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("cluster"), masters=3, replicas=3) as nodes:
-        yield nodes
-
-
 @pytest.fixture
-def nodes(six: Cluster) -> Cluster:
-    six.settle()
-    for node in six.nodes:
-        if node.replication("role") == "master":
-            node.client.flushall()
-    return six
-
-
-@pytest.fixture
-def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
-    trackers: list[Tracker] = []
-
-    def make(url: str | None = None, client: Any = None, **options: Any) -> Tracker:
-        app = Flask(__name__, instance_path=str(tmp_path / f"instance{len(trackers)}"))
-        options = {"BITMAPIST_TIMEOUT": 5, "DISABLE_BLUEPRINT": True, **options}
-        if url is not None:
-            options["BITMAPIST_REDIS_URL"] = url
-        trackers.append(FlaskBitmapist(app, options, redis_client=client).tracker)
-        return trackers[-1]
-
-    yield make
-    for tracker in trackers:
-        tracker.server.close()
+def nodes(clusters: Callable[[int], Cluster]) -> Cluster:
+    return clusters(3)
 
 
 def mark(tracker: Tracker, *ids: object) -> None:
@@ -216,11 +188,13 @@ class TestGone:
             for node in rest:
                 node.client.config_set("cluster-require-full-coverage", "no")
             eventually(lambda: all(is_ok(node) for node in rest))
-            for known in (tracker, tracker_on(three.url, BITMAPIST_TIMEOUT=TIMEOUT)):
+            new = tracker_on(three.url, instance="new", BITMAPIST_TIMEOUT=TIMEOUT)
+            for known in (tracker, new):
                 self.assert_spooled_in_time(known, 2)
             for node in rest:
                 node.kill()
-            for known in (tracker, tracker_on(three.url, BITMAPIST_TIMEOUT=TIMEOUT)):
+            newest = tracker_on(three.url, instance="newest", BITMAPIST_TIMEOUT=TIMEOUT)
+            for known in (tracker, newest):
                 self.assert_spooled_in_time(known, 3)
             for node in three.nodes:
                 node.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import threading
@@ -14,12 +15,10 @@ from typing import Any
 import pytest
 import redis as redis_py
 import slow
-from flask import Flask
 from redis.sentinel import Sentinel
 from servers import MortalServer, eventually, free_port, sentinel
 from slow import Proxy, serving
 
-from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.clients import from_url
 from flask_bitmapist.deadline import within
 from flask_bitmapist.tracker import Tracker
@@ -34,20 +33,14 @@ PACES = [slow.late, slow.dripping, slow.never]
 
 
 @pytest.fixture
-def marking(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
-    trackers: list[Tracker] = []
+def marking(tracker_on: Callable[..., Tracker]) -> Callable[..., Tracker]:
+    """Makes trackers that wait for `TIMEOUT`, and share no spool."""
+    number = itertools.count()
 
     def make(url: str | None = None, client: Any = None) -> Tracker:
-        app = Flask(__name__, instance_path=str(tmp_path / f"instance{len(trackers)}"))
-        options: dict[str, Any] = {"BITMAPIST_TIMEOUT": TIMEOUT, "DISABLE_BLUEPRINT": True}
-        if url is not None:
-            options["BITMAPIST_REDIS_URL"] = url
-        trackers.append(FlaskBitmapist(app, options, redis_client=client).tracker)
-        return trackers[-1]
+        return tracker_on(url, client, instance=f"own{next(number)}", BITMAPIST_TIMEOUT=TIMEOUT)
 
-    yield make
-    for tracker in trackers:
-        tracker.server.close()
+    return make
 
 
 def assert_ends_in_time(make: Callable[[], Tracker], prepare: Callable[[Tracker], None]) -> None:

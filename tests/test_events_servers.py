@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from nodes import Cluster
 from redis.cluster import RedisCluster
 
 from flask_bitmapist import (
@@ -31,9 +32,9 @@ NOW = datetime(2026, 11, 23, 14, 32)
 
 
 @pytest.fixture
-def cluster(clusters: Callable[[int], str]) -> Iterator[RedisCluster]:
+def cluster(clusters: Callable[[int], Cluster]) -> Iterator[RedisCluster]:
     """A cluster of one node: it refuses commands whose keys are of different slots, as all do."""
-    with RedisCluster.from_url(clusters(1)) as client:
+    with RedisCluster.from_url(clusters(1).url) as client:
         yield client
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import redis as redis_py
-from flask import Flask
-from nodes import Marking, Pair, marked, pair
-from servers import DAY, MortalServer, eventually
+from nodes import Marking, Pair, pair
+from servers import DAY, MortalServer, eventually, marked
 
-from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.marks import count
 from flask_bitmapist.tracker import Tracker
 
@@ -25,26 +23,6 @@ NOON = datetime(2026, 3, 14, 12)
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with pair(tmp_path_factory.mktemp("pair")) as both:
         yield both
-
-
-@pytest.fixture
-def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
-    trackers: list[Tracker] = []
-
-    def make(url: str | None = None, client: Any = None, **options: Any) -> Tracker:
-        app = Flask(__name__, instance_path=str(tmp_path / "instance"))
-        options = {"BITMAPIST_TIMEOUT": 5, "DISABLE_BLUEPRINT": True, **options}
-        if url is not None:
-            options["BITMAPIST_REDIS_URL"] = url
-        trackers.append(FlaskBitmapist(app, options, redis_client=client).tracker)
-        return trackers[-1]
-
-    yield make
-    for tracker in trackers:
-        manager = getattr(tracker.server._plain_quick().connection_pool, "sentinel_manager", None)
-        for one in getattr(manager, "sentinels", ()):
-            one.connection_pool.disconnect()
-        tracker.server.close()
 
 
 def mark(tracker: Tracker, *ids: object, value: bool = True) -> None:

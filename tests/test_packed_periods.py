@@ -15,6 +15,7 @@ from flask import Flask
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from nodes import Cluster
 from redis.cluster import RedisCluster
 
 from flask_bitmapist import (
@@ -260,8 +261,8 @@ def test_without_pyroaring_a_packed_period_is_an_error_that_says_what_to_install
         analytics.count("seen", at=TODAY - timedelta(days=60))
 
 
-def test_a_cluster_packs_and_unpacks(clusters: Callable[[int], str], tmp_path: Path) -> None:
-    with RedisCluster.from_url(clusters(3)) as client:
+def test_a_cluster_packs_and_unpacks(clusters: Callable[[int], Cluster], tmp_path: Path) -> None:
+    with RedisCluster.from_url(clusters(3).url) as client:
         client.flushall()
         app = Flask("clustered", instance_path=str(tmp_path))
         app.config.update(BITMAPIST_ENABLED=True, DISABLE_BLUEPRINT=True)

@@ -31,16 +31,6 @@ def admin(mortal: MortalServer) -> Iterator[redis_py.Redis]:
         yield client
 
 
-@pytest.fixture
-def tracker_on(tmp_path: Path) -> Callable[..., Tracker]:
-    def make(url: str, **options: Any) -> Tracker:
-        app = Flask(__name__, instance_path=str(tmp_path / "instance"))
-        options = {"BITMAPIST_REDIS_URL": url, "BITMAPIST_TIMEOUT": 10, **options}
-        return FlaskBitmapist(app, options).tracker
-
-    return make
-
-
 def acl(admin: redis_py.Redis, *rules: str) -> None:
     admin.execute_command("ACL", "SETUSER", "default", *rules)
 

@@ -18,31 +18,18 @@ import fakeredis
 import pytest
 import redis as redis_py
 from flask import Flask
+from nodes import Cluster, cluster
 from redis.cache import CacheConfig
 from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
-from servers import MortalServer, cluster, eventually, free_port, sentinel
+from servers import MortalServer, eventually, free_port, sentinel
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event
 from flask_bitmapist.delivery import Stats, server_of
 from flask_bitmapist.ids import MAPPED, IdMap
 from flask_bitmapist.server import Facts
-from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12, 30)
-
-
-@pytest.fixture
-def tracker_on(tmp_path: Path) -> Callable[..., Tracker]:
-    def make(url: str | None = None, client: Any = None, **options: Any) -> Tracker:
-        app = Flask(__name__, instance_path=str(tmp_path / "instance"))
-        app.debug = True  # opens the dashboard
-        if url is not None:
-            options["BITMAPIST_REDIS_URL"] = url
-        options = {"BITMAPIST_TIMEOUT": 10, **options}
-        return FlaskBitmapist(app, options, redis_client=client).tracker
-
-    return make
 
 
 class TestFacts:
@@ -205,9 +192,9 @@ def test_marks_that_an_unfit_server_was_given_arrive_on_the_one_that_replaces_it
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_cluster_behind_a_plain_address_is_followed(
-    clusters: Callable[[int], str], tracker_on: Any, size: int
+    clusters: Callable[[int], Cluster], tracker_on: Any, size: int
 ) -> None:
-    url = clusters(size)
+    url = clusters(size).url
     for client in (None, redis_py.Redis.from_url(url)):
         tracker = tracker_on(None if client else url, client)
         mark_event("e", range(20), now=NOON)
@@ -221,8 +208,8 @@ def test_a_cluster_behind_a_plain_address_is_followed(
     assert [users_of_last_days("e") for _ in range(2)] == [[0, 0, 20]] * 2
 
 
-def test_the_spool_knows_a_cluster_by_each_of_its_nodes(clusters: Callable[[int], str]) -> None:
-    with RedisCluster.from_url(clusters(3)) as client:
+def test_the_spool_knows_a_cluster_by_each_of_its_nodes(clusters: Callable[[int], Cluster]) -> None:
+    with RedisCluster.from_url(clusters(3).url) as client:
         nodes = {json.dumps(["cluster", node.name]) for node in client.get_nodes()}
         assert len(nodes) >= 3
         assert {*server_of(client).names} >= nodes
@@ -234,8 +221,8 @@ def users_of_last_days(segment: str) -> list[int]:
 
 
 def test_a_cluster_client_lends_its_settings_too(tmp_path: Path, tracker_on: Any) -> None:
-    with cluster(tmp_path, 1) as url:
-        given = RedisCluster.from_url(url, socket_timeout=5, decode_responses=True)
+    with cluster(tmp_path, 1) as one:
+        given = RedisCluster.from_url(one.url, socket_timeout=5, decode_responses=True)
         tracker = tracker_on(client=given, BITMAPIST_TIMEOUT=2)
         mark_event("e", range(20), now=NOON)
         assert tracker.stats() == Stats(sent=20)
@@ -270,9 +257,9 @@ def test_a_master_that_sentinels_know_is_marked_on_with_our_timeout(
 
 @pytest.mark.parametrize("scripting", [True, False])
 def test_a_cluster_keeps_mapped_ids_apart_whatever_it_forgets(
-    clusters: Callable[[int], str], tracker_on: Any, scripting: bool
+    clusters: Callable[[int], Cluster], tracker_on: Any, scripting: bool
 ) -> None:
-    tracker = tracker_on(clusters(3))
+    tracker = tracker_on(clusters(3).url)
     tracker.record([("e", id_, True, True, NOON) for id_ in ("a", "b", "c", "d")])
     if not scripting:
         command = ("ACL", "SETUSER", "default", "-@scripting")
