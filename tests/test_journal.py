@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import random
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from flask_bitmapist.delivery.addresses import Addresses
-from flask_bitmapist.delivery.journal import Journal, adopt
+from flask_bitmapist.delivery.journal import Journal, Page, adopt
 from flask_bitmapist.delivery.queue import Queue
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Deed, Settled, deed, singles
@@ -131,6 +132,46 @@ def test_a_late_record_on_a_cleared_page_is_no_mark_of_another_event(spool: Spoo
     journal.page.add(what("b"), 5)
     leave(journal)
     assert adopted(spool) == [("b", True, 2), ("b", True, 5)]
+
+
+class Noting(mmap.mmap):
+    """Memory that notes how much of it is overwritten, and in which somebody else writes late."""
+
+    def __init__(self, *made: int) -> None:
+        self.overwritten = 0
+        self.late: Callable[[], object] = lambda: None
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self.overwritten += len(value)
+        super().__setitem__(place, value)
+
+    def seek(self, position: int, *whence: int) -> None:
+        late, self.late = self.late, lambda: None
+        late()
+        super().seek(position, *whence)
+
+
+def noted_page() -> tuple[Page, Noting]:
+    memory = Noting(-1, 2**20)
+    memory.seek(8)
+    return Page(memory, 0, itertools.count(1)), memory
+
+
+def test_as_much_is_cleared_as_was_written() -> None:
+    page, memory = noted_page()
+    page.add(what(), 1)
+    memory.overwritten, written = 0, memory.tell()
+    page.clear()
+    assert memory.overwritten < written
+    assert not page.is_used
+
+
+def test_what_comes_while_a_page_is_cleared_is_cleared_too() -> None:
+    page, memory = noted_page()
+    page.add(what(), 1)
+    memory.late = lambda: page.add(what("late"), "text" * 100)
+    page.clear()
+    assert not memory[8:].strip(b"\0")
 
 
 def test_a_full_page_takes_nothing_more(spool: Spool) -> None:

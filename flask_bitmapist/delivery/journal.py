@@ -108,10 +108,15 @@ class Page:
 
     def clear(self) -> None:
         """All of it has been delivered."""
-        self._memory.seek(len(self._memory))  # late writers find no room, and go to the present one
+        memory = self._memory
+        end = memory.tell()
+        memory.seek(len(memory))  # late writers find no room, and go to the present one
+        if memory[end : end + _RECORD.size].strip(b"\0"):  # one has come in between
+            end = len(memory)
+        # No more: to write a whole page takes a millisecond, in which no other thread can run.
         # Not the turn: what is written later is still read in order.
-        self._memory[_TURN.size :] = _NOTHING[_TURN.size : len(self._memory)]
-        self._memory.seek(_TURN.size)
+        memory[_TURN.size : end] = _NOTHING[_TURN.size : end]
+        memory.seek(_TURN.size)
 
 
 class Journal:
