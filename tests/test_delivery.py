@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from flask import Flask
+from interpreter import run
 from redis.connection import AbstractConnection
 from servers import MortalServer, eventually
 
@@ -1214,6 +1215,33 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
         check=True,
         timeout=90,
     )
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["os.fork", "untold"])
+def test_a_forked_child_counts_its_own_marks_alone(mortal: MortalServer, told: bool) -> None:
+    """Also where Python is not told, as under uWSGI."""
+    script = """
+import ctypes, os, sys
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+tracker = FlaskBitmapist(Flask("app"), {
+    "BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_SPOOL": False, "BITMAPIST_TIMEOUT": 10,
+}).tracker
+tracker.record([("e", 1)])
+tracker.publish([("f", 1), ("f", "of another kind")])
+tracker._deliverer()._shelter.lose(1)
+before = tracker.stats()
+assert before.refused == before.dropped == 1
+fork = os.fork if sys.argv[2] == "True" else ctypes.CDLL(None).fork
+if fork() == 0:
+    first = tracker.stats()
+    tracker.record([("e", 2)])
+    print(first.sent, first.refused, first.dropped, tracker.stats().sent, flush=True)
+    os._exit(0)
+os.wait()
+assert tracker.stats() == before
+"""
+    assert run(script, mortal.url, str(told)) == "0 0 0 1"
 
 
 def test_an_outage_leaves_the_applications_random_numbers_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,15 +44,25 @@ class Stats:
 
 
 class Outcomes:
-    """Counts marks, from any thread."""
+    """Counts the marks of this process, from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._counts: Counter[Outcome] = Counter()
 
     def add(self, outcome: Outcome, marks: int) -> None:
         with self._lock:
-            self._counts[outcome] += marks
+            self._counted()[outcome] += marks
 
     def __getitem__(self, outcome: Outcome) -> int:
-        return self._counts[outcome]
+        with self._lock:
+            return self._counted()[outcome]
+
+    def _counted(self) -> Counter[Outcome]:
+        if self._process != os.getpid():  # a child, which Python need not have been told of
+            self._begin()
+        return self._counts

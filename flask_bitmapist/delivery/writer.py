@@ -23,6 +23,7 @@ from .density import Density
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
 from .recent import Recent
+from .stats import Outcomes
 from .unmarking import Key, Values
 
 logger = logging.getLogger("flask_bitmapist")
@@ -87,8 +88,7 @@ class Writer:
         #: The ``maxmemory-policy`` seen last.
         self._eviction = ""
         self._complaints: set[str] = set()
-        #: Marks refused for good (by the registry or the limit) in this process.
-        self.refused = 0
+        self._outcomes = Outcomes()
 
     def write(self, marks: Sequence[Settled]) -> None:
         """Set or clear the bits of `marks`; if two have the same bit, the later wins.
@@ -110,6 +110,11 @@ class Writer:
     def written(self) -> Written:
         """What the server has of this process's trips; of a cluster it is not known."""
         return Written(self._recent.count, self._recent.take_kept())
+
+    @property
+    def refused(self) -> int:
+        """Marks refused for good (by the registry or the limit) in this process."""
+        return self._outcomes["refused"]
 
     def probe(self) -> None:
         """Find out whether the server takes writes: one that is full, or a replica, answers a PING.
@@ -307,7 +312,7 @@ class Writer:
         pipe.execute()
 
     def _refuse(self, reason: str) -> None:
-        self.refused += 1
+        self._outcomes.add("refused", 1)
         if reason not in self._complaints and len(self._complaints) < 1_000:
             self._complaints.add(reason)
             logger.error("a mark was refused: %s", reason)
