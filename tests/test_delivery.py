@@ -44,6 +44,7 @@ from flask_bitmapist.delivery.flusher import _threads_run
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Mark, count
 from flask_bitmapist.punctual import _Punctual
+from flask_bitmapist.signals import delivery_degraded
 from flask_bitmapist.tracker import Tracker, _Settling
 
 NOON = datetime(2026, 3, 14, 12, 30)
@@ -1040,6 +1041,32 @@ for id_ in range(20):
         mark_event("e", 2, now=NOON)
         eventually(lambda: mortal.ids() == [1, 2])
         assert "ZeroDivisionError" in caplog.text
+
+    def test_a_thread_that_is_ended_is_replaced(
+        self,
+        mortal: MortalServer,
+        tracker_on: Callable[..., Tracker],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """By what is no Exception, such as SystemExit: the marks need no next one to arrive."""
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._IDLE", 0.1)
+        app = Flask(__name__, instance_path=str(mortal.folder / "instance"))
+        options = {"BITMAPIST_DELIVERY": "background", "BITMAPIST_REDIS_URL": mortal.url}
+        FlaskBitmapist(app, options)
+        ends = [True, True]
+
+        def end(app: Flask, **told: object) -> None:
+            if ends.pop():
+                sys.exit("a receiver's own way to end its thread")
+
+        with delivery_degraded.connected_to(end, app):
+            mortal.kill()
+            mark_event("e", 1, now=NOON)
+            eventually(lambda: "a receiver's own way" in caplog.text)
+        mortal.start()
+        eventually(lambda: mortal.ids() == [1])
+        assert "Another one goes on" in caplog.text
 
     def test_its_thread_begins_with_what_others_have_left(
         self,

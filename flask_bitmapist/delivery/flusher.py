@@ -7,6 +7,7 @@ mark does a little of its work.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 import threading
@@ -19,6 +20,8 @@ from typing import Any
 
 from .. import locks
 from ..faults import contained_faults
+
+logger = logging.getLogger("flask_bitmapist")
 
 _PAUSE = 0.1  # seconds between two passes, unless there is more to do or something wakes the thread
 _IDLE = 5.0  # seconds without work after which the thread ends
@@ -127,8 +130,11 @@ class Flusher:
         finally:
             working.release()
 
-    def _start(self) -> bool:
-        """Whether the thread runs now."""
+    def _start(self, pause: float = 0.0) -> bool:
+        """Whether the thread runs now.
+
+        :param pause: seconds after which it begins.
+        """
         if not _threads_run():
             return False
         with self._starting:
@@ -136,7 +142,7 @@ class Flusher:
                 return True
             thread = threading.Thread(
                 target=_run,
-                args=(weakref.ref(self), self._asleep),
+                args=(weakref.ref(self), self._asleep, pause),
                 name="flask-bitmapist-delivery",
                 daemon=True,
             )
@@ -154,6 +160,16 @@ class Flusher:
             return work()
         return Next.LATER
 
+    def _replace(self, error: BaseException) -> None:
+        """The thread ends before its time: somebody has raised SystemExit in it, or gevent ends it.
+
+        Another one goes on, after a while: what ended this one may end it too.
+        """
+        logger.error("the thread that delivers marks has ended: %r. Another one goes on", error)
+        self._thread = None
+        self.runs = False
+        self._start(_IDLE)
+
     def _rest(self) -> None:
         """The thread ends. From here on, whoever has work starts another."""
         self._thread = None
@@ -162,8 +178,18 @@ class Flusher:
             self.attend()
 
 
-def _run(reference: weakref.ref[Flusher], asleep: threading.Lock) -> None:
+def _run(reference: weakref.ref[Flusher], asleep: threading.Lock, pause: float) -> None:
     """The thread, which does not keep alive the flusher of an application that is gone."""
+    try:
+        time.sleep(pause)
+        _pass_by_pass(reference, asleep)
+    except BaseException as error:
+        flusher = reference()
+        if flusher is not None:
+            flusher._replace(error)
+
+
+def _pass_by_pass(reference: weakref.ref[Flusher], asleep: threading.Lock) -> None:
     flusher = reference()
     following = Next.NEVER if flusher is None else flusher._do(flusher._begin)
     worked = time.monotonic()
