@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -145,10 +145,10 @@ class Noting(mmap.mmap):
         self.overwritten += len(value)
         super().__setitem__(place, value)
 
-    def seek(self, position: int, *whence: int) -> None:
+    def seek(self, position: int, whence: Literal[0, 1, 2, 3, 4] = 0) -> None:
         late, self.late = self.late, lambda: None
         late()
-        super().seek(position, *whence)
+        super().seek(position, whence)
 
 
 def noted_page() -> tuple[Page, Noting]:

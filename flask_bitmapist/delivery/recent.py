@@ -15,22 +15,24 @@ import time
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 
 from ..ids import PLAIN
 from ..locks import Lock
-from ..marks import Deed, Settled
+from ..marks import Deed, Settled, Who, count, parts
 from ..trip import Trip, drop_idle, replies
 
 #: How long marks are kept, as long as trips find that the server has them; in seconds.
 _AGE = 60.0
-#: About how many are kept; a plain id takes 8 bytes.
-_MOST = 200_000
-#: Marks of so many seconds are kept, and lost, together; or about as many marks.
-_SPAN, _OF_SPAN = 1.0, 20_000
+#: Bytes that they take, at most; beyond them the oldest go. More than half a million plain ids.
+_MOST = 4 * 2**20
+#: What an id takes: a plain one, and a text besides its characters.
+_PLAIN_ID, _TEXT = 8, 60
+#: Marks of so many seconds are kept, and lost, together; or so many marks.
+_SPAN, _OF_SPAN = 1.0, 5_000
 #: Seconds after which a server forgets the count of a process that has ended, and after which a
 #: process tells it that it goes on.
 _LIFE, _RENEWAL = 86_400, 3_600
@@ -47,26 +49,33 @@ class _Span:
         self.value = value
         #: How many trips the server had when it had the last of them.
         self.count = 0
-        self.size = 0
+        #: How many marks, and about how many bytes they take.
+        self.length = self.size = 0
         self._ids: dict[Deed, Any] = {}
 
-    def add(self, what: Deed, who: Any) -> None:
+    def add(self, what: Deed, who: Any) -> int:
+        """Returns about how many bytes that takes."""
         ids: Any = self._ids.get(what)
         if ids is None:
             ids = array("Q") if what.kind == PLAIN else []
             self._ids[what] = ids
+        before = len(ids)
         if isinstance(who, int | str):
             ids.append(who)
-            self.size += 1
-            return
-        if isinstance(who, list):
+        elif isinstance(who, list):
             ids.extend(who)
         else:
             ids.frombytes(who.astype("uint64").tobytes())
-        self.size += len(who)
+        added = len(ids) - before
+        size = _PLAIN_ID * added
+        if what.kind != PLAIN:
+            size = _TEXT * added + sum(map(len, ids[before:]))
+        self.length += added
+        self.size += size
+        return size
 
     def is_over(self, now: float) -> bool:
-        return now - self.began > _SPAN or self.size > _OF_SPAN
+        return now - self.began > _SPAN or self.length >= _OF_SPAN
 
     def marks(self) -> list[Settled]:
         return [(what, list(ids)) for what, ids in self._ids.items()]
@@ -120,28 +129,26 @@ class Recent:
             self.suspect()
         self._slots, self._masters = slots, masters
 
-    def add(self, marks: Iterable[Settled], era: object) -> None:
+    def add(self, marks: Sequence[Settled], era: object) -> None:
         """Keep `marks`, which have been written; `era` is the one in which that began."""
         now = time.monotonic()
         with self._lock:
             if era is not self.era:
                 self._lost += marks
                 return
-            for what, who in marks:
-                span = self._spans[-1] if self._spans else None
-                if span is None or span.value != what.value or span.is_over(now):
-                    span = self._new_span(now, what.value)
-                before = span.size
-                span.add(what, who)
-                self._size += span.size - before
-                span.count = self.count
+            for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
+                for what, who in part:
+                    self._add(what, who, now)
 
-    def _new_span(self, now: float, value: bool) -> _Span:
+    def _add(self, what: Deed, who: Who, now: float) -> None:
         spans = self._spans
-        while spans and (self._size > _MOST or now - spans[0].began > _AGE):
+        if not spans or spans[-1].value != what.value or spans[-1].is_over(now):
+            spans.append(_Span(now, what.value))
+        span = spans[-1]
+        self._size += span.add(what, who)
+        span.count = self.count
+        while len(spans) > 1 and (self._size > _MOST or now - spans[0].began > _AGE):
             self._size -= spans.popleft().size
-        spans.append(_Span(now, value))
-        return spans[-1]
 
     def suspect(self) -> None:
         """The server, or part of it, may have fallen back: all that is kept must be sent again."""
