@@ -1092,6 +1092,7 @@ for id_ in range(20):
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("flask_bitmapist.delivery.flusher._PAUSE", 0.01)
+        monkeypatch.setattr("flask_bitmapist.delivery.recent._AGE", 0.1)
         tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
         others = delivery_threads()
         for id_ in (1, 2):

@@ -65,6 +65,25 @@ class TestRestart:
         assert tracker.flush()
         assert caplog.text.count("fallen back") == 1
 
+    def test_what_is_lost_after_the_last_mark_is_sent_again(
+        self, server: MortalServer, tracker_on: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the thread, which looks once more before it ends."""
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._IDLE", 0.1)
+        monkeypatch.setattr("flask_bitmapist.delivery.recent._AGE", 2.0)
+        tracker = tracker_on(server.url, BITMAPIST_DELIVERY="background")
+        mark(tracker, 1)
+        assert tracker.flush()
+        self.save(server)
+        mark(tracker, *range(2, 5))
+        assert tracker.flush()
+        self.go_back(server)
+        assert server.ids() == [1]
+        eventually(lambda: server.ids() == [1, 2, 3, 4])
+        eventually(lambda: not tracker._deliverer()._flusher.runs)
+        mark(tracker, 5)  # whoever marks then wakes it, or starts another
+        eventually(lambda: server.ids() == [1, 2, 3, 4, 5])
+
     def test_marks_that_the_snapshot_has_are_not_sent_again(
         self, server: MortalServer, tracker_on: Any, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -161,7 +161,9 @@ class Delivery:
         self._notices.send()
         if goes_on:
             return Next.NOW
-        return Next.SOON if worked or self._courier.has_work else Next.NEVER
+        if worked or self._courier.has_work:
+            return Next.SOON
+        return Next.WATCHES if self._courier.watches else Next.NEVER
 
     def _leave(self) -> None:
         """This process is a child."""

@@ -55,6 +55,11 @@ class Courier:
         """Whether there is anything for `work`, now or later."""
         return self._outage.is_on or self._shelter.holds_marks() or self._shelter.holds_apart()
 
+    @property
+    def watches(self) -> bool:
+        """Whether there will be something to `work` at, though nobody marks any more."""
+        return self._sender.writer.watches
+
     def work(self, trips: int) -> bool:
         """Send what waits, in at most `trips` trips, and find out if a server that failed is back.
 
@@ -68,6 +73,7 @@ class Courier:
                 return drained and self._shelter.holds_marks()
             if self._outage.is_on:
                 self._sender.probe()
+            self._sender.look_back()
             return self._is_apart_due() and self._try_apart(trips)
         except Exception as error:
             self._broke(error)

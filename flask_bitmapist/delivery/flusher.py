@@ -24,7 +24,7 @@ from ..faults import contained_faults
 logger = logging.getLogger("flask_bitmapist")
 
 _PAUSE = 0.1  # seconds between two passes, unless there is more to do or something wakes the thread
-_IDLE = 5.0  # seconds without work after which the thread ends
+_IDLE = 5.0  # seconds without work after which the thread ends, or looks as seldom as that
 #: Seconds for which a caller waits if another is at work.
 _GRACE = 0.005
 #: Whether this process may become another one without Python being told.
@@ -41,6 +41,8 @@ class Next(Enum):
     NOW = "now"
     SOON = "soon"
     LATER = "later"
+    #: There is nothing to do, but the thread is to stay.
+    WATCHES = "watches"
     #: There is nothing to do.
     NEVER = "never"
 
@@ -77,6 +79,8 @@ class Flusher:
         self._thread: threading.Thread | None = None
         #: Whether the thread runs, so that nobody need `attend`.
         self.runs = False
+        #: Whether it has little to do, and is to be woken if there is more.
+        self._dozes = False
         #: When a caller does the work next.
         self._due = 0.0
 
@@ -102,6 +106,8 @@ class Flusher:
     def attend(self) -> None:
         """See to it that the work is done, soon and by the thread if there can be one."""
         self.enter()
+        if self._dozes:
+            self.wake()
         if self._thread is not None or time.monotonic() < self._due or self._start():
             return
         self._due = time.monotonic() + _PAUSE
@@ -167,7 +173,7 @@ class Flusher:
         """
         logger.error("the thread that delivers marks has ended: %r. Another one goes on", error)
         self._thread = None
-        self.runs = False
+        self.runs = self._dozes = False
         self._start(_IDLE)
 
     def _rest(self) -> None:
@@ -176,6 +182,15 @@ class Flusher:
         self.runs = False
         if self._do(self._work) is not Next.NEVER:
             self.attend()
+
+    def _doze(self) -> Next:
+        """The thread has little to do. From here on, whoever has work wakes it up."""
+        self.runs, self._dozes = False, True
+        return self._do(self._work)
+
+    def _go_on(self) -> None:
+        """The thread looks for work often."""
+        self.runs, self._dozes = not _FORKS_UNTOLD, False
 
 
 def _run(reference: weakref.ref[Flusher], asleep: threading.Lock, pause: float) -> None:
@@ -193,21 +208,27 @@ def _pass_by_pass(reference: weakref.ref[Flusher], asleep: threading.Lock) -> No
     flusher = reference()
     following = Next.NEVER if flusher is None else flusher._do(flusher._begin)
     worked = time.monotonic()
+    pause = _PAUSE
     while True:
         del flusher
         if following is Next.LATER:
             time.sleep(_IDLE)
         elif following is not Next.NOW:
-            asleep.acquire(timeout=_PAUSE)
+            asleep.acquire(timeout=pause)
         flusher = reference()
         if flusher is None:
             return
+        flusher._go_on()
+        pause = _PAUSE
         following = flusher._do(flusher._work)
-        if following is not Next.NEVER:
+        if following not in (Next.NEVER, Next.WATCHES):
             worked = time.monotonic()
         elif time.monotonic() - worked >= _IDLE:
-            flusher._rest()
-            return
+            if following is Next.NEVER:
+                flusher._rest()
+                return
+            following = flusher._doze()
+            pause = _IDLE if following is Next.WATCHES else _PAUSE
 
 
 def _threads_run() -> bool:

@@ -96,6 +96,8 @@ class Recent:
         self._key = f"flask_bitmapist:trips:{secrets.token_hex(8)}"
         self._spans: deque[_Span] = deque()
         self._size = 0
+        #: When marks were written last.
+        self._added = 0.0
         self._lost: list[Settled] = []
         #: How many of this process's trips the server has had, as far as is known.
         self.count = 0
@@ -136,6 +138,7 @@ class Recent:
             if era is not self.era:
                 self._lost += marks
                 return
+            self._added = now
             for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
                 for what, who in part:
                     self._add(what, who, now)
@@ -149,6 +152,23 @@ class Recent:
         span.count = self.count
         while len(spans) > 1 and (self._size > _MOST or now - spans[0].began > _AGE):
             self._size -= spans.popleft().size
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept."""
+        return not self._spans
+
+    @property
+    def is_old(self) -> bool:
+        """Whether all that is kept was written so long ago that one more look is enough."""
+        return not self.is_empty and time.monotonic() - self._added >= _AGE
+
+    def forget_old(self) -> None:
+        """The server has been asked since, and still has all of it."""
+        with self._lock:
+            if self.is_old:
+                self._spans.clear()
+                self._size = 0
 
     def suspect(self) -> None:
         """The server, or part of it, may have fallen back: all that is kept must be sent again."""

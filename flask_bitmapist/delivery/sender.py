@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import redis
@@ -92,12 +92,22 @@ class Sender:
 
         :raises redis.RedisError: if it does not.
         """
+        self._ask(self.writer.probe)
+        self._outage.end()
+
+    def look_back(self) -> None:
+        """See to it that what the server took last is looked for once more, if nobody marks now.
+
+        :raises redis.RedisError: as `probe`.
+        """
+        self._ask(self.writer.look_back)
+
+    def _ask(self, question: Callable[[], None]) -> None:
         try:
-            self.writer.probe()
+            question()
         except redis.ResponseError as error:
             if need_of(error) is None:
                 raise
-        self._outage.end()
         self._send_lost_again(at_once=False)
 
     def try_apart_anew(self) -> None:

@@ -126,6 +126,20 @@ class Writer:
         pipe.execute()
         pipe.check()
 
+    @property
+    def watches(self) -> bool:
+        """Whether the server is still to be asked whether it has what it took last."""
+        return not self._recent.is_empty
+
+    def look_back(self) -> None:
+        """Ask it, if it took that a minute ago: it may have lost it since.
+
+        :raises redis.RedisError: as `probe`.
+        """
+        if self._recent.is_old:
+            self.probe()
+            self._recent.forget_old()
+
     def take_lost(self) -> list[Settled]:
         """Marks that were written, and that the server has lost since; they are forgotten here."""
         return self._recent.take_lost()
