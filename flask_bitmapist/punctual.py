@@ -6,6 +6,8 @@ in each step of a connection's set-up, multiplies them.
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import threading
 from contextlib import suppress
@@ -16,7 +18,10 @@ from typing import Any
 import redis
 
 from .deadline import is_set, time_left
+from .resp import plain_replies
 
+#: So many bytes are received at once, and so many of replies are read past the parser.
+_PART, _SMALL = 16_384, 65_536
 #: To tell the kernel a timeout costs a system call: this many seconds too many do not matter.
 _SLACK = 0.01
 
@@ -41,8 +46,56 @@ class PunctualPool(redis.BlockingConnectionPool):
     def timeout(self, seconds: float | None) -> None:
         self._patience = seconds
 
+    def kept(self) -> Any:
+        """A connection that is ready, to be returned to `keep`; None: there is none at hand.
+
+        What redis-py does to find one takes longer than a trip on a fast way.
+        """
+        if self._kept and self.pid == os.getpid():
+            with suppress(IndexError):  # another thread was faster
+                connection = self._kept.pop()
+                if connection.is_ready():
+                    return connection
+                self.release(connection)  # type: ignore[no-untyped-call]
+        return None
+
+    def keep(self, connection: Any) -> None:
+        """Keep `connection` at hand, whose replies its `read` has read to the last.
+
+        So redis-py's parser holds nothing back.
+        """
+        self._kept.append(connection)
+        # Whoever began to wait before that has not seen it.
+        if self._waiting:
+            self._release_kept()
+
+    def get_connection(self, *command: Any, **options: Any) -> Any:
+        """As redis-py does it."""
+        waiting = object()
+        self._waiting.add(waiting)
+        try:
+            self._release_kept()
+            return super().get_connection(*command, **options)  # type: ignore[no-untyped-call]
+        finally:
+            self._waiting.discard(waiting)
+
+    def _release_kept(self) -> None:
+        self._checkpid()
+        with suppress(IndexError):
+            while True:
+                self.release(self._kept.pop())  # type: ignore[no-untyped-call]
+
+    def reset(self) -> None:
+        """Begin without connections, also in a child process."""
+        #: Connections at hand. For redis-py they are in use.
+        self._kept: list[Any] = []
+        #: Those who may be waiting for one.
+        self._waiting: set[object] = set()
+        super().reset()  # type: ignore[no-untyped-call]
+
     def drop_idle(self) -> None:
         """Disconnect the connections that nobody uses; each connects again when it is used."""
+        self._release_kept()
         idle = []
         with suppress(Empty):
             while True:
@@ -87,6 +140,10 @@ class _Punctual:
 
     socket_timeout: Any
     socket_connect_timeout: Any
+    _sock: Any
+    # Those of later versions of redis-py.
+    _should_reconnect = False
+    _re_auth_token: Any = None
 
     def _connect(self) -> Any:
         given = self.socket_timeout, self.socket_connect_timeout
@@ -98,6 +155,27 @@ class _Punctual:
         finally:
             self.socket_timeout, self.socket_connect_timeout = given
         return _Socket(connected, self.socket_timeout)
+
+    def is_ready(self) -> bool:
+        """Whether it is connected, and nothing has come unasked, such as the server's farewell."""
+        connected = self._sock
+        is_due = self._should_reconnect or self._re_auth_token is not None
+        return connected is not None and not is_due and connected.is_quiet()
+
+    def read(self, count: int) -> list[Any] | None:
+        """`count` replies; None if there is anything else: then redis-py's parser finds it all.
+
+        :raises redis.RedisError: if the server does not answer.
+        """
+        connected = self._sock
+        if not isinstance(connected, _Socket):
+            return None
+        try:
+            return connected.read(count)
+        except TimeoutError as error:
+            raise redis.TimeoutError("Timeout reading from socket") from error
+        except OSError as error:
+            raise redis.ConnectionError(f"Error while reading from socket: {error}") from error
 
 
 class _ByAddress(redis.Connection):
@@ -175,7 +253,7 @@ class _Socket:
     redis-py and its parsers use it in place of the socket.
     """
 
-    __slots__ = ("_connected", "_timeout", "_told", "fileno", "pending")
+    __slots__ = ("_connected", "_look", "_pending", "_timeout", "_told", "_unread", "fileno")
 
     def __init__(self, connected: Any, timeout: float | None) -> None:
         """:param timeout: seconds for one operation, if the call has more."""
@@ -185,7 +263,10 @@ class _Socket:
         self._told = connected.gettimeout()
         # redis-py 8 asks for these two before each command: __getattr__ takes a microsecond.
         self.fileno = connected.fileno
-        self.pending = getattr(connected, "pending", _nothing)
+        self._pending = getattr(connected, "pending", _nothing)
+        #: What was received and given back.
+        self._unread = b""
+        self._look = _look_at(connected)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connected, name)
@@ -194,11 +275,45 @@ class _Socket:
         self._timeout = self._told = timeout
         self._connected.settimeout(timeout)
 
+    def pending(self) -> int:
+        """How many bytes are to be had without asking the kernel."""
+        return len(self._unread) + self._pending()
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is to be read, not even the end."""
+        return self._look is not None and not self._look.poll(0) and not self.pending()
+
+    def read(self, count: int) -> list[Any] | None:
+        """`count` replies; None if there is anything else, all of which stays unread."""
+        came = b""
+        found: list[Any] | None = []
+        try:
+            while found is not None and len(found) < count:
+                data = self.recv(_PART)
+                came += data
+                is_over = not data or len(came) > _SMALL
+                found = None if is_over else plain_replies(came, count)
+            if found is not None:
+                came = b""
+            return found
+        finally:
+            self._unread = came
+
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        if self._unread:
+            part = self._unread[: size or len(buffer)]
+            self._unread = self._unread[len(part) :]
+            buffer[: len(part)] = part
+            return len(part)
         self._hurry()
         return self._connected.recv_into(buffer, size, flags)  # type: ignore[no-any-return]
 
     def recv(self, size: int, flags: int = 0) -> bytes:
+        if self._unread:
+            part = self._unread[:size]
+            if not flags & socket.MSG_PEEK:
+                self._unread = self._unread[size:]
+            return part
         self._hurry()
         return self._connected.recv(size, flags)  # type: ignore[no-any-return]
 
@@ -220,6 +335,15 @@ class _Socket:
         if left != told and (left is None or told is None or not 0 <= told - left < _SLACK):
             self._connected.settimeout(left)
             self._told = left
+
+
+def _look_at(connected: Any) -> Any:
+    """What tells whether anything can be read; None on Windows, which has no poll."""
+    if not hasattr(select, "poll"):
+        return None
+    look = select.poll()
+    look.register(connected.fileno(), select.POLLIN)
+    return look
 
 
 def _nothing() -> int:

@@ -6,6 +6,15 @@ What of a command is the same each time is packed once.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
+
+try:
+    from hiredis import PushNotification, Reader
+except ImportError:  # it is not there, or older than 3.2
+    Reader = None  # type: ignore[assignment,misc]
+
+#: What hiredis returns where a reply is not complete.
+_NOT_ALL = object()
 
 
 def packed(*command: object) -> bytes:
@@ -53,3 +62,38 @@ def _counted(argument: bytes) -> bytes:
 
 def _argument(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
+
+
+def plain_replies(received: bytes, most: int) -> list[Any] | None:
+    """The replies in `received`, not decoded, as far as they are complete.
+
+    redis-py's parser takes as long for six of them as a trip on a fast way.
+
+    :param most: how many there may be.
+    :returns: None if there are more, or any that only redis-py knows what to do with: an error, or
+        what the server says unasked.
+    """
+    if Reader is None:
+        return None
+    reader = Reader(replyError=_odd, protocolError=_odd, notEnoughData=_NOT_ALL)
+    reader.feed(received)
+    found: list[Any] = []
+    try:
+        for _ in range(most):
+            reply = reader.gets(False)
+            if reply is _NOT_ALL:
+                return found
+            if type(reply) is PushNotification:
+                return None
+            found.append(reply)
+    except _OddReplyError:
+        return None
+    return None if reader.has_data() else found
+
+
+class _OddReplyError(Exception):
+    pass
+
+
+def _odd(told: str) -> _OddReplyError:
+    raise _OddReplyError(told)

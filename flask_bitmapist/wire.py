@@ -7,6 +7,8 @@ from typing import Any
 
 import redis
 
+from .punctual import PunctualPool
+
 
 def straight(pool: Any, sent: Sequence[bytes], count: int) -> list[Any]:
     """The `count` replies to the packed commands `sent`, on a connection of `pool`.
@@ -23,7 +25,8 @@ class Wire:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._connection = _taken_from(pool)
+        self._keeps = isinstance(pool, PunctualPool)
+        self._connection = (pool.kept() if self._keeps else None) or _taken_from(pool)
         self._is_clean = True
 
     def __enter__(self) -> Wire:
@@ -32,6 +35,9 @@ class Wire:
     def __exit__(self, *raised: object) -> None:
         if not self._is_clean:
             self._connection.disconnect()  # the rest of the replies is nobody's
+        elif self._keeps:
+            self._pool.keep(self._connection)
+            return
         self._pool.release(self._connection)
 
     def send(self, packed: Sequence[bytes]) -> None:
@@ -39,6 +45,12 @@ class Wire:
         self._connection.send_packed_command(packed)
 
     def replies(self, count: int) -> list[Any]:
+        if self._keeps:
+            at_once: list[Any] | None = self._connection.read(count)
+            if at_once is not None:
+                self._is_clean = True
+                return at_once
+            self._keeps = False
         found = [self._reply() for _ in range(count)]
         # A master that has been demoted is no use any more.
         self._is_clean = not (found and isinstance(found[0], redis.ReadOnlyError))
