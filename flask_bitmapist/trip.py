@@ -57,6 +57,11 @@ class Trip:
         self.commands.append(name)
         self._packed += packed if self._is_single else (b"".join(packed),)
 
+    def queue_together(self, names: Sequence[Command], packed: bytes) -> None:
+        """As `queue_packed`, for several commands to one server."""
+        self.commands += names
+        self._packed.append(packed)
+
     def execute(self) -> list[Any]:
         """The replies, in order; an error reply is one of them.
 

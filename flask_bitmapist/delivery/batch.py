@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import redis
+
 from ..ids import PLAIN, IdMap
 from ..marks import Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
@@ -17,6 +19,7 @@ from .density import Density
 from .expiry import Expiries
 from .merging import Chunk
 from .reliance import Offsets, Reliance
+from .single import Single
 from .unmarking import Key, Targets, Unmarking, Values
 
 #: Deeds of which the process remembers what their marks rely on.
@@ -32,6 +35,8 @@ class Batch:
 
     relies_on: Reliance
     offsets: Offsets
+    #: None: it is not one mark, or one that needs more commands than usual.
+    single: Single | None = None
     #: Bits to set, where nothing is unmarked.
     sets: dict[Key, list[Chunk]] = field(default_factory=dict)
     #: None: nothing is unmarked, or only in bitmapist's way.
@@ -77,6 +82,8 @@ class Batches:
         self._expiries = expiries
         self._max_id = max_id
         self._density = density
+        #: The deeds whose marks have been written, one by one.
+        self._singles: dict[Deed, Single] = {}
         #: Of a deed: what its marks rely on, and the history in which they may.
         self._known: dict[Deed, tuple[object, Reliance]] = {}
 
@@ -113,8 +120,22 @@ class Batches:
             return None
         self._density.check(what, who)
         bits = Bits((who,))
-        writes = [(key, bits) for key in self._lasting(_keys(what))]
-        return Batch(relies_on, offsets, writes=writes)
+        single = self._single(client, what, relies_on)
+        keys = self._lasting(_keys(what)) if single is None else single.keys
+        return Batch(relies_on, offsets, single, writes=[(key, bits) for key in keys])
+
+    def _single(self, client: Any, what: Deed, relies_on: Reliance) -> Single | None:
+        known = self._singles.get(what)
+        if known is not None and known.relies_on is relies_on:
+            return known
+        if self._expiries or not isinstance(client, redis.Redis):
+            return None
+        if not relies_on.is_entered or not self._registry.has_compared_calendar:
+            return None
+        if len(self._singles) >= _MOST_REMEMBERED:
+            self._singles.clear()
+        single = self._singles[what] = Single(_keys(what), relies_on)
+        return single
 
     def _lasting(self, keys: Iterable[Key]) -> Iterable[Key]:
         has_passed = self._expiries.has_passed

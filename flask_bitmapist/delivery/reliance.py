@@ -15,6 +15,7 @@ from typing import Any
 
 from ..ids import IdMap
 from ..registry import FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
+from ..trip import Command
 
 #: The offsets of mapped ids: kind -> id -> offset.
 Offsets = Mapping[str, Mapping[str, int]]
@@ -64,10 +65,20 @@ class Reliance:
 
         Put them last in the pipeline, so that they also notice if the server changes meanwhile.
         """
-        queue = pipe.repeat_command if len(self.kinds) == 1 else pipe.execute_command
-        queue("HMGET", KINDS, *self.kinds)
+        for question in self.questions():
+            pipe.execute_command(*question)
+        self.ask_ids(pipe, offsets)
+
+    def questions(self) -> list[Command]:
+        """The commands that ask for the kinds and first days."""
+        asked: list[Command] = [("HMGET", KINDS, *self.kinds)]
         if self._days:
-            queue("ZMSCORE", FIRST_DAYS, *self._days)
+            asked.append(("ZMSCORE", FIRST_DAYS, *self._days))
+        return asked
+
+    @staticmethod
+    def ask_ids(pipe: Any, offsets: Offsets) -> None:
+        """Queue the questions for `offsets`."""
         for kind, ids in offsets.items():
             pipe.execute_command("HMGET", IdMap.keys(kind)[0], *ids)
 
@@ -76,21 +87,26 @@ class Reliance:
 
         :raises redis.RedisError: if it does not say.
         """
-        if replies == self._held and not offsets:
-            return True
-        kinds, *rest = map(_list, replies)
-        if [kind and text(kind) for kind in kinds] != [*self.kinds.values()]:
-            return False
-        if self._days:
-            first_days, *rest = rest
-            for first, day in zip(first_days, self._days.values(), strict=True):
-                if first is None or int(first) > day.toordinal():
-                    return False
-        for ids, held in zip(offsets.values(), rest, strict=True):
+        asked = len(replies) - len(offsets)
+        told = replies[:asked]
+        if told != self._held:
+            if not self._still_holds([*map(_list, told)]):
+                return False
+            self._held = told
+        for ids, reply in zip(offsets.values(), replies[asked:], strict=True):
+            held = _list(reply)
             if [None if offset is None else int(offset) for offset in held] != [*ids.values()]:
                 return False
-        self._held = replies
         return True
+
+    def _still_holds(self, replies: list[list[Any]]) -> bool:
+        kinds, *first_days = replies
+        if [kind and text(kind) for kind in kinds] != [*self.kinds.values()]:
+            return False
+        return not first_days or not any(
+            first is None or int(first) > day.toordinal()
+            for first, day in zip(first_days[0], self._days.values(), strict=True)
+        )
 
     def withdraw(self, pipe: Any, entered: Sequence[str], replies: Sequence[Any]) -> None:
         """It did not hold: queue the removal of what was `entered` of events nobody registered.

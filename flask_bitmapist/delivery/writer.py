@@ -19,10 +19,12 @@ from ..registry import Registry
 from ..server import Server
 from ..trip import Trip, node_of
 from .batch import Batch, Batches, Writes, keeps_other_days, writes
+from .bits import Bits
 from .density import Density
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
 from .recent import Recent
+from .single import Single
 from .stats import Outcomes
 from .unmarking import Key, Values
 
@@ -159,12 +161,22 @@ class Writer:
     def _write(self, client: Any, marks: Sequence[Settled]) -> None:
         for _ in range(_ATTEMPTS):
             batch = self._batches.batch(client, marks)
-            if self._set(client, batch) if batch.sets else self._wrote(client, batch):
+            if self._was_written(client, batch):
                 for reason in batch.refusals:
                     self._refuse(reason)
                 return
             self.forget_known()
         raise redis.RedisError("the server's data keeps changing while marks are written")
+
+    def _was_written(self, client: Any, batch: Batch) -> bool:
+        """Whether the server agreed with what this process knew, so that `batch` is now written.
+
+        If not, the bits are restored. The trip that writes also checks: an earlier answer may be
+        out of date, and a proxy can hide that another server answers.
+        """
+        if batch.single is not None:
+            return self._marked(client, batch, batch.single)
+        return self._set(client, batch) if batch.sets else self._wrote(client, batch)
 
     def _warn_of_eviction(self) -> None:
         """Say once that a server will delete irreplaceable data when it is full."""
@@ -189,12 +201,21 @@ class Writer:
         self._id_map.forget_known()
         self._expiries.forget_known()
 
-    def _wrote(self, client: Any, batch: Batch) -> bool:
-        """Whether the server agreed with what this process knew, so that `batch` is now written.
+    def _marked(self, client: Any, batch: Batch, single: Single) -> bool:
+        """As `_was_written`, of one mark."""
+        pipe = self._recent.trip(client)
+        single.queue(pipe, batch.writes[0][1].offsets[0], batch.offsets)
+        replies = pipe.execute()
+        bits = len(batch.writes)
+        told = replies[bits:]
+        if not batch.relies_on.holds(told, batch.offsets):
+            self._take_back(client, batch, zip(batch.writes, replies[:bits], strict=True), [], told)
+            return False
+        pipe.check()
+        return True
 
-        If not, the bits are restored. The trip that writes also checks: an earlier answer may be
-        out of date, and a proxy can hide that another server answers.
-        """
+    def _wrote(self, client: Any, batch: Batch) -> bool:
+        """As `_was_written`, where other bits are read, or need to expire."""
         outstanding = batch.writes
         names = {key.name for key, bits in batch.writes if bits.clears}.union(
             name for name, _ in batch.reads()
@@ -303,13 +324,7 @@ class Writer:
         calendar = next(rest) if compares_calendar else None
         told = [*rest]
         if not batch.relies_on.holds(told, batch.offsets):
-            undo = Trip(client)
-            for (key, bits), reply in zip(writes, before, strict=True):
-                if former := bits.restoring(reply):
-                    former.queue(undo, key.name)
-            batch.relies_on.withdraw(undo, entered, told)
-            undo.execute()
-            undo.check()
+            self._take_back(client, batch, zip(writes, before, strict=True), entered, told)
             return None
         batch.relies_on.remember()
         pipe.check()
@@ -318,6 +333,26 @@ class Writer:
         if expiring:
             self._expire(client, expiring)
         return values
+
+    @staticmethod
+    def _take_back(
+        client: Any,
+        batch: Batch,
+        written: Iterable[tuple[tuple[Key, Bits], Any]],
+        entered: Sequence[str],
+        told: Sequence[Any],
+    ) -> None:
+        """What `batch` relies on does not hold: restore the bits that were `written`, with replies.
+
+        :param entered: as `told`, for `Reliance.withdraw`.
+        """
+        undo = Trip(client)
+        for (key, bits), reply in written:
+            if former := bits.restoring(reply):
+                former.queue(undo, key.name)
+        batch.relies_on.withdraw(undo, entered, told)
+        undo.execute()
+        undo.check()
 
     def _expire(self, client: Any, expiring: Iterable[tuple[str, int]]) -> None:
         pipe = client.pipeline(transaction=False)
