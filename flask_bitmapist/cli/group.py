@@ -40,15 +40,9 @@ def command(
         @functools.wraps(ask)
         def run(as_json: bool, as_csv: bool, **arguments: Any) -> None:
             server = current_tracker().server
-            try:
-                server.check_reading()  # one that is too old is reported before anything else
+            with answering():
                 answer = ask(**arguments)
-            except SERVER_ERRORS as error:
-                reason = server.explain(error) or f"Redis does not answer: {error}"
-                raise click.ClickException(reason) from error
-            except ValueError as error:
-                raise click.UsageError(str(error)) from error
-            with _unwritten_told():
+            with unwritten_told():
                 if as_json:
                     click.echo(json.dumps(server.with_replica(answer.to_dict()), indent=2))
                 elif as_csv:
@@ -67,6 +61,20 @@ def command(
     return decorate
 
 
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say in one sentence why there is no answer."""
+    server = current_tracker().server
+    try:
+        server.check_reading()  # one that is too old is reported before anything else
+        yield
+    except SERVER_ERRORS as error:
+        reason = server.explain(error) or f"Redis does not answer: {error}"
+        raise click.ClickException(reason) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def _print_csv(text: str) -> None:
     if sys.stdout is not None and sys.stdout.isatty():
         # A terminal would obey control characters in an id.
@@ -75,7 +83,7 @@ def _print_csv(text: str) -> None:
 
 
 @contextmanager
-def _unwritten_told() -> Iterator[None]:
+def unwritten_told() -> Iterator[None]:
     """Say in one sentence why the output cannot be written."""
     try:
         yield

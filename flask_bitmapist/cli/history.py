@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,10 +14,11 @@ import click
 from werkzeug.utils import import_string
 
 from ..current import current_tracker
-from .group import command
+from .group import answering, command, commands, unwritten_told
 from .terminal import Picture, shown
 
 _DAY = click.DateTime(["%Y-%m-%d"])
+_ZONE_HELP = "The zone of times that have none. Default: BITMAPIST_TIMEZONE."
 
 
 class Outcome(NamedTuple):
@@ -44,7 +46,7 @@ def _picture(outcome: Outcome) -> Picture:
         for name, value in outcome.to_dict().items()
         if value not in (0, None, "") or name in ("rows", "marked")
     ]
-    return Picture(["", ""], rows)
+    return Picture(rows[0], rows[1:])
 
 
 class _Zone(click.ParamType):  # type: ignore[type-arg]
@@ -84,7 +86,7 @@ def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
             "--timezone",
             "naive_in",
             type=_Zone(),
-            help="The zone of times that have none. Default: BITMAPIST_TIMEZONE.",
+            help=_ZONE_HELP,
         ),
         click.option("--until", type=_DAY, help="Only rows up to this day."),
         click.option("--since", type=_DAY, help="Only rows from this day on."),
@@ -99,7 +101,7 @@ def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _days(since: datetime | None, until: datetime | None) -> Any:
-    from ..maintenance.backfill import Days
+    from ..maintenance.days import Days
 
     return Days(since and since.date(), until and until.date())
 
@@ -185,3 +187,81 @@ def backfill(
         return _outcome(
             lambda: job.run(after=start, dry=dry_run, told=lambda done: told(done.rows)), key_text
         )
+
+
+@command("import", _picture)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="Default: by its name.")
+@click.option("--event", help="The event of all lines.")
+@click.option("--event-column", help="The column that says what was done. Default: event.")
+@click.option("--user-column", help="The column that says who. Default: user.")
+@click.option("--time-column", help="The column that says when. Default: time.")
+@click.option("--timezone", "naive_in", type=_Zone(), help=_ZONE_HELP)
+@click.option("--text-ids", is_flag=True, help="Ids are texts, even those that look like numbers.")
+@click.option("--rejects", type=click.Path(dir_okay=False), help="Where bad lines are put.")
+@click.option("--after", type=int, help="Only lines after this one, as printed by a stopped run.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be marked.")
+def import_(
+    file: str,
+    form: str | None,
+    event: str | None,
+    event_column: str | None,
+    user_column: str | None,
+    time_column: str | None,
+    naive_in: Any,
+    text_ids: bool,
+    rejects: str | None,
+    after: int | None,
+    dry_run: bool,
+) -> Outcome:
+    """Mark what the lines of FILE tell: an export, or any log as CSV or JSON lines.
+
+    FILE is - for the standard input. Lines that cannot be marked are put into a file, FILE.rejects
+    by default, each with its number and the reason, and the exit code is then 3.
+
+    \b
+    flask bitmapist import history.csv
+    flask bitmapist import signups.jsonl --event user:created --user-column id --time-column at
+    """
+    from ..maintenance.importing import Columns, Import
+
+    columns = None
+    if event or event_column or user_column or time_column:
+        columns = Columns(event_column or "event", user_column or "user", time_column or "time")
+    job = Import(
+        current_tracker(),
+        file,
+        form or ("jsonl" if Path(file).suffix in (".jsonl", ".ndjson", ".json") else "csv"),
+        columns,
+        event=event,
+        rejects=Path(rejects or f"{'import' if file == '-' else file}.rejects"),
+        naive_in=naive_in,
+        has_text_ids=text_ids,
+    )
+    return _outcome(lambda: job.run(after=after, dry=dry_run), str, "rejected")
+
+
+@commands.command("export")
+@click.option("--event", "events", multiple=True, help="Only this event, or several of them.")
+@click.option("--since", type=_DAY, help="Only periods that begin on this day or later.")
+@click.option("--until", type=_DAY, help="Only periods that begin on this day or earlier.")
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv")
+def export(
+    events: tuple[str, ...], since: datetime | None, until: datetime | None, form: str
+) -> None:
+    """Print the events as lines, from which `import` gives another server the same bits.
+
+    \b
+    flask bitmapist export > history.csv
+    flask bitmapist export --event user:created --since 2026-01-01 --format jsonl
+    """
+    from ..maintenance.exporting import Export
+
+    with answering(), unwritten_told():
+        job = Export(current_tracker(), events, _days(since, until))
+        with _progress(job.months, "months") as told:
+            job.write(sys.stdout, form, told)
+        sys.stdout.flush()
+    if job.lost:
+        lost = f"{job.lost:,} bits were left out"
+        raise click.ClickException(f"{lost}: the server has lost whose they are")

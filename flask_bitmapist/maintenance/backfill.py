@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, tzinfo
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..adapters.rows import Asked, Key, Page
 from ..tracker import Tracker
+from .days import Days, day_of
 from .flags import Flags
 from .moments import Clock, Seconds
 from .runs import PATIENCE, Bulk, run
@@ -19,7 +20,6 @@ from .tables import Ids, Names, rows_of, usable
 
 #: Rows that are read, and written, together.
 PAGE = 50_000
-_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +50,6 @@ class Backfilled:
             name: value.isoformat() if isinstance(value, date) else value
             for name, value in told.items()
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """The days that are asked for, both included; None: there is no limit."""
-
-    since: date | None = None
-    until: date | None = None
-
-    def contain(self, clock: Seconds) -> NDArray[np.bool_]:
-        """Which moments of `clock` are in them."""
-        inside = np.ones(len(clock), np.bool_)
-        if self.since is not None:
-            inside &= clock >= _seconds(self.since)
-        if self.until is not None:
-            inside &= clock < _seconds(self.until) + 86_400
-        return inside
-
-
-def _seconds(day: date) -> int:
-    return (day - _EPOCH.date()).days * 86_400
 
 
 class Backfill:
@@ -201,7 +180,7 @@ def _counted(
     outside = int((has_id & is_timed & ~is_inside).sum())
     first, last = done.first, done.last
     if len(moments):
-        days = [_day(int(moments.min())), _day(int(moments.max()))]
+        days = [day_of(moments.min()), day_of(moments.max())]
         first, last = min([*days, first or days[0]]), max([*days, last or days[1]])
     return replace(
         done,
@@ -220,7 +199,3 @@ def _counted(
         - int(nobody.sum()),
         reason=done.reason or ids.reason,
     )
-
-
-def _day(second: int) -> date:
-    return (_EPOCH + timedelta(seconds=second)).date()

@@ -89,6 +89,10 @@ class Reader:
         """
         return self._registry.shared_kind(self.redis, names)
 
+    def registered_kind(self, name: str) -> str | None:
+        """The kind of ids of `name`; None if it is not registered."""
+        return self._registry.kind_of(self.redis, name)
+
     def kind_and_reply(self, names: Iterable[str], command: tuple[Any, ...]) -> tuple[str, Any]:
         """The `kind` of `names`, and the reply to a reading `command`, in one round trip.
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,3 +49,44 @@ def filled(app: Flask, tracker: Tracker) -> Callable[..., Backfilled]:
             return Backfill(tracker, model, at, **options).run(**(run or {}))
 
     return fill
+
+
+SHOP = """
+import os, signal
+from flask import Flask
+from sqlalchemy import create_engine, event
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.maintenance import backfill
+from history.shops import Customer
+backfill.PAGE = 40
+app = Flask("shop")
+FlaskBitmapist(app, {{"BITMAPIST_REDIS_URL": {url!r}}})
+engine = create_engine({database!r})
+left = [int(os.environ.get("PAGES", 0))]
+@event.listens_for(engine, "checkin")
+def press_a_key(*_):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def shell(redis_url: str, shop: Engine, tmp_path: Path) -> Shell:
+    """Runs a command of the shop in a process of its own."""
+    (tmp_path / "shop.py").write_text(SHOP.format(url=redis_url, database=str(shop.url)))
+
+    def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+        return subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": paths, **environment},
+            timeout=60,
+        )
+
+    return run

@@ -12,7 +12,8 @@ from flask import Flask
 from sqlalchemy import Engine, create_engine, event, text, update
 from sqlalchemy.orm import Session
 
-from flask_bitmapist.maintenance.backfill import Backfill, Backfilled, Days
+from flask_bitmapist.maintenance.backfill import Backfill, Backfilled
+from flask_bitmapist.maintenance.days import Days
 from flask_bitmapist.tracker import Tracker
 
 from .bits import bits_for, bits_of, flag_bits

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +17,7 @@ from flask_bitmapist.maintenance.runs import StoppedError
 from flask_bitmapist.tracker import Tracker
 
 from .bits import bits_for, bits_of, flag_bits
+from .conftest import Shell
 from .shops import Customer, moment
 
 EVERYBODY = range(1, 201)
@@ -97,47 +94,6 @@ def test_a_server_that_stays_away_stops_the_run_which_says_where_to_resume(
     rest = job.run(after=stopped.value.after)
     assert rest.rows == 132
     assert bits_of(tracker) == expected()
-
-
-SHOP = """
-import os, signal
-from flask import Flask
-from sqlalchemy import create_engine, event
-from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.maintenance import backfill
-from history.shops import Customer
-backfill.PAGE = 40
-app = Flask("shop")
-FlaskBitmapist(app, {{"BITMAPIST_REDIS_URL": {url!r}}})
-engine = create_engine({database!r})
-left = [int(os.environ.get("PAGES", 0))]
-@event.listens_for(engine, "checkin")
-def press_a_key(*_):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGINT)
-"""
-
-Shell = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def shell(redis_url: str, shop: Engine, tmp_path: Path) -> Shell:
-    """Runs a command of the shop in a process of its own."""
-    (tmp_path / "shop.py").write_text(SHOP.format(url=redis_url, database=str(shop.url)))
-
-    def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-        return subprocess.run(
-            [sys.executable, "-m", *shlex.split(command)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": paths, **environment},
-            timeout=60,
-        )
-
-    return run
 
 
 BACKFILL = (
