@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from datetime import date, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ KINDS = "flask_bitmapist:events"
 #: it: bitmaps with mapped ids must not pass for plain ones.
 KINDS_COPY = "flask_bitmapist:events:copy"
 FIRST_DAYS = "flask_bitmapist:first_days"
+#: A field of `KINDS` that no event has: the moment of the last erasure (`flask_bitmapist.erased`).
+BELL = ""
 CALENDAR = "flask_bitmapist:timezone"
 
 #: bitmapist's first release: none of its bitmaps is older.
@@ -72,6 +75,14 @@ class _Learnt:
         self.first_days: dict[str, date] = {}
         #: Events that `KINDS_COPY` holds too.
         self.copied: set[str] = set()
+        #: What `BELL` told; '': it was not asked for.
+        self.bell: str | None = ""
+
+    def rung(self, bell: str | None) -> _Learnt:
+        """The same, but for the `bell`."""
+        learnt = copy(self)
+        learnt.bell = bell
+        return learnt
 
 
 class Catalogue(NamedTuple):
@@ -181,6 +192,8 @@ class Registry:
     ) -> None:
         """Add to `learnt` what the server knows of `wanted`. Errors are those of `admit`."""
         registered = self._registered(client, wanted)
+        if learnt.bell == "":
+            learnt.bell = registered.bell
         learnt.copied |= registered.copied
         learnt.first_days |= registered.first_days
         _check_not_lost(registered.lost)
@@ -211,7 +224,8 @@ class Registry:
     @staticmethod
     def _registered(client: Any, events: Collection[str]) -> _Registered:
         """What is registered about `events`, with kinds restored that only the copy had."""
-        registered = _answered(events, replies(client, _questions(events)))
+        *told, bell = replies(client, [*_questions(events), ("HGET", KINDS, BELL)])
+        registered = _answered(events, told)._replace(bell=bell and text(bell))
         if restored := registered.kinds.keys() & registered.lacking:
             pipe = client.pipeline(transaction=False)
             for event in restored:
@@ -285,6 +299,10 @@ class Registry:
             if held or flag:
                 older[event] = held[0] if held else None
         return older
+
+    def ring(self, bell: str | None) -> None:
+        """Note what `BELL` tells now. What was learnt of events and days still holds."""
+        self.history = self.history.rung(bell)
 
     def days_to_enter(self, days: Mapping[str, date]) -> dict[str, date]:
         """Those of `days` that are the first of their event, as far as this process knows."""
@@ -421,6 +439,7 @@ class Registry:
         if asks_calendar:
             self.compare_calendar(*calendar)
         kinds = {text(name): text(kind) for name, kind in (copies | kinds).items()}
+        kinds.pop(BELL, None)
         first_days = dict.fromkeys(others.events, _EARLIEST.start.date())
         first_days |= {text(name): date.fromordinal(int(ordinal)) for name, ordinal in days}
         # A mark without a date registers its name, but no first day.
@@ -498,7 +517,7 @@ class Registry:
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""
-        self.history = _Learnt()
+        self.history = _Learnt().rung(self.history.bell)
         self._scan_expires = 0.0
         self.has_compared_calendar = False
 
@@ -526,6 +545,7 @@ class _Registered(NamedTuple):
     #: The names that `KINDS` lacks, and those that `KINDS_COPY` has.
     lacking: set[str]
     copied: set[str]
+    bell: str | None = None
 
     @property
     def lost(self) -> set[str]:

@@ -79,7 +79,7 @@ class Delivery:
         """Deliver `marks`, or queue them when delivery is in the background."""
         if self._queue is None:
             with within(self._server.timeout):
-                work_to_do = self._courier.deliver(marks)
+                work_to_do = self._courier.deliver(marks, time.time())
             if work_to_do:
                 self._flusher.attend()
         else:
@@ -179,7 +179,10 @@ class Delivery:
 
     def _deliver_queue(self) -> bool:
         """Deliver what is queued, oldest first; whether there was anything."""
-        return self._queue is not None and self._queue.drain(self._courier.deliver)
+        return self._queue is not None and self._drain(self._queue)
+
+    def _drain(self, queue: Queue) -> bool:
+        return queue.drain(lambda marks: self._courier.deliver(marks, queue.since_in_hand))
 
     def _adopt_now_and_then(self) -> None:
         """Take over what processes that were killed had queued."""
@@ -193,14 +196,16 @@ class Delivery:
         They go to the spool, and the queue with them. Where there is none they go to the server, as
         do so many that their caller expects to wait.
         """
-        is_bulk = count(marks) > BULK
-        if not is_bulk and queue.move(self._shelter.keep, marks):
+        is_bulk, made = count(marks) > BULK, time.time()
+        if not is_bulk and queue.move(
+            lambda moved: self._shelter.keep([(queue.since, moved)]), marks
+        ):
             return
         waits = self._flusher.alone(None if is_bulk else _GRACE)
         with waits as alone, within(self._server.timeout):
             if alone:
                 self._deliver_queue()
-                self._courier.deliver(marks)
+                self._courier.deliver(marks, made)
                 return
         # The flusher waits for a server that neither answers nor fails.
         self._shelter.lose(count(marks))
@@ -210,5 +215,5 @@ class Delivery:
         with self._flusher.alone(None), within(_PATIENCE):
             queue, self._queue = self._queue, None
             if queue is not None:
-                queue.drain(self._courier.deliver)
+                self._drain(queue)
                 queue.end()

@@ -36,8 +36,8 @@ _EVENTS = """
 """
 
 _INSERT = """
-    INSERT INTO apart (id, server, event, identity, value, mark, reason)
-    SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM apart), 0)), ?, ?, ?, ?, ?, ?
+    INSERT INTO apart (id, server, event, identity, value, mark, reason, made)
+    SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM apart), 0)), ?, ?, ?, ?, ?, ?, ?
     WHERE ? IS NOT (
       SELECT mark FROM apart WHERE server = ? AND event = ? AND identity = ?
       ORDER BY id DESC LIMIT 1
@@ -54,6 +54,8 @@ class KeptApart(NamedTuple):
     row: int
     #: None: it cannot be read.
     mark: SettledMark | None
+    #: A moment before which it was not made, in seconds since the epoch.
+    made: float
 
 
 class Apart:
@@ -94,27 +96,31 @@ class Apart:
             lambda db: db.execute(query, (self._spool.server, *values)).fetchall()
         )
 
-    def append(self, marks: Sequence[tuple[SettledMark, str]]) -> None:
+    def append(self, marks: Sequence[tuple[SettledMark, str]], made: float | None = None) -> None:
         """Keep `marks`, each with its reason, behind those kept already; repeat none of them.
 
         The oldest go if there is no room for all.
+
+        :param made: as `Spool.append`.
         """
 
         def insert(db: sqlite3.Connection) -> int:
             now = time.time_ns() // 1000
+            since = now / 1e6 if made is None else made
             for mark, reason in marks:
                 what, id_ = mark
                 name = (self._spool.server, what.event, json.dumps(id_))
                 text = json.dumps(packed(mark))
-                db.execute(_INSERT, (now, *name, what.value, text, reason, text, *name))
+                db.execute(_INSERT, (now, *name, what.value, text, reason, since, text, *name))
             return self._spool.make_room(db, "apart", "spooled")
 
         self._spool.lose(self._spool.file.transact(insert))
 
     def after(self, row: int, limit: int) -> list[KeptApart]:
         """The next marks after `row`, oldest first."""
-        query = "SELECT id, mark FROM apart WHERE server = ? AND id > ? ORDER BY id LIMIT ?"
-        return [KeptApart(id_, self._read(text)) for id_, text in self._rows(query, row, limit)]
+        query = "SELECT id, mark, made FROM apart WHERE server = ? AND id > ? ORDER BY id LIMIT ?"
+        found = self._rows(query, row, limit)
+        return [KeptApart(id_, self._read(text), made) for id_, text, made in found]
 
     def _read(self, text: str) -> SettledMark | None:
         try:

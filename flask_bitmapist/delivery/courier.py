@@ -26,14 +26,15 @@ class Courier:
         self._outage = outage
         self._apart_due = time.monotonic() + _APART_PAUSE
 
-    def deliver(self, marks: Sequence[Settled]) -> bool:
+    def deliver(self, marks: Sequence[Settled], made: float) -> bool:
         """Write `marks`, or see that they wait.
 
+        :param made: a moment before which none of them was made, in seconds since the epoch.
         :returns: whether there is something to `work` at now.
         """
         # Of a mark and an unmark of one bit, the last one decides: so none overtakes those waiting.
         waits = self._outage.is_on or self._shelter.holds_marks()
-        if waits and self._shelter.keep(marks):
+        if waits and self._shelter.keep([(made, marks)]):
             return True
         # With a spool that fails each mark tries the server, as it would be lost otherwise.
         if self._shelter.spool is None and not self._outage.breaker.lets_pass():
@@ -41,10 +42,10 @@ class Courier:
             return True
         kept = self._shelter.kept
         try:
-            self._sender.write(marks, "sent")
+            self._sender.write(marks, "sent", made)
         except Exception as error:
             self._broke(error)
-            if not self._shelter.keep(marks):
+            if not self._shelter.keep([(made, marks)]):
                 self._shelter.lose(count(marks))
             return True
         # What the server turned out to have lost may wait to be sent again.
@@ -69,7 +70,7 @@ class Courier:
             return False
         try:
             if self._shelter.holds_marks():
-                drained = self._shelter.drain(self._sender.write, trips)
+                drained = self._shelter.drain(self._sender.write, trips, self._sender.living)
                 return drained and self._shelter.holds_marks()
             if self._outage.is_on:
                 self._sender.probe()
@@ -99,7 +100,7 @@ class Courier:
         while spool is not None and spool.holds_marks():
             if _is_over(end):
                 return False
-            if not spool.drain(self._sender.write, trips=1):
+            if not spool.drain(self._sender.write, 1, self._sender.living):
                 if _is_over(patience):
                     return False
                 time.sleep(_LOOK)

@@ -27,6 +27,7 @@ import mmap
 import os
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -58,10 +59,14 @@ _RECORD = Struct("<II")
 _SUM = Struct("<I")
 #: The number of the page, which grows with each turn.
 _TURN = Struct("<Q")
+#: Where the records of marks begin. Before them is when these were made at the earliest.
+_FIRST = _TURN.size + _RECORD.size
 #: Added to the number of a deed: the text is an id.
 _TEXT = 2**31
 #: Instead of the number of a deed: the text is JSON with the deed and its number, or with marks.
 _DEED, _MARKS = 2**32 - 2, 2**32 - 1
+#: Likewise: what precedes it is no id, but a moment in seconds since the epoch.
+_DATE = 2**32 - 3
 #: In the names of the files, between the spool's and the process's.
 _NAMED = "-queue-"
 
@@ -75,6 +80,11 @@ class Page:
         self._numbers = numbers
         self._deeds: dict[Deed, int] = {}
         memory[: _TURN.size] = _TURN.pack(turn)
+        self.date(time.time())
+
+    def date(self, now: float) -> None:
+        """Nothing has been written to it yet: note what time it is, in seconds since the epoch."""
+        self._memory[_TURN.size : _FIRST] = _RECORD.pack(int(now), _DATE)
 
     def add(self, what: Deed, who: Who) -> bool:
         """Write the marks of `who`; False if there is no room."""
@@ -104,7 +114,7 @@ class Page:
     @property
     def is_used(self) -> bool:
         """Whether anything has been written to it."""
-        return self._memory.tell() > _TURN.size
+        return self._memory.tell() > _FIRST
 
     def clear(self) -> None:
         """All of it has been delivered."""
@@ -116,7 +126,7 @@ class Page:
         # No more: to write a whole page takes a millisecond, in which no other thread can run.
         # Not the turn: what is written later is still read in order.
         memory[_TURN.size : end] = _NOTHING[_TURN.size : end]
-        memory.seek(_TURN.size)
+        memory.seek(_FIRST)
 
 
 class Journal:
@@ -131,7 +141,7 @@ class Journal:
         offsets = (0, 0) if file == -1 else (0, _SIZE)
         self._pages = [mmap.mmap(file, _SIZE, offset=offset) for offset in offsets]
         for memory in self._pages:
-            memory.seek(_TURN.size)
+            memory.seek(_FIRST)
         self._numbers = count(1)
         self._turn = 0
         self.page = Page(self._pages[0], self._turn, self._numbers)
@@ -217,8 +227,9 @@ def _was_adopted(path: Path, spool: Spool, small: bool) -> bool:
     try:
         if not _is_orphan(file) or not _is_for(file, spool) or (small and _is_long(file)):
             return False
-        if marks := [*_read(os.pread(file, 2 * _SIZE, 0), path)]:
-            spool.append(marks)
+        content = os.pread(file, 2 * _SIZE, 0)
+        if marks := [*_read(content, path)]:
+            spool.append(marks, _made(content))
         path.unlink(missing_ok=True)
         return True
     finally:
@@ -259,6 +270,12 @@ def _read(content: bytes, path: Path) -> Iterator[Settled]:
             logger.error("the rest of a page of the journal %s cannot be read: %s", path, error)
 
 
+def _made(content: bytes) -> float:
+    """A moment before which no mark of a file was made; 0, if an earlier version wrote it."""
+    dates = (_RECORD.unpack_from(content, page + _TURN.size) for page in (0, _SIZE))
+    return min((moment if number == _DATE else 0 for moment, number in dates if number), default=0)
+
+
 def _read_page(page: bytes) -> Iterator[Settled]:
     deeds: dict[int, Deed] = {}
     place = _TURN.size
@@ -267,6 +284,8 @@ def _read_page(page: bytes) -> Iterator[Settled]:
         place += _RECORD.size
         if not number:
             return
+        if number == _DATE:
+            continue
         if number < _TEXT:
             if number in deeds:
                 yield deeds[number], value

@@ -2,9 +2,10 @@
 
 That costs the server and this process about a microsecond a kilobyte, and BITFIELD one a bit. But a
 merge does not tell what it changed, so it cannot be undone. Hence there are two trips. The first
-asks whether what the batch relies on holds, and then stores the bitmap under a name of its own. The
+stores the bitmap under a name of its own, and then asks whether what the batch relies on holds. The
 second merges it from there. A server that has the bitmap has the history in which all held: any
-other one, whether it was restored or took over, has nothing to merge.
+other one, whether it was restored or took over, has nothing to merge. Nor has one on which somebody
+has been erased since: that removes what is stored so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from ..trip import Trip
 from .bits import MOST_TOGETHER, Bits, slices
 from .unmarking import Key
 
+#: How the names of stored bitmaps begin.
+STAGED = "flask_bitmapist:merge:"
 #: Fewer bits are not worth a second trip.
 _FEWEST = 100
 #: As many bytes are merged in the time that BITFIELD takes for one bit.
@@ -96,7 +99,7 @@ class Merge:
         self._first = min(chunk.lowest for chunk in chunks) // 8
         self._lives: list[int] = []
         # In the slot of the keys, if the server is a cluster.
-        self._name = f"flask_bitmapist:merge:{secrets.token_hex(8)}:{{{keys[0].name}}}"
+        self._name = f"{STAGED}{secrets.token_hex(8)}:{{{keys[0].name}}}"
 
     def body(self) -> bytes:
         """The bitmap, without the empty bytes at its beginning."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,6 +39,9 @@ class Queue:
         #: have to be kept, it would be the last.
         self._in_hand: list[Settled] = []
         self._overtook: list[Settled] = []
+        #: A moment before which nothing was queued of what is queued now, and of what is being
+        #: delivered; in seconds since the epoch.
+        self.since = self.since_in_hand = time.time()
         #: In order; to be changed by the methods alone.
         self.marks: deque[Settled] = deque()
 
@@ -57,21 +61,35 @@ class Queue:
 
     def put(self, marks: Iterable[Settled]) -> Sequence[Settled]:
         """Queue `marks`; returns those for which there is no room, and all that follow them."""
+        self._note_empty(self._journal or self._begun())
         left: list[Settled] = []
         for what, who in marks:
             if left or not self.add(what, who):
                 left.append((what, who))
         return left
 
+    def _note_empty(self, journal: Journal) -> bool:
+        """Whether nothing is queued: then what will be is not made before now."""
+        now = time.time()  # before the look: another thread may queue a mark after it
+        if self.marks or journal.page.is_used:
+            return False
+        self.since = now
+        journal.page.date(now)
+        return True
+
     def drain(self, deliver: Callable[[Sequence[Settled]], object]) -> bool:
         """Hand what is queued now to `deliver`, oldest first; whether there was anything.
 
         Only one thread may do so at a time.
         """
-        if self._journal is None or not (self.marks or self._journal.page.is_used):
+        if self._journal is None or self._note_empty(self._journal):
             return False
+        now = time.time()
         with self._turning(self._journal) as page:
             left = len(self.marks)
+            if page is not None or self.since < self.since_in_hand:
+                self.since_in_hand = self.since
+            self.since = now
             while left and self.marks:
                 with self._keeping:
                     batch = self._in_hand = self._take(min(left, BATCH))
@@ -80,6 +98,7 @@ class Queue:
                     deliver(batch)
                 except BaseException:  # such as KeyboardInterrupt
                     self._put_back(batch)
+                    self.since = self.since_in_hand
                     raise
                 with self._keeping:
                     self._in_hand = []

@@ -24,6 +24,7 @@ from ..ids import PLAIN
 from ..locks import Lock
 from ..marks import Deed, Settled, Who, count, parts
 from ..trip import Trip, drop_idle, replies
+from .erasures import Waited
 
 #: How long marks are kept, as long as trips find that the server has them; in seconds.
 _AGE = 60.0
@@ -44,9 +45,11 @@ _ORIGIN = "flask_bitmapist:origin"
 class _Span:
     """Marks of one second, without an order: all of them mark, or all unmark."""
 
-    def __init__(self, began: float, value: bool) -> None:
+    def __init__(self, began: float, value: bool, made: float) -> None:
         self.began = began
         self.value = value
+        #: A moment before which none of them was made.
+        self.made = made
         #: How many trips the server had when it had the last of them.
         self.count = 0
         #: How many marks, and about how many bytes they take.
@@ -98,7 +101,7 @@ class Recent:
         self._size = 0
         #: When marks were written last.
         self._added = 0.0
-        self._lost: list[Settled] = []
+        self._lost: list[Waited] = []
         #: How many of this process's trips the server has had, as far as is known.
         self.count = 0
         #: How many it has kept, if it turned out to have lost some; see `take_kept`.
@@ -131,23 +134,27 @@ class Recent:
             self.suspect()
         self._slots, self._masters = slots, masters
 
-    def add(self, marks: Sequence[Settled], era: object) -> None:
-        """Keep `marks`, which have been written; `era` is the one in which that began."""
+    def add(self, marks: Sequence[Settled], era: object, made: float) -> None:
+        """Keep `marks`, which have been written; `era` is the one in which that began.
+
+        :param made: a moment before which none of them was made, in seconds since the epoch.
+        """
         now = time.monotonic()
         with self._lock:
             if era is not self.era:
-                self._lost += marks
+                self._lost.append((made, marks))
                 return
             self._added = now
             for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
                 for what, who in part:
-                    self._add(what, who, now)
+                    self._add(what, who, now, made)
 
-    def _add(self, what: Deed, who: Who, now: float) -> None:
+    def _add(self, what: Deed, who: Who, now: float, made: float) -> None:
         spans = self._spans
         if not spans or spans[-1].value != what.value or spans[-1].is_over(now):
-            spans.append(_Span(now, what.value))
+            spans.append(_Span(now, what.value, made))
         span = spans[-1]
+        span.made = min(span.made, made)
         self._size += span.add(what, who)
         span.count = self.count
         while len(spans) > 1 and (self._size > _MOST or now - spans[0].began > _AGE):
@@ -175,7 +182,7 @@ class Recent:
         with self._lock:
             self._lose(0)
 
-    def take_lost(self) -> list[Settled]:
+    def take_lost(self) -> list[Waited]:
         """The marks to be sent again, in order; they are forgotten here."""
         if not self._lost:
             return []
@@ -183,7 +190,7 @@ class Recent:
             lost, self._lost = self._lost, []
         return lost
 
-    def give_back(self, lost: Sequence[Settled]) -> None:
+    def give_back(self, lost: Sequence[Waited]) -> None:
         """What `take_lost` returned could not be sent."""
         with self._lock:
             self._lost = [*lost, *self._lost]
@@ -199,7 +206,7 @@ class Recent:
         self.era = object()
         for span in self._spans:
             if span.count > count:
-                self._lost += span.marks()
+                self._lost.append((span.made, span.marks()))
                 self._size -= span.size
         self._spans = deque(span for span in self._spans if span.count <= count)
 

@@ -2,9 +2,9 @@
 
 A process remembers the kinds and first days of events and the offsets of ids. The server may have
 lost them since, by coming back from an older snapshot or copy, and given the same offsets to
-others. Asking before the trip is not enough: redis-py reconnects by itself, and a proxy keeps its
-clients' connections when another server takes over. So each trip checks what it relies on together
-with what it writes.
+others; and somebody whose marks are among the batch's may have been erased. Asking before the trip
+is not enough: redis-py reconnects by itself, and a proxy keeps its clients' connections when
+another server takes over. So each trip checks what it relies on together with what it writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any
 
 from ..ids import IdMap
-from ..registry import FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
+from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
 from ..trip import Command
 
 #: The offsets of mapped ids: kind -> id -> offset.
@@ -35,6 +35,8 @@ class Reliance:
         :param days: event -> the earliest day on which the batch marks it.
         """
         self.kinds = kinds
+        #: What `BELL` tells as long as nobody else is erased.
+        self.bell = registry.history.bell
         self._days = days
         self._registry = registry
         self._first_days = registry.days_to_enter(days)
@@ -71,7 +73,7 @@ class Reliance:
 
     def questions(self) -> list[Command]:
         """The commands that ask for the kinds and first days."""
-        asked: list[Command] = [("HMGET", KINDS, *self.kinds)]
+        asked: list[Command] = [("HMGET", KINDS, *self.kinds, BELL)]
         if self._days:
             asked.append(("ZMSCORE", FIRST_DAYS, *self._days))
         return asked
@@ -101,7 +103,7 @@ class Reliance:
 
     def _still_holds(self, replies: list[list[Any]]) -> bool:
         kinds, *first_days = replies
-        if [kind and text(kind) for kind in kinds] != [*self.kinds.values()]:
+        if [kind and text(kind) for kind in kinds] != [*self.kinds.values(), self.bell]:
             return False
         return not first_days or not any(
             first is None or int(first) > day.toordinal()
@@ -115,7 +117,7 @@ class Reliance:
 
         :param replies: those that `holds` took.
         """
-        told = zip(self.kinds, _list(replies[0]), strict=True)
+        told = zip(self.kinds, _list(replies[0]), strict=False)  # behind them comes the bell
         if names := {event for event, kind in told if kind is None}.intersection(entered):
             pipe.execute_command("ZREM", FIRST_DAYS, *names)
 

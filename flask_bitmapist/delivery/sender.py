@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import redis
@@ -12,6 +13,7 @@ from ..marks import Settled, SettledMark, count, singles
 from ..refusals import need_of, refusal
 from ..server import Server
 from .apart import to_keep_apart
+from .erasures import Waited
 from .outage import Outage
 from .shelter import Shelter
 from .sifting import sift
@@ -60,17 +62,27 @@ class Sender:
         """The server may have come back with other data."""
         self.writer.forget_known()
 
-    def write(self, marks: Sequence[Settled], outcome: Outcome = "replayed") -> None:
+    def living(self, waited: Sequence[Waited]) -> list[Settled]:
+        """Those of `waited` that were not made before their person was erased; for `write`.
+
+        :raises redis.RedisError: if the server does not answer.
+        """
+        return self.writer.living(waited)
+
+    def write(
+        self, marks: Sequence[Settled], outcome: Outcome = "replayed", made: float | None = None
+    ) -> None:
         """Write the `marks` that the server takes, and keep the others apart.
 
+        :param made: as `Writer.write`.
         :raises redis.RedisError: as `Writer.write`; any other fault is raised too.
         """
         held = self._shelter.held(marks)
         behind = {mark for mark, _ in to_keep_apart(marks, held, {})} if held else set()
         writable = [mark for mark in singles(marks) if mark not in behind] if behind else marks
-        refused = self._written(writable, outcome)
+        refused = self._written(writable, outcome, made)
         if refused or behind:
-            self._shelter.keep_apart(to_keep_apart(marks, held, refused))
+            self._shelter.keep_apart(to_keep_apart(marks, held, refused), made)
 
     def write_all(self, marks: Sequence[Settled]) -> None:
         """Write `marks`: all of them, or it raises.
@@ -125,10 +137,12 @@ class Sender:
             return Trip()
         with spool.alone() as alone:
             kept = apart.after(self._apart_row, _APART_PER_TRIP) if alone else []
-            marks = [one.mark for one in kept if one.mark is not None]
+            readable = [(one.made, [one.mark]) for one in kept if one.mark is not None]
+            marks = [*singles(self.living(readable))]
             held = apart.held(marks, up_to=self._apart_row)
             behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
-            refused = self._written([mark for mark in marks if mark not in behind], "replayed")
+            writable = [mark for mark in marks if mark not in behind]
+            refused = self._written(writable, "replayed", None)
             stay = {mark for mark, _ in to_keep_apart(marks, held, refused)}
             apart.remove([one.row for one in kept if one.mark not in stay])
         if alone:
@@ -137,11 +151,13 @@ class Sender:
             self._complaints.clear()  # if they are refused again, log it again
         return Trip(len(kept), len(refused))
 
-    def _written(self, marks: Sequence[Settled], outcome: Outcome) -> dict[SettledMark, str]:
+    def _written(
+        self, marks: Sequence[Settled], outcome: Outcome, made: float | None
+    ) -> dict[SettledMark, str]:
         """Write `marks`; returns those that the server refuses, each with the reason."""
         self._send_lost_again(at_once=True)  # they are older
         refused: dict[SettledMark, str] = {}
-        left_out = sift(self.writer.write, marks)
+        left_out = sift(partial(self.writer.write, made=made), marks)
         if marks:  # else the server has not been asked
             self._outage.end()
         for mark, error in left_out.items():
@@ -168,11 +184,11 @@ class Sender:
             return
         if at_once or not self._shelter.keep(lost):
             try:
-                sift(self.writer.write, lost)
+                sift(self.writer.write, self.living(lost))
             except Exception:
                 self.writer.give_back(lost)
                 raise
-        marks = count(lost)
+        marks = sum(count(of_span) for _, of_span in lost)
         self._outcomes.add("resent", marks)
         logger.warning(
             "the server may have fallen back to an older state, as after a failover: %d marks of "

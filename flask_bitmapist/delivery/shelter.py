@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..marks import Settled, SettledMark, count
 from .apart import Apart, Held
+from .erasures import Waited
 from .journal import adopt
 from .notices import Notices
 from .spool import Spool, SpoolError
@@ -33,17 +34,17 @@ class Shelter:
         """What becomes of marks that the server does not take."""
         return "lost (BITMAPIST_SPOOL is False)" if self.spool is None else "spooled"
 
-    def keep(self, marks: Sequence[Settled]) -> bool:
-        """Whether `marks` wait in the spool now, behind those that do already."""
+    def keep(self, waited: Sequence[Waited]) -> bool:
+        """Whether the marks of `waited` wait in the spool now, behind those that do already."""
         if self.spool is None:
             return False
         try:
-            self.spool.append(marks)
+            self.spool.append_all(waited)
         except SpoolError as error:
             self.note(error)
             return False
         self.kept += 1
-        self._outcomes.add("spooled", count(marks))
+        self._outcomes.add("spooled", sum(count(marks) for _, marks in waited))
         if self._lost is not None:
             lost, self._lost = self._lost, None
             logger.warning("the spool works again; %d marks were lost meanwhile", lost)
@@ -79,13 +80,18 @@ class Shelter:
             self.note(error)
             return False
 
-    def drain(self, write: Callable[[Sequence[Settled]], None], trips: int) -> bool:
+    def drain(
+        self,
+        write: Callable[[Sequence[Settled]], None],
+        trips: int,
+        living: Callable[[Sequence[Waited]], Sequence[Settled]],
+    ) -> bool:
         """Hand marks of the spool to `write`, as `Spool.drain`.
 
         :returns: False if this was impossible, or another process is doing it.
         """
         try:
-            return self.spool is not None and self.spool.drain(write, trips)
+            return self.spool is not None and self.spool.drain(write, trips, living)
         except SpoolError as error:
             self.note(error)
             return False
@@ -98,11 +104,11 @@ class Shelter:
             self.note(error)
             return {}
 
-    def keep_apart(self, marks: Sequence[tuple[SettledMark, str]]) -> None:
+    def keep_apart(self, marks: Sequence[tuple[SettledMark, str]], made: float | None) -> None:
         """Keep `marks` apart, each with its reason; without a spool they are lost."""
         try:
             if self.apart is not None:
-                self.apart.append(marks)
+                self.apart.append(marks, made)
                 return
         except SpoolError as error:
             self.note(error)

@@ -21,6 +21,7 @@ from typing import Any
 from ..marks import Settled, count, deed, parts, singles
 from .addresses import Addresses, name_of, server_of
 from .database import Database, SpoolError, State
+from .erasures import Waited
 from .file_lock import FileLock
 from .stats import Outcomes
 from .tables import used_bytes
@@ -40,11 +41,15 @@ _ROWS_DROPPED = 10
 #: Numbers grow with time, also from one file to the next, so that what is brought over from a
 #: damaged file comes first.
 _INSERT = """
-    INSERT INTO spooled (id, server, marks, count)
-    SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM spooled), 0)), ?, ?, ?
+    INSERT INTO spooled (id, server, marks, count, made)
+    SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM spooled), 0)), ?, ?, ?, ?
 """
 _WAITING = "FROM spooled WHERE server = :server AND id > :done"
 _ANYTHING = f"SELECT 1 WHERE EXISTS (SELECT 1 {_WAITING}) OR EXISTS (SELECT 1 FROM aside)"
+
+
+def _all(waited: Sequence[Waited]) -> list[Settled]:
+    return [mark for _, marks in waited for mark in marks]
 
 
 class Spool:
@@ -122,12 +127,21 @@ class Spool:
         query = f"SELECT COALESCE(SUM(count), 0) {_WAITING}"
         return int(self.file.run(lambda db: db.execute(query, self._asked()).fetchone()[0]))
 
-    def append(self, marks: Sequence[Settled]) -> None:
+    def append(self, marks: Sequence[Settled], made: float | None = None) -> None:
         """Add `marks` behind those that wait already; the oldest go if there is no room for all.
 
+        :param made: when they were made at the earliest, in seconds since the epoch; None: now.
         :raises SpoolError: if the file cannot be written; then none of `marks` is kept.
         """
-        packs = [(json.dumps(_grouped(part)), count(part)) for part in parts(marks, BULK)]
+        self.append_all([(time.time() if made is None else made, marks)])
+
+    def append_all(self, waited: Sequence[Waited]) -> None:
+        """As `append`, for marks of several moments."""
+        packs = [
+            (json.dumps(_grouped(part)), count(part), made)
+            for made, marks in waited
+            for part in parts(marks, BULK)
+        ]
 
         def insert(db: sqlite3.Connection) -> int:
             now = time.time_ns() // 1000
@@ -171,8 +185,13 @@ class Spool:
                 self._limit,
             )
 
-    def drain(self, write: Callable[[Sequence[Settled]], None], trips: int) -> bool:
-        """Hand what waits to `write`, oldest first, at most `trips` times.
+    def drain(
+        self,
+        write: Callable[[Sequence[Settled]], None],
+        trips: int,
+        living: Callable[[Sequence[Waited]], Sequence[Settled]] = _all,
+    ) -> bool:
+        """Hand what waits, and is `living`, to `write`, oldest first, at most `trips` times.
 
         Rows leave the file after `write` returns. A crash in between replays them, which is
         harmless as long as all other marks queue behind.
@@ -186,7 +205,7 @@ class Spool:
                 if not alone:
                     return False
                 self.file.bring_over()
-                while trips > 0 and self._drain_one_trip(write):
+                while trips > 0 and self._drain_one_trip(write, living):
                     trips -= 1
             # A process that appended while we were draining relies on this check.
             if not self.holds_marks():
@@ -194,24 +213,28 @@ class Spool:
                 break
         return True
 
-    def _drain_one_trip(self, write: Callable[[Sequence[Settled]], None]) -> bool:
+    def _drain_one_trip(
+        self,
+        write: Callable[[Sequence[Settled]], None],
+        living: Callable[[Sequence[Waited]], Sequence[Settled]],
+    ) -> bool:
         """Whether there was anything."""
-        marks: list[Settled] = []
+        waited: list[Waited] = []
         unreadable: list[tuple[int, Exception]] = []
         last = length = 0
-        for id_, row, size in self.file.run(self._next_rows):
+        for id_, row, size, made in self.file.run(self._next_rows):
             try:
                 found = [unpacked(values) for values in json.loads(row)]
             except (TypeError, ValueError) as error:  # of another version, or damaged
                 unreadable.append((size, error))
                 found = []
             length += count(found)
-            if marks and length > BULK:
+            if waited and length > BULK:
                 break
-            marks += found
+            waited.append((made, found))
             last = id_
         # The file is not locked meanwhile, so that appending never waits for Redis.
-        write(marks)
+        write(living(waited))
         for size, fault in unreadable:
             logger.error("%d marks in the spool %s cannot be read: %s", size, self.path, fault)
             self._outcomes.add("dropped", size)
@@ -219,10 +242,10 @@ class Spool:
             self._forget(last)
         return bool(last)
 
-    def _next_rows(self, db: sqlite3.Connection) -> list[tuple[int, str, int]]:
+    def _next_rows(self, db: sqlite3.Connection) -> list[tuple[int, str, int, float]]:
         """The oldest rows, as many as one trip can send, but at least one."""
-        query = f"SELECT id, marks, count {_WAITING} ORDER BY id LIMIT :limit"
-        rows: list[tuple[int, str, int]] = []
+        query = f"SELECT id, marks, count, made {_WAITING} ORDER BY id LIMIT :limit"
+        rows: list[tuple[int, str, int, float]] = []
         size = 0
         for row in db.execute(query, self._asked()):
             size += row[2]

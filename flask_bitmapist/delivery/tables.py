@@ -7,19 +7,22 @@ from collections.abc import Mapping
 
 #: The columns of each table that may be brought over from a damaged file.
 COLUMNS = {
-    "spooled": ("id", "server", "marks", "count"),
-    "apart": ("id", "server", "event", "identity", "value", "mark", "reason"),
+    "spooled": ("id", "server", "marks", "count", "made"),
+    "apart": ("id", "server", "event", "identity", "value", "mark", "reason", "made"),
     "servers": ("id", "address", "server"),
 }
 _NAMES = ("spooled", "apart", "servers", "aside", "spooled_server", "apart_name")
 _LISTED = ", ".join(f"'{name}'" for name in _NAMES)
+#: Of columns that the first versions did not make. Marks were made at `made`, at the earliest.
+_TYPES = {"count": "INTEGER NOT NULL DEFAULT 1", "made": "REAL NOT NULL DEFAULT 0"}
+_LATER = (("spooled", "count"), ("spooled", "made"), ("apart", "made"))
 _MADE = (
     "CREATE TABLE IF NOT EXISTS spooled (id INTEGER PRIMARY KEY, server TEXT NOT NULL, "
-    "marks TEXT NOT NULL, count INTEGER NOT NULL DEFAULT 1)",
+    f"marks TEXT NOT NULL, count {_TYPES['count']}, made {_TYPES['made']})",
     "CREATE INDEX IF NOT EXISTS spooled_server ON spooled (server)",
     "CREATE TABLE IF NOT EXISTS apart (id INTEGER PRIMARY KEY, server TEXT NOT NULL, "
     "event TEXT NOT NULL, identity TEXT NOT NULL, value INTEGER NOT NULL, mark TEXT NOT NULL, "
-    "reason TEXT NOT NULL)",
+    f"reason TEXT NOT NULL, made {_TYPES['made']})",
     "CREATE INDEX IF NOT EXISTS apart_name ON apart (server, event, identity)",
     # A server may have several addresses; one of them stands for it in the other tables.
     "CREATE TABLE IF NOT EXISTS servers (id INTEGER PRIMARY KEY, address TEXT UNIQUE NOT NULL, "
@@ -36,15 +39,23 @@ def set_up(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     query = f"SELECT COUNT(*) FROM sqlite_schema WHERE name IN ({_LISTED})"
-    if db.execute(query).fetchone() == (len(_NAMES),):
+    if db.execute(query).fetchone() == (len(_NAMES),) and not _lacking(db):
         return
     with db:
         db.execute("BEGIN IMMEDIATE")
         for statement in _MADE:
             db.execute(statement)
-        columns = {name for _, name, *_ in db.execute("PRAGMA table_info(spooled)")}
-        if "count" not in columns:  # as the first version made it
-            db.execute("ALTER TABLE spooled ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
+        for table, column in _lacking(db):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {_TYPES[column]}")
+
+
+def _lacking(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """The columns that the tables, which an earlier version made, do not have."""
+    return [
+        (table, column)
+        for table, column in _LATER
+        if column not in {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+    ]
 
 
 def is_empty(db: sqlite3.Connection, done: Mapping[str, object]) -> bool:

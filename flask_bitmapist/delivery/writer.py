@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
-from itertools import compress, groupby, islice
+from itertools import chain, compress, groupby, islice
 from typing import Any, NamedTuple
 
 import redis
@@ -21,6 +22,7 @@ from ..trip import Trip, node_of
 from .batch import Batch, Batches, Writes, keeps_other_days, writes
 from .bits import Bits
 from .density import Density
+from .erasures import Erasures, Waited
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
 from .recent import Recent
@@ -83,6 +85,7 @@ class Writer:
         self._id_map = id_map
         self._clock = clock
         self._expiries = Expiries(ttl, zone)
+        self._erasures = Erasures(registry)
         self._recent = Recent()
         self._batches = Batches(
             registry, id_map, clock, self._expiries, max_id, Density(dense_limit)
@@ -92,22 +95,36 @@ class Writer:
         self._complaints: set[str] = set()
         self._outcomes = Outcomes()
 
-    def write(self, marks: Sequence[Settled]) -> None:
+    def write(self, marks: Sequence[Settled], made: float | None = None) -> None:
         """Set or clear the bits of `marks`; if two have the same bit, the later wins.
 
+        Those that were made before their person was erased are dropped.
+
+        :param made: when they were made at the earliest, in seconds since the epoch; None: they are
+            `living`, as far as is known.
         :raises redis.RedisError: if the server does not answer, or does not take a command. Some
             bits may be set then; writing the same marks again is harmless.
         """
         if not marks:
             return
         era = self._recent.era
+        since = (made, 0) if made is not None else (time.time(), self._erasures.last)
         client = self._server.quick
         self._warn_of_eviction()
         if len(marks) == 1 and isinstance(marks[0][1], int | str):  # most are
-            self._write(client, marks)
+            marks = self._write(client, marks, *since)
         else:
-            self._write_all(client, marks)
-        self._recent.add(marks, era)
+            marks = self._write_all(client, marks, *since)
+        self._recent.add(marks, era, since[0])
+
+    def living(self, waited: Sequence[Waited]) -> list[Settled]:
+        """Those of `waited` that were not made before their person was erased.
+
+        :raises redis.RedisError: if the server does not answer.
+        """
+        client = self._server.quick
+        self._erasures.hear(client)
+        return self._erasures.living(client, waited)
 
     def written(self) -> Written:
         """What the server has of this process's trips; of a cluster it is not known."""
@@ -142,30 +159,43 @@ class Writer:
             self.probe()
             self._recent.forget_old()
 
-    def take_lost(self) -> list[Settled]:
+    def take_lost(self) -> list[Waited]:
         """Marks that were written, and that the server has lost since; they are forgotten here."""
         return self._recent.take_lost()
 
-    def give_back(self, lost: Sequence[Settled]) -> None:
+    def give_back(self, lost: Sequence[Waited]) -> None:
         """What `take_lost` returned is still to be sent again."""
         self._recent.give_back(lost)
 
-    def _write_all(self, client: Any, marks: Sequence[Settled]) -> None:
+    def _write_all(
+        self, client: Any, marks: Sequence[Settled], made: float, heard: int
+    ) -> list[Settled]:
         marked, most = count(marks), _most({what for what, _ in marks})
         if marked > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
-        for part in parts(marks, most) if marked > most else [marks]:
-            self._write(client, part)
+        listed = parts(marks, most) if marked > most else [marks]
+        return [*chain(*(self._write(client, part, made, heard) for part in listed))]
 
-    def _write(self, client: Any, marks: Sequence[Settled]) -> None:
+    def _write(
+        self, client: Any, marks: Sequence[Settled], made: float, heard: int
+    ) -> Sequence[Settled]:
+        """Write those of `marks` whose people were not erased since; returns them."""
+        erasures = self._erasures
         for _ in range(_ATTEMPTS):
+            if erasures.may_concern(made, heard):
+                marks, heard = erasures.living(client, [(made, marks)], heard), erasures.last
+                if not marks:
+                    return marks
             batch = self._batches.batch(client, marks)
-            if self._was_written(client, batch):
+            relied_on = batch.relies_on.bell
+            if relied_on == erasures.bell and self._was_written(client, batch):
                 for reason in batch.refusals:
                     self._refuse(reason)
-                return
-            self.forget_known()
+                return marks
+            erasures.hear(client)
+            if erasures.bell == relied_on:
+                self.forget_known()
         raise redis.RedisError("the server's data keeps changing while marks are written")
 
     def _was_written(self, client: Any, batch: Batch) -> bool:
@@ -270,14 +300,14 @@ class Writer:
     def _merge(self, client: Any, batch: Batch, bunch: Sequence[Merge]) -> bool:
         pipe = Trip(client)
         batch.relies_on.enter(pipe)
-        first = len(pipe.commands)
-        batch.relies_on.ask(pipe, batch.offsets)
-        last = len(pipe.commands)
         for merge in bunch:
             merge.stage(pipe)
+        first = len(pipe.commands)
+        batch.relies_on.ask(pipe, batch.offsets)
         replies = pipe.execute()
-        entered = batch.relies_on.entered(iter(replies))
-        told = replies[first:last]
+        rest = iter(replies)
+        entered = batch.relies_on.entered(rest)
+        told = replies[first:]
         if not batch.relies_on.holds(told, batch.offsets):
             undo = Trip(client)
             for merge in bunch:
@@ -288,7 +318,6 @@ class Writer:
             return False
         pipe.check()
         batch.relies_on.remember()
-        rest = iter(replies[last:])
         for merge in bunch:
             merge.staged(rest)
         return all(self._finish(client, *of_node) for of_node in _by_node(client, bunch))

@@ -1,0 +1,102 @@
+"""Marks that were made before their person was erased: they are dropped when they come late.
+
+Each trip finds out whether anybody has been erased since this process last heard (`Reliance`). Only
+then, and for marks that have waited, are the server's erasures looked at. They are dated by its
+clock; with the news comes how far that of this machine is off.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure, digest, server_time
+from ..ids import BATCH
+from ..marks import Id, Settled, singles
+from ..registry import Registry, text
+from ..trip import replies
+
+#: Marks, and a moment before which none of them was made, in seconds since the epoch.
+Waited = tuple[float, Sequence[Settled]]
+
+
+class Erasures:
+    """What this process knows of the server's erasures."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        #: What `BELL` told last.
+        self.bell: str | None = None
+        self._salt = ""
+        #: The moment of the last erasure, by the server's clock; 0: there was none.
+        self.last = 0
+        #: By how many seconds that clock is ahead, at least: rather too many marks count as earlier
+        #: than an erasure than too few.
+        self._ahead = math.inf
+
+    def hear(self, client: Any) -> None:
+        """Ask the server for news.
+
+        :raises redis.RedisError: if it does not answer.
+        """
+        asked = [("HGET", KINDS, BELL), ("HMGET", ERASED, SALT, LAST)]
+        bell, (salt, last) = replies(client, asked)
+        if salt is None or last is None:
+            self.last = 0
+        else:
+            self._salt = text(salt)
+            self._ahead = min(self._ahead, server_time(client) / 1e6 - time.time())
+            self.last = int(last)
+        self.bell = bell and text(bell)
+        if self.bell != self._registry.history.bell:
+            self._registry.ring(self.bell)
+
+    def may_concern(self, made: float, heard: int) -> bool:
+        """Whether anybody was erased after marks were made.
+
+        :param made: when, at the earliest, in seconds since the epoch.
+        :param heard: the last erasure for which they were sifted.
+        """
+        return self.last > heard and made + self._ahead <= self.last / 1e6
+
+    def living(self, client: Any, waited: Iterable[Waited], heard: int = 0) -> list[Settled]:
+        """Those marks that were not made before their person was erased.
+
+        Errors are those of `hear`.
+        """
+        living: list[Settled] = []
+        for made, marks in waited:
+            if self.may_concern(made, heard):
+                living += self._sifted(client, made, marks, heard)
+            else:
+                living += marks
+        return living
+
+    def _sifted(
+        self, client: Any, made: float, marks: Sequence[Settled], heard: int
+    ) -> Iterable[Settled]:
+        found = {
+            id_: erasure
+            for id_, erasure in self._of(client, {id_ for _, id_ in singles(marks)})
+            if erasure.moment > heard and made + self._ahead <= erasure.moment / 1e6
+        }
+        for what, who in marks:
+            lost = {id_ for id_, erasure in found.items() if what.event not in erasure.kept}
+            if isinstance(who, int | str):
+                if who not in lost:
+                    yield what, who
+            elif left := [id_ for _, id_ in singles([(what, who)]) if id_ not in lost]:
+                yield what, left if len(left) < len(who) else who  # type: ignore[misc]
+
+    def _of(self, client: Any, ids: Iterable[Id]) -> Iterable[tuple[Id, Erasure]]:
+        """The erasures of those of `ids` that were erased."""
+        listed = [*ids]
+        for first in range(0, len(listed), BATCH):
+            part = listed[first : first + BATCH]
+            digests = [digest(self._salt, id_) for id_ in part]
+            (held,) = replies(client, [("HMGET", ERASED, *digests)])
+            for id_, value in zip(part, held, strict=True):
+                if value is not None:
+                    yield id_, Erasure.loads(value)

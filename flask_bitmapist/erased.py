@@ -1,0 +1,61 @@
+"""Who has been erased, as the server remembers it: what was marked before must not come back.
+
+Marks made before may still wait: in a spool, a journal, a queue. So the moment of each erasure is
+kept, under a digest of the id. `BELL` changes with each erasure, and stands beside the kinds of
+events, which every trip that marks asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from .registry import BELL, KINDS
+from .trip import node_of
+
+#: Digest of an id -> its `Erasure`; besides, under names that are no digests, the following two.
+ERASED = "flask_bitmapist:erased"
+#: What the digests are made with.
+SALT = "salt"
+#: The moment of the last erasure.
+LAST = "last"
+
+#: Microseconds in a second.
+_SECOND = 1_000_000
+
+__all__ = ["BELL", "ERASED", "KINDS", "LAST", "SALT", "Erasure", "digest", "server_time"]
+
+
+class Erasure(NamedTuple):
+    """One erasure of one person."""
+
+    #: When, by the server's clock, in microseconds since the epoch. No two are at one moment.
+    moment: int
+    #: The events that were left as they were.
+    kept: Collection[str] = ()
+    #: Kind of ids -> offset: the bits that are still to be cleared.
+    unfinished: Mapping[str, int] = MappingProxyType({})
+
+    def dumps(self) -> str:
+        """As it is kept on the server."""
+        return json.dumps([self.moment, sorted(self.kept), dict(self.unfinished)])
+
+    @classmethod
+    def loads(cls, held: bytes | str) -> Erasure:
+        """What `dumps` made."""
+        moment, kept, unfinished = json.loads(held)
+        return cls(moment, frozenset(kept), unfinished)
+
+
+def digest(salt: str, id_: int | str) -> str:
+    """What stands for the normal form `id_`, which cannot be read from it."""
+    return blake2b(str(id_).encode(), key=salt.encode(), digest_size=12).hexdigest()
+
+
+def server_time(client: Any) -> int:
+    """The server's clock, in microseconds since the epoch; in a cluster, that of the kinds."""
+    seconds, rest = node_of(client, KINDS).time()
+    return int(seconds) * _SECOND + int(rest)
