@@ -36,8 +36,8 @@ class Erasure(NamedTuple):
     moment: int
     #: The events that were left as they were.
     kept: Collection[str] = ()
-    #: Kind of ids -> offset: the bits that are still to be cleared.
-    unfinished: Mapping[str, int] = MappingProxyType({})
+    #: Kind of ids -> offsets whose bits are still to be cleared.
+    unfinished: Mapping[str, Collection[int]] = MappingProxyType({})
 
     def dumps(self) -> str:
         """As it is kept on the server."""

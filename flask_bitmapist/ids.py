@@ -18,10 +18,11 @@ from operator import index
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+import redis
 from werkzeug.local import LocalProxy
 
 from .assigning import assign
-from .trip import replies
+from .trip import node_of, replies
 
 _T = TypeVar("_T")
 
@@ -36,6 +37,8 @@ CACHE_SIZE = 100_000
 BATCH = 5_000
 #: Identifiers that are read in one round trip: some 4 MB of UUIDs, 50 MB of the longest.
 _TRIP = 100_000
+#: How what stands for an erased id begins, before its offset: no UTF-8 text does.
+_NOBODY = b"\xff"
 #: Identifiers that are read with those asked for, rather than starting a command of their own.
 _GAP = 32
 
@@ -277,11 +280,35 @@ class IdMap:
             pipe = client.pipeline(transaction=False)
             for first, last in trip:
                 # Not LINDEX for each: the server walks the list to find one element.
-                pipe.lrange(list_key, first, last)
+                pipe.execute_command("LRANGE", list_key, first, last, NEVER_DECODE=True)
             for (first, _), texts in zip(trip, pipe.execute(), strict=True):
                 found.update(enumerate(texts, first))
         held = map(found.get, wanted)
-        return [text.decode() if isinstance(text, bytes) else text for text in held]
+        return [
+            None if text is None or text.startswith(_NOBODY) else text.decode() for text in held
+        ]
+
+    def retire(self, client: Any, kind: str, id_: str, offset: int) -> None:
+        """Forget that `id_` has `offset`, which nobody gets from now on.
+
+        :raises redis.RedisError: if the server does not answer, or the map is damaged.
+        """
+        known, order = self.keys(kind)
+        nobody = _NOBODY + str(offset).encode()
+        with node_of(client, known).pipeline(transaction=True) as pipe:
+            while True:
+                pipe.watch(known)
+                held = pipe.hget(known, id_)
+                if held is None or int(held) != offset:
+                    return
+                pipe.multi()
+                pipe.lset(order, offset, nobody)
+                pipe.hdel(known, id_)
+                # Both are as long as before: the next offset is told by the length.
+                pipe.hset(known, nobody, offset)
+                with suppress(redis.WatchError):
+                    pipe.execute()
+                    return
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""

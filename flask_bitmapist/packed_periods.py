@@ -35,7 +35,15 @@ def packed_key(key: str) -> str:
 def is_packable(key: str) -> bool:
     """Whether `key` can have a packed form: that of a period, in the same slot of a cluster."""
     # A brace in a name makes another slot of it.
-    return _days(key.rpartition("_")[2]) is not None and "{" not in key and "}" not in key
+    return days_of(key) is not None and "{" not in key and "}" not in key
+
+
+def days_of(key: str) -> tuple[date, date] | None:
+    """The first day of the period of a bitmap, and the day after its last; None: it has no period.
+
+    Those of an hour are its day's.
+    """
+    return _days(key.rpartition("_")[2])
 
 
 def ends_by(key: str, day: date) -> bool:
@@ -43,7 +51,7 @@ def ends_by(key: str, day: date) -> bool:
 
     :param key: one that `is_packable`.
     """
-    days = _days(key.rpartition("_")[2])
+    days = days_of(key)
     return days is not None and days[1] <= day
 
 

@@ -448,6 +448,21 @@ class Registry:
         events = {name: Since(kinds.get(name, PLAIN), day) for name, day in first_days.items()}
         return Known(events, flags)
 
+    def certain_kinds(self, client: Any) -> dict[str, str]:
+        """The kind of every registered event and flag.
+
+        :raises LostKindError: if the server has lost any.
+        """
+        pipe = client.pipeline(transaction=False)
+        pipe.zrange(FIRST_DAYS, 0, -1)
+        pipe.hgetall(KINDS_COPY)
+        pipe.hgetall(KINDS)
+        dated, *held = pipe.execute()
+        kinds = {text(name): text(kind) for part in held for name, kind in part.items()}
+        kinds.pop(BELL, None)
+        _check_not_lost({*map(text, dated)} - kinds.keys())
+        return kinds
+
     def reindex(self, client: Any, now: datetime) -> list[str]:
         """Register what others have marked, with the first months of their events.
 

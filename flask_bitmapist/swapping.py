@@ -117,6 +117,28 @@ def unpack(client: Any, key: str) -> Swap | None:
     raise UnstableError(key)
 
 
+def clear(client: Any, key: str, offset: int) -> None:
+    """Clear the bit at `offset` of the bitmap under `key`, which stays packed if it is.
+
+    A bitmap that has no other bit goes.
+
+    :raises UnreadableError: if it is damaged.
+    """
+    from .reading.packed import Packed
+
+    for pipe, forms, expiry in _watched(client, key):
+        if forms[1] is None:
+            return
+        bitmap = Packed.of(joined(key, forms)).without(offset)
+        pipe.multi()
+        pipe.delete(key, packed_key(key))
+        if bitmap:
+            pipe.set(packed_key(key), bitmap.to_portable(), px=expiry)
+        if _executed(pipe):
+            return
+    raise UnstableError(key)
+
+
 def _watched(
     client: Any, key: str
 ) -> Iterator[tuple[Any, tuple[bytes | None, bytes | None], int | None]]:

@@ -7,7 +7,7 @@ raises, before any I/O) or `Tracker.publish` (after a commit, a login, a view: n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -32,6 +32,7 @@ from .server import Server
 
 if TYPE_CHECKING:
     from .delivery import Delivery, Stats, Written
+    from .maintenance.erase import Receipt
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -289,6 +290,45 @@ class Tracker:
     def stats(self) -> Stats:
         """What became of this process's marks, and what waits in the spool."""
         return self._deliverer().stats()
+
+    def erase(
+        self,
+        user: object,
+        *,
+        keep: Collection[str] = (),
+        dry_run: bool = False,
+        watch: Callable[[int], None] = lambda keys: None,
+    ) -> Receipt:
+        """Erase `user`: every bit in every event and flag, and the entry in the id map.
+
+        Marks that were made before and wait somewhere, such as in the spool of another process,
+        are dropped when they come. What is marked afterwards is that of somebody new. It takes a
+        second for each million keys of the server; it can be stopped at any moment, and run again.
+        Where no marks are sent, as in tests, nothing is erased.
+
+        :param user: whatever the user was marked with: an int, str, UUID, ObjectId or tuple.
+        :param keep: events and flags whose ids are not those of users.
+        :param dry_run: only tell what would be erased.
+        :param watch: called now and then with the number of keys that have been looked at since.
+        :raises UnusableIdError: for something that identifies nobody.
+        :raises ValueError: if nobody has marked an event that is to be kept, or the server has lost
+            the kind of an event's ids.
+        :raises redis.RedisError: if the server does not answer.
+        """
+        from .maintenance.erase import Receipt, erase
+
+        if not self._switch.sends() or Tracker.recorder is not None:
+            normal_form(user)
+            return Receipt(None)
+        return erase(
+            self.server.patient,
+            self._registry,
+            self._id_map,
+            user,
+            keep=keep,
+            dry_run=dry_run,
+            watch=watch,
+        )
 
     def reindex(self) -> list[str]:
         """Register the events and flags that others, such as bitmapist itself, have marked.

@@ -483,6 +483,8 @@ def test_marks_are_spooled_while_another_process_drains(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker, other = tracker_on(mortal.url), tracker_on(mortal.url)
+    for one in (tracker, other):  # their threads would drain it too
+        monkeypatch.setattr(one._deliverer()._flusher, "attend", lambda: None)
     mortal.kill()
     tracker.record([("e", 1, True, True, NOON)])
     mortal.start()
@@ -501,9 +503,11 @@ def test_marks_are_spooled_while_another_process_drains(
 
 
 def test_what_is_appended_while_one_drains_is_drained_too(
-    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker, other = tracker_on(mortal.url), tracker_on(mortal.url)
+    for one in (tracker, other):  # their threads would drain it too
+        monkeypatch.setattr(one._deliverer()._flusher, "attend", lambda: None)
     mortal.kill()
     tracker.record([("e", 1, True, True, NOON)])
     mortal.start()

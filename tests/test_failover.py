@@ -224,9 +224,9 @@ def test_of_very_many_marks_the_last_are_kept(kind: str, ids: int) -> None:
     what = deed("e", True, NOON, False, False, kind)
     for first in range(0, 1_000_000, ids):
         who: Any = np.arange(first, first + ids)
-        recent.add([(what, who if kind == "plain" else [*map(str, who)])], recent.era)
+        recent.add([(what, who if kind == "plain" else [*map(str, who)])], recent.era, 0.0)
     recent.suspect()
-    lost = recent.take_lost()
+    lost = [mark for _, marks in recent.take_lost() for mark in marks]
     *_, (_, last) = singles(lost)
     assert str(last) == "999999"
     assert 50_000 <= count(lost) <= (600_000 if kind == "plain" else 80_000)

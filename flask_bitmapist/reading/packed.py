@@ -71,6 +71,10 @@ class Packed(Bitmap):
         """Its portable form, with runs where these are shorter."""
         return bytes(pyroaring.BitMap(self._roaring, optimize=True).serialize())
 
+    def without(self, offset: int) -> Packed:
+        """The same set, but for `offset`."""
+        return Packed(self._roaring - pyroaring.BitMap([offset]))
+
     def octet(self, number: int) -> bytes:
         return self._octets(number * 8, min(number * 8 + 8, self._end)).tobytes()
 

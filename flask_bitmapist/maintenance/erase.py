@@ -1,0 +1,360 @@
+"""Erases one person: every bit, and what tells whose the bits were.
+
+1. The server remembers the erasure (`flask_bitmapist.erased`). From here on, no process writes a
+   mark that was made before.
+2. The id map's entry goes. Nobody gets its offset again, and the person, once back, gets another.
+3. Bits are cleared under all keys that there are, packed ones too, until none is found any more.
+
+If this ends before its end, the erasure that the server remembers says which offsets are not done:
+the next run goes on with them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+import redis
+
+from ..delivery.merging import STAGED
+from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure, digest, server_time
+from ..ids import MAPPED, PLAIN, IdMap, normal_form
+from ..packed_periods import days_of, keys_of, packed_key, packed_keys
+from ..periods import KEY_PREFIX
+from ..registry import Registry, text
+from ..trip import Trip, node_of, replies
+
+_T = TypeVar("_T")
+
+#: Keys looked at in one round trip; packed bitmaps are read whole.
+_KEYS, _PACKED_KEYS = 5_000, 100
+#: How often the keys are looked through, until no bit is found.
+_PASSES = 6
+#: Microseconds, after it began, at which an erasure is dated: all that was marked before it began
+#: counts as earlier, however inexact a process's idea of the server's clock is.
+_MARGIN = 50_000
+#: Seconds after which no command that was on its way to a node of a cluster arrives any more.
+_UNDER_WAY = 0.5
+#: The last bit of a Redis string.
+_BITS = 2**32
+#: What bitmapist keeps for a while of operations on its bitmaps. It makes them anew.
+_OPERATIONS = f"{KEY_PREFIX}bitop_"
+
+
+class ErasedEvent(NamedTuple):
+    """What was erased of one event."""
+
+    event: str
+    #: The first and the last day of the periods that had a bit; None: only the undated one had.
+    first: date | None
+    last: date | None
+    #: How many hours, days, weeks and months had a bit; and the undated bitmap.
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was erased of one person. It does not say whom.
+
+    :ivar moment: the erasure's, by the server's clock. Marks made before it do not come back. None:
+        nothing was done.
+    :ivar events: what had a bit, by name.
+    :ivar kept: events that were left as they were.
+    :ivar entries: how many entries of id maps are gone.
+    """
+
+    moment: datetime | None
+    events: list[ErasedEvent] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    entries: int = 0
+
+    @property
+    def bits(self) -> int:
+        """How many bits were cleared."""
+        return sum(event.bits for event in self.events)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        return {
+            "moment": None if self.moment is None else self.moment.isoformat(),
+            "bits": self.bits,
+            "entries": self.entries,
+            "kept": self.kept,
+            "events": [
+                {
+                    **event._asdict(),
+                    "first": event.first and event.first.isoformat(),
+                    "last": event.last and event.last.isoformat(),
+                }
+                for event in self.events
+            ],
+        }
+
+
+class NotErasedError(redis.RedisError):
+    """Bits kept coming."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the person is being marked while the marks are erased: run it again, once that is over"
+        )
+
+
+def erase(
+    client: Any,
+    registry: Registry,
+    id_map: IdMap,
+    user: object,
+    *,
+    keep: Collection[str] = (),
+    dry_run: bool = False,
+    watch: Callable[[int], None] = lambda keys: None,
+) -> Receipt:
+    """Erase `user`, as `Tracker.erase`.
+
+    :param client: a client that writes, and waits.
+    :param watch: told of each so many keys that were looked at.
+    """
+    id_ = normal_form(user)
+    kinds = registry.certain_kinds(client)
+    if unknown := sorted({*keep} - kinds.keys()):
+        raise ValueError(f"nobody has ever marked {unknown[0]!r}, which is to be kept")
+    eraser = _Eraser(client, id_map, kinds, id_, frozenset(keep), watch)
+    if dry_run:
+        eraser.look_up()
+        return eraser.receipt(None, eraser.found())
+    return eraser.erase()
+
+
+class _Place(NamedTuple):
+    """A bit of the person, in a raw or packed bitmap."""
+
+    key: str
+    offset: int
+    is_packed: bool
+
+
+class _Eraser:
+    def __init__(
+        self,
+        client: Any,
+        id_map: IdMap,
+        kinds: dict[str, str],
+        id_: int | str,
+        kept: frozenset[str],
+        watch: Callable[[int], None],
+    ) -> None:
+        self._client = client
+        self._id_map = id_map
+        self._kinds = kinds
+        self._id = id_
+        self._kept = kept
+        self._watch = watch
+        #: Kind -> the offset in the map, and all offsets whose bits are to be cleared.
+        self._entries: dict[str, int] = {}
+        #: What the server calls the person.
+        self._name = ""
+        self._offsets: dict[str, set[int]] = {}
+
+    def look_up(self) -> Erasure | None:
+        """Find out where the person's bits are; returns the earlier erasure, if there was one."""
+        mapped = {MAPPED, *self._kinds.values()} - {PLAIN}
+        self._entries = self._id_map.lookup(self._client, str(self._id), mapped)
+        earlier = self._earlier()
+        for kind, offsets in (earlier.unfinished if earlier else {}).items():
+            self._offsets.setdefault(kind, set()).update(offsets)
+        for kind, offset in self._entries.items():
+            self._offsets.setdefault(kind, set()).add(offset)
+        if isinstance(self._id, int) and self._id < _BITS:
+            self._offsets[PLAIN] = {self._id}
+        return earlier
+
+    def _earlier(self) -> Erasure | None:
+        (salt,) = replies(self._client, [("HGET", ERASED, SALT)])
+        if salt is None:
+            return None
+        self._name = digest(text(salt), self._id)
+        (held,) = replies(self._client, [("HGET", ERASED, self._name)])
+        return None if held is None else Erasure.loads(held)
+
+    def erase(self) -> Receipt:
+        client = self._client
+        client.hsetnx(ERASED, SALT, secrets.token_hex(16))
+        earlier = self.look_up()
+        if earlier is not None and earlier.kept:
+            self._kept &= {*earlier.kept}
+        moment = self._remember()
+        for kind, offset in self._entries.items():
+            self._id_map.retire(client, kind, str(self._id), offset)
+        for key in keys_of(client, STAGED):  # what was staged before relies on an earlier state
+            client.unlink(key)
+        found = self._clear_all()
+        client.hset(ERASED, self._name, Erasure(moment, self._kept).dumps())
+        # Whoever is back at once is later.
+        time.sleep(max(0, moment + _MARGIN - server_time(client)) / 1e6)
+        return self.receipt(moment, found)
+
+    def _remember(self) -> int:
+        """Have the server remember this erasure; returns its moment."""
+        client = self._client
+        unfinished = {
+            kind: sorted(offsets) for kind, offsets in self._offsets.items() if kind != PLAIN
+        }
+        while True:
+            (last,) = replies(client, [("HGET", ERASED, LAST)])
+            moment = max(server_time(client) + _MARGIN, int(last or 0) + 1)
+            erasure = Erasure(moment, self._kept, unfinished)
+            client.hset(ERASED, mapping={self._name: erasure.dumps(), LAST: moment})
+            # Alone there it would look as if no kinds had been lost.
+            if client.exists(KINDS):
+                client.hset(KINDS, BELL, moment)
+            if server_time(client) < moment:
+                return moment
+
+    def _clear_all(self) -> set[_Place]:
+        """Clear bits until there are none; returns those that there were."""
+        cleared: set[_Place] = set()
+        for _ in range(_PASSES):
+            found = self.found(clears=True)
+            if not found:
+                return cleared
+            cleared |= found
+            if not isinstance(self._client, redis.Redis):
+                time.sleep(_UNDER_WAY)
+        raise NotErasedError
+
+    def found(self, *, clears: bool = False) -> set[_Place]:
+        """The bits that there are; they are cleared, if `clears`."""
+        found: set[_Place] = set()
+        for keys in _batches(keys_of(self._client, KEY_PREFIX), _KEYS):
+            places = self._raw(keys)
+            if clears:
+                self._clear(places)
+            found |= {place for place in places if not place.key.startswith(_OPERATIONS)}
+            self._watch(len(keys))
+        for keys in _batches(packed_keys(self._client), _PACKED_KEYS):
+            places = self._packed(keys)
+            if clears:
+                self._clear_packed(places)
+            found.update(places)
+            self._watch(len(keys))
+        return found
+
+    def _places(self, keys: Iterable[str], *, is_packed: bool) -> list[_Place]:
+        """Where the person's bits may be."""
+        places = []
+        for key in keys:
+            if key.startswith(_OPERATIONS):
+                every = set[int]().union(*self._offsets.values())
+                places += [_Place(key, offset, is_packed) for offset in every]
+                continue
+            event = _event(key)
+            if event is None or event in self._kept:
+                continue
+            offsets = self._offsets.get(self._kinds.get(event, PLAIN), ())
+            places += [_Place(key, offset, is_packed) for offset in offsets]
+        return places
+
+    def _raw(self, keys: Iterable[str]) -> list[_Place]:
+        places = self._places(keys, is_packed=False)
+        pipe = Trip(self._client)
+        for key, offset, _ in places:
+            pipe.execute_command("GETBIT", key, offset)
+        # An error: it is no bitmap, and has no bits.
+        return [
+            place
+            for place, bit in zip(places, pipe.execute() if places else [], strict=True)
+            if bit == 1
+        ]
+
+    def _clear(self, places: Collection[_Place]) -> None:
+        pipe = Trip(self._client)
+        operations = [place.key for place in places if place.key.startswith(_OPERATIONS)]
+        for key in {*operations}:
+            pipe.execute_command("UNLINK", key)
+        bits = [place for place in places if not place.key.startswith(_OPERATIONS)]
+        for key, offset, _ in bits:
+            pipe.execute_command("SETBIT", key, offset, 0)
+        for key, _, _ in bits:
+            pipe.execute_command("BITPOS", key, 1)
+        if not places:
+            return
+        told = pipe.execute()
+        pipe.check()
+        first_bits = told[len(told) - len(bits) :]
+        emptied = [place.key for place, first in zip(bits, first_bits, strict=True) if first == -1]
+        self._delete_empty(emptied)
+
+    def _delete_empty(self, keys: Iterable[str]) -> None:
+        """Delete bitmaps without any bit: their lengths would tell the highest id that they had."""
+        client = self._client
+        is_single = isinstance(client, redis.Redis)
+        for part in _batches(keys, _KEYS if is_single else 1):
+            with node_of(client, part[0]).pipeline() as pipe:
+                pipe.watch(*part)
+                firsts = replies(client, [("BITPOS", key, 1) for key in part])
+                empty = [key for key, first in zip(part, firsts, strict=True) if first == -1]
+                pipe.multi()
+                if empty:
+                    pipe.delete(*empty)
+                with suppress(redis.WatchError):  # somebody has marked it
+                    pipe.execute()
+
+    def _packed(self, keys: Iterable[str]) -> list[_Place]:
+        from ..reading.both import joined
+
+        places = self._places(keys, is_packed=True)
+        values = replies(self._client, [("GET", packed_key(place.key)) for place in places])
+        return [
+            place
+            for place, value in zip(places, values, strict=True)
+            if value is not None and place.offset in joined(place.key, (None, value))
+        ]
+
+    def _clear_packed(self, places: Iterable[_Place]) -> None:
+        from ..swapping import clear
+
+        for key, offset, _ in places:
+            clear(self._client, key, offset)
+
+    def receipt(self, moment: int | None, found: Iterable[_Place]) -> Receipt:
+        periods: dict[str, set[str]] = {}
+        for key, _, _ in found:
+            periods.setdefault(str(_event(key)), set()).add(key)
+        return Receipt(
+            None if moment is None else datetime.fromtimestamp(moment / 1e6, UTC),
+            [_erased(event, keys) for event, keys in sorted(periods.items())],
+            sorted(self._kept),
+            len(self._entries),
+        )
+
+
+def _event(key: str) -> str | None:
+    """The event or flag of a bitmap; None if `key` is none of one."""
+    event, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
+    return event if event and (ending == "u" or days_of(key) is not None) else None
+
+
+def _erased(event: str, keys: Collection[str]) -> ErasedEvent:
+    spans = [(first, end - timedelta(days=1)) for first, end in filter(None, map(days_of, keys))]
+    days = {first for first, last in spans if first == last}
+    # Weeks and months tell of days that are gone.
+    told = [span for span in spans if not any(span[0] <= day <= span[1] for day in days)]
+    return ErasedEvent(
+        event,
+        min([*days, *(first for first, _ in told)], default=None),
+        max([*days, *(last for _, last in told)], default=None),
+        len(keys),
+    )
+
+
+def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    rest = iter(items)
+    while batch := [*islice(rest, size)]:
+        yield batch

@@ -1,0 +1,416 @@
+"""One person is erased, for good: no bit is left, and none comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis as redis_py
+from servers import MortalServer
+from test_history import Restored
+
+from flask_bitmapist import analytics, swapping
+from flask_bitmapist.erased import ERASED
+from flask_bitmapist.ids import UnusableIdError
+from flask_bitmapist.maintenance.erase import ErasedEvent
+from flask_bitmapist.packed_periods import PACKED_BEFORE, packed_keys
+from flask_bitmapist.tracker import Tracker
+
+NOON = datetime(2026, 3, 14, 12)
+DAY = "trackist_e_2026-3-14"
+KEYS = ["trackist_e_2026-3", DAY, "trackist_e_W2026-11"]
+ANN, BOB = "ann@example.org", "bob@example.org"
+
+
+@pytest.fixture
+def tracker(process: Callable[..., Tracker], redis_url: str) -> Tracker:
+    return process(redis_url)
+
+
+def bits(client: Any) -> dict[str, list[int]]:
+    """The bits of all bitmaps, packed or not."""
+    found: dict[str, list[int]] = {}
+    for key in sorted(client.scan_iter("trackist_*")):
+        held = "".join(f"{byte:08b}" for byte in client.get(key))
+        found[key.decode()] = [offset for offset, bit in enumerate(held) if bit == "1"]
+    for key in packed_keys(client):
+        from flask_bitmapist.reading.both import joined
+
+        packed = joined(key, (None, client.get(f"flask_bitmapist:packed:{{{key}}}")))
+        found[key] = sorted({*found.get(key, []), *packed.ids().tolist()})
+    return found
+
+
+def did(tracker: Tracker, user: object) -> dict[str, list[date]]:
+    """All that is known of `user`, in any year of the past."""
+    found = analytics.profile(user, date(2026, 1, 1), date(2026, 12, 31), tracker=tracker)
+    assert bool(found.events) == bool(found.days)
+    return found.days | {flag: [] for flag in found.flags}
+
+
+@pytest.mark.parametrize("id_", [7, ANN])
+def test_every_bit_goes_and_nobody_elses(redis: Any, tracker: Tracker, id_: int | str) -> None:
+    other = 8 if id_ == 7 else BOB
+    for person in (other, id_):
+        tracker.record(
+            [
+                ("e", person, True, True, NOON, True),
+                ("e", person, True, True, NOON + timedelta(days=30)),
+                ("song: played_2", person, True, True, NOON),
+                ("premium", person, True, False),
+            ]
+        )
+    before = bits(redis)
+    receipt = tracker.erase(id_)
+    (offset,) = {*before[DAY]} - {*bits(redis)[DAY]}
+    assert bits(redis) == {
+        key: [held for held in offsets if held != offset] for key, offsets in before.items()
+    }
+    assert did(tracker, id_) == {}
+    assert set(did(tracker, other)) == {"e", "song: played_2", "premium"}
+    assert receipt.events == [
+        ErasedEvent("e", date(2026, 3, 14), date(2026, 4, 13), 7),
+        ErasedEvent("premium", None, None, 1),
+        ErasedEvent("song: played_2", date(2026, 3, 14), date(2026, 3, 14), 3),
+    ]
+    assert receipt.bits == 11
+    assert receipt.entries == (0 if id_ == 7 else 1)
+    assert tracker.erase(id_).events == []
+
+
+def test_a_bitmap_without_any_other_bit_goes(redis: Any, tracker: Tracker) -> None:
+    """Its length would tell the id."""
+    tracker.record([("e", 7, True, True, NOON)])
+    tracker.erase(7)
+    assert not [*redis.scan_iter("trackist_*")]
+
+
+def test_what_remains_does_not_tell_who_it_was(redis: Any, tracker: Tracker) -> None:
+    tracker.record([("e", id_, True, True, NOON) for id_ in (ANN, BOB)])
+    tracker.record([("plain", 123_456_789 % 2**20, True, True, NOON)])
+    tracker.erase(ANN)
+    tracker.erase(123_456_789 % 2**20)
+    for key in redis.scan_iter("*"):
+        value = redis.dump(key)
+        assert ANN.encode() not in value
+        assert str(123_456_789 % 2**20).encode() not in value
+    assert redis.hlen(ERASED) == 4
+
+
+def test_the_offset_of_an_erased_id_is_given_to_nobody(redis: Any, tracker: Tracker) -> None:
+    tracker.record([("e", id_, True, True, NOON) for id_ in (ANN, BOB)])
+    tracker.erase(ANN)
+    tracker.record([("e", id_, True, True, NOON) for id_ in ("carl", ANN)])
+    assert bits(redis)[DAY] == [1, 2, 3]
+    assert [*analytics.users("e", at=NOON, tracker=tracker)] == [BOB, "carl", ANN]
+    assert did(tracker, ANN) == {"e": [NOON.date()]}
+
+
+def test_a_map_that_lost_one_of_its_keys_is_rebuilt_with_its_gaps(
+    redis: Any, process: Callable[..., Tracker], redis_url: str
+) -> None:
+    for lost in ("offsets", "order"):
+        redis.flushdb()
+        tracker = process(redis_url)
+        tracker.record([("e", id_, True, True, NOON) for id_ in (ANN, BOB)])
+        tracker.erase(ANN)
+        redis.delete(f"flask_bitmapist:{{ids}}:{lost}")
+        tracker = process(redis_url)
+        tracker.record([("e", "carl", True, True, NOON)])
+        assert [*analytics.users("e", at=NOON, tracker=tracker)] == [BOB, "carl"]
+        assert bits(redis)[DAY] == [1, 2]
+
+
+def test_a_client_that_decodes_replies_meets_no_id_that_is_none(
+    tracker: Tracker, process: Callable[..., Tracker], redis_url: str
+) -> None:
+    tracker.record([("e", id_, True, True, NOON) for id_ in (ANN, BOB)])
+    tracker.erase(ANN)
+    decoding = process(f"{redis_url}&decode_responses=true")
+    assert [*analytics.users("e", at=NOON, tracker=decoding)] == [BOB]
+    decoding.erase(BOB)
+    assert [*analytics.users("e", at=NOON, tracker=decoding)] == []
+
+
+def test_composite_and_other_ids_are_taken_as_they_were_marked(tracker: Tracker) -> None:
+    for id_ in (UUID(int=7), ("7", "de"), "Ann"):
+        tracker.record([("e", id_, True, True, NOON)])
+        assert tracker.erase(id_).bits == 3
+        assert did(tracker, id_) == {}
+    with pytest.raises(UnusableIdError):
+        tracker.erase(None)
+
+
+def test_where_ints_are_mapped_too(process: Callable[..., Tracker], redis_url: str) -> None:
+    tracker = process(redis_url, BITMAPIST_ID_MAP="always")
+    tracker.record([("e", id_, True, True, NOON) for id_ in (10**15, 7)])
+    assert tracker.erase(str(10**15)).bits == 3
+    assert [*analytics.users("e", at=NOON, tracker=tracker)] == [7]
+
+
+def test_every_map_is_gone_through(tracker: Tracker, redis: Any) -> None:
+    tracker.record([("e", ANN, True, True, NOON), ("o", ANN, True, True, NOON, None, None, "rows")])
+    assert tracker.erase(ANN).entries == 2
+    assert not [*redis.scan_iter("trackist_*")]
+
+
+def test_packed_periods_lose_the_bit_and_stay_packed(redis: Any, tracker: Tracker) -> None:
+    tracker.record([("e", id_, True, True, NOON) for id_ in (*range(0, 90_000, 4_500), 7)])
+    tracker.record([("alone", 7, True, True, NOON)])
+    redis.set(PACKED_BEFORE, "2026-06-01")
+    redis.set("trackist_alone_2026-3-14", b"\x01" + b"\0" * 2_000)
+    redis.expire(KEYS[0], 10_000)
+    for key in [key.decode() for key in redis.scan_iter("trackist_*")]:
+        swapping.pack(redis, key)
+    packed = {*packed_keys(redis)}
+    assert {*KEYS, "trackist_alone_2026-3-14"} <= packed
+    before = bits(redis)
+    receipt = tracker.erase(7)
+    assert [event.bits for event in receipt.events] == [3, 3]
+    assert {*packed_keys(redis)} == {*KEYS}
+    assert not any(redis.exists(key) for key in KEYS)
+    assert 0 < redis.ttl(f"flask_bitmapist:packed:{{{KEYS[0]}}}") <= 10_000
+    assert bits(redis) == {key: [held for held in before[key] if held != 7] for key in KEYS}
+
+
+def test_what_bitmapist_marked_alone_and_what_it_has_worked_out_goes_too(
+    redis: Any, tracker: Tracker
+) -> None:
+    redis.setbit("trackist_theirs_2026-3-14-9", 7, 1)
+    redis.setbit("trackist_theirs_2026-3-14-9", 8, 1)
+    redis.setbit("trackist_bitop_AND_a-b", 7, 1)
+    redis.setbit("trackist_bitop_OR_a-b", 8, 1)
+    redis.lpush("trackist_list_2026-3-14", "a list")
+    redis.set("trackist_no-event", b"\xff")
+    receipt = tracker.erase(7)
+    assert receipt.events == [ErasedEvent("theirs", NOON.date(), NOON.date(), 1)]
+    assert {*redis.scan_iter("trackist_*")} == {
+        b"trackist_theirs_2026-3-14-9",
+        b"trackist_bitop_OR_a-b",
+        b"trackist_list_2026-3-14",
+        b"trackist_no-event",
+    }
+
+
+def test_events_whose_ids_are_not_those_of_users_are_kept(redis: Any, tracker: Tracker) -> None:
+    tracker.record([("user:created", 7, True, True, NOON), ("post:created", 7, True, True, NOON)])
+    receipt = tracker.erase(7, keep=["post:created"])
+    assert [event.event for event in receipt.events] == ["user:created"]
+    assert receipt.kept == ["post:created"]
+    assert [*did(tracker, 7)] == ["post:created"]
+    with pytest.raises(ValueError, match="nobody has ever marked 'post:creatd'"):
+        tracker.erase(7, keep=["post:creatd"])
+
+
+def test_a_dry_run_tells_the_same_and_writes_nothing(redis: Any, tracker: Tracker) -> None:
+    tracker.record([("e", id_, True, True, NOON) for id_ in (ANN, BOB)])
+    before = {key: redis.dump(key) for key in redis.scan_iter("*")}
+    told = tracker.erase(ANN, dry_run=True)
+    assert {key: redis.dump(key) for key in redis.scan_iter("*")} == before
+    done = tracker.erase(ANN)
+    assert (told.events, told.entries) == (done.events, done.entries)
+    assert told.moment is None
+    assert done.moment is not None
+
+
+def test_nothing_is_erased_while_kinds_are_lost(redis: Any, tracker: Tracker) -> None:
+    """An offset of somebody else may be the plain id."""
+    tracker.record([("e", ANN, True, True, NOON)])
+    redis.delete("flask_bitmapist:events", "flask_bitmapist:events:copy")
+    with pytest.raises(ValueError, match="has lost which kind of ids the event 'e' has"):
+        tracker.erase(0)
+    assert bits(redis)[DAY] == [0]
+
+
+def test_nothing_is_erased_where_no_marks_are_sent(
+    redis: Any, process: Callable[..., Tracker], redis_url: str, tracker: Tracker
+) -> None:
+    tracker.record([("e", 7, True, True, NOON)])
+    assert process(redis_url, BITMAPIST_ENABLED=False).erase(7).moment is None
+    assert bits(redis)[DAY] == [7]
+
+
+class TestLateMarks:
+    """Marks that were made before, and come afterwards."""
+
+    @pytest.mark.parametrize("id_", [7, ANN])
+    @pytest.mark.parametrize("knows", [True, False], ids=["warm", "cold"])
+    def test_those_that_waited_in_a_spool_are_dropped_and_later_ones_are_kept(
+        self,
+        mortal: MortalServer,
+        process: Callable[..., Tracker],
+        tmp_path: Path,
+        id_: int | str,
+        knows: bool,
+    ) -> None:
+        other = process(mortal.url, BITMAPIST_SPOOL=str(tmp_path / "other"))
+        one = process(mortal.url, BITMAPIST_SPOOL=str(tmp_path / "one"))
+        rest = BOB if id_ == ANN else 8
+        if knows:
+            one.record([("e", id_, True, True, NOON), ("e", rest, True, True, NOON)])
+        mortal.kill()
+        one.record([("e", id_, True, True, NOON), ("late", id_, True, True, NOON)])
+        one.record([("late", rest, True, True, NOON)])
+        mortal.start()
+        other.erase(id_)
+        spool: Any = one._deliverer()._shelter.spool
+        spool.append([(one._deed(_mark("back", id_), id_, NOON), id_)])
+        assert one.flush()
+        assert did(other, id_) == {"back": [NOON.date()]}
+        assert "late" in did(other, rest)
+
+    @pytest.mark.parametrize("id_", [7, ANN])
+    def test_those_in_a_queue_are_dropped_and_later_ones_are_kept(
+        self, process: Callable[..., Tracker], redis_url: str, id_: int | str
+    ) -> None:
+        one = process(redis_url, BITMAPIST_DELIVERY="background")
+        one.record([("e", id_, True, True, NOON)])
+        assert one.flush()
+        deliverer = one._deliverer()
+        with deliverer._flusher.alone(None):  # it delivers nothing meanwhile
+            one.record([("e", id_, True, True, NOON), ("late", id_, True, True, NOON)])
+            process(redis_url).erase(id_)
+        assert one.flush()
+        assert did(one, id_) == {}
+        one.record([("back", id_, True, True, NOON)])
+        assert one.flush()
+        assert did(one, id_) == {"back": [NOON.date()]}
+
+    @pytest.mark.parametrize("id_", [7, ANN])
+    def test_another_process_marks_at_once_what_is_new(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any, id_: int | str
+    ) -> None:
+        """It knows the id's offset, and that it has marked it today."""
+        one, other = process(redis_url), process(redis_url)
+        other.record(
+            [("e", id_, True, True, NOON), ("e", "x" if id_ == ANN else 8, True, True, NOON)]
+        )
+        one.erase(id_)
+        other.record([("e", id_, True, True, NOON)])
+        other.mark("now", id_)
+        assert set(did(one, id_)) == {"e", "now"}
+        assert bits(redis)[DAY] == ([7, 8] if id_ == 7 else [1, 2])
+
+    def test_whoever_is_seen_again_is_marked_again(
+        self, process: Callable[..., Tracker], redis_url: str
+    ) -> None:
+        one, other = process(redis_url), process(redis_url)
+        other.publish_seen("seen", 7)
+        one.erase(7)
+        other.record([("e", 8)])
+        other.publish_seen("seen", 7)
+        assert [*analytics.users("seen", tracker=one)] == [7]
+
+    def test_a_trip_that_is_under_way_takes_its_bits_back(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any
+    ) -> None:
+        one, other = process(redis_url), process(redis_url)
+        other.record([("e", 7, True, True, NOON)])
+        made = time.time()
+        one.erase(7)
+        other._deliverer()._courier.deliver(
+            [(other._deed(_mark("e", id_), id_, NOON), id_) for id_ in (7, 8)], made
+        )
+        assert bits(redis)[DAY] == [8]
+
+    def test_many_at_once_are_sifted(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any
+    ) -> None:
+        one, other = process(redis_url), process(redis_url)
+        other.record([("e", 5_000, True, True, NOON)])
+        made = time.time()
+        one.erase(7)
+        import numpy as np
+
+        deed = other._deed(_mark("e", 1), 1, NOON)
+        other._deliverer()._courier.deliver([(deed, np.arange(2_000)), (deed, [7, 2_000])], made)
+        assert bits(redis)[DAY] == [id_ for id_ in range(2_001) if id_ != 7] + [5_000]
+        assert not [*redis.scan_iter("flask_bitmapist:merge:*")]
+
+    def test_kept_events_take_late_marks(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any
+    ) -> None:
+        one, other = process(redis_url), process(redis_url)
+        other.record([("e", 7, True, True, NOON), ("rows", 7, True, True, NOON)])
+        made = time.time()
+        one.erase(7, keep=["rows"])
+        later = NOON + timedelta(days=1)
+        for event in ("e", "rows"):
+            marks = [(other._deed(_mark(event, 7), 7, later), 7)]
+            other._deliverer()._courier.deliver(marks, made)
+        assert {key for key, held in bits(redis).items() if held} == {
+            "trackist_rows_2026-3-14",
+            "trackist_rows_2026-3-15",
+            "trackist_rows_2026-3",
+            "trackist_rows_W2026-11",
+        }
+
+    def test_what_a_server_has_lost_is_not_sent_again(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any
+    ) -> None:
+        server = Restored(redis_url)
+        one, other = process(redis_url), process(redis_url)
+        other.record([("e", 1, True, True, NOON)])
+        server.remember()
+        other.record([("e", 7, True, True, NOON)])
+        server.go_back()
+        one.erase(7)
+        other.record([("e", 8, True, True, NOON)])
+        assert other.flush()
+        assert bits(redis)[DAY] == [1, 8]
+
+    def test_what_was_kept_apart_is_dropped(
+        self, mortal: MortalServer, process: Callable[..., Tracker], tmp_path: Path
+    ) -> None:
+        one = process(mortal.url)
+        with redis_py.Redis.from_url(mortal.url) as admin:
+            one.record([("e", 1, True, True, NOON)])
+            admin.execute_command("ACL", "SETUSER", "default", "-setbit")
+            one.record([("e", 7, True, True, NOON)])
+            one.record([("e", 8, True, True, NOON)])
+            assert sum(one.stats().waiting.values()) == 2
+            admin.execute_command("ACL", "SETUSER", "default", "+setbit")
+            process(mortal.url, BITMAPIST_SPOOL=str(tmp_path / "other")).erase(7)
+            assert one.flush()
+            assert bits(admin)[DAY] == [1, 8]
+            assert not one.stats().waiting
+
+    def test_the_journal_of_a_process_that_was_killed(
+        self, redis_url: str, process: Callable[..., Tracker], tmp_path: Path
+    ) -> None:
+        script = f"""
+            import os, signal, sys, time
+            from datetime import datetime
+            from flask import Flask
+            from flask_bitmapist import FlaskBitmapist
+            app = Flask("process", instance_path={str(tmp_path / "instance")!r})
+            options = {{"BITMAPIST_ENABLED": True, "BITMAPIST_TIMEOUT": 10}}
+            options |= {{"BITMAPIST_REDIS_URL": {redis_url!r}, "BITMAPIST_DELIVERY": "background"}}
+            tracker = FlaskBitmapist(app, options).tracker_of(app)
+            with tracker._deliverer()._flusher.alone(None):
+                tracker.record([(sys.argv[1], 7, True, True, datetime(2026, 3, 14, 12))])
+                os.kill(os.getpid(), signal.SIGKILL)
+        """
+        one = process(redis_url, BITMAPIST_DELIVERY="background")
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), "late"], check=False)
+        time.sleep(max(0.0, 1 - time.time() % 1))  # a journal knows whole seconds
+        one.record([("e", 8, True, True, NOON)])
+        one.erase(7)
+        time.sleep(1)
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), "back"], check=False)
+        assert one.flush()
+        assert did(one, 7) == {"back": [NOON.date()]}
+
+
+def _mark(event: str, id_: int | str) -> Any:
+    from flask_bitmapist.marks import Mark
+
+    return Mark(event, id_)
