@@ -145,7 +145,8 @@ def workers(session: nox.Session) -> None:
     """The servers and task queues that run applications: what they lose as they fork and end."""
     session.install("-e", ".[all]", *group("workers"))
     install_bitmapist(session)
-    session.run("pytest", "tests/workers", "--numprocesses=2", *session.posargs)
+    paths = ("tests/workers", "--numprocesses=2")
+    session.run("pytest", *paths, *session.posargs, env={"WORKERS": "1"})
 
 
 @nox.session
@@ -196,6 +197,9 @@ def fuzz(session: nox.Session) -> None:
     many = {"FUZZ_EXAMPLES": "5000", "BITMAPIST_TRUTH_EXAMPLES": "1000"}
     paths = ("tests/adapters", "tests/analytics/test_truth.py", "-k", "fuzz or programs or truth")
     session.run("pytest", *paths, "--numprocesses=auto", *session.posargs, env=many)
+    # Those that state no number of their own.
+    some = {"FUZZ_EXAMPLES": "500"}
+    session.run("pytest", "-m", "hypothesis", "--numprocesses=auto", *session.posargs, env=some)
 
 
 @nox.session

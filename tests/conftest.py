@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib.metadata
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -25,9 +27,17 @@ from flask_bitmapist import FlaskBitmapist, embedded
 from flask_bitmapist.config import Settings
 from flask_bitmapist.tracker import Tracker
 
-# No test depends on how fast the machine is.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No test depends on how fast the machine is. `nox -s fuzz` tries many more examples.
+settings.register_profile(
+    "patient",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "30")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("patient")
+
+# redis-py 8 reads its own version from a file for each connection, which takes a millisecond.
+importlib.metadata.version = functools.cache(importlib.metadata.version)
 
 DATABASES = 16  # the server's default
 

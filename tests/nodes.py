@@ -114,6 +114,12 @@ class Pair:
         self.sentinel: Any = redis_py.Redis(port=sentinel_port, decode_responses=True)
         self.sentinels = Sentinel([("127.0.0.1", sentinel_port)], socket_timeout=5)
 
+    def hurry(self) -> None:
+        """Let the Sentinel look at the servers ten times as often as it usually does."""
+        periods = {"info-period": 1000, "ping-period": 100, "min-link-reconnect-period": 1000}
+        words = [word for name, value in periods.items() for word in (name, value)]
+        self.sentinel.execute_command("SENTINEL DEBUG", *words)
+
     @property
     def master(self) -> Node:
         # Unlike redis-py's discover_master, this needs no master that is well.
@@ -165,6 +171,7 @@ def pair(folder: Path) -> Iterator[Pair]:
         )
         both = Pair(master, replica, port)
         eventually(lambda: answers(both.sentinel))
+        both.hurry()
         both.settle()
         yield both
         both.sentinel.close()

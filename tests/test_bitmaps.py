@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import redis as redis_py
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.reading import bitmaps
@@ -65,7 +65,6 @@ def counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("counting")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(offset_sets, offset_sets, st.integers(0, 2), st.integers(0, 2), st.integers(-20, 400))
 def test_bitmaps_combine_wherever_their_words_begin(
     left: frozenset[int], right: frozenset[int], before: int, between: int, asked: int

@@ -10,7 +10,7 @@ import bitmapist
 import pytest
 import redis as redis_py
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import (
@@ -29,13 +29,6 @@ from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
-
-with_fixtures = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
 
 pytestmark = pytest.mark.usefixtures("at_now")
 
@@ -220,7 +213,6 @@ def marks_within(days: int) -> st.SearchStrategy[set[tuple[str, int, date]]]:
     )
 
 
-@with_fixtures
 @given(
     data=st.data(),
     time_group=st.sampled_from(["days", "weeks", "months", "years"]),
@@ -360,7 +352,6 @@ def test_event_data_of_an_unknown_time_group_is_refused() -> None:
 # chain_events
 
 
-@with_fixtures
 @given(
     marks=st.sets(st.tuples(events, st.integers(0, 40)), max_size=40),
     chain=chains,

@@ -15,7 +15,7 @@ import bitmapist
 import pytest
 import redis as redis_py
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import flask_bitmapist as ours
@@ -85,9 +85,6 @@ def built(tree: Any, module: Any) -> Any:
     raise AssertionError(tree)
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(marks=bitmapist_marks, tree=trees, asked=st.lists(st.integers(0, 150), max_size=5))
 def test_every_set_and_combination_is_what_bitmapist_says(
     context: None, redis: Any, marks: list[Any], tree: Any, asked: list[int]
@@ -114,7 +111,6 @@ def test_every_set_and_combination_is_what_bitmapist_says(
     steps=st.integers(-60, 60),
     name=st.sampled_from(PERIODS),
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_period_is_called_begins_ends_and_moves_as_in_bitmapist(
     context: None, moment: datetime, steps: int, name: str
 ) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pytest
 import redis as redis_py
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import analytics
@@ -351,9 +351,6 @@ steps = st.one_of(
 )
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
-)
 @given(st.lists(steps, max_size=25))
 def test_reports_agree_with_the_history_that_the_server_has(
     redis: Any,

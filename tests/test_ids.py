@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import multiprocessing
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -20,6 +19,7 @@ from flask import Flask
 from hypothesis import example, given
 from hypothesis import strategies as st
 from racing import RACERS, RACING, racing_offsets
+from warm import WARM
 from werkzeug.local import LocalProxy
 
 from flask_bitmapist import DayEvents, FlaskBitmapist, mark_event, unmark_event
@@ -239,8 +239,7 @@ class TestIdMap:
     def test_racing_processes_agree(self, redis_url: str, redis: Any, scripting: bool) -> None:
         if not scripting:
             redis_url = url_without_scripting(redis, redis_url)
-        spawn = multiprocessing.get_context("spawn")
-        with spawn.Pool(RACERS) as pool:
+        with WARM.Pool(RACERS) as pool:
             found = pool.starmap(racing_offsets, [(redis_url, seed) for seed in range(RACERS)])
         agreed: dict[str, int] = {}
         for offsets in found:

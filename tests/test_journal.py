@@ -378,7 +378,7 @@ def test_whenever_another_thread_drains_marks_that_move_are_kept_or_in_the_journ
             if not is_draining:
                 drainer.start()
             may_end.set()
-            drainer.join(0.02)
+            drainer.join(0.005)
             held = in_journal(spool)
             assert all(mark in kept or ("e", True, mark[1]) in held for mark in marks)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import made_app
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import analytics, mark_event, unmark_event
@@ -94,9 +94,6 @@ days = st.integers(0, 400)
 times = st.tuples(days, st.integers(0, 24 * 60 - 1))
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
-)
 @given(
     st.lists(st.tuples(st.integers(0, 3_000), times), min_size=1, max_size=30),
     st.sampled_from(["list", "M8[s]", "M8[ns]", "M8[D]"]),

@@ -18,7 +18,7 @@ import pytest
 import redis as redis_py
 from flask import Flask, abort, g
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -115,9 +115,6 @@ def test_an_unmark_that_is_not_exact_is_bitmapists(context: None) -> None:
     assert not MonthEvents("song:played", 2026, 3).has_events_marked()
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
 @given(
     batches=st.lists(
         st.lists(
@@ -290,9 +287,6 @@ def test_one_wrong_id_of_many_marks_none(context: None, redis: Any) -> None:
     assert redis.keys("*") == []
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None
-)
 @given(
     marks=st.lists(
         st.tuples(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import redis as redis_py
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from servers import MortalServer
 from test_history import Proxy, Restored
@@ -54,9 +54,6 @@ offsets = st.lists(st.integers(0, 200_000), max_size=40)
 stretches = st.tuples(st.integers(0, 1_000_000), st.integers(0, 1_500), st.integers(1, 9))
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
-)
 @given(
     st.lists(
         st.tuples(st.integers(0, 40), stretches, st.sampled_from(["list", "<i8", "<u4"]), offsets),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 from servers import MortalServer, eventually
@@ -339,7 +339,7 @@ MARKS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=15)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from([*RIGHTS]), MARKS, st.booleans()), min_size=3, max_size=5

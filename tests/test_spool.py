@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -12,25 +13,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 from redis import Redis
 from redis.sentinel import Sentinel
 from servers import MortalServer, eventually
+from spooling import DEED, NOON, SERVER, fill, keep_appending, keep_draining
+from warm import WARM
 
 from flask_bitmapist import FlaskBitmapist, mark_event
 from flask_bitmapist.delivery.addresses import Addresses, server_of
 from flask_bitmapist.delivery.apart import Apart
 from flask_bitmapist.delivery.spool import Spool, SpoolError
-from flask_bitmapist.marks import Settled, deed, singles
+from flask_bitmapist.marks import Settled, singles
 from flask_bitmapist.tracker import Tracker
-
-NOON = datetime(2026, 3, 14, 12)
-DEED = deed("e", True, NOON, False, False, "plain", True)
-SERVER = Addresses(("here",), "here")
 
 
 @pytest.fixture
@@ -43,9 +43,13 @@ def spool(path: Path) -> Spool:
     return Spool(path, SERVER)
 
 
-def fill(spool: Spool, ids: Sequence[int]) -> None:
-    for id_ in ids:
-        spool.append([(DEED, id_)])
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a spool that holds the marks of 0 to 2,999."""
+    spool = Spool(tmp_path_factory.mktemp("filled") / "spool", SERVER)
+    fill(spool, range(3_000))
+    close(spool)
+    return spool.path
 
 
 def drained(spool: Spool) -> list[int]:
@@ -95,10 +99,9 @@ def damage(file: Path, first: int, length: int = 4096) -> None:
 class TestDamage:
     @pytest.mark.parametrize("page", range(1, 40, 3))
     def test_a_damaged_page_costs_the_marks_on_it_alone(
-        self, spool: Spool, path: Path, page: int, caplog: pytest.LogCaptureFixture
+        self, spool: Spool, path: Path, page: int, filled: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        fill(spool, range(3_000))
-        close(spool)
+        shutil.copy(filled, path)
         assert path.stat().st_size > 40 * 4096
         damage(path, page * 4096)
         fill(spool, range(3_000, 3_010))
@@ -155,10 +158,9 @@ class TestDamage:
         assert spool.file.set_aside()
 
     def test_what_is_appended_before_the_rest_is_brought_over_comes_after_it(
-        self, spool: Spool, path: Path
+        self, spool: Spool, path: Path, filled: Path
     ) -> None:
-        fill(spool, range(3_000))
-        close(spool)
+        shutil.copy(filled, path)
         damage(path, 0, 100)
         fill(spool, [9_999])
         other = Spool(path, SERVER)
@@ -166,9 +168,10 @@ class TestDamage:
         assert drained(other)[-1] == 9_999
 
     @pytest.mark.parametrize("rest", [0, 1, 100, 4096, 50_000])
-    def test_a_truncated_file_holds_up_nothing(self, spool: Spool, path: Path, rest: int) -> None:
-        fill(spool, range(3_000))
-        close(spool)
+    def test_a_truncated_file_holds_up_nothing(
+        self, spool: Spool, path: Path, filled: Path, rest: int
+    ) -> None:
+        shutil.copy(filled, path)
         os.truncate(path, rest)
         fill(spool, [9_999])
         assert drained(spool)[-1] == 9_999
@@ -432,13 +435,13 @@ def free(folder: Path) -> int:
     return status.f_bavail * status.f_bsize
 
 
-def fill_disk(spool: Spool, start: int = 0) -> int:
+def fill_disk(spool: Spool) -> int:
     """Append until it fails; returns how many marks fit."""
-    for id_ in range(start, 200_000):
+    for first in range(0, 2_000_000, 100):
         try:
-            spool.append([(DEED, id_)])
+            spool.append([(DEED, [*range(first, first + 100)])])
         except SpoolError:
-            return id_
+            return first
     raise AssertionError("there is always room")
 
 
@@ -553,73 +556,35 @@ def test_a_signal_handler_that_marks_does_not_stop_its_thread(spool: Spool) -> N
     assert failed or -1 in found
 
 
-WRITER = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_spool import *
-spool = Spool(Path(sys.argv[1]), SERVER, limit=int(sys.argv[4]))
-first, last = int(sys.argv[2]), int(sys.argv[3])
-lost = 0
-for id_ in range(first, last, 10):
-    try:
-        if id_ % 3:
-            spool.append([(DEED, [*range(id_, id_ + 10)])])
-        else:
-            fill(spool, range(id_, id_ + 10))
-    except SpoolError:
-        lost += 1
-        continue
-    sys.stdout.write(f"{{id_}}\\n")
-    sys.stdout.flush()
-"""
-
-DRAINER = f"""
-import sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_spool import *
-spool = Spool(Path(sys.argv[1]), SERVER)
-out = open(sys.argv[2], "a")
-def write(marks):
-    out.write("".join(f"{{id_}}\\n" for _, id_ in singles(marks)))
-    out.flush()
-while True:
-    try:
-        spool.drain(write, 5)
-    except SpoolError as error:
-        print(error, file=sys.stderr)
-    time.sleep(0.002)
-"""
-
-
 def promise(folder: Path, log: Path, *, writers: int, each: int, seed: int) -> None:
     """Writers append, one process drains, all are killed at random: nothing acknowledged goes."""
     chance = random.Random(seed)
     path = folder / "bitmapist-spool.sqlite3"
     acknowledged: set[int] = set()
 
-    def start_drainer() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", DRAINER, path, log])
+    def start_drainer() -> Any:
+        drainer = WARM.Process(target=keep_draining, args=(path, log))
+        drainer.start()
+        return drainer
 
     def write(first: int) -> None:
-        last = first + each
-        while first < last:
-            arguments = [str(path), str(first), str(last), str(2**28)]
-            writer = subprocess.Popen(
-                [sys.executable, "-c", WRITER, *arguments], stdout=subprocess.PIPE
-            )
-            assert writer.stdout is not None
-            told = 0
-            # Its reader is this thread, which kills it after some lines.
+        left = range(first, first + each)
+        while left:
+            told, tells = WARM.Pipe(duplex=False)
+            writer = WARM.Process(target=keep_appending, args=(path, left, tells))
+            writer.start()
+            tells.close()
+            # Its reader is this thread, which kills it after some of them.
             until = chance.randrange(50, each // 10 + 50)
-            for line in writer.stdout:
-                acknowledged.update(range(int(line), int(line) + 10))
-                first = int(line) + 10
-                told += 1
-                if told == until:
-                    writer.kill()
-            writer.wait()
-            writer.stdout.close()
-            if told < until:
+            with told, suppress(EOFError):
+                for number in itertools.count(1):
+                    id_ = told.recv()
+                    acknowledged.update(range(id_, id_ + 10))
+                    left = range(id_ + 10, left.stop)
+                    if number == until:
+                        writer.kill()
+            writer.join()
+            if writer.exitcode == 0:
                 break
 
     threads = [threading.Thread(target=write, args=(each * n,)) for n in range(writers)]
@@ -629,14 +594,14 @@ def promise(folder: Path, log: Path, *, writers: int, each: int, seed: int) -> N
     while any(thread.is_alive() for thread in threads):
         time.sleep(chance.uniform(0.2, 1.0))
         drainer.kill()
-        drainer.wait()
+        drainer.join()
         drainer = start_drainer()
     for thread in threads:
         thread.join()
     spool = Spool(path, SERVER)
     eventually(lambda: not spool.holds_marks())
     drainer.kill()
-    drainer.wait()
+    drainer.join()
     assert acknowledged
     assert acknowledged <= {int(line) for line in log.read_text().split()}
 

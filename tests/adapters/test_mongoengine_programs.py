@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mongoengine import BooleanField, Document, IntField
 from pymongo import MongoClient
@@ -123,11 +123,6 @@ def changed(before: dict[int, Any], after: dict[int, Any]) -> dict[str, list[int
 
 
 @pytest.mark.skipif(not hasattr(ClientSession, "bind"), reason="PyMongo < 4.17 binds no sessions")
-@settings(
-    max_examples=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 @given(program=st.lists(blocks, max_size=5))
 def test_marks_are_what_changed(server_database: Database[Any], marks: Marks, program: Any) -> None:
     client = server_database.client

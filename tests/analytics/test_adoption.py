@@ -8,7 +8,7 @@ from uuid import UUID
 
 import bitmapist
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import Adoption, AdoptionPoint, adoption
@@ -165,7 +165,6 @@ marks = st.sets(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     log=marks,
     by=st.sampled_from(["day", "week", "month"]),

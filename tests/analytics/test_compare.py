@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import compare
@@ -214,7 +214,6 @@ def test_nonsense_is_an_error_that_says_what_is_allowed(
 users = st.frozensets(st.integers(0, 200))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     arms=st.lists(users, min_size=1, max_size=4),
     goals=st.lists(users, min_size=1, max_size=4),

@@ -8,7 +8,6 @@ is taken away from (AND NOT) can only shrink a figure. Hence a lowest and a high
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import redis as redis_py
 from flask import Flask
+from warm import WARM
 
 from flask_bitmapist import FlaskBitmapist, analytics
 from flask_bitmapist.marks import Mark
@@ -279,14 +279,13 @@ def test_readers_beside_a_writer_see_nothing_but_what_was_or_will_be(
     tracker_of(redis).record(first)
     before, after = world(first), world(first + [mark for batch in batches for mark in batch])
 
-    spawn = multiprocessing.get_context("spawn")
-    ready, done, found = spawn.Barrier(READERS + 1), spawn.Event(), spawn.Queue()
-    all_rounds = [spawn.Semaphore(0) for _ in range(READERS)]
+    ready, done, found = WARM.Barrier(READERS + 1), WARM.Event(), WARM.Queue()
+    all_rounds = [WARM.Semaphore(0) for _ in range(READERS)]
     processes = [
-        spawn.Process(target=keep_reading, args=(address, i == 0, ready, done, rounds, found))
+        WARM.Process(target=keep_reading, args=(address, i == 0, ready, done, rounds, found))
         for i, rounds in enumerate(all_rounds)
     ]
-    processes.append(spawn.Process(target=keep_marking, args=(address, ready, done, all_rounds)))
+    processes.append(WARM.Process(target=keep_marking, args=(address, ready, done, all_rounds)))
     for process in processes:
         process.start()
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import Funnel, Step, funnel, funnel_people
@@ -305,9 +305,6 @@ logs = st.dictionaries(
 )
 
 
-@settings(
-    max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
 @given(
     log=logs,
     names=st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True),

@@ -9,7 +9,7 @@ from itertools import pairwise
 import bitmapist
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
@@ -168,11 +168,6 @@ numbers = itertools.count()
 
 
 @pytest.mark.parametrize("sliced", [False, True])
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 @given(
     drawn=st.sets(
         st.tuples(st.sampled_from("ees"), st.integers(0, 130), st.integers(0, 900)), max_size=120

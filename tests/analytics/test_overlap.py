@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.analytics import Overlap, overlap
@@ -138,7 +138,6 @@ def test_nonsense_is_an_error_that_says_what_is_allowed(
 users = st.frozensets(st.integers(0, 300))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(sets=st.lists(users, min_size=1, max_size=5), small=st.booleans())
 def test_an_overlap_agrees_with_sets(
     redis: Any,

@@ -12,7 +12,7 @@ import bitmapist
 import numpy as np
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
@@ -191,7 +191,6 @@ def test_nonsense_is_an_error_that_says_what_is_allowed(tracker: Tracker) -> Non
 offsets = st.frozensets(st.integers(0, 700))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(web=offsets, mobile=offsets, staff=offsets, asked=st.integers(0, 800), small=st.booleans())
 def test_users_count_and_contains_agree_with_sets(
     redis: Any,

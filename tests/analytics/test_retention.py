@@ -13,7 +13,7 @@ import bitmapist.cohort
 import pytest
 import redis as redis_py
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
@@ -29,13 +29,6 @@ from .histories import mark_days
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 TODAY = NOW.date()
 MODES = ["on", "on_or_after", "on_or_before", "streak", "first_return"]
-
-with_fixtures = settings(
-    max_examples=80,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
 
 pytestmark = pytest.mark.usefixtures("at_now")
 
@@ -382,7 +375,6 @@ numbers = itertools.count()
 
 
 @pytest.mark.parametrize("reading", ["short", "long", "sliced"])
-@with_fixtures
 @given(
     drawn=histories,
     by=st.sampled_from(["day", "week", "month", "year"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
@@ -185,11 +185,6 @@ numbers = itertools.count()
 
 
 @pytest.mark.parametrize("sliced", [False, True])
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 @given(
     marks=st.sets(
         st.tuples(st.sampled_from("eees"), st.integers(0, 90), st.integers(0, 10)), max_size=200

@@ -11,7 +11,7 @@ from uuid import UUID
 import bitmapist
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist
@@ -172,7 +172,6 @@ marks = st.sets(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(marks, st.integers(0, 4), st.integers(-6, 2), st.integers(0, 8), st.integers(1, 20))
 def test_a_timeline_agrees_with_the_log(
     redis: Any,
@@ -311,7 +310,6 @@ old_marks = st.sets(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(old_marks, st.integers(0, 3), st.integers(-2_000, 0), st.integers(-2_000, 0))
 def test_a_profile_agrees_with_the_log(
     redis: Any, tracker: Tracker, log: set[tuple[str, int, int]], user: int, end: int, as_of: int

@@ -24,7 +24,7 @@ import bitmapist.cohort
 import pytest
 import redis as redis_py
 from flask import Flask
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, analytics, get_cohort, mark_event, mark_unique
@@ -43,11 +43,7 @@ retention_module = import_module("flask_bitmapist.analytics._retention")
 
 EXAMPLES = int(os.environ.get("BITMAPIST_TRUTH_EXAMPLES", "10"))
 
-truth = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+truth = settings(max_examples=EXAMPLES)
 
 GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month", "year")
 UNIT = {

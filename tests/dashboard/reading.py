@@ -25,10 +25,12 @@ class Element:
 
     def __iter__(self) -> Iterator[Element]:
         """It and all elements in it."""
-        yield self
-        for child in self.children:
-            if isinstance(child, Element):
-                yield from child
+        pending: list[Element | str] = [self]
+        while pending:
+            one = pending.pop()
+            if isinstance(one, Element):
+                yield one
+                pending += reversed(one.children)
 
     def all(self, tag: str, **attributes: str) -> list[Element]:
         """The elements of a kind in it; `class_` is one of an element's classes."""

@@ -7,7 +7,7 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist
@@ -56,7 +56,6 @@ def changed(request: pytest.FixtureRequest) -> Flask:
 
 
 @given(values)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_an_address_is_the_one_that_flask_makes(changed: Flask, given: dict[str, Any]) -> None:
     with changed.test_request_context("/", base_url="http://stats.example/root"):
         for endpoint in ("bitmapist.index", "bitmapist.people"):

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.dashboard.drawing import (
@@ -57,7 +57,6 @@ def test_heat_runs_from_nothing_to_the_largest_rate(rate: float, largest: float,
     assert heat(rate, largest) == step
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_ticks_are_round_and_enclose_the_values(top: int, depth: int) -> None:
     found, low, high = ticks(top, -depth)
@@ -71,7 +70,6 @@ def test_ticks_are_round_and_enclose_the_values(top: int, depth: int) -> None:
     assert str(int(step)).rstrip("0") in ("1", "2", "5")
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.just(0.0) | st.floats(1e-9, 1))
 def test_ticks_of_rates_enclose_them(top: float) -> None:
     _, low, high = ticks(top, whole=False)
@@ -80,7 +78,6 @@ def test_ticks_of_rates_enclose_them(top: float) -> None:
     assert high > 0
 
 
-@settings(max_examples=25, deadline=None)
 @given(COUNTS, st.booleans())
 def test_a_line_stays_in_its_box_and_runs_from_edge_to_edge(
     values: list[int], running: bool
@@ -112,7 +109,6 @@ def test_a_band_encloses_its_line() -> None:
     assert points_of(plot.closed) == [(0, 166.7), (1000, 583.3)]
 
 
-@settings(max_examples=25, deadline=None)
 @given(COUNTS, st.data())
 def test_bars_are_stacked_on_the_base_line_and_hang_below_it(
     counts: list[int], data: st.DataObject
@@ -141,14 +137,12 @@ def test_bars_are_stacked_on_the_base_line_and_hang_below_it(
         assert bar.slot.left <= bar.left < bar.left + bar.width <= bar.slot.left + bar.slot.width
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 400))
 def test_an_axis_names_at_least_one_and_at_most_six_periods(count: int) -> None:
     plot = bar_plot(range(count), [[("new", 1)]] * count)
     assert 1 <= sum(bar.slot.labelled for bar in plot.bars) <= 6
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.dates(date(1999, 1, 1), date(2100, 12, 31)))
 def test_a_calendar_has_a_column_a_week_and_a_row_a_weekday(last: date) -> None:
     first = last - timedelta(days=364)

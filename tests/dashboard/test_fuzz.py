@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_bitmapist import mark_event
@@ -159,9 +159,7 @@ def test_every_page_is_asked() -> None:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *BEHIND])
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=settings().max_examples // 3)  # for each of the pages
 @given(data=st.data())
 def test_any_query_is_answered(
     recorded: None, client: FlaskClient, page: str, data: st.DataObject
