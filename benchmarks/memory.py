@@ -10,6 +10,8 @@ alternating runs.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,7 @@ from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flask import Flask
@@ -87,50 +89,164 @@ def alternating(*runs: Callable[[], object]) -> Iterator[float]:
     yield from map(median, times)
 
 
-def table(tracker: Tracker, users: int, share: float) -> None:
-    """The cohort table of 31 x 13 cells: the same days under two names, one of them packed."""
+class Case(NamedTuple):
+    """A table of 31 x 13 cohorts: of `users`, who did an event on a day, and who came back by
+    another one."""
+
+    title: str
+    users: int
+    #: Makes the bits of the day that is so many days back.
+    did: Callable[[np.random.Generator, int, int], Any]
+    back: Callable[[np.random.Generator, int, int], Any]
+
+
+def spread(share: float) -> Callable[[np.random.Generator, int, int], Any]:
+    return lambda rng, users, back: rng.random(users) < share
+
+
+def newcomers(rng: np.random.Generator, users: int, back: int) -> Any:
+    """The thousandth of the ids that were new on the day."""
+    bits, size = np.zeros(users, np.bool_), users // 1_000
+    bits[users - (back + 1) * size :][:size] = True
+    return bits
+
+
+CASES = [
+    Case(f"{title} of {users:,}", users, did, back)
+    for users in (1_000_000, 10_000_000)
+    for title, did, back in (
+        ("25 %, spread,", spread(0.25), spread(0.25)),
+        ("3 %, spread,", spread(0.03), spread(0.03)),
+        ("1 %, spread,", spread(0.01), spread(0.01)),
+        ("1 % who come back by 25 %", spread(0.01), spread(0.25)),
+        ("new users who come back by 1 %", newcomers, spread(0.01)),
+    )
+]
+
+
+def table(tracker: Tracker, case: Case) -> None:
+    """The same days under two names each, one of them packed."""
     client, rng = tracker.redis, np.random.default_rng(2)
     last = date(2026, 9, 30)
     days = [last - timedelta(days=back) for back in range(43)]
-    for day in days:
-        for name in ("did", "back"):
-            value = np.packbits(rng.random(users) < share).tobytes()
+    for back, day in enumerate(days):
+        for name, made in (("did", case.did), ("back", case.back)):
+            value = np.packbits(made(rng, case.users, back)).tobytes()
             for form in ("raw", "packed"):
                 client.set(f"trackist_{form}-{name}_{day.year}-{day.month}-{day.day}", value)
-            if name == "did":
-                sample = value
-    keys = swapping.raw_keys(client, {"packed-did", "packed-back"}, NOW.date())
+                # A person's days are looked for in the months in which there are any.
+                client.setbit(f"trackist_{form}-{name}_{day.year}-{day.month}", case.users - 5, 1)
+    keys = [*swapping.raw_keys(client, {"packed-did", "packed-back"}, NOW.date())]
     packed_days = sum(swapping.pack(client, key) is not None for key in keys)
 
-    def cohorts(form: str, before: date | None) -> Callable[[], object]:
-        def run() -> object:
-            if before is None:
-                client.delete(PACKED_BEFORE)
-                packed_periods.note(client, None)
-            else:
-                swapping.announce(client, before)
-            return analytics.retention(
-                f"{form}-did", f"{form}-back", by="day", periods=12, members="every",
-                start=days[42], end=days[12], now=NOW,
-            ).to_dict()["rows"]  # fmt: skip
+    def cohorts(form: str) -> Callable[[], object]:
+        return lambda: analytics.retention(
+            f"{form}-did", f"{form}-back", by="day", periods=12, members="every",
+            start=days[42], end=days[12], now=NOW,
+        ).to_dict()["rows"]  # fmt: skip
 
-        return run
+    def person(form: str) -> Callable[[], object]:
+        flags = f"{form}-did", f"{form}-back"
 
-    runs = cohorts("raw", None), cohorts("packed", NOW.date())
-    assert runs[0]() == runs[1]()
-    raw, packed = alternating(*runs)
-    bitmap, value = Bitmap.from_bytes(sample), Packed.of(Bitmap.from_bytes(sample)).to_portable()
-    ids, ids_packed = alternating(
-        lambda: Bitmap.from_bytes(sample).ids(), lambda: Packed.from_portable(value).ids()
+        def page() -> object:
+            found = analytics.timeline(case.users - 5, days[-1], days[0])
+            return [found.days.get(name) for name in flags]
+
+        return page
+
+    print(f"{case.title}: {packed_days} of {2 * len(days)} days are packed")
+    for what, ask in (("table 31 x 13", cohorts), ("a person's 43 days", person)):
+        raw, packed = alternating(
+            announced(client, None, ask("raw")), announced(client, NOW.date(), ask("packed"))
+        )
+        print(f"  {what}: {raw:.1f} -> {packed:.1f} ms ({raw / packed:.1f}x)")
+
+
+def announced(client: Any, before: date | None, ask: Callable[[], object]) -> Callable[[], object]:
+    """`ask`, where what is over before that day may be packed."""
+
+    def run() -> object:
+        if before is None:
+            client.delete(PACKED_BEFORE)
+            packed_periods.note(client, None)
+        else:
+            swapping.announce(client, before)
+        return ask()
+
+    return run
+
+
+def ids_of_a_day(users: int) -> None:
+    value = np.packbits(np.random.default_rng(2).random(users) < 0.01).tobytes()
+    bitmap = Bitmap.from_bytes(value)
+    portable = Packed.of(bitmap).to_portable()
+    ids, ids_packed, packing = alternating(
+        lambda: Bitmap.from_bytes(value).ids(),
+        lambda: Packed.from_portable(portable).ids(),
+        lambda: Packed.from_portable(Packed.of(bitmap).to_portable()).to_bytes() == value,
     )
-    (packing,) = alternating(
-        lambda: Packed.from_portable(Packed.of(bitmap).to_portable()).to_bytes() == sample
-    )
-    print(f"{share:.0%} of {users:,} users, a day of {len(sample):,} -> {len(value):,} bytes")
-    print(f"  {packed_days} of {2 * len(days)} days are smaller packed")
-    print(f"  table 31 x 13: {raw:.1f} -> {packed:.1f} ms ({raw / packed:.1f}x)")
+    print(f"1 % of {users:,} users, a day of {len(value):,} -> {len(portable):,} bytes")
     print(f"  ids of a day: {ids:.2f} -> {ids_packed:.2f} ms ({ids / ids_packed:.1f}x)")
-    print(f"  packing and verifying: {len(sample) / packing / 1000:,.0f} MB/s")
+    print(f"  packing and verifying: {len(value) / packing / 1000:,.0f} MB/s")
+
+
+#: Reads 1,000 days, and tells by how many bytes the process has grown.
+READER = """
+import sys
+from datetime import datetime
+import redis
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist, analytics
+
+url, folder, form, first, last = sys.argv[1:]
+app = Flask("reader", instance_path=folder)
+app.config.update(BITMAPIST_SPOOL=False, DISABLE_BLUEPRINT=True, BITMAPIST_REDIS_URL=url)
+FlaskBitmapist(app)
+
+def ask(start):
+    return analytics.retention(
+        "days", "days", by="day", members="every", start=start,
+        end=datetime.fromisoformat(last), now=datetime.fromisoformat(last),
+    )
+
+def most(fresh=False):
+    # The most bytes that this process has had so far, or since a fresh start (Linux).
+    if fresh:
+        open("/proc/self/clear_refs", "w").write("5")
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+with app.app_context():
+    ask(datetime.fromisoformat(last))
+    if form == "packed":
+        import pyroaring
+    before = most(fresh=True)
+    ask(datetime.fromisoformat(first))
+    print(most() - before)
+"""
+
+
+def growth(tracker: Tracker, folder: str) -> None:
+    """By how much a process grows that reads 1,000 days of a million users at 1 %."""
+    client, rng = tracker.redis, np.random.default_rng(3)
+    last = NOW.date() - timedelta(days=60)
+    days = [last - timedelta(days=back) for back in range(1_000)]
+    for day in days:
+        value = np.packbits(rng.random(1_000_000) < 0.01).tobytes()
+        client.set(f"trackist_days_{day.year}-{day.month}-{day.day}", value)
+    grown = []
+    for form in ("raw", "packed"):
+        if form == "packed":
+            for key in [*swapping.raw_keys(client, {"days"}, NOW.date())]:
+                swapping.pack(client, key)
+            swapping.announce(client, NOW.date())
+        url = f"unix://{client.connection_pool.connection_kwargs['path']}"
+        arguments = [url, folder, form, days[-1].isoformat(), last.isoformat()]
+        told = subprocess.check_output([sys.executable, "-c", READER, *arguments])
+        grown.append(int(told))
+    raw, packed = grown
+    print("1,000 days of 1,000,000 users at 1 %, read for a table of cohorts")
+    print(f"  the process grows by {raw / 1e6:.1f} -> {packed / 1e6:.1f} MB ({raw / packed:.1f}x)")
 
 
 def main() -> None:
@@ -147,10 +263,13 @@ def main() -> None:
         tracker = FlaskBitmapist(app, redis_client=client).tracker_of(app)
         with app.app_context(), tracker.at(NOW):
             site(tracker, asked.users, asked.events, asked.days)
+            client.flushall()
+            growth(tracker, folder)
+            for case in CASES:
+                client.flushall()
+                table(tracker, case)
             for users in (1_000_000, 10_000_000):
-                for share in (0.25, 0.01):
-                    client.flushall()
-                    table(tracker, users, share)
+                ids_of_a_day(users)
 
 
 if __name__ == "__main__":

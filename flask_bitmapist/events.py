@@ -611,8 +611,10 @@ class BitOpNot(BitOperation):
         (event,) = self.events
         # As with BITOP, the result is as long as the longest bitmap.
         stored = max(lengths[key] for key in self.keys) - part.first_offset // 8
-        held = max(part[key].end for key in self.keys) * WORD_BYTES
-        return Bitmap.from_bytes(b"\xff" * max(0, min(stored, held))) - event.set_in(part, lengths)
+        covered = part.width or max(part[key].end for key in self.keys)
+        return Bitmap.from_bytes(
+            b"\xff" * max(0, min(stored, covered * WORD_BYTES))
+        ) - event.set_in(part, lengths)
 
 
 class _Foreign(_Stored):

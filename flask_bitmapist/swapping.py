@@ -28,6 +28,9 @@ from .reading.both import joined
 from .registry import text
 
 _ATTEMPTS = 20
+#: A bitmap stays raw if it would not be so many times as small: denser sets take longer to combine
+#: packed than raw.
+_LEAST_SAVING = 2
 #: Bytes by which the packed form's key is longer.
 _LONGER_KEY = len(packed_key(""))
 
@@ -71,7 +74,7 @@ def pack(client: Any, key: str, *, dry: bool = False) -> Swap | None:
     """Swap the raw form of the bitmap under `key` for the packed one, with late marks merged.
 
     :param dry: only tell what it would save.
-    :returns: None if it is not there, or its raw form is no longer than the packed one.
+    :returns: None if it is not there, or packing it would not halve it.
     :raises UnreadableError: if it is packed already, and that form is damaged.
     :raises ArithmeticError: if the packed form does not give the raw one back.
     """
@@ -83,7 +86,7 @@ def pack(client: Any, key: str, *, dry: bool = False) -> Swap | None:
             return None
         bitmap = Packed.of(joined(key, forms))
         value = bitmap.to_portable()
-        if before is None and len(value) + _LONGER_KEY >= len(raw):
+        if before is None and len(value) + _LONGER_KEY > len(raw) // _LEAST_SAVING:
             return None
         swap = Swap(key, len(raw), len(value))
         if dry:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from operator import and_, or_, sub, xor
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -16,6 +18,13 @@ from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, union
 pytest.importorskip("pyroaring")
 
 from flask_bitmapist.reading.packed import Packed
+from flask_bitmapist.reading.portable import (
+    CONTAINER_BITS,
+    Head,
+    TooShortError,
+    octet_in,
+    place_of,
+)
 
 #: Offsets at which a word or a container begins or ends.
 BORDERS = [0, 7, 8, 63, 64, 65535, 65536, 65599, 131071, 131072, 2**20 - 1, 2**20]
@@ -180,6 +189,64 @@ def test_its_bytes_are_those_of_the_portable_format(offsets: frozenset[int]) -> 
     assert [*spelt_out(value)] == sorted(offsets)
     assert Packed.from_portable(value) == raw(offsets)
     assert Packed.from_portable(put_down(offsets)) == raw(offsets)
+
+
+Found = TypeVar("Found")
+
+
+def begun(value: bytes, read: Callable[[bytes], Found], length: int = 8) -> Found:
+    """What `read` makes of the first bytes of `value`, of as many as it asks for."""
+    try:
+        return read(value[:length])
+    except TooShortError as error:
+        needed = error.length
+    assert length < needed <= len(value)
+    return begun(value, read, needed)
+
+
+@given(offset_sets, st.integers(0, 4), st.integers(0, 4))
+@example(FULL | {LAST}, 0, 2**11)
+@example(frozenset(range(0, 600_000, 3)) | FULL, 1, 2)
+def test_some_containers_of_the_portable_form_are_read_alone(
+    offsets: frozenset[int], first: int, count: int
+) -> None:
+    if not offsets:
+        return
+    value = packed(offsets).to_portable()
+    head = begun(value, lambda value_begun: Head.of(value_begun, len(value)))
+    assert head.sizes.sum() == len(offsets)
+    wanted = range(first * CONTAINER_BITS, (first + count) * CONTAINER_BITS)
+    expected = sorted(offset - wanted.start for offset in offsets if offset in wanted)
+    containers = head.between(first, first + count)
+    if not containers:
+        assert not expected
+        return
+    body = value[head.places[containers.start] : head.places[containers.stop]]
+    assert Packed.from_portable(head.cut(containers, body, first)).ids().tolist() == expected
+
+
+@given(offset_sets, st.integers(0, 30_000))
+@example(FULL, 2**14 - 1)
+@example(FULL, 2**14)
+@example(FULL | {LAST}, LAST // 8)
+@example(frozenset(range(0, 600_000, 3)) | FULL, 5)
+@example(frozenset(range(0, 60_000, 2)), 60_000 // 8)
+def test_one_byte_is_found_in_the_portable_form(offsets: frozenset[int], asked: int) -> None:
+    value, stored = packed(offsets).to_portable(), redis_bytes(offsets)
+    near = [border // 8 for border in BORDERS]
+    for byte in (asked, *near, *(offset // 8 for offset in sorted(offsets)[-2:])):
+        place = begun(value, partial(place_of, size=len(value), byte=byte))
+        found = value[place.begin : place.end]
+        assert octet_in(found, place, byte) == stored[byte : byte + 1]
+
+
+@pytest.mark.parametrize("offsets", [range(0, 200_000, 3), [7, 70_000], range(2**18)])
+def test_a_head_that_does_not_fit_its_containers_is_an_error(offsets: Iterable[int]) -> None:
+    value = packed(frozenset(offsets)).to_portable()
+    assert Head.of(value, len(value))
+    for damaged in (value[:-1], value + b"\0" * 70_000, b"\xff" * 9 + value[9:], value[:7], b""):
+        with pytest.raises(ValueError, match="bitmap"):
+            Head.of(damaged, len(damaged))
 
 
 def test_a_full_container_takes_a_run() -> None:

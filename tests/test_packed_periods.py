@@ -19,6 +19,8 @@ from nodes import Cluster
 from redis.cluster import RedisCluster
 
 from flask_bitmapist import (
+    BitOpNot,
+    BitOpOr,
     DayEvents,
     FlaskBitmapist,
     MonthEvents,
@@ -36,7 +38,7 @@ pytest.importorskip("pyroaring")
 NOW = datetime(2026, 11, 28, 12)
 TODAY = NOW.date()
 #: Large enough for a day to be worth packing.
-CROWD = range(0, 40_000, 7)
+CROWD = range(0, 240_000, 42)
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +99,8 @@ def answers() -> Iterator[Any]:
     day = DayEvents.from_date("seen", start)
     month = MonthEvents.from_date("bought", start)
     yield [len(day), [*day], CROWD[80] in day, CROWD[0] in day, len(month), [*(day & month)]]
+    neither = BitOpNot("default", BitOpOr("default", day, DayEvents.from_date("bought", start)))
+    yield [len(neither), 0 in neither, CROWD[80] in neither, CROWD[-1] in neither, 2**20 in neither]
 
 
 def test_every_report_says_the_same_of_packed_periods(marked: Tracker) -> None:
@@ -106,6 +110,17 @@ def test_every_report_says_the_same_of_packed_periods(marked: Tracker) -> None:
     assert not marked.redis.exists(*packed)
     assert [*answers()] == before
     unpack_all(marked)
+    assert [*answers()] == before
+
+
+@pytest.mark.parametrize("together", [1, 2_000])
+def test_every_report_says_the_same_of_packed_periods_read_in_parts(
+    marked: Tracker, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    before = [*answers()]
+    pack_all(marked, TODAY - timedelta(days=20))
+    monkeypatch.setattr("flask_bitmapist.reading.packed_parts._HEAD_BYTES", 8)
+    monkeypatch.setattr("flask_bitmapist.reading.bitmaps._PACKED_TOGETHER", together)
     assert [*answers()] == before
 
 
@@ -122,15 +137,15 @@ def test_a_late_mark_counts_at_once_and_is_packed_by_the_next_run(marked: Tracke
     then = TODAY - timedelta(days=60)
     pack_all(marked)
     with marked.at(then):
-        marked.record([("seen", 39_999)])
-    assert analytics.contains("seen", 39_999, at=then)
+        marked.record([("seen", 239_999)])
+    assert analytics.contains("seen", 239_999, at=then)
     users = analytics.count("seen", at=then)
     assert len(DayEvents.from_date("seen", then)) == users
     key = DayEvents.from_date("seen", then).redis_key
     assert marked.redis.exists(key, packed_key(key)) == 2
     assert key in pack_all(marked)
     assert marked.redis.exists(key, packed_key(key)) == 1
-    assert analytics.contains("seen", 39_999, at=then)
+    assert analytics.contains("seen", 239_999, at=then)
     assert analytics.count("seen", at=then) == users
 
 
@@ -207,14 +222,14 @@ def test_a_mark_between_reading_and_swapping_is_not_lost(
 
     def mark_first(pipe: Any) -> bool:
         if next(times, False):
-            client.setbit(key, 39_998, 1)
+            client.setbit(key, 239_998, 1)
         return executed(pipe)
 
     monkeypatch.setattr(swapping, "_executed", mark_first)
     assert swapping.pack(client, key)
     assert not client.exists(key)
     swapping.announce(client, TODAY)
-    assert analytics.contains("seen", 39_998, at=TODAY - timedelta(days=60))
+    assert analytics.contains("seen", 239_998, at=TODAY - timedelta(days=60))
 
 
 def test_a_swap_in_the_middle_of_a_report_hides_nobody(
@@ -237,6 +252,48 @@ def test_a_swap_in_the_middle_of_a_report_hides_nobody(
     assert analytics.count("seen", at=then) == users
 
 
+@pytest.mark.parametrize("together", [1, 2**20])
+@pytest.mark.parametrize("marked_late", [False, True])
+def test_a_packed_form_that_is_swapped_in_the_middle_of_a_report_hides_nobody(
+    marked: Tracker, monkeypatch: pytest.MonkeyPatch, together: int, marked_late: bool
+) -> None:
+    from flask_bitmapist.reading import bitmaps, packed_parts
+
+    client, then = marked.redis, TODAY - timedelta(days=60)
+    key = DayEvents.from_date("seen", then).redis_key
+    one, several = next(iter(analytics.users("seen", at=then))), analytics.count("seen", at=then)
+    pack_all(marked)
+    monkeypatch.setattr(bitmaps, "_PACKED_TOGETHER", together)
+
+    def swap() -> None:
+        """Between the trip that finds it and the one that reads it."""
+        if marked_late:
+            client.setbit(key, 1, 1)
+            swapping.pack(client, key)
+        else:
+            swapping.unpack(client, key)
+
+    read, begun = bitmaps._read_parts, packed_parts._beginnings
+
+    def read_later(*arguments: Any) -> Any:
+        swap()
+        return read(*arguments)
+
+    monkeypatch.setattr(bitmaps, "_read_parts", read_later)
+    assert one in analytics.users("seen", at=then)
+    assert analytics.count("seen & seen", at=then) == several + marked_late
+
+    def found(*arguments: Any) -> Any:
+        told = begun(*arguments)
+        swap()
+        return told
+
+    swapping.pack(client, key)
+    monkeypatch.setattr(packed_parts, "_beginnings", found)
+    assert analytics.contains("seen", one, at=then)
+    assert not analytics.contains("seen", 2, at=then)
+
+
 def test_the_command_packs_and_unpacks(app: Flask, marked: Tracker) -> None:
     run = app.test_cli_runner().invoke
     before = analytics.trend("seen", start=TODAY - timedelta(days=80)).to_dict()
@@ -257,8 +314,14 @@ def test_without_pyroaring_a_packed_period_is_an_error_that_says_what_to_install
     pack_all(marked)
     monkeypatch.delitem(sys.modules, "flask_bitmapist.reading.packed")
     monkeypatch.setitem(sys.modules, "pyroaring", None)
-    with pytest.raises(UnreadableError, match=r"pip install flask-bitmapist\[pack\]"):
-        analytics.count("seen", at=TODAY - timedelta(days=60))
+    then = TODAY - timedelta(days=60)
+    for ask in (
+        lambda: analytics.count("seen & bought", at=then),
+        lambda: [*analytics.users("seen", at=then)],
+        lambda: [*DayEvents.from_date("seen", then)],
+    ):
+        with pytest.raises(UnreadableError, match=r"pip install flask-bitmapist\[pack\]"):
+            ask()
 
 
 def test_a_cluster_packs_and_unpacks(clusters: Callable[[int], Cluster], tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ class Bitmap:
 
     def part(self, begin: int, end: int) -> Bitmap:
         """The words from number `begin` to before `end`; their numbering starts at `begin`."""
+        return self.raw_part(begin, end)
+
+    def raw_part(self, begin: int, end: int) -> Bitmap:
+        """The same part, as words whichever form this one has."""
         return Bitmap(self.between(begin, end), max(0, self.first - begin))
 
     def __and__(self, other: Bitmap) -> Bitmap:

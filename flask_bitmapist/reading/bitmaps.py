@@ -7,16 +7,26 @@ from functools import partial
 from itertools import chain
 from operator import or_
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from redis.cluster import RedisCluster
 
-from ..packed_periods import is_packable, may_be_packed, packed_key
+from ..packed_periods import is_packable, may_be_packed
 from .bitmap import EMPTY, WORD_BITS, WORD_BYTES, Bitmap, union
-from .both import both_forms, joined
-from .replies import Octets, Part, Union, read_numbers, read_octets, read_unions, read_words
+from .commands import numbers, read
+from .packed_parts import (
+    CONTAINER_WORDS,
+    Cut,
+    Form,
+    beginning,
+    forms_of,
+    octets,
+    read_whole,
+)
+from .portable import CONTAINER_BYTES
+from .replies import Octets, Part, Union, read_octets, read_unions, read_words
 from .time_limit import check_time, small_step
 
 #: Bytes of bitmaps that a report holds at a time. With what it computes from them it needs about
@@ -28,10 +38,9 @@ _MANY_BYTES = 512 * 2**10
 _MOST_MEASURED = 10_000
 #: Bytes of bitmaps that are read together, if what is computed from them is small.
 _TOGETHER = 6 * 2**20
-#: Commands of one round trip, which a server answers in some milliseconds.
-_COMMANDS = 2_000
+#: Bytes of packed bitmaps that are read together: what is made of them is as large.
+_PACKED_TOGETHER = 3 * 2**20
 _PART_WORDS = 128 * 2**10 // WORD_BYTES
-_Command = TypeVar("_Command", bound=tuple[Any, ...])
 
 
 def sliding_unions(sets: Sequence[Bitmap], width: int, size: int = 1) -> list[Bitmap]:
@@ -76,11 +85,15 @@ class Bitmaps:
 
     :param by_key: what was fetched; every key that the report may ask for.
     :param first_offset: the offset of the slice's first bit.
+    :param width: how many words they cover; None: each of them as many as it has.
     """
 
-    def __init__(self, by_key: Mapping[str, Bitmap], first_offset: int = 0) -> None:
+    def __init__(
+        self, by_key: Mapping[str, Bitmap], first_offset: int = 0, width: int | None = None
+    ) -> None:
         self._by_key = by_key
         self.first_offset = first_offset
+        self.width = width
         self._unions: dict[tuple[str, ...], Bitmap] = {}
 
     def __getitem__(self, key: str) -> Bitmap:
@@ -103,25 +116,30 @@ class Bitmaps:
 
         A report that combines large bitmaps again and again then works in the cache and reuses
         memory: this is several times as fast, and keeps intermediate sets small. Packed sets stay
-        whole.
+        whole among their like; among others they are unpacked.
         """
         held = [bitmap for bitmap in self._by_key.values() if bitmap.end > bitmap.first]
-        if any(bitmap.is_packed for bitmap in held):
+        packed = sum(bitmap.is_packed for bitmap in held)
+        if packed == len(held):
             yield self  # a container fits a processor's cache
             return
-        begins = min((bitmap.first for bitmap in held), default=0)
-        ends = max((bitmap.end for bitmap in held), default=0)
-        if ends - begins <= _PART_WORDS:
+        begins = min(bitmap.first for bitmap in held)
+        ends = max(bitmap.end for bitmap in held)
+        if packed:
+            ends = self.width or ends
+        if ends - begins <= _PART_WORDS and not packed:
             yield self
             return
         for begin in range(begins, ends, _PART_WORDS):
             check_time()
-            end = begin + _PART_WORDS
+            end = min(begin + _PART_WORDS, ends)
             part = {
-                key: bitmap.part(begin, end) if bitmap.first < end and bitmap.end > begin else EMPTY
+                key: bitmap.raw_part(begin, end)
+                if bitmap.first < end and bitmap.end > begin
+                else EMPTY
                 for key, bitmap in self._by_key.items()
             }
-            yield Bitmaps(part, self.first_offset + begin * WORD_BITS)
+            yield Bitmaps(part, self.first_offset + begin * WORD_BITS, end - begin)
 
 
 class Extent(NamedTuple):
@@ -198,7 +216,7 @@ def slices(
     """
     distinct = list(dict.fromkeys(keys))
     if older := may_be_packed(client, distinct):
-        yield from _with_packed(client, distinct, older)
+        yield from _with_packed(client, distinct, older, narrowing)
         return
     measured = _MEASURED.setdefault(client, {})
     expected = sum(measured.get(key, _MANY_BYTES) for key in distinct)
@@ -217,61 +235,150 @@ def slices(
     yield from _sliced(client, dict.fromkeys(distinct, NOWHERE) | dict(needed), located)
 
 
-def _with_packed(client: Any, keys: Sequence[str], older: Collection[str]) -> Iterator[Bitmaps]:
-    """The `slices` of bitmaps of which those of the keys `older` may be packed.
+def _with_packed(
+    client: Any, keys: Sequence[str], older: Collection[str], narrowing: Narrowing | None
+) -> Iterator[Bitmaps]:
+    """The `slices` of bitmaps of which those of the keys `older` may be packed."""
+    located, forms, held = _extents_of_both(client, keys, older, located=narrowing is not None)
+    needed = {key: _hull(key, located, forms) for key in keys}
+    if narrowing is not None:
+        known = needed | {key: _extent(bitmap) for key, bitmap in held.items()}
+        needed = dict.fromkeys(keys, NOWHERE) | dict(narrowing(Extents(known)))
+    yield from _sliced(client, needed, located, forms, held)
 
-    The trip that asks for the lengths of raw ones brings the packed ones.
+
+def _extents_of_both(
+    client: Any, keys: Sequence[str], older: Collection[str], *, located: bool
+) -> tuple[dict[str, Extent], dict[str, Form], dict[str, Bitmap]]:
+    """Where the raw bitmaps are, the packed ones of the keys `older`, and those read whole.
+
+    :param located: also ask for the first offset of raw ones.
     """
-    commands: list[tuple[Any, ...]] = []
+    commands: list[tuple[str, ...]] = []
     for key in keys:
         commands.append(("STRLEN", key))
         if key in older:
             # Asked again, so that whichever way it is swapped meanwhile, one of the three sees it.
-            commands += [("GET", packed_key(key)), ("STRLEN", key)]
-    told = _read(client, commands)[::-1]  # taken from the end, so that none is kept in both forms
-    located: dict[str, Extent] = {}
-    held: dict[str, Bitmap] = {}
+            commands += [*beginning(key), ("STRLEN", key)]
+        if located:
+            commands.append(("BITPOS", key, "1"))
+    told = iter(read(client, commands))
+    extents: dict[str, Extent] = {}
+    begun: dict[str, tuple[int, bytes]] = {}
     for key in keys:
-        length = told.pop()
+        length = next(told)
         if key in older:
-            if (value := told.pop()) is not None:
-                held[key] = joined(key, (None, value))
-            length = max(length, told.pop())
-        located[key] = Extent(0, _words(length))
-    yield from _sliced(client, located, located, held)
+            begun[key] = next(told), next(told)
+            length = max(length, next(told))
+        # BITPOS returns -1 also of what has been packed since its length was told.
+        first = max(0, next(told)) if located else 0
+        extents[key] = Extent(first // WORD_BITS, _words(length)) if length else NOWHERE
+    forms, held = forms_of(client, begun)
+    return extents | dict.fromkeys(held, NOWHERE), forms, held
+
+
+def _hull(key: str, located: Mapping[str, Extent], forms: Mapping[str, Form]) -> Extent:
+    """The extent of a bitmap in both forms."""
+    return located[key] | Extent(*forms[key].words) if key in forms else located[key]
 
 
 def _sliced(
     client: Any,
     needed: Mapping[str, Extent],
     located: Mapping[str, Extent],
+    forms: Mapping[str, Form] = MappingProxyType({}),
     held: Mapping[str, Bitmap] = MappingProxyType({}),
 ) -> Iterator[Bitmaps]:
     """What is `needed` of each bitmap, in one round trip or as many slices as `BUDGET` asks for.
 
-    :param located: where each of them ends.
-    :param held: packed bitmaps that have been read, some with a raw one beside them.
+    :param located: where each of them ends, as far as it is raw.
+    :param forms: those that are packed, some with a raw one beside them.
+    :param held: bitmaps that have been read already.
     """
-    extents = {key: extent for key, extent in needed.items() if extent.size}
+    wholes = needed.items()
+    extents = {key: part for key, whole in wholes if (part := whole & located[key]).size}
+    packed = {
+        key: Cut(forms[key], containers, 0)
+        for key, whole in wholes
+        if key in forms and (containers := _containers(forms[key], whole))
+    }
     ends = [extent.end for extent in extents.values()] + [one.end for one in held.values()]
-    width = end = max([1, *ends])
+    end = max([1, *ends])
+    nothing = dict.fromkeys(needed, EMPTY)
+    for window in _windows(extents, packed, end):
+        check_time()
+        wanted = {key: part for key, extent in extents.items() if (part := extent & window).size}
+        found = nothing | _read_parts(client, wanted, located, window, _cuts(packed, window))
+        found |= {key: bitmap.part(*window) for key, bitmap in held.items()}
+        yield Bitmaps(_in_one_form(found), window.begin * WORD_BITS, window.size)
+        del found  # before the next ones are read
+
+
+def _windows(
+    extents: Mapping[str, Extent], packed: Mapping[str, Cut], end: int
+) -> Iterator[Extent]:
+    """The slices, each of which fits the memory.
+
+    :param end: where the last raw bitmap ends.
+    """
+    if packed:
+        yield from _windows_of_both(extents, packed, end)
+        return
+    width = end
     if sum(extent.size for extent in extents.values()) * WORD_BYTES > BUDGET:
         width = max(_SLICE_UNIT, BUDGET // len(extents) // _SLICE_UNIT * _SLICE_UNIT) // WORD_BYTES
-    nothing = dict.fromkeys(needed, EMPTY)
     for begin in range(0, end, width):
-        check_time()
-        window = Extent(begin, begin + width)
-        wanted = {key: part for key, extent in extents.items() if (part := extent & window).size}
-        found = nothing | _read_parts(client, wanted, located, begin)
-        for key, bitmap in held.items():
-            packed = bitmap if (begin, end) == (0, width) else bitmap.part(*window)
-            found[key] = packed | found[key] if key in wanted else packed
-        yield Bitmaps(_in_one_form(found), begin * WORD_BITS)
+        yield Extent(begin, begin + width)
+
+
+def _windows_of_both(
+    extents: Mapping[str, Extent], packed: Mapping[str, Cut], end: int
+) -> Iterator[Extent]:
+    """The slices, which begin where containers do."""
+    ends = [-(-end // CONTAINER_WORDS)]
+    ends += [int(cut.numbers[-1]) + 1 for cut in packed.values()]
+    # Of what fits the memory, the share that is taken by each container of all bitmaps.
+    shares = np.zeros(max(ends))
+    for extent in extents.values():
+        first, last = extent.begin // CONTAINER_WORDS, -(-extent.end // CONTAINER_WORDS)
+        shares[first:last] += CONTAINER_BYTES / BUDGET
+    for cut in packed.values():
+        shares[cut.numbers] += cut.lengths / _PACKED_TOGETHER
+    until = shares.cumsum()
+    begin = 0
+    while begin < until.size:
+        before = until[begin - 1] if begin else 0.0
+        stop = max(begin + 1, int(np.searchsorted(until, before + 1.0, side="right")))
+        yield Extent(begin * CONTAINER_WORDS, stop * CONTAINER_WORDS)
+        begin = stop
+
+
+def _containers(form: Form, extent: Extent) -> range:
+    """The indices of the containers in which the words of `extent` are."""
+    first, last = extent.begin // CONTAINER_WORDS, -(-extent.end // CONTAINER_WORDS)
+    return form.head.between(first, last)
+
+
+def _cuts(packed: Mapping[str, Cut], window: Extent) -> dict[str, Cut]:
+    """What of the `packed` bitmaps is in `window`."""
+    found = {}
+    for key, cut in packed.items():
+        here = _containers(cut.form, window)
+        inside = range(max(here.start, cut.containers.start), min(here.stop, cut.containers.stop))
+        if inside:
+            found[key] = Cut(cut.form, inside, window.begin // CONTAINER_WORDS)
+    return found
 
 
 def _in_one_form(found: dict[str, Bitmap]) -> dict[str, Bitmap]:
-    """All packed if any is: a bitmap that is combined again and again is packed once."""
-    if not any(bitmap.is_packed for bitmap in found.values()):
+    """All packed if some are and the others are small: what is combined often is packed once.
+
+    Otherwise they stay as they are, and `Bitmaps.parts` unpacks them part by part.
+    """
+    users = sum(len(bitmap) for bitmap in found.values() if bitmap.is_packed)
+    raw = sum(bitmap.words.nbytes for bitmap in found.values() if not bitmap.is_packed)
+    # To pack a byte takes twice as long as to unpack a user.
+    if not users or 2 * raw > users:
         return found
     from .packed import Packed
 
@@ -302,8 +409,8 @@ def _extents(
     commands: list[tuple[str, ...]] = [("STRLEN", key) for key in keys]
     if located:
         commands += [("BITPOS", key, "1") for key in keys]
-    numbers = _numbers(client, commands)
-    lengths, offsets = numbers[: len(keys)], numbers[len(keys) :] or [0] * len(keys)
+    told = numbers(client, commands)
+    lengths, offsets = told[: len(keys)], told[len(keys) :] or [0] * len(keys)
     extents = {
         # BITPOS returns -1 if no bit is set.
         key: Extent(offset // WORD_BITS, _words(length)) if offset >= 0 else NOWHERE
@@ -313,23 +420,39 @@ def _extents(
 
 
 def _read_parts(
-    client: Any, extents: Mapping[str, Extent], located: Mapping[str, Extent], begin: int
+    client: Any,
+    extents: Mapping[str, Extent],
+    located: Mapping[str, Extent],
+    window: Extent,
+    cuts: Mapping[str, Cut],
 ) -> dict[str, Bitmap]:
-    """The words of each key of `extents`, in one round trip, numbered from `begin` on."""
+    """The words of each key of `extents`, in one round trip, numbered from `window` on.
+
+    :param cuts: what is packed of them, or of other keys.
+    """
     commands = [_reading(key, extent, located) for key, extent in extents.items()]
-    words = read_words(client, commands, [extent.size for extent in extents.values()])
+    sizes = [extent.size for extent in extents.values()]
+    packed = [command for cut in cuts.values() for command in cut.commands()]
+    # Many bytes are worth a trip of their own, which reads them straight into one array.
+    together = packed and sum(sizes) * WORD_BYTES < _MANY_BYTES
+    words = None if together else read_words(client, commands, sizes)
+    told = read(client, packed if words is not None else [*commands, *packed])[::-1]
     if words is None:
-        words = [Bitmap.from_bytes(value).words for value in _read(client, commands)]
+        words = [Bitmap.from_bytes(told.pop()).words for _ in commands]
     parts_read = {
-        key: Bitmap(found, extent.begin - begin)
+        key: Bitmap(found, extent.begin - window.begin)
         for (key, extent), found in zip(extents.items(), words, strict=True)
     }
     # A key that is gone since its length was asked for may have been packed.
-    gone = [key for key in extents if not parts_read[key].words.size and is_packable(key)]
-    if gone:
-        end = max(extent.end for extent in extents.values())
-        for key, forms in zip(gone, _read(client, [*map(both_forms, gone)]), strict=True):
-            parts_read[key] = joined(key, forms).part(begin, end)
+    changed = [key for key in extents if not parts_read[key].words.size and is_packable(key)]
+    for key, cut in cuts.items():
+        made = cut.made([told.pop() for _ in cut.commands()])
+        if made is None:
+            changed.append(key)
+        else:
+            parts_read[key] = made | parts_read[key] if key in extents else made
+    for key, bitmap in read_whole(client, changed).items() if changed else ():
+        parts_read[key] = bitmap.part(*window)
     return parts_read
 
 
@@ -354,6 +477,7 @@ def parts(
             yield part
         else:
             nobody = part
+        del part  # before the next one is read
     if nobody is not None and not somebody:
         yield nobody
 
@@ -372,6 +496,7 @@ def tally(
     for part in parts(client, keys, narrowing):
         counted = count(part)
         totals = [a + b for a, b in zip(totals, counted, strict=True)] if totals else list(counted)
+        del part  # before the next one is read
     return totals
 
 
@@ -454,13 +579,15 @@ def octets_of(client: Any, places: Sequence[Octets]) -> list[bytes]:
 
     b"" where there is none. Errors are those of `slices`.
     """
-    if older := may_be_packed(client, (key for key, _ in _each_of(places))):
-        return _octets_of_both(client, [*_each_of(places)], older)
-    octets = read_octets(client, places)
-    if octets is None:
+    if may_be_packed(client, (key for key, _ in _each_of(places))):
+        return octets(client, [*_each_of(places)])
+    told = read_octets(client, places)
+    if told is None:
         # Not GETBIT: a server refuses it for offsets that SETBIT may not set.
-        octets = _read(client, [("GETRANGE", key, byte, byte) for key, byte in _each_of(places)])
-    return octets
+        told = read(
+            client, [("GETRANGE", key, str(byte), str(byte)) for key, byte in _each_of(places)]
+        )
+    return told
 
 
 def _each_of(places: Iterable[Octets]) -> Iterator[tuple[str, int]]:
@@ -468,20 +595,6 @@ def _each_of(places: Iterable[Octets]) -> Iterator[tuple[str, int]]:
     for prefix, suffixes, byte in places:
         for suffix in suffixes:
             yield prefix + suffix, byte
-
-
-def _octets_of_both(
-    client: Any, places: Sequence[tuple[str, int]], older: Collection[str]
-) -> list[bytes]:
-    """The `octets_of` bitmaps of which those of the keys `older` may be packed."""
-    commands: list[tuple[Any, ...]] = [
-        both_forms(key) if key in older else ("GETRANGE", key, byte, byte) for key, byte in places
-    ]
-    octets: list[bytes] = []
-    for batch, asked in zip(_batches(commands), _batches(places), strict=True):
-        for (key, byte), reply in zip(asked, _pipelined(client, batch), strict=True):
-            octets.append(joined(key, reply).octet(byte) if key in older else reply)
-    return octets
 
 
 def counts(
@@ -498,8 +611,9 @@ def counts(
     distinct = [key for key in every if placed is None or placed[key].size]
     commands = [_counting(key, placed[key] if placed else NOWHERE) for key in distinct]
     if older := may_be_packed(client, distinct):
-        return every | _measured(client, dict(zip(distinct, commands, strict=True)), older, len)
-    return every | dict(zip(distinct, _numbers(client, commands), strict=True))
+        asked = dict(zip(distinct, commands, strict=True))
+        return every | _counts_of_both(client, asked, older)
+    return every | dict(zip(distinct, numbers(client, commands), strict=True))
 
 
 def _counting(key: str, extent: Extent) -> tuple[str, ...]:
@@ -509,16 +623,30 @@ def _counting(key: str, extent: Extent) -> tuple[str, ...]:
     return "BITCOUNT", key, str(extent.begin * WORD_BYTES), str(extent.end * WORD_BYTES - 1)
 
 
-def _measured(
-    client: Any,
-    commands: Mapping[str, tuple[str, ...]],
-    older: Collection[str],
-    measure: Callable[[Bitmap], int],
+def _counts_of_both(
+    client: Any, asked: Mapping[str, tuple[str, ...]], older: Collection[str]
 ) -> dict[str, int]:
-    """What `commands` return by key; what `measure` tells of the bitmaps that may be packed."""
-    asked = [both_forms(key) if key in older else commands[key] for key in commands]
-    replies = zip(commands, _read(client, asked), strict=True)
-    return {key: measure(joined(key, told)) if key in older else told for key, told in replies}
+    """The `counts` of bitmaps of which those of the keys `older` may be packed.
+
+    :param asked: what counts the raw one, by key.
+    """
+    commands: list[tuple[str, ...]] = []
+    for key, command in asked.items():
+        size, begun = beginning(key)
+        # In between, so that whichever way it is swapped meanwhile, one of the three sees it.
+        commands += [size, command, begun] if key in older else [command]
+    told = iter(read(client, commands))
+    counted: dict[str, int] = {}
+    begun_of: dict[str, tuple[int, bytes]] = {}
+    for key in asked:
+        size_told = next(told) if key in older else 0
+        counted[key] = next(told)
+        if key in older:
+            begun_of[key] = size_told, next(told)
+    forms, held = forms_of(client, begun_of)
+    both = read_whole(client, [key for key in forms if counted[key]])
+    counted |= {key: form.users for key, form in forms.items()}
+    return counted | {key: len(bitmap) for key, bitmap in (held | both).items()}
 
 
 def extents(client: Any, keys: Iterable[str]) -> dict[str, Extent]:
@@ -528,11 +656,11 @@ def extents(client: Any, keys: Iterable[str]) -> dict[str, Extent]:
     """
     distinct = list(dict.fromkeys(keys))
     older = may_be_packed(client, distinct)
-    placed = _extents(client, [key for key in distinct if key not in older], located=True)[1]
-    if older:
-        forms = dict(zip(older, _read(client, [*map(both_forms, older)]), strict=True))
-        placed |= {key: _extent(joined(key, told)) for key, told in forms.items()}
-    return placed
+    if not older:
+        return _extents(client, distinct, located=True)[1]
+    located, forms, held = _extents_of_both(client, distinct, older, located=True)
+    placed = {key: _hull(key, located, forms) for key in distinct}
+    return placed | {key: _extent(bitmap) for key, bitmap in held.items()}
 
 
 def _extent(bitmap: Bitmap) -> Extent:
@@ -544,37 +672,9 @@ def lengths(client: Any, keys: Iterable[str]) -> dict[str, int]:
 
     Parameters and errors are those of `slices`.
     """
-    commands = {key: ("STRLEN", key) for key in keys}
-    if older := may_be_packed(client, commands):
-        return _measured(client, commands, older, lambda bitmap: len(bitmap.to_bytes()))
-    return dict(zip(commands, _numbers(client, [*commands.values()]), strict=True))
-
-
-def _numbers(client: Any, commands: Sequence[tuple[str, ...]]) -> list[int]:
-    """The whole numbers that `commands` return, in one round trip for every 2,000 of them."""
-    found: list[int] = []
-    for batch in _batches(commands):
-        numbers = read_numbers(client, batch)
-        found += _pipelined(client, batch) if numbers is None else numbers
-    return found
-
-
-def _read(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The replies to `commands`, in one round trip for every 2,000 of them."""
-    return [reply for batch in _batches(commands) for reply in _pipelined(client, batch)]
-
-
-def _batches(commands: Sequence[_Command]) -> Iterator[Sequence[_Command]]:
-    for first in range(0, len(commands), _COMMANDS):
-        if first:
-            check_time()
-        yield commands[first : first + _COMMANDS]
-
-
-def _pipelined(client: Any, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        # A client made with decode_responses=True would take a bitmap for UTF-8 text, and fail.
-        pipeline.execute_command(*command, NEVER_DECODE=True)
-    replies: list[Any] = pipeline.execute()
-    return replies
+    distinct = list(dict.fromkeys(keys))
+    older = may_be_packed(client, distinct)
+    raw = [key for key in distinct if key not in older]
+    stored = dict(zip(raw, numbers(client, [("STRLEN", key) for key in raw]), strict=True))
+    whole = read_whole(client, [*older]) if older else {}
+    return stored | {key: len(bitmap.to_bytes()) for key, bitmap in whole.items()}

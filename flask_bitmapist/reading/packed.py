@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bitmap import WORD_BITS, Bitmap
+from .portable import CONTAINER_BITS, CONTAINER_BYTES, MOST_NUMBERS, WITHOUT_RUNS
 
 try:
     import pyroaring
@@ -23,13 +24,6 @@ except ImportError as error:  # the extra `pack`
         name="pyroaring",
     ) from error
 
-#: Offsets, and bytes of a bitmap, for which there is one container.
-_CONTAINER_BITS = 2**16
-_CONTAINER_BYTES = _CONTAINER_BITS // 8
-#: A container with more members than this holds bits, another one their numbers.
-_MOST_NUMBERS = 4096
-#: What the portable form begins with if no container holds runs.
-_WITHOUT_RUNS = 12346
 #: Each byte with its bits in the other order: Roaring's bit 0 is the least significant one.
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)), bitorder="little")
 
@@ -148,20 +142,27 @@ class Packed(Bitmap):
     def _octets(self, begin: int, end: int) -> NDArray[np.uint8]:
         """The bits from offset `begin` to before `end` in Redis's order."""
         octets = np.zeros(max(0, -(-(end - begin) // 8)), np.uint8)
-        # In steps, since each bit is a byte for a moment.
+        # In steps, since where there are many each bit is a byte for a moment.
         for first in range(begin, end, _STEP):
             last = min(first + _STEP, end)
             if not self._roaring.range_cardinality(first, last):
                 continue
             inside = self._roaring & pyroaring.BitMap(range(first, last))
+            numbers = np.frombuffer(inside.to_array(), np.uint32) - np.uint32(first)
+            part = octets[(first - begin) // 8 :][: -(-(last - first) // 8)]
+            if numbers.size * _SPARSE < last - first:
+                np.add.at(part, numbers >> 3, _BIT[numbers & 7])
+                continue
             bits = np.zeros(last - first, np.bool_)
-            bits[np.frombuffer(inside.to_array(), np.uint32) - np.uint32(first)] = True
-            packed = np.packbits(bits)
-            octets[(first - begin) // 8 :][: packed.size] = packed
+            bits[numbers] = True
+            part[:] = np.packbits(bits)
         return octets
 
 
-_STEP = 16 * _CONTAINER_BITS
+_STEP = 16 * CONTAINER_BITS
+#: If less than one in so many is a member, it is faster to set bit after bit.
+_SPARSE = 16
+_BIT = np.array([0x80 >> bit for bit in range(8)], np.uint8)
 
 
 def _roaring(octets: NDArray[np.uint8], first: int) -> Any:
@@ -171,11 +172,11 @@ def _roaring(octets: NDArray[np.uint8], first: int) -> Any:
 
     :param first: the offset of the first bit.
     """
-    before, skipped = divmod(first, _CONTAINER_BITS)
-    size = -(-(skipped // 8 + octets.size) // _CONTAINER_BYTES) * _CONTAINER_BYTES
+    before, skipped = divmod(first, CONTAINER_BITS)
+    size = -(-(skipped // 8 + octets.size) // CONTAINER_BYTES) * CONTAINER_BYTES
     padded = np.zeros(size, np.uint8)
     padded[skipped // 8 :][: octets.size] = octets
-    containers = padded.reshape(-1, _CONTAINER_BYTES)
+    containers = padded.reshape(-1, CONTAINER_BYTES)
     counted = np.bitwise_count(containers.view(np.uint64)).sum(axis=1, dtype=np.uint32)
     held = counted.nonzero()[0]
     sizes = counted[held]
@@ -187,11 +188,11 @@ def _roaring(octets: NDArray[np.uint8], first: int) -> Any:
 def _head(numbers: NDArray[np.intp], sizes: NDArray[np.uint32]) -> bytes:
     """What precedes the containers with these `numbers` and `sizes`, none of which holds runs."""
     keys = np.stack((numbers, sizes - 1), axis=1).astype("<u2")
-    lengths = np.where(sizes > _MOST_NUMBERS, _CONTAINER_BYTES, sizes * 2)
+    lengths = np.where(sizes > MOST_NUMBERS, CONTAINER_BYTES, sizes * 2)
     begin = 8 + 8 * numbers.size
     places = begin + np.cumsum(lengths) - lengths
     return (
-        struct.pack("<II", _WITHOUT_RUNS, numbers.size)
+        struct.pack("<II", WITHOUT_RUNS, numbers.size)
         + keys.tobytes()
         + places.astype("<u4").tobytes()
     )
@@ -201,10 +202,10 @@ def _bodies(
     containers: NDArray[np.uint8], held: NDArray[np.intp], sizes: NDArray[np.uint32]
 ) -> bytes:
     """The containers that are `held`, one after the other."""
-    dense = sizes > _MOST_NUMBERS
+    dense = sizes > MOST_NUMBERS
     bits = _REVERSED[containers[held[dense]]]
     sparse = np.unpackbits(containers[held[~dense]]).view(np.bool_)
-    numbers = (np.flatnonzero(sparse) & (_CONTAINER_BITS - 1)).astype("<u2")
+    numbers = (np.flatnonzero(sparse) & (CONTAINER_BITS - 1)).astype("<u2")
     if not dense.any():
         return numbers.tobytes()
     bodies, begin, number = list[bytes](), 0, 0

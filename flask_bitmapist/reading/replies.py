@@ -12,6 +12,7 @@ from functools import cache, partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
+import hiredis
 import numpy as np
 import redis
 from numpy.typing import NDArray
@@ -202,6 +203,30 @@ def read_unions(
         return sizes
 
     return _connected(client, converse)
+
+
+def read_replies(client: Any, commands: Sequence[tuple[str, ...]]) -> list[Any] | None:
+    """What `commands` return, as strings of bytes and numbers, in one round trip.
+
+    redis-py takes ten times as long for many short replies.
+
+    :returns: None as in `read_words`.
+    :raises redis.TimeoutError: the server is silent.
+    """
+
+    def read(socket: Any) -> list[Any]:
+        found, more = list[Any](), object()
+        parser = hiredis.Reader(notEnoughData=more)
+        while len(found) < len(commands):
+            if not (part := socket.recv(_RECEIVED_BYTES)):
+                raise ConnectionError("the server has closed the connection")
+            parser.feed(part)
+            found += iter(parser.gets, more)
+        if any(isinstance(reply, Exception) for reply in found):
+            raise UnexpectedReplyError("an error")
+        return found
+
+    return _asked(client, partial(_packed, commands), read) if commands else []
 
 
 #: Whole numbers, as a server sends them.
