@@ -2,8 +2,8 @@
 
 ``nox -s browser`` needs Chromium and npm as well: without them its tests are skipped.
 
-``nox -t oldest`` tests the oldest supported version of each ORM; the newest ones are those of
-``nox -s tests``.
+``nox -t oldest`` tests the oldest supported version of each ORM, of Flask and of redis-py; the
+newest ones are those of ``nox -s tests``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ FAST_TESTS = (
 )
 # Tests start many processes: none of them is to compile the package anew.
 COMPILE_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
-FLASKS = {"3.0": ["flask==3.0.*", "werkzeug==3.0.*"], "newest": ["flask"]}
+#: The oldest Flask goes with the oldest redis-py: the newest ones are tested together, too.
+FLASKS = {
+    "3.0": ["flask==3.0.*", "werkzeug==3.0.*", REDIS_PYS["5.1"]],
+    "newest": ["flask"],
+}
 SQLALCHEMYS = {"2.0": "sqlalchemy==2.0.*", "2.1": "sqlalchemy==2.1.*"}
 PEEWEES = {"3.17": "peewee==3.17.*", "3.19": "peewee==3.19.*", "newest": "peewee>=4.5"}
 # mongoengine 0.27 cannot be imported with a newer pymongo.
@@ -73,13 +77,6 @@ def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] =
     shared_database = {"TEST_POSTGRESQL_URL", "TEST_MYSQL_URL"} & os.environ.keys()
     parallel = [] if shared_database else ["--numprocesses=auto", "--dist=worksteal"]
     session.run("pytest", *paths, *parallel, *session.posargs, env=COMPILE_ONCE)
-
-
-def redis_pys() -> Iterator[object]:
-    """Each version of redis-py; the newest is that of ``nox -s tests``."""
-    for version in REDIS_PYS:
-        oldest = version == next(iter(REDIS_PYS))
-        yield nox.param(version, id=version, tags=["matrix", "oldest"] if oldest else ["matrix"])
 
 
 def install_bitmapist(session: nox.Session) -> None:
@@ -119,8 +116,8 @@ def mongoengine(session: nox.Session, mongoengine: str, flask: str) -> None:
     run_tests(session, *MONGOENGINES[mongoengine], *FLASKS[flask], paths=paths)
 
 
-@nox.session
-@nox.parametrize("redis", [*redis_pys()])
+@nox.session(tags=["matrix"])
+@nox.parametrize("redis", [*REDIS_PYS])
 def redis(session: nox.Session, redis: str) -> None:
     """A fast choice of the tests over versions of redis-py, and bitmapist beside each."""
     run_tests(session, REDIS_PYS[redis], paths=FAST_TESTS)
@@ -175,7 +172,7 @@ def axe_core(session: nox.Session) -> Path:
     if not file.exists() and "AXE_CORE" not in os.environ and shutil.which("npm"):
         folder.mkdir(exist_ok=True)
         pack = ("npm", "pack", f"axe-core@{AXE_CORE}", "--silent", f"--pack-destination={folder}")
-        session.run(*pack, external=True)
+        session.run_install(*pack, external=True)
         with tarfile.open(folder / f"axe-core-{AXE_CORE}.tgz") as archive:
             archive.extractall(folder, filter="data")
     return file

@@ -7,7 +7,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from servers import free_port
+from servers import eventually, free_port
 from sqlalchemy import func, select
 
 from flask_bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents
@@ -31,8 +30,8 @@ UNTIL = datetime(2026, 3, 10, 15, 0, tzinfo=UTC)
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Flask]:
-    app = create_app(folder, {"TESTING": True, "BITMAPIST_ENABLED": True})
+def started(folder: Path, **options: str) -> Iterator[Flask]:
+    app = create_app(folder, {"TESTING": True, "BITMAPIST_ENABLED": True, **options})
     try:
         yield app
     finally:
@@ -41,8 +40,9 @@ def started(folder: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Flask]:
-    with started(tmp_path / "demo") as app:
+def app(tmp_path: Path, redis_url: str) -> Iterator[Flask]:
+    """On the run's server: to start one of its own takes longer than most of these tests."""
+    with started(tmp_path / "demo", BITMAPIST_REDIS_URL=redis_url) as app:
         yield app
 
 
@@ -446,11 +446,8 @@ def is_open(port: int) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], demo: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert demo.poll() is None, demo.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: condition() or demo.poll() is not None)
+    assert demo.poll() is None, demo.communicate()
 
 
 def count_users(folder: Path) -> int:
