@@ -181,9 +181,10 @@ SHOW = "flask bitmapist show {event} --by week --start 2026-03-09 --end 2026-03-
 def test_bars_are_drawn_with_what_the_outputs_encoding_has(
     encoding: str, bar: str, app: Flask, runner: FlaskCliRunner
 ) -> None:
-    done = shell(app, SHOW.format(event="user:logged_in"), PYTHONIOENCODING=encoding)
-    assert words(done.stdout.decode(encoding))[1][-1] == bar * 40
-    assert not done.stderr
+    show = SHOW.format(event="user:logged_in").split()[1:]
+    told = app.test_cli_runner(charset=encoding).invoke(args=show)
+    assert words(told.stdout)[1][-1] == bar * 40
+    assert not told.stderr
 
 
 def test_a_table_tells_names_that_its_encoding_does_not_have(

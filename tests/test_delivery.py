@@ -482,7 +482,7 @@ def test_a_mark_does_not_overtake_a_spooled_unmark(
 def test_marks_are_spooled_while_another_process_drains(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker, other = tracker_on(mortal.url), tracker_on(mortal.url)
+    tracker, other = tracker_on(mortal.url), tracker_on(mortal.url, BITMAPIST_TIMEOUT=600)
     for one in (tracker, other):  # their threads would drain it too
         monkeypatch.setattr(one._deliverer()._flusher, "attend", lambda: None)
     mortal.kill()
@@ -493,7 +493,7 @@ def test_marks_are_spooled_while_another_process_drains(
     def slow(marks: Sequence[Any]) -> None:
         began = time.monotonic()
         other.record([("e", 2, True, True, NOON)])
-        assert time.monotonic() - began < 5  # it waits neither for us nor for Redis: 10 seconds
+        assert time.monotonic() - began < 300  # it waits neither for us nor for Redis
         tracker._deliverer()._sender.write(marks)
         monkeypatch.undo()
 
@@ -524,15 +524,16 @@ def test_what_is_appended_while_one_drains_is_drained_too(
 
 
 def test_marks_in_bulk_do_not_wait_for_a_silent_server(
-    tmp_path: Path, tracker_on: Callable[..., Tracker]
+    tmp_path: Path, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("flask_bitmapist.server._PATIENCE", 600.0)  # of bulk writes
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{tmp_path}/silent.sock")
         silent.listen(8)
         tracker_on(f"unix://{tmp_path}/silent.sock", BITMAPIST_TIMEOUT=0.2)
         began = time.monotonic()
         mark_event("e", range(5_000))
-        assert time.monotonic() - began < 15  # the patience of bulk writes is 30 seconds
+        assert time.monotonic() - began < 300
 
 
 def test_a_spool_that_was_just_written_is_looked_into_again(
@@ -947,7 +948,7 @@ FlaskBitmapist(
 mark_event("e", 1, now=datetime(2026, 3, 14))
 """
         subprocess.run(
-            [sys.executable, "-c", script, mortal.url, str(mortal.folder)], check=True, timeout=30
+            [sys.executable, "-c", script, mortal.url, str(mortal.folder)], check=True, timeout=120
         )
         assert mortal.ids() == [1, 2]
 
@@ -967,7 +968,7 @@ FlaskBitmapist(
 mark_event("e", range(1_000), now=__import__("datetime").datetime(2026, 3, 14))
 """
         subprocess.run(
-            [sys.executable, "-c", script, mortal.url, str(mortal.folder)], check=True, timeout=30
+            [sys.executable, "-c", script, mortal.url, str(mortal.folder)], check=True, timeout=120
         )
         assert mortal.ids() == list(range(1_000))
 
@@ -1000,7 +1001,7 @@ assert [client.getbit("trackist_e_2026-3-14", id_) for id_ in (1, 2)] == [0, 1]
         subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script, mortal.url, str(mortal.folder)],
             check=True,
-            timeout=30,
+            timeout=120,
         )
         assert mortal.ids() == [1, 2]
 
@@ -1022,7 +1023,7 @@ for id_ in range(20):
 """
         instance = mortal.folder / "instance"
         command = [sys.executable, "-W", "ignore", "-c", script, mortal.url, str(instance)]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=120)
         assert len([*instance.glob("*-queue-*")]) < 4
         app = Flask("app", instance_path=str(instance))
         options = {"BITMAPIST_REDIS_URL": mortal.url, "BITMAPIST_TIMEOUT": 10}
@@ -1227,7 +1228,7 @@ import os, signal, sys, threading
 from flask import Flask
 from flask_bitmapist import FlaskBitmapist, locks
 tracker = FlaskBitmapist(Flask("app", instance_path=sys.argv[2]),
-                         {"BITMAPIST_REDIS_URL": sys.argv[1]}).tracker
+                         {"BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_TIMEOUT": 10}).tracker
 tracker.stats()
 held = [*locks._locks]
 assert len(held) >= 4

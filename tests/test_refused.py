@@ -177,13 +177,13 @@ def test_once_the_server_takes_them_all_marks_kept_apart_arrive(
     tracker_on: Callable[..., Tracker],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("flask_bitmapist.delivery.courier._APART_PAUSE", 0.0)
     tracker = tracker_on(mortal.url)
     admin.hset(DAY, "not", "a bitmap")
     with monkeypatch.context() as patched:
         patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
         tracker.record([Mark("e", id_, when=NOON) for id_ in range(600)])
     admin.delete(DAY)
-    tracker._deliverer()._courier._apart_due = 0.0
     mark(tracker, "other", 1)
     eventually(lambda: admin.bitcount(DAY) == 600)
 

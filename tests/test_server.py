@@ -305,15 +305,17 @@ def test_a_refused_port_is_tried_once_without_a_pause(
     assert tracker.stats().spooled == 1
 
 
-def test_a_given_client_lends_its_settings_and_the_timeout_is_ours(tracker_on: Any) -> None:
-    client = redis_py.Redis(
-        host="example.org", db=3, password="secret", socket_timeout=5, decode_responses=True
+def test_a_given_client_lends_its_settings_and_the_timeout_is_ours(
+    redis_url: str, tracker_on: Any
+) -> None:
+    client = redis_py.Redis.from_url(
+        redis_url, socket_timeout=50, decode_responses=True, client_name="given"
     )
-    quick = tracker_on(client=client, BITMAPIST_TIMEOUT=0.5).server._plain_quick()
-    settings = quick.connection_pool.connection_kwargs
-    assert (settings["host"], settings["db"], settings["password"]) == ("example.org", 3, "secret")
-    assert settings["decode_responses"] is True
-    assert (settings["socket_timeout"], settings["socket_connect_timeout"]) == (0.5, 0.5)
+    lent: Any = client.connection_pool.connection_kwargs
+    quick: Any = tracker_on(client=client, BITMAPIST_TIMEOUT=20).server.quick
+    for name in ("path", "db", "decode_responses", "client_name"):
+        assert quick.connection_pool.connection_kwargs[name] == lent[name]
+    assert quick.connection_pool.connection_kwargs["socket_timeout"] == 20
 
 
 def test_a_silent_server_behind_a_given_client_costs_one_timeout(

@@ -140,7 +140,6 @@ def test_figures_tell_what_waits_and_what_was_set_aside(
     mark_event("e", 10, now=NOON)
     figures = tracker.stats()
     assert (figures.backlog, figures.set_aside, figures.dropped) == (11, 0, 0)
-    tracker._deliverer().stats()
     spool = tmp_path / "instance" / "bitmapist-spool.sqlite3"
     shutil.rmtree(spool.parent)
     assert tracker.stats().backlog == 0
