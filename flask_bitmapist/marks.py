@@ -83,7 +83,7 @@ def singles(marks: Iterable[Settled]) -> Iterator[SettledMark]:
 
 def count(marks: Iterable[Settled]) -> int:
     """How many marks `marks` are."""
-    return sum(1 if isinstance(who, int | str) else len(who) for _, who in marks)
+    return sum([1 if isinstance(who, int | str) else len(who) for _, who in marks])
 
 
 def parts(marks: Iterable[Settled], size: int) -> Iterator[list[Settled]]:

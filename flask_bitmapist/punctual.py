@@ -18,7 +18,7 @@ from typing import Any
 import redis
 
 from .deadline import is_set, time_left
-from .resp import plain_replies
+from .resp import OddReplyError, PlainReplies
 
 #: So many bytes are received at once, and so many of replies are read past the parser.
 _PART, _SMALL = 16_384, 65_536
@@ -281,23 +281,24 @@ class _Socket:
 
     def is_quiet(self) -> bool:
         """Whether nothing is to be read, not even the end."""
-        return self._look is not None and not self._look.poll(0) and not self.pending()
+        if self._unread or self._look is None or self._look.poll(0):
+            return False
+        return self._pending is _nothing or not self._pending()
 
     def read(self, count: int) -> list[Any] | None:
         """`count` replies; None if there is anything else, all of which stays unread."""
+        if not count:
+            return []
         came = b""
-        found: list[Any] | None = []
-        try:
-            while found is not None and len(found) < count:
-                data = self.recv(_PART)
+        with suppress(OddReplyError):
+            replies = PlainReplies(count)
+            while len(came) < _SMALL and (data := self.recv(_PART)):
                 came += data
-                is_over = not data or len(came) > _SMALL
-                found = None if is_over else plain_replies(came, count)
-            if found is not None:
-                came = b""
-            return found
-        finally:
-            self._unread = came
+                found = replies.after(data)
+                if found is not None:
+                    return found
+        self._unread = came
+        return None
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
         if self._unread:

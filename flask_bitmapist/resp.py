@@ -64,36 +64,36 @@ def _argument(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def plain_replies(received: bytes, most: int) -> list[Any] | None:
-    """The replies in `received`, not decoded, as far as they are complete.
-
-    redis-py's parser takes as long for six of them as a trip on a fast way.
-
-    :param most: how many there may be.
-    :returns: None if there are more, or any that only redis-py knows what to do with: an error, or
-        what the server says unasked.
-    """
-    if Reader is None:
-        return None
-    reader = Reader(replyError=_odd, protocolError=_odd, notEnoughData=_NOT_ALL)
-    reader.feed(received)
-    found: list[Any] = []
-    try:
-        for _ in range(most):
-            reply = reader.gets(False)
-            if reply is _NOT_ALL:
-                return found
-            if type(reply) is PushNotification:
-                return None
-            found.append(reply)
-    except _OddReplyError:
-        return None
-    return None if reader.has_data() else found
+class OddReplyError(Exception):
+    """A reply that only redis-py knows what to do with."""
 
 
-class _OddReplyError(Exception):
-    pass
+class PlainReplies:
+    """Replies, not decoded. redis-py's parser takes as long for six as a trip on a fast way."""
 
+    def __init__(self, count: int) -> None:
+        """:raises OddReplyError: if there is nothing that reads them."""
+        if Reader is None:
+            raise OddReplyError
+        #: The errors: what is raised among replies makes hiredis fail.
+        self._errors: list[str] = []
+        self._reader = Reader(
+            replyError=self._errors.append,  # type: ignore[arg-type]
+            protocolError=OddReplyError,
+            notEnoughData=_NOT_ALL,
+        )
+        self._reader.feed(b"*%d\r\n" % count)  # so that one call gets all of them
 
-def _odd(told: str) -> _OddReplyError:
-    raise _OddReplyError(told)
+    def after(self, received: bytes) -> list[Any] | None:
+        """All of them, if `received` is the rest.
+
+        :raises OddReplyError: if there are more, or among them is an error, or what the server says
+            unasked.
+        """
+        self._reader.feed(received)
+        found = self._reader.gets(False)
+        if found is _NOT_ALL:
+            return None
+        if self._errors or self._reader.has_data() or PushNotification in map(type, found):
+            raise OddReplyError
+        return found  # type: ignore[no-any-return]

@@ -22,6 +22,8 @@ Command = tuple[Any, ...]
 
 #: Bytes that are sent by themselves: to copy them takes longer than a system call.
 _LARGE = 32_768
+#: The types of replies that are no errors.
+_PLAIN = frozenset((int, bytes, list, float, type(None)))
 
 
 class Trip:
@@ -78,7 +80,8 @@ class Trip:
 
     def check(self) -> None:
         """:raises redis.RedisError: the first error among the replies."""
-        _check(self.commands, self._replies)
+        if not _PLAIN.issuperset(map(type, self._replies)):
+            _check(self.commands, self._replies)
 
 
 def replies(client: Any, commands: Sequence[Command]) -> list[Any]:

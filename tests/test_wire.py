@@ -94,6 +94,15 @@ def test_without_a_fast_parser_replies_are_the_same(
         assert told(client, ("ECHO", "x"), ("ECHO", "y")) == [b"x", b"y"]
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_an_error_is_found_wherever_it_stands(client: Any, place: int) -> None:
+    commands: list[tuple[object, ...]] = [("ECHO", "x"), ("MGET", "a", "b"), ("INCR", "n")]
+    commands.insert(place, ("NOSUCH",))
+    found = told(client, *commands)
+    assert isinstance(found.pop(place), redis_py.ResponseError)
+    assert found == [b"x", [None, None], 1]
+
+
 @pytest.mark.parametrize("client", [3], indirect=True, ids=["RESP3"])
 def test_what_the_server_says_unasked_is_no_reply(client: Any, redis: Any) -> None:
     told(client, ("CLIENT", "TRACKING", "ON"), ("GET", "k"))

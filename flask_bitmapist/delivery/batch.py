@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -114,7 +114,7 @@ class Batches:
             return None
         offsets: Offsets = {}
         if isinstance(who, str):
-            offsets = self._offsets(client, {what: [[who]]})
+            offsets = {what.kind: self._offsets_of(client, what.kind, [who], assigned=True)}
             who = offsets[what.kind][who]
         if who > self._max_id:
             return None
@@ -174,18 +174,22 @@ class Batches:
         for kind, of_kind in given.items():
             found: dict[str, int] = {}
             for assigned, ids in of_kind.items():
-                found |= self._id_map.offsets(
-                    client,
-                    kind,
-                    [id_ for id_ in ids if id_ not in found],
-                    assigned=assigned,
-                    at_first=lambda kind: self._registry.check_map_begins(
-                        client, kind, self._clock
-                    ),
-                )
+                left = [id_ for id_ in ids if id_ not in found]
+                found |= self._offsets_of(client, kind, left, assigned=assigned)
             if found:
                 offsets[kind] = found
         return offsets
+
+    def _offsets_of(
+        self, client: Any, kind: str, ids: Collection[str], *, assigned: bool
+    ) -> dict[str, int]:
+        return self._id_map.offsets(
+            client,
+            kind,
+            ids,
+            assigned=assigned,
+            at_first=lambda kind: self._registry.check_map_begins(client, kind, self._clock),
+        )
 
     def _set(self, batch: Batch, what: Deed, who: Iterable[Any]) -> None:
         """Add to `batch` the bits of those `who` did `what`."""
