@@ -240,10 +240,12 @@ class Registry:
         """Whether mapped ids exist, but nothing says which events have them."""
         mapped = {MAPPED, *(want.kind for want in wanted.values())} - {PLAIN}
         pipe = client.pipeline(transaction=False)
-        for key in (KINDS, KINDS_COPY, *(key for kind in mapped for key in IdMap.keys(kind))):
+        pipe.hlen(KINDS)
+        pipe.hexists(KINDS, BELL)
+        for key in (KINDS_COPY, *(key for kind in mapped for key in IdMap.keys(kind))):
             pipe.exists(key)
-        kinds, copy, *maps = pipe.execute()
-        return not (kinds or copy) and any(maps)
+        kinds, bell, copy, *maps = pipe.execute()
+        return kinds <= bell and not copy and any(maps)
 
     def check_map_begins(self, client: Any, kind: str, clock: Callable[[], datetime]) -> None:
         """See that no id of `kind` has been mapped, whose map is empty.
@@ -461,6 +463,8 @@ class Registry:
         kinds = {text(name): text(kind) for part in held for name, kind in part.items()}
         kinds.pop(BELL, None)
         _check_not_lost({*map(text, dated)} - kinds.keys())
+        if not kinds and any(map(client.exists, IdMap.keys(MAPPED))):
+            _check_not_lost({*chain(*scanned(client))})
         return kinds
 
     def reindex(self, client: Any, now: datetime) -> list[str]:

@@ -95,6 +95,10 @@ class Tracker:
         """Whether marks are made: ``BITMAPIST_ENABLED``, as it is set now."""
         return self._switch.enabled
 
+    def sends(self) -> bool:
+        """Whether marks are made, and leave the process."""
+        return self._switch.sends() and Tracker.recorder is None
+
     def keeps_marks_in_process(self) -> bool:
         """Whether marks may not leave the process, as the application is being tested.
 
@@ -317,7 +321,7 @@ class Tracker:
         """
         from .maintenance.erase import Receipt, erase
 
-        if not self._switch.sends() or Tracker.recorder is not None:
+        if not self.sends():
             normal_form(user)
             return Receipt(None)
         return erase(

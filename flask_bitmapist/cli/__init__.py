@@ -1,6 +1,6 @@
 """``flask bitmapist ...``: every report as a table, JSON or CSV.
 
-Only the commands of `maintenance` and `history` write.
+Only the commands of `maintenance`, `history` and `erasing` write.
 
 Exit codes: 0; 1 if the server does not answer or the output cannot be written; 2 for a question
 that cannot be answered as asked; 3 if lines were rejected, or differences found; 130 if a key
@@ -9,7 +9,7 @@ stopped it.
 
 from __future__ import annotations
 
-from . import history, maintenance, reports
+from . import erasing, history, maintenance, reports
 from .group import commands
 
-__all__ = ["commands", "history", "maintenance", "reports"]
+__all__ = ["commands", "erasing", "history", "maintenance", "reports"]

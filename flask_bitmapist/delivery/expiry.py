@@ -39,11 +39,13 @@ class Expiries:
         """Whether bitmaps of `grain` expire."""
         return grain in self._ttl
 
+    def moment(self, period: Period) -> int | None:
+        """When the bitmap of `period` expires, in seconds since the epoch; None: never."""
+        return self._moment(period) if period.grain in self._ttl else None
+
     def has_passed(self, period: Period | None) -> bool:
         """Whether the bitmap of `period` (None: the undated one) is gone for good."""
-        if period is None or period.grain not in self._ttl:
-            return False
-        moment = self._moment(period)
+        moment = None if period is None else self.moment(period)
         return moment is not None and moment <= time.time()
 
     def queue(

@@ -122,10 +122,7 @@ def erase(
     :param watch: told of each so many keys that were looked at.
     """
     id_ = normal_form(user)
-    kinds = registry.certain_kinds(client)
-    if unknown := sorted({*keep} - kinds.keys()):
-        raise ValueError(f"nobody has ever marked {unknown[0]!r}, which is to be kept")
-    eraser = _Eraser(client, id_map, kinds, id_, frozenset(keep), watch)
+    eraser = _Eraser(client, registry, id_map, id_, frozenset(keep), watch)
     if dry_run:
         eraser.look_up()
         return eraser.receipt(None, eraser.found())
@@ -144,15 +141,20 @@ class _Eraser:
     def __init__(
         self,
         client: Any,
+        registry: Registry,
         id_map: IdMap,
-        kinds: dict[str, str],
         id_: int | str,
         kept: frozenset[str],
         watch: Callable[[int], None],
     ) -> None:
+        """:raises ValueError: if nobody has marked an event that is to be kept."""
         self._client = client
+        self._registry = registry
         self._id_map = id_map
-        self._kinds = kinds
+        #: Of what is registered, the kind of its ids; all else has plain ones.
+        self._kinds = registry.certain_kinds(client)
+        if unknown := sorted(kept - self._kinds.keys()):
+            raise ValueError(f"nobody has ever marked {unknown[0]!r}, which is to be kept")
         self._id = id_
         self._kept = kept
         self._watch = watch
@@ -211,9 +213,7 @@ class _Eraser:
             moment = max(server_time(client) + _MARGIN, int(last or 0) + 1)
             erasure = Erasure(moment, self._kept, unfinished)
             client.hset(ERASED, mapping={self._name: erasure.dumps(), LAST: moment})
-            # Alone there it would look as if no kinds had been lost.
-            if client.exists(KINDS):
-                client.hset(KINDS, BELL, moment)
+            client.hset(KINDS, BELL, moment)
             if server_time(client) < moment:
                 return moment
 
@@ -249,7 +249,7 @@ class _Eraser:
     def _places(self, keys: Iterable[str], *, is_packed: bool) -> list[_Place]:
         """Where the person's bits may be."""
         places = []
-        for key in keys:
+        for key in self._known(keys):
             if key.startswith(_OPERATIONS):
                 every = set[int]().union(*self._offsets.values())
                 places += [_Place(key, offset, is_packed) for offset in every]
@@ -260,6 +260,13 @@ class _Eraser:
             offsets = self._offsets.get(self._kinds.get(event, PLAIN), ())
             places += [_Place(key, offset, is_packed) for offset in offsets]
         return places
+
+    def _known(self, keys: Iterable[str]) -> Iterable[str]:
+        """`keys`, of which is known now what kind of ids they have."""
+        listed = [*keys]
+        if any(event is not None and event not in self._kinds for event in map(_event, listed)):
+            self._kinds = self._registry.certain_kinds(self._client)
+        return listed
 
     def _raw(self, keys: Iterable[str]) -> list[_Place]:
         places = self._places(keys, is_packed=False)

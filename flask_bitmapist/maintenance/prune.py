@@ -1,0 +1,237 @@
+"""Lets periods go as ``BITMAPIST_TTL`` says, also those that were written before it was set.
+
+What expires is a short period, and its week and its month stay: so bits that these lack, as others
+may have marked days alone, are set there first.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from ..delivery.expiry import Expiries
+from ..delivery.merging import Chunk
+from ..packed_periods import is_packable, keys_of, packed_key, packed_keys
+from ..periods import KEY_PREFIX, Grain, Period
+from ..reading.bitmap import Bitmap
+from ..reading.both import both_forms, joined
+from ..trip import Trip, replies
+
+_T = TypeVar("_T")
+
+#: Keys that are asked about in one round trip; bytes of bitmaps that are read in one.
+_KEYS, _BYTES = 2_000, 16 * 2**20
+#: From the shortest to the longest.
+_GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month")
+#: Seconds by which an expiry may differ from what it should be.
+_EXACT = 2
+_ENDING = re.compile(r"W\d+-\d+|\d+(-\d+){1,3}", re.ASCII)
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What became of the periods of one length.
+
+    :ivar gone: bitmaps that were deleted, as their time was over; and the bytes that they took.
+    :ivar expiring: bitmaps that expire later, and did not before; and their bytes.
+    :ivar saved: bits that were set in longer periods first, as these lacked them.
+    """
+
+    grain: Grain
+    gone: int = 0
+    gone_bytes: int = 0
+    expiring: int = 0
+    expiring_bytes: int = 0
+    saved: int = 0
+
+
+class _Found(NamedTuple):
+    """A bitmap, and where it is kept."""
+
+    key: str
+    stored: str
+    event: str
+    period: Period
+
+
+class _Due(NamedTuple):
+    """A bitmap whose expiry is not what it should be."""
+
+    found: _Found
+    #: When it is to expire, in seconds since the epoch; None: it is over.
+    expires: int | None
+    #: Whether it would have stayed.
+    lasted: bool
+    #: Its bytes.
+    size: int
+
+
+def prune(
+    client: Any,
+    names: Collection[str],
+    expiries: Expiries,
+    *,
+    dry_run: bool = False,
+    watch: Callable[[int], None] = lambda keys: None,
+) -> list[Pruned]:
+    """Delete or make expire the bitmaps of `names` as `expiries` say; what each length lost.
+
+    It can be stopped at any moment, and run again.
+
+    :param client: a client that writes, and waits.
+    :param dry_run: only tell what would happen.
+    :param watch: told of each so many keys that were looked at.
+    :raises redis.RedisError: if the server does not answer.
+    :raises UnreadableError: if a packed bitmap is damaged.
+    """
+    pruned = {grain: Pruned(grain) for grain in _GRAINS if expiries.covers(grain)}
+    for found in _batches(_bitmaps(client, names, watch), _KEYS):
+        due = _due(client, expiries, found)
+        for one in due:
+            of_grain = pruned[one.found.period.grain]
+            if one.expires is None:
+                of_grain.gone += 1
+                of_grain.gone_bytes += one.size
+            else:
+                of_grain.expiring += 1
+                of_grain.expiring_bytes += one.size
+        for part in _of_bounded_size(one for one in due if one.lasted):
+            for grain, saved in _saved(client, expiries, part, dry_run=dry_run):
+                pruned[grain].saved += saved
+        if not dry_run:
+            _let_go(client, due)
+    return [*pruned.values()]
+
+
+def _bitmaps(client: Any, names: Collection[str], watch: Callable[[int], None]) -> Iterator[_Found]:
+    """The dated bitmaps of `names`, in both forms."""
+    for is_packed in (False, True):
+        keys = packed_keys(client) if is_packed else keys_of(client, KEY_PREFIX)
+        for batch in _batches(keys, _KEYS):
+            watch(len(batch))
+            for key in dict.fromkeys(batch):
+                event, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
+                period = _period(ending) if event in names else None
+                if period is not None:
+                    yield _Found(key, packed_key(key) if is_packed else key, event, period)
+
+
+def _period(ending: str) -> Period | None:
+    """The period that is named so in a key."""
+    if not _ENDING.fullmatch(ending):
+        return None
+    numbers = [*map(int, ending.removeprefix("W").split("-"))]
+    with suppress(ValueError):  # there is no such day
+        match numbers:
+            case year, week if ending.startswith("W"):
+                return Period("week", datetime.fromisocalendar(year, week, 1))
+            case year, month:
+                return Period("month", datetime(year, month, 1))
+            case year, month, day:
+                return Period("day", datetime(year, month, day))
+            case year, month, day, hour:
+                return Period("hour", datetime(year, month, day, hour))
+    return None
+
+
+def _due(client: Any, expiries: Expiries, found: Iterable[_Found]) -> list[_Due]:
+    """Those of `found` whose expiry is not what it should be."""
+    asked = [(one, moment) for one in found if (moment := expiries.moment(one.period)) is not None]
+    pipe = Trip(client)
+    for one, _ in asked:
+        pipe.execute_command("TTL", one.stored)
+        pipe.execute_command("STRLEN", one.stored)
+    told = pipe.execute() if asked else []
+    now, due = time.time(), []
+    for (one, moment), left, size in zip(asked, told[::2], told[1::2], strict=True):
+        if isinstance(size, Exception) and "WRONGTYPE" in str(size):
+            continue  # it is no bitmap
+        if isinstance(size, Exception) or isinstance(left, Exception):
+            pipe.check()
+        is_over, stays = moment <= now, left == -1
+        if left != -2 and (is_over or stays or abs(now + left - moment) > _EXACT):
+            due.append(_Due(one, None if is_over else moment, is_over or stays, size))
+    return due
+
+
+def _saved(
+    client: Any, expiries: Expiries, found: Collection[_Found], *, dry_run: bool
+) -> Iterator[tuple[Grain, int]]:
+    """Set what longer periods lack of `found`; how many bits, by the length of what had them."""
+    targets = {one.key: [*_longer(expiries, one)] for one in found}
+    held = _held(client, {*targets, *(one.key for listed in targets.values() for one in listed)})
+    pipe = Trip(client)
+    for one in found:
+        for target in targets[one.key]:
+            lacking = held[one.key] - held[target.key]
+            if not (count := len(lacking)):
+                continue
+            yield one.period.grain, count
+            held[target.key] |= lacking
+            for some in Chunk(lacking.ids()).bits():
+                some.queue(pipe, target.key)
+            if (moment := expiries.moment(target.period)) is not None:
+                pipe.execute_command("EXPIREAT", target.key, moment)
+    if pipe.commands and not dry_run:
+        pipe.execute()
+        pipe.check()
+
+
+def _held(client: Any, keys: Collection[str]) -> dict[str, Bitmap]:
+    """The bitmaps under `keys`, packed or not."""
+    # In a cluster, only forms that are packable lie on one node.
+    asked = [both_forms(key) if is_packable(key) else ("MGET", key) for key in keys]
+    told = replies(client, asked)
+    return {
+        key: joined(key, (forms[0], forms[1] if len(forms) > 1 else None))
+        for key, forms in zip(keys, told, strict=True)
+    }
+
+
+def _longer(expiries: Expiries, found: _Found) -> Iterator[_Found]:
+    """The longer periods that contain the one `found`, and are kept."""
+    for grain in _GRAINS[_GRAINS.index(found.period.grain) + 1 :]:
+        if found.period.grain == "week":  # it may lie in two months
+            return
+        period = Period.containing(grain, found.period.start)
+        if not expiries.has_passed(period):
+            key = period.key(found.event)
+            yield _Found(key, key, found.event, period)
+
+
+def _of_bounded_size(due: Iterable[_Due]) -> Iterator[list[_Found]]:
+    part: list[_Found] = []
+    size = 0
+    for one in due:
+        part.append(one.found)
+        size += one.size
+        if size >= _BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _let_go(client: Any, due: Collection[_Due]) -> None:
+    if not due:
+        return
+    pipe = Trip(client)
+    for one in due:
+        if one.expires is None:
+            pipe.execute_command("UNLINK", one.found.stored)
+        else:
+            pipe.execute_command("EXPIREAT", one.found.stored, one.expires)
+    pipe.execute()
+    pipe.check()
+
+
+def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    rest = iter(items)
+    while batch := [*islice(rest, size)]:
+        yield batch
