@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, tzinfo
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters.rows import Asked, Key, Page
+from ..many import is_array
 from ..tracker import Tracker
 from .days import Days, day_of
 from .flags import Flags
@@ -18,8 +22,10 @@ from .moments import Clock, Seconds
 from .runs import PATIENCE, Bulk, run
 from .tables import Ids, Names, rows_of, usable
 
-#: Rows that are read, and written, together.
-PAGE = 50_000
+#: Rows that are read together: a processor's cache holds them.
+PAGE = 10_000
+#: Rows that are written together, with their flags and without: of many, each day has some.
+BATCH_WITH_FLAGS, BATCH = 50_000, 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +50,39 @@ class Backfilled:
     #: Flags that were set and cleared.
     flags: int = 0
 
+    def __add__(self, other: Backfilled) -> Backfilled:
+        return Backfilled(
+            self.event,
+            self.rows + other.rows,
+            self.marked + other.marked,
+            min((day for day in (self.first, other.first) if day is not None), default=None),
+            max((day for day in (self.last, other.last) if day is not None), default=None),
+            self.outside + other.outside,
+            self.without_time + other.without_time,
+            self.without_id + other.without_id,
+            self.unusable + other.unusable,
+            self.reason or other.reason,
+            self.flags + other.flags,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         told = {name: getattr(self, name) for name in self.__slots__}
         return {
             name: value.isoformat() if isinstance(value, date) else value
             for name, value in told.items()
         }
+
+
+class _Read(NamedTuple):
+    """A page of rows as it is marked."""
+
+    before: Key | None
+    #: An array of offsets, or a list.
+    who: Any
+    when: Seconds
+    told: Backfilled
+    #: The values of the flags, by their events and ids.
+    flags: dict[tuple[str, object], bool]
 
 
 class Backfill:
@@ -109,52 +142,98 @@ class Backfill:
         bulk = None if dry else Bulk(self._tracker, patience)
         flags = None if bulk is None or not self._asked.flags else Flags(self._tracker, bulk)
 
-        def do(found: tuple[Key | None, Page], done: Backfilled) -> Backfilled:
-            before, page = found
-            ids = usable(self._tracker, page.ids, self.names.space)
-            done = self._mark(page, ids, done, bulk)
-            if flags is not None:
-                done = replace(done, flags=done.flags + self._keep(flags, before, page))
+        def do(batch: Sequence[_Read], done: Backfilled) -> Backfilled:
+            if bulk is not None:
+                self._write(batch, bulk)
+            for read in batch:
+                done += read.told
+                if flags is not None:
+                    done = replace(done, flags=done.flags + self._keep(flags, read))
             return done
 
-        return run(self._pages, do, after, Backfilled(self.names.event), bulk, told)
+        return run(self._batches, do, after, Backfilled(self.names.event), bulk, told)
 
-    def _pages(self, after: Key | None) -> Iterator[tuple[Key, tuple[Key | None, Page]]]:
-        while (page := self._rows.page(after, PAGE)) is not None:
-            yield page.last, (after, page)
-            after = page.last
+    def _batches(self, after: Key | None) -> Iterator[tuple[Key, list[_Read]]]:
+        size = BATCH_WITH_FLAGS if self._asked.flags else BATCH
+        batch: list[_Read] = []
+        last = after
+        while True:
+            with _collector_at_rest():
+                page = self._rows.page(last, PAGE)
+                if page is None:
+                    break
+                batch.append(self._read(page, last))
+            last = page.last
+            if sum(read.told.rows for read in batch) >= size:
+                yield last, batch
+                batch = []
+        if batch and last is not None:
+            yield last, batch
 
-    def _mark(self, page: Page, ids: Ids, done: Backfilled, bulk: Bulk | None) -> Backfilled:
+    def _read(self, page: Page, before: Key | None) -> _Read:
+        ids = usable(self._tracker, page.ids, self.names.space)
         clock, is_timed = self._clock.read(page.moments)
         is_inside = is_timed & self._days.contain(clock)
         who, places = ids.chosen(is_inside)
-        moments = clock[places]
-        if len(moments) and bulk is not None:
-            when = moments.astype("datetime64[s]")
-            if not self._tracker.settings.track_hourly:
-                when = when.astype("datetime64[D]")
-            bulk.write(self.names.event, who, True, True, when, None, None, self.names.space)
-        return _counted(done, page, ids, is_timed, is_inside, moments)
+        told = self._told(page, ids, is_timed, is_inside, clock[places])
+        return _Read(before, who, clock[places], told, self._flags(page, ids))
 
-    def _keep(self, flags: Flags, before: Key | None, page: Page) -> int:
+    def _told(
+        self,
+        page: Page,
+        ids: Ids,
+        is_timed: NDArray[np.bool_],
+        is_inside: NDArray[np.bool_],
+        when: Seconds,
+    ) -> Backfilled:
+        rows = len(page.ids)
+        nobody = _nones(page.ids)
+        never = _nones(page.moments) & ~nobody
+        without_id, without_time = int(nobody.sum()), int(never.sum())
+        outside = int((is_timed & ~is_inside)[ids.places].sum())
+        return Backfilled(
+            self.names.event,
+            rows,
+            len(when),
+            day_of(when.min()) if len(when) else None,
+            day_of(when.max()) if len(when) else None,
+            outside,
+            without_time,
+            without_id,
+            rows - len(when) - outside - without_time - without_id,
+            ids.reason,
+        )
+
+    def _write(self, batch: Sequence[_Read], bulk: Bulk) -> None:
+        parts = [read.who for read in batch if len(read.who)]
+        if not parts:
+            return
+        are_arrays = all(map(is_array, parts))
+        who: Any = np.concatenate(parts) if are_arrays else [*chain.from_iterable(parts)]
+        when = np.concatenate([read.when for read in batch]).astype("datetime64[s]")
+        if not self._tracker.settings.track_hourly:
+            when = when.astype("datetime64[D]")
+        bulk.write(self.names.event, who, True, True, when, None, None, self.names.space)
+
+    def _keep(self, flags: Flags, read: _Read) -> int:
         """Give the flags of a page's rows the values that the rows have; returns how many changed.
 
         While one is written, its row may change. So the rows are read again afterwards.
         """
         changed, written = 0, dict[tuple[str, object], bool]()
-        again: Page | None = page
-        while again is not None:
-            wanted = self._wanted(again)
-            news = {one: on for one, on in wanted.items() if written.get(one) != on}
-            if not news:
-                break
+        wanted = read.flags
+        while news := {one: on for one, on in wanted.items() if written.get(one) != on}:
             changed += flags.write(news, self.names.space)
             written |= news
-            again = self._rows.page(before, len(page.ids))
+            again = self._rows.page(read.before, read.told.rows)
+            if again is None:
+                break
+            wanted = self._flags(again, usable(self._tracker, again.ids, self.names.space))
         return changed
 
-    def _wanted(self, page: Page) -> dict[tuple[str, object], bool]:
-        ids = usable(self._tracker, page.ids, self.names.space)
+    def _flags(self, page: Page, ids: Ids) -> dict[tuple[str, object], bool]:
+        if not page.flags:
+            return {}
         values = ids.values if isinstance(ids.values, list) else ids.values.tolist()
         return {
             (event, id_): bool(page.flags[flag][place])
@@ -163,39 +242,20 @@ class Backfill:
         }
 
 
-def _counted(
-    done: Backfilled,
-    page: Page,
-    ids: Ids,
-    is_timed: NDArray[np.bool_],
-    is_inside: NDArray[np.bool_],
-    moments: Seconds,
-) -> Backfilled:
-    """`done`, with a page of which the rows at `moments` are marked."""
-    rows = len(page.ids)
-    has_id = np.zeros(rows, np.bool_)
-    has_id[ids.places] = True
-    nobody = np.array([id_ is None for id_ in page.ids], np.bool_)
-    never = np.array([moment is None for moment in page.moments], np.bool_) & ~nobody
-    outside = int((has_id & is_timed & ~is_inside).sum())
-    first, last = done.first, done.last
-    if len(moments):
-        days = [day_of(moments.min()), day_of(moments.max())]
-        first, last = min([*days, first or days[0]]), max([*days, last or days[1]])
-    return replace(
-        done,
-        rows=done.rows + rows,
-        marked=done.marked + len(moments),
-        first=first,
-        last=last,
-        outside=done.outside + outside,
-        without_time=done.without_time + int(never.sum()),
-        without_id=done.without_id + int(nobody.sum()),
-        unusable=done.unusable
-        + rows
-        - len(moments)
-        - outside
-        - int(never.sum())
-        - int(nobody.sum()),
-        reason=done.reason or ids.reason,
-    )
+def _nones(values: Sequence[object]) -> NDArray[np.bool_]:
+    """Where there is None among `values`."""
+    if None not in values:
+        return np.zeros(len(values), np.bool_)
+    return np.array([value is None for value in values], np.bool_)
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Without the garbage collector, which looks through the rows of a page again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -23,6 +23,9 @@ _FIRST, _LAST = (
     int((moment - _EPOCH).total_seconds()) for moment in (datetime.min, datetime(9999, 12, 31, 23))
 )
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
+#: The forms of most texts, with each digit as 0.
+_FORMS = (b"0000-00-00 00:00:00\n", b"0000-00-00 00:00:00.000000\n")
+_AS_FORM = bytes.maketrans(b"0123456789T", b"0000000000 ")
 #: An hour in which the clock is changed: its seconds are not shifted alike.
 _UNEVEN = 2**40
 
@@ -50,14 +53,14 @@ class Clock:
         :param moments: datetimes, dates, numbers of seconds since 1970 in UTC, texts of either
             (ISO 8601), or anything else, which is no moment.
         """
-        if {*map(type, moments)} == {datetime}:
+        kinds = {*map(type, moments)}
+        if kinds == {str} and (read := _all_parsed(cast("Sequence[str]", moments))) is not None:
+            return self._of_naive(read)
+        if kinds == {datetime}:
             listed = cast("Sequence[datetime]", moments)
             zones = {moment.tzinfo for moment in listed}
             if zones == {None}:
-                clock = np.array([*map(_wall_clock, listed)], np.int64)
-                if self._is_steady:
-                    return clock, np.ones(len(clock), np.bool_)
-                return self._naive.apply(clock)
+                return self._of_naive(np.array([*map(_wall_clock, listed)], np.int64))
             if None not in zones:
                 stamps = np.array([moment.timestamp() for moment in listed])
                 return self._of_utc.apply(np.floor(stamps).astype(np.int64))
@@ -72,6 +75,11 @@ class Clock:
             chosen = np.flatnonzero(of_kind & is_known)
             clock[chosen], is_known[chosen] = shifts.apply(clock[chosen])
         return clock, is_known
+
+    def _of_naive(self, clock: Seconds) -> tuple[Seconds, NDArray[np.bool_]]:
+        if self._is_steady:
+            return clock, np.ones(len(clock), np.bool_)
+        return self._naive.apply(clock)
 
 
 class _Shifts:
@@ -110,6 +118,17 @@ class _Shifts:
 def _wall_clock(moment: datetime) -> int:
     days = moment.toordinal() - _DAY_OF_EPOCH
     return days * 86_400 + moment.hour * 3600 + moment.minute * 60 + moment.second
+
+
+def _all_parsed(texts: Sequence[str]) -> Seconds | None:
+    """Naive moments such as ``2026-03-14 09:26:53.589793``; None if they may be anything else."""
+    form = ("\n".join(texts) + "\n").encode("ascii", "replace").translate(_AS_FORM)
+    if not any(form == usual * len(texts) for usual in _FORMS):
+        return None
+    try:
+        return np.array(texts, "datetime64[s]").astype(np.int64)
+    except ValueError:  # the 30th of February
+        return None
 
 
 def _told(moment: object) -> tuple[bool, int] | None:

@@ -37,7 +37,8 @@ def shop(engine: Engine) -> Engine:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "PAGE", 17)
+    for name, size in (("PAGE", 17), ("BATCH", 17), ("BATCH_WITH_FLAGS", 17)):
+        monkeypatch.setattr(backfill, name, size)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ from sqlalchemy import create_engine, event
 from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.maintenance import backfill
 from history.shops import Customer
-backfill.PAGE = 40
+backfill.PAGE = backfill.BATCH_WITH_FLAGS = 40
 app = Flask("shop")
 FlaskBitmapist(app, {{"BITMAPIST_REDIS_URL": {url!r}}})
 engine = create_engine({database!r})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from flask import current_app
-from sqlalchemy import Boolean, Column, Engine, Select, and_, func, inspect, or_, select
+from sqlalchemy import Boolean, Column, DateTime, Engine, Select, and_, func, inspect, or_, select
 from sqlalchemy import literal_column as sql_text
 from sqlalchemy.orm import ColumnProperty, Mapper, Session
 
@@ -68,9 +68,12 @@ class Rows:
             kinds = [description[1] for description in cursor.description]
         dialect, found = self._engine.dialect, {}
         for (name, attribute), values, kind in zip(asked.items(), columns, kinds, strict=False):
-            type_ = attribute.type.dialect_impl(dialect)
-            process = type_.result_processor(dialect, kind)
-            found[name] = values if process is None else [*map(process, values)]
+            found[name] = values
+            # SQLite's times are texts, which are parsed together.
+            if dialect.name != "sqlite" or type(attribute.type) is not DateTime:
+                type_ = attribute.type.dialect_impl(dialect)
+                if process := type_.result_processor(dialect, kind):
+                    found[name] = [*map(process, values)]
         return found
 
     def _page_of_objects(self, after: Key | None, size: int) -> Page | None:

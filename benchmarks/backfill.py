@@ -1,0 +1,125 @@
+"""A backfill beside bitmapist's `mark_event` over the same rows, in the same run.
+
+    python benchmarks/backfill.py [million rows]
+
+Both read the rows with SQLAlchemy and mark them on the same server; bitmapist marks a sample of
+them, page by page between the rounds, as it would take minutes. SQLite, and PostgreSQL if
+TEST_POSTGRESQL_URL is set. Ids are in the order of the moments, as in a table that has grown, and
+then in any order.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import bitmapist
+import numpy as np
+import redis
+from flask import Flask
+from marking import running_server
+from sqlalchemy import DateTime, Engine, create_engine, insert, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.maintenance.backfill import Backfill
+
+MILLION = 1_000_000
+BEGIN = datetime(2021, 3, 14)
+YEARS = timedelta(days=5 * 365)
+#: Rows that bitmapist marks in a round, and how many rounds there are.
+SAMPLE, ROUNDS = 2_000, 3
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Grown(Base):
+    """Ids and moments rise together."""
+
+    __tablename__ = "grown"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(DateTime)
+    name: Mapped[str]
+
+
+class Shuffled(Base):
+    """The moments are in any order."""
+
+    __tablename__ = "shuffled"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(DateTime)
+    name: Mapped[str]
+
+
+def main(rows: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        engines = [create_engine(f"sqlite:///{folder}/rows.sqlite3")]
+        if url := os.environ.get("TEST_POSTGRESQL_URL"):
+            engines.append(create_engine(url))
+        for engine in engines:
+            for model in (Grown, Shuffled):
+                fill(engine, model, rows)
+                with running_server(Path(folder)) as urls:
+                    measure(engine, model, rows, urls[1], folder)
+            Base.metadata.drop_all(engine)
+            engine.dispose()
+
+
+def fill(engine: Engine, model: Any, rows: int) -> None:
+    Base.metadata.drop_all(engine)
+    Base.metadata.create_all(engine)
+    seconds = np.linspace(0, YEARS.total_seconds(), rows)
+    if model is Shuffled:
+        np.random.default_rng(1).shuffle(seconds)
+    for first in range(0, rows, 50_000):
+        with engine.begin() as connection:
+            page = enumerate(seconds[first : first + 50_000].tolist(), first + 1)
+            made = ((number, BEGIN + timedelta(seconds=second)) for number, second in page)
+            values = [{"id": n, "at": at, "name": f"somebody {n}"} for n, at in made]
+            connection.execute(insert(model), values)
+
+
+def measure(engine: Engine, model: Any, rows: int, url: str, folder: str) -> None:
+    app = Flask("backfill", instance_path=folder)
+    tracker = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": url}).tracker_of(app)
+    client = redis.Redis.from_url(url)
+    ratios, pace = [], []
+    samples = theirs(engine, model, rows, client)
+    for _ in range(ROUNDS):
+        their_time = next(samples)
+        client.flushdb()
+        began = time.perf_counter()
+        done = Backfill(tracker, model, "at", source=engine).run()
+        our_time = (time.perf_counter() - began) / rows
+        assert done.marked == rows
+        ratios.append(their_time / our_time)
+        pace.append(60 / our_time / MILLION)
+    print(
+        f"{engine.dialect.name:12}{model.__tablename__:10}{statistics.median(pace):8.1f} million "
+        f"rows a minute   x{statistics.median(ratios):.0f} bitmapist"
+    )
+
+
+def theirs(engine: Engine, model: Any, rows: int, client: Any) -> Iterator[float]:
+    """Seconds that bitmapist takes for a row, for samples from all over the table."""
+    for number in range(ROUNDS):
+        after = number * rows // ROUNDS
+        began = time.perf_counter()
+        with engine.connect() as connection:
+            query = select(model.id, model.at).where(model.id > after).order_by(model.id)
+            for id_, at in connection.execute(query.limit(SAMPLE)):
+                bitmapist.mark_event("theirs", id_, system=client, now=at)
+        yield (time.perf_counter() - began) / SAMPLE
+
+
+if __name__ == "__main__":
+    main(int(float(sys.argv[1]) * MILLION) if sys.argv[1:] else MILLION)
