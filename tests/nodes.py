@@ -22,6 +22,8 @@ from flask_bitmapist.embedded import find_binary
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12)
+#: Milliseconds. A busy machine may keep a node waiting for long.
+NODE_TIMEOUT = 2000
 
 
 def free_ports(count: int) -> list[int]:
@@ -217,6 +219,12 @@ class Cluster:
                 error.add_note(f"{node.port}: {node.client.execute_command('CLUSTER NODES')}")
             raise
 
+    def miss_after(self, milliseconds: int) -> None:
+        """How long a node may be silent before its replica takes over."""
+        for node in self.nodes:
+            with suppress(redis_py.ConnectionError):  # a dead one begins anew
+                node.client.config_set("cluster-node-timeout", milliseconds)
+
     def wait_for_replicas(self) -> None:
         """Wait until each replica has what its master has."""
         for master in self.masters:
@@ -299,7 +307,7 @@ class Cluster:
 def cluster(folder: Path, masters: int = 3, replicas: int = 0) -> Iterator[Cluster]:
     """A cluster of `masters`, with `replicas` in all."""
     ports = free_ports(2 * (masters + replicas))
-    options = {"cluster-enabled": "yes", "cluster-node-timeout": 2000}
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": NODE_TIMEOUT}
     nodes = [
         Node(folder, port, {**options, "cluster-port": bus})
         for port, bus in zip(ports[::2], ports[1::2], strict=True)

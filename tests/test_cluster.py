@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nodes import Cluster, Marking, Node, cluster
+from nodes import NODE_TIMEOUT, Cluster, Marking, Node, cluster
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.crc import key_slot
 from servers import DAY, eventually, marked
@@ -112,8 +112,10 @@ def test_the_death_of_a_node_under_load_loses_no_mark(nodes: Cluster, tracker_on
     with Marking(tracker) as marking:
         marking.makes(200)
         dead = nodes.owner(SLOT)
+        nodes.miss_after(500)
         dead.kill()
         eventually(lambda: nodes.owner(SLOT) is not dead)
+        nodes.miss_after(NODE_TIMEOUT)
         marking.makes(200)
     eventually(tracker.flush)
     dead.start()

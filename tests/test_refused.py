@@ -39,6 +39,14 @@ def mark(tracker: Tracker, event: str, id_: object, value: bool = True, **option
     tracker.record([Mark(event, id_, value, when=options.pop("when", NOON), **options)])
 
 
+def refuse(tracker: Tracker, admin: redis_py.Redis, marks: int) -> None:
+    """Have so many marks refused together, none of which is tried alone."""
+    admin.hset(DAY, "not", "a bitmap")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
+        tracker.record([Mark("e", id_, when=NOON) for id_ in range(marks)])
+
+
 def test_a_command_that_is_not_permitted_is_named_once_with_what_is_needed(
     mortal: MortalServer,
     admin: redis_py.Redis,
@@ -154,13 +162,9 @@ def test_refused_marks_are_not_tried_again_and_again(
     admin: redis_py.Redis,
     tracker_on: Callable[..., Tracker],
     round_trips: list[object],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tracker = tracker_on(mortal.url)
-    admin.hset(DAY, "not", "a bitmap")
-    with monkeypatch.context() as patched:
-        patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
-        tracker.record([Mark("e", id_, when=NOON) for id_ in range(300)])
+    refuse(tracker, admin, 300)
     courier = tracker._deliverer()._courier
     courier._apart_due = 0.0
     before = len(round_trips)
@@ -179,10 +183,7 @@ def test_once_the_server_takes_them_all_marks_kept_apart_arrive(
 ) -> None:
     monkeypatch.setattr("flask_bitmapist.delivery.courier._APART_PAUSE", 0.0)
     tracker = tracker_on(mortal.url)
-    admin.hset(DAY, "not", "a bitmap")
-    with monkeypatch.context() as patched:
-        patched.setattr("flask_bitmapist.delivery.sifting._DIVISIONS", 0)
-        tracker.record([Mark("e", id_, when=NOON) for id_ in range(600)])
+    refuse(tracker, admin, 600)
     admin.delete(DAY)
     mark(tracker, "other", 1)
     eventually(lambda: admin.bitcount(DAY) == 600)

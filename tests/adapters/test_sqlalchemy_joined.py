@@ -101,26 +101,22 @@ class TestEveryMode:
             outer.rollback()
         assert bool(marks()) is bool(rows(connection))
 
-    def test_what_is_flushed_and_not_committed_ends_as_its_rows_do(
-        self, connection: Connection, joined: Callable[[], Session], marks: Marks
+    @pytest.mark.parametrize("is_committed", [True, False], ids=["then rolled back", "flushed"])
+    def test_what_is_not_committed_ends_as_its_rows_do(
+        self,
+        connection: Connection,
+        joined: Callable[[], Session],
+        marks: Marks,
+        is_committed: bool,
     ) -> None:
         outer = connection.begin()
         with joined() as session:
             add(session, 1)
-        if outer.is_active:
-            outer.commit()
-        assert marks().get("user:created", []) == rows(connection)
-
-    def test_the_sessions_rollback_ends_as_its_rows_do(
-        self, connection: Connection, joined: Callable[[], Session], marks: Marks
-    ) -> None:
-        outer = connection.begin()
-        with joined() as session:
-            add(session, 1)
-            session.commit()
-            if outer.is_active:
-                add(session, 2)
-                session.rollback()
+            if is_committed:
+                session.commit()
+                if outer.is_active:
+                    add(session, 2)
+                    session.rollback()
         if outer.is_active:
             outer.commit()
         assert marks().get("user:created", []) == rows(connection)
@@ -191,25 +187,19 @@ class TestOuterTransactions:
         assert marks() == {"user:created": [1]}
         session.close()
 
-    def test_so_does_it_after_a_commit_of_the_session(
-        self, connection: Connection, marks: Marks
+    @pytest.mark.parametrize("ended", ["commit", "savepoint"])
+    def test_so_does_it_after_what_the_session_has_ended(
+        self, connection: Connection, marks: Marks, ended: str
     ) -> None:
         outer = connection.begin()
         with Session(connection) as session:
             add(session, 1)
-            session.commit()
-            add(session, 2)
-            outer.commit()
-            assert marks() == {"user:created": [1, 2]}
-
-    def test_so_does_it_after_a_savepoint_of_the_session(
-        self, connection: Connection, marks: Marks
-    ) -> None:
-        outer = connection.begin()
-        with Session(connection) as session:
-            add(session, 1)
-            with session.begin_nested():
+            if ended == "commit":
+                session.commit()
                 add(session, 2)
+            else:
+                with session.begin_nested():
+                    add(session, 2)
             outer.commit()
             assert marks() == {"user:created": [1, 2]}
 
