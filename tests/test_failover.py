@@ -107,10 +107,12 @@ class TestRestart:
         mark(tracker, 3)
         mark(tracker, 2, value=False)
         mark(tracker, 2)
+        in_turns = [(id_, value) for id_ in (5, 6) for value in (True, False)]
+        tracker.record([("e", id_, value, True, NOON) for id_, value in [*in_turns, (5, True)]])
         self.go_back(server)
         mark(tracker, 3, value=False)
         assert tracker.flush()
-        assert server.ids() == [0, 2]
+        assert server.ids() == [0, 2, 5]
 
     def test_what_was_spooled_meanwhile_decides(
         self, server: MortalServer, tracker_on: Any

@@ -146,7 +146,7 @@ class Recent:
                 return
             self._added = now
             for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
-                for what, who in part:
+                for what, who in part if len(part) == 1 else _by_deed(part):
                     self._add(what, who, now, made)
 
     def _add(self, what: Deed, who: Who, now: float, made: float) -> None:
@@ -274,6 +274,26 @@ class _CountedTrip(Trip):
         del found[-extra:], self.commands[-extra:]
         recent.settle(self._client, told, era, expected)
         return found
+
+
+def _by_deed(marks: Sequence[Settled]) -> Sequence[Settled]:
+    """`marks`, those of each deed together: each by itself takes longer.
+
+    They stay as they are if some mark and some unmark, whose order matters.
+    """
+    if len({what.value for what, _ in marks}) > 1:
+        return marks
+    many: list[Settled] = []
+    singles: dict[Deed, list[Any]] = {}
+    last, ids = None, []
+    for what, who in marks:
+        if not isinstance(who, int | str):
+            many.append((what, who))
+            continue
+        if what is not last:
+            last, ids = what, singles.setdefault(what, [])
+        ids.append(who)
+    return [*many, *singles.items()]
 
 
 def _forked(reference: weakref.ref[Recent]) -> None:
