@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
 from ..questions import ActiveUsersFigure, ActiveUsersQuestion
-from ..reading.bitmaps import Bitmaps, sliding_unions, tally
+from ..reading.bitmaps import Bitmaps, Extent, Extents, sliding_sizes, tally
 from ..reading.segments import Expression
 from ._report import Report, Users, label, periods_of
 from ._sets import Crowd, only
@@ -83,14 +83,14 @@ def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUser
     days = list(asked.periods[0].shift(-27).until(asked.periods[-1]))
 
     def count(bitmaps: Bitmaps) -> list[int]:
-        unions, size, counted = [users.in_period(bitmaps, day) for day in days], 1, list[int]()
-        for width in WINDOWS.values():
-            unions, size = sliding_unions(unions, width, size), width
-            first = len(days) - len(asked.periods) + 1 - width
-            counted += map(len, unions[first:][: len(asked.periods)])
-        return counted
+        sets = [users.in_period(bitmaps, day) for day in days]
+        return sliding_sizes(sets, [*WINDOWS.values()], len(asked.periods))
 
-    counted = tally(asked.tracker.reader.redis, users.keys(days), count)
+    def everywhere(extents: Extents) -> dict[str, Extent]:
+        return {key: extents[key] for key in keys}
+
+    keys = [*users.keys(days)]
+    counted = tally(asked.tracker.reader.redis, keys, count, everywhere)
     n = len(asked.periods)
     figures = zip(asked.periods, counted[:n], counted[n : 2 * n], counted[2 * n :], strict=True)
     return ActiveUsers(

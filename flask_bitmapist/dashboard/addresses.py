@@ -18,15 +18,10 @@ def url_for(endpoint: str, **values: Any) -> str:
 
     What comes before the query string is made once in a request.
     """
-    rules = current_app.url_map.iter_rules(endpoint)
-    if not all(values.keys().isdisjoint(rule.arguments) for rule in rules):
-        return flask.url_for(endpoint, **values)
-    made: dict[str, str] = g.setdefault("_bitmapist_addresses", {})
-    if endpoint not in made:
-        made[endpoint] = flask.url_for(endpoint)
-    base = made[endpoint]
-    if "?" in base or current_app.url_map.sort_parameters:
-        # What the application adds does not stand where ours does.
+    begun: dict[str, str | None] = g.setdefault("_bitmapist_addresses", {})
+    if endpoint not in begun:
+        begun[endpoint] = _beginning(endpoint)
+    if (base := begun[endpoint]) is None:
         return flask.url_for(endpoint, **values)
     pairs = [
         _pair(name, str(one))
@@ -35,6 +30,16 @@ def url_for(endpoint: str, **values: Any) -> str:
         if one is not None
     ]
     return f"{base}?{'&'.join(pairs)}" if pairs else base
+
+
+def _beginning(endpoint: str) -> str | None:
+    """How the addresses of `endpoint` begin; None if values are not just appended to that."""
+    url_map = current_app.url_map
+    if url_map.sort_parameters or any(rule.arguments for rule in url_map.iter_rules(endpoint)):
+        return None
+    base = flask.url_for(endpoint)
+    # What the application adds comes behind all other values.
+    return None if "?" in base else base
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
 from ..packed_periods import is_packable, may_be_packed
@@ -50,24 +51,56 @@ def sliding_unions(sets: Sequence[Bitmap], width: int, size: int = 1) -> list[Bi
 
     :param size: what has been done already: each of `sets` is its union with ``size - 1`` others.
     """
-    held = [users for users in sets if users.end > users.first]
-    if size >= width or not held:
+    if size >= width or not any(users.end > users.first for users in sets):
         return list(sets)
-    if any(users.is_packed for users in held):
+    if any(users.is_packed for users in sets):
         return _sliding_unions(list(sets), width, size)
-    begin, end = min(users.first for users in held), max(users.end for users in held)
-    # In one array: making a new one for each union took two thirds of the time.
-    unions = np.zeros((len(sets), end - begin), np.uint64)
-    for words, users in zip(unions, sets, strict=True):
-        words[users.first - begin :][: users.words.size] = users.words
+    unions, begin = _array_of(sets)
+    _widen(unions, width, size)
+    return [Bitmap(words, begin) for words in unions]
+
+
+def sliding_sizes(sets: Sequence[Bitmap], widths: Sequence[int], number: int) -> list[int]:
+    """How many offsets are in the unions of neighbours among `sets`, for each of the `widths`.
+
+    :param widths: how many sets a union is of, in ascending order.
+    :param number: how many unions there are for each width: those that end with the last sets.
+    """
+    array = None if any(users.is_packed for users in sets) else _array_of(sets)[0]
+    unions, size, sizes = [*sets], 1, list[int]()
+    for width in widths:
+        if array is None:
+            unions = _sliding_unions(unions, width, size)
+        else:
+            # In place, since nothing else keeps what has been counted.
+            _widen(array, width, size)
+            unions = [Bitmap(words) for words in array]
+        size, first = width, len(sets) - number + 1 - width
+        sizes += map(len, unions[first : first + number])
+    return sizes
+
+
+def _array_of(sets: Sequence[Bitmap]) -> tuple[NDArray[np.uint64], int]:
+    """The words of all `sets` in one array, and the number of the first of them.
+
+    Making a new array for each union took two thirds of the time.
+    """
+    begin, end = Extent.hull(Extent(users.first, users.end) for users in sets)
+    array = np.zeros((len(sets), end - begin), np.uint64)
+    for words, users in zip(array, sets, strict=True):
+        words[max(0, users.first - begin) :][: users.words.size] = users.words
+    return array, begin
+
+
+def _widen(unions: NDArray[np.uint64], width: int, size: int) -> None:
+    """Make unions of `size` neighbours unions of `width` in place."""
     while size < width:
         step = min(size, width - size)
-        small_step(len(sets))
+        small_step(len(unions))
         # In order, so that the one that is taken has not been widened yet.
         for words, following in zip(unions, unions[step:], strict=False):
             words |= following
         size += step
-    return [Bitmap(words, begin) for words in unions]
 
 
 def _sliding_unions(unions: list[Bitmap], width: int, size: int) -> list[Bitmap]:

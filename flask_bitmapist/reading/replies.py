@@ -144,14 +144,23 @@ def read_numbers(client: Any, commands: Sequence[tuple[str, ...]]) -> list[int] 
 
 def _packed(commands: Iterable[Sequence[str]], connection: Any) -> list[bytes]:
     """`commands` as they are sent, packed in a quarter of the time that redis-py takes."""
-    encoding = connection.encoder.encoding
+    arguments = _Arguments(connection.encoder.encoding)
+    texts = [
+        f"*{len(command)}\r\n{''.join([arguments[one] for one in command])}" for command in commands
+    ]
+    return ["".join(texts).encode(arguments.encoding)]
 
-    def packed(argument: str) -> str:
-        length = len(argument) if argument.isascii() else len(argument.encode(encoding))
-        return f"${length}\r\n{argument}\r\n"
 
-    arguments = (f"*{len(command)}\r\n{''.join(map(packed, command))}" for command in commands)
-    return ["".join(arguments).encode(encoding)]
+class _Arguments(dict[str, str]):
+    """Arguments of commands by themselves, each as it is sent."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+
+    def __missing__(self, argument: str) -> str:
+        length = len(argument) if argument.isascii() else len(argument.encode(self.encoding))
+        packed = self[argument] = f"${length}\r\n{argument}\r\n"
+        return packed
 
 
 class Part(NamedTuple):

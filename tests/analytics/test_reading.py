@@ -29,7 +29,7 @@ from flask_bitmapist.analytics._report import Users
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.bitmap import Bitmap, union
-from flask_bitmapist.reading.bitmaps import around, sliding_unions, tally
+from flask_bitmapist.reading.bitmaps import around, sliding_sizes, sliding_unions, tally
 from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 11, 23, 14, 32)
@@ -181,6 +181,23 @@ def test_sliding_unions_of_unions_are_wider_unions(size: int) -> None:
     narrow = sliding_unions(sets, size)
     assert sliding_unions(narrow, 9, size) == sliding_unions(sets, 9)
     assert narrow == [union(sets[i : i + size]) for i in range(20)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("number", [1, 5, 13])
+def test_sliding_unions_are_counted_for_each_width(packed: bool, number: int) -> None:
+    sets = [bitmap(640 + n, 100 * n, 7 * n) if n % 3 else bitmap() for n in range(20)]
+    sets = [users.part(9, 40) for users in sets]
+    expected = [
+        len(union(sets[end - width : end])) for width in (1, 3, 8) for end in range(21 - number, 21)
+    ]
+    if packed:
+        pytest.importorskip("pyroaring")
+        from flask_bitmapist.reading.packed import Packed
+
+        sets[2:5] = map(Packed.of, sets[2:5])
+    assert sliding_sizes(sets, [1, 3, 8], number) == expected
+    assert sliding_sizes([bitmap()] * 3, [1, 2], 2) == [0] * 4
 
 
 def test_a_sliding_union_of_nothing_is_nothing() -> None:
