@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
 from ..periods import KEY_PREFIX, Period, local, unique_key
-from ..reading.bitmaps import counts
+from ..reading.bitmaps import Counting
 from ._report import Report
 from ._years import Years
 
@@ -90,11 +91,14 @@ def overview(
         catalogue = tracker.reader.catalogue()
         events = catalogue.events if events is None else events
         flags = catalogue.flags if flags is None else flags
-    years = _years(tracker, moment, events).read(events) if complete else {}
-    activities, counted = _figures(tracker, moment, events, years, flags, complete=complete)
-    return Overview(
-        moment, activities, tuple(FlagCount(flag, counted[unique_key(flag)]) for flag in flags)
-    )
+    figures = _begun(tracker, moment, events, flags, complete=complete)
+    with closing(figures):
+        return figures.overview()
+
+
+def begin_overview(events: Sequence[str], now: datetime) -> Figures:
+    """Begin an `overview` that is complete, of these events."""
+    return _begun(current_tracker(), now, events, (), complete=True)
 
 
 def busiest_of_year(
@@ -111,12 +115,35 @@ def busiest_of_year(
     The other arguments and errors are those of `overview`.
     """
     tracker = tracker or current_tracker()
-    moment = _moment(now, tracker)
+    with closing(_begun_of_busiest(tracker, _moment(now, tracker), events, ranks)) as figures:
+        return figures.events()
+
+
+def begin_busiest_of_year(events: Sequence[str], ranks: slice, now: datetime) -> Figures:
+    """Begin what `busiest_of_year` does."""
+    return _begun_of_busiest(current_tracker(), now, events, ranks)
+
+
+def _begun_of_busiest(
+    tracker: Tracker, moment: datetime, events: Sequence[str], ranks: slice
+) -> Figures:
     years = _years(tracker, moment, events)
     parts = tracker.settings.period("year", moment).parts
     begun = sum(part.start <= moment for part in parts)
     busiest = years.busiest(ranks.stop, slice(max(0, begun - _LATEST), begun))
-    return _figures(tracker, moment, busiest[ranks], years.exact)[0]
+    return Figures(tracker, moment, busiest[ranks], years.exact)
+
+
+def _begun(
+    tracker: Tracker,
+    moment: datetime,
+    events: Sequence[str],
+    flags: Sequence[str],
+    *,
+    complete: bool,
+) -> Figures:
+    years = _years(tracker, moment, events).read(events) if complete else {}
+    return Figures(tracker, moment, events, years, flags, complete=complete)
 
 
 def _moment(now: datetime | None, tracker: Tracker) -> datetime:
@@ -129,26 +156,54 @@ def _years(tracker: Tracker, moment: datetime, events: Sequence[str]) -> Years:
     return Years(tracker.reader.redis, {name: year.keys(name) for name in events})
 
 
-def _figures(
-    tracker: Tracker,
-    moment: datetime,
-    events: Sequence[str],
-    years: Mapping[str, int],
-    flags: Sequence[str] = (),
-    *,
-    complete: bool = True,
-) -> tuple[tuple[EventActivity, ...], Mapping[str, int]]:
-    """The figures of each event, and what the server has counted under the keys of `flags` too."""
-    today = Period.containing("day", moment)
-    days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
-    week, month = Period.containing("week", moment), Period.containing("month", moment)
-    ends = [period.key("").removeprefix(KEY_PREFIX) for period in (today, week, month, *days)]
-    dated = {name: [f"{KEY_PREFIX}{name}{end}" for end in ends] for name in events}
-    keys = chain(*dated.values(), map(unique_key, flags))
-    counted = counts(tracker.reader.redis, keys)
-    activities = []
-    for name in events:
-        this_day, this_week, this_month, *each = map(counted.__getitem__, dated[name])
-        year = years.get(name)
-        activities.append(EventActivity(name, this_day, this_week, this_month, year, tuple(each)))
-    return tuple(activities), counted
+class Figures:
+    """The figures of some events and flags, which the server is counting until they are read.
+
+    Close them in the end.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        moment: datetime,
+        events: Sequence[str],
+        years: Mapping[str, int],
+        flags: Sequence[str] = (),
+        *,
+        complete: bool = True,
+    ) -> None:
+        """
+        :param years: the users of each event in the year.
+        :param complete: as in `overview`.
+        """
+        today = Period.containing("day", moment)
+        days = [today.shift(back - DAYS + 1) for back in range(DAYS)] if complete else []
+        week, month = Period.containing("week", moment), Period.containing("month", moment)
+        ends = [period.key("").removeprefix(KEY_PREFIX) for period in (today, week, month, *days)]
+        self._moment = moment
+        self._years = years
+        self._keys = {name: [f"{KEY_PREFIX}{name}{end}" for end in ends] for name in events}
+        self._flags = {flag: unique_key(flag) for flag in flags}
+        keys = chain(*self._keys.values(), self._flags.values())
+        self._counting = Counting(tracker.reader.redis, keys)
+
+    def events(self) -> tuple[EventActivity, ...]:
+        """Each event's activity."""
+        return self.overview().events
+
+    def overview(self) -> Overview:
+        """All of them.
+
+        :raises redis.RedisError: the server does not answer.
+        """
+        counted = self._counting.read()
+        events = []
+        for name, keys in self._keys.items():
+            this_day, this_week, this_month, *days = map(counted.__getitem__, keys)
+            year = self._years.get(name)
+            events.append(EventActivity(name, this_day, this_week, this_month, year, tuple(days)))
+        flags = (FlagCount(flag, counted[key]) for flag, key in self._flags.items())
+        return Overview(self._moment, tuple(events), tuple(flags))
+
+    def close(self) -> None:
+        self._counting.close()

@@ -7,7 +7,8 @@ redirected to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,7 +26,7 @@ from ..analytics import (
     active_users,
     overview,
 )
-from ..analytics._overview import busiest_of_year
+from ..analytics._overview import begin_busiest_of_year, begin_overview
 from ..reading.segments import Event
 from .answers import download, empty
 from .drawing import LinePlot, line_plot
@@ -73,6 +74,11 @@ class Table:
             page=query.number("page", 1, 1, 10_000),
             complete=query.choice("complete", ("", "1", "events"), ""),
         )
+
+    @property
+    def ranks(self) -> slice:
+        """Which of the events are on its page."""
+        return slice(_PAGE * (self.page - 1), _PAGE * self.page)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -143,13 +149,18 @@ def view() -> Response:
     events, flags = (
         [name for name in names if table.find.lower() in name.lower()] for names in query.catalogue
     )
-    shown, problem = in_time(partial(_page, table, events, visit.now))
+    activity, no_activity = None, ""
+    with ExitStack() as begun:
+        rows, problem = in_time(partial(_page, table, events, visit.now, begun))
+        # While the server counts what the table shows.
+        if table.event and table.complete == "1":
+            activity, no_activity = _activity(visit, table)
+        shown = None
+        if rows is not None:
+            shown, problem = in_time(rows)
     if shown is None:
-        shown = _page(replace(table, complete=""), events, visit.now)
-    activity = None
-    if table.event and table.complete == "1":
-        activity, no_activity = _activity(visit, table)
-        problem = no_activity or problem
+        shown = _incomplete(table, events, visit.now)
+    problem = no_activity or problem
     text = render(
         "overview",
         as_of=visit.now,
@@ -194,19 +205,31 @@ def _active(visit: Visit, table: Table) -> tuple[Report | None, str]:
     return activity and activity.report, problem
 
 
-def _page(table: Table, events: Sequence[str], now: datetime) -> Sequence[EventActivity]:
-    """The `events` that the table shows; with their years and days, if it is complete."""
-    counted = partial(overview, flags=(), now=now)
-    page = slice(_PAGE * (table.page - 1), _PAGE * table.page)
-    complete = table.complete != ""
+def _page(
+    table: Table, events: Sequence[str], now: datetime, begun: ExitStack
+) -> Callable[[], Sequence[EventActivity]]:
+    """What tells the `events` that the table shows; with their years and days, if it is complete.
+
+    :param begun: closes what the server has begun to count.
+    """
+    if not table.complete:
+        return partial(_incomplete, table, events, now)
+    if table.sort == "year":
+        figures = begin_busiest_of_year(events, table.ranks, now)
+    else:
+        names = events[table.ranks]
+        if table.sort != "event":
+            names = [one.event for one in _incomplete(table, events, now)]
+        figures = begin_overview(names, now)
+    return begun.enter_context(closing(figures)).events
+
+
+def _incomplete(table: Table, events: Sequence[str], now: datetime) -> Sequence[EventActivity]:
+    """The `events` that the table shows, with what the server counts at once."""
+    counted = partial(overview, flags=(), complete=False, now=now)
     if table.sort == "event":
-        return counted(events=events[page], complete=complete).events
-    if complete and table.sort == "year":
-        return busiest_of_year(events, page, now=now)
+        return counted(events=events[table.ranks]).events
     # Until the years are counted, the month is the closest known figure.
     by = "month" if table.sort == "year" else table.sort
-    known = counted(events=events, complete=False).events
-    shown = sorted(known, key=lambda one: -getattr(one, by))[page]
-    if complete:
-        return counted(events=[one.event for one in shown]).events
-    return shown
+    known = counted(events=events).events
+    return sorted(known, key=lambda one: -getattr(one, by))[table.ranks]

@@ -16,7 +16,7 @@ from redis.cluster import RedisCluster
 
 from ..packed_periods import is_packable, may_be_packed
 from .bitmap import EMPTY, WORD_BITS, WORD_BYTES, Bitmap, union
-from .commands import numbers, read
+from .commands import COMMANDS, numbers, read
 from .packed_parts import (
     CONTAINER_WORDS,
     Cut,
@@ -27,7 +27,7 @@ from .packed_parts import (
     read_whole,
 )
 from .portable import CONTAINER_BYTES
-from .replies import Octets, Part, Union, read_octets, read_unions, read_words
+from .replies import NumbersAsked, Octets, Part, Union, read_octets, read_unions, read_words
 from .time_limit import check_time, small_step
 
 #: Bytes of bitmaps that a report holds at a time. With what it computes from them it needs about
@@ -647,6 +647,30 @@ def counts(
         asked = dict(zip(distinct, commands, strict=True))
         return every | _counts_of_both(client, asked, older)
     return every | dict(zip(distinct, numbers(client, commands), strict=True))
+
+
+class Counting:
+    """What `counts` returns, in two steps: the server counts between them.
+
+    Close it in the end, whether it has been read or not.
+    """
+
+    def __init__(self, client: Any, keys: Iterable[str]) -> None:
+        self._client = client
+        self._keys = [*dict.fromkeys(keys)]
+        # Else there is more than one trip.
+        together = len(self._keys) <= COMMANDS and not may_be_packed(client, self._keys)
+        commands = [("BITCOUNT", key) for key in self._keys if together]
+        self._asked = NumbersAsked(client, commands)
+
+    def read(self) -> dict[str, int]:
+        """How many bits are set under each of the keys. Errors are those of `slices`."""
+        if told := self._asked.read():
+            return dict(zip(self._keys, told, strict=True))
+        return counts(self._client, self._keys)
+
+    def close(self) -> None:
+        self._asked.close()
 
 
 def _counting(key: str, extent: Extent) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from .replies import read_numbers, read_replies
 from .time_limit import check_time
 
 #: Commands of one round trip.
-_COMMANDS = 2_000
+COMMANDS = 2_000
 _Command = TypeVar("_Command", bound=tuple[Any, ...])
 
 
@@ -29,10 +29,10 @@ def read(client: Any, commands: Sequence[tuple[str, ...]]) -> list[Any]:
 
 def batches(commands: Sequence[_Command]) -> Iterator[Sequence[_Command]]:
     """The `commands` of each round trip."""
-    for first in range(0, len(commands), _COMMANDS):
+    for first in range(0, len(commands), COMMANDS):
         if first:
             check_time()
-        yield commands[first : first + _COMMANDS]
+        yield commands[first : first + COMMANDS]
 
 
 def pipelined(client: Any, commands: Sequence[tuple[str, ...]]) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
@@ -21,11 +22,16 @@ _BUFFER_BYTES = 4 * 2**10
 _RECEIVED_BYTES = 64 * 2**10
 _COMBINED_BYTES = 256 * 2**10
 _LONGEST_LINE = 64
+#: With as many connections, one may be held while others are asked for.
+_MANY_CONNECTIONS = 20
 _Answer = TypeVar("_Answer")
 
 
 class UnexpectedReplyError(Exception):
     """A reply that is not a string: redis-py knows how to handle it."""
+
+
+_UNUSUAL = (redis.RedisError, OSError, AttributeError, TypeError, UnexpectedReplyError)
 
 
 def read_words(
@@ -128,18 +134,60 @@ def read_numbers(client: Any, commands: Sequence[tuple[str, ...]]) -> list[int] 
     :raises redis.TimeoutError: the server is silent.
     """
 
-    def read(socket: Any) -> list[int]:
-        received, lines = bytearray(), len(commands)
-        while lines > 0:
-            if not (part := socket.recv(_RECEIVED_BYTES)):
-                raise ConnectionError("the server has closed the connection")
-            received += part
-            lines -= part.count(b"\n")
-        if not _NUMBERS.fullmatch(received):
-            raise UnexpectedReplyError("not a whole number")
-        return [*map(int, received.replace(b":", b"").split())]
+    pack, read = partial(_packed, commands), partial(_numbers, len(commands))
+    return _asked(client, pack, read) if commands else []
 
-    return _asked(client, partial(_packed, commands), read) if commands else []
+
+class NumbersAsked:
+    """The same as `read_numbers` in two steps: the server works between them.
+
+    Close it in the end, whether it has been read or not.
+    """
+
+    def __init__(self, client: Any, commands: Sequence[tuple[str, ...]]) -> None:
+        """Ask, unless connections are few: it takes one until it is read."""
+        self._client = client
+        self._commands = commands
+        self._borrower: Any = None
+        if isinstance(client, redis.Redis) and commands and _has_many(client.connection_pool):
+            with suppress(*_UNUSUAL):
+                self._borrower = client.client()
+                connection = self._borrower.connection
+                connection.send_packed_command(_packed(commands, connection))
+
+    def read(self) -> list[int] | None:
+        """What `read_numbers` returns."""
+        if self._borrower is None:
+            return read_numbers(self._client, self._commands)
+        borrower, self._borrower = self._borrower, None
+        return _conversed(
+            lambda: borrower,
+            lambda connection: _numbers(len(self._commands), connection._sock),
+        )
+
+    def close(self) -> None:
+        if self._borrower is not None:
+            # Nobody will read the replies.
+            self._borrower.connection.disconnect()
+            self._borrower.close()
+            self._borrower = None
+
+
+def _has_many(pool: Any) -> bool:
+    """Whether a request may take two of the connections."""
+    return int(getattr(pool, "max_connections", 0)) >= _MANY_CONNECTIONS
+
+
+def _numbers(count: int, socket: Any) -> list[int]:
+    received = bytearray()
+    while count > 0:
+        if not (part := socket.recv(_RECEIVED_BYTES)):
+            raise ConnectionError("the server has closed the connection")
+        received += part
+        count -= part.count(b"\n")
+    if not _NUMBERS.fullmatch(received):
+        raise UnexpectedReplyError("not a whole number")
+    return [*map(int, received.replace(b":", b"").split())]
 
 
 def _packed(commands: Iterable[Sequence[str]], connection: Any) -> list[bytes]:
@@ -266,10 +314,15 @@ def _connected(client: Any, converse: Callable[[Any], _Answer]) -> _Answer | Non
     :returns: None if anything is unusual.
     :raises redis.TimeoutError: the server is silent.
     """
-    if not isinstance(client, redis.Redis):
-        return None
+    return _conversed(client.client, converse) if isinstance(client, redis.Redis) else None
+
+
+def _conversed(
+    borrow: Callable[[], redis.Redis], converse: Callable[[Any], _Answer]
+) -> _Answer | None:
+    """The same of the connection that is borrowed, and given back in the end."""
     try:
-        with client.client() as borrower:
+        with borrow() as borrower:
             connection: Any = borrower.connection
             try:
                 # Its parser's buffer is empty: a connection in the pool has no reply outstanding.
@@ -279,7 +332,7 @@ def _connected(client: Any, converse: Callable[[Any], _Answer]) -> _Answer | Non
                 raise
     except TimeoutError as error:  # asking again would wait as long again
         raise redis.TimeoutError("the server was silent for too long") from error
-    except (redis.RedisError, OSError, AttributeError, TypeError, UnexpectedReplyError):
+    except _UNUSUAL:
         return None
 
 

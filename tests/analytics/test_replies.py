@@ -5,6 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.bitmaps import (
+    Counting,
     counts,
     extents,
     lengths,
@@ -22,6 +24,7 @@ from flask_bitmapist.reading.bitmaps import (
     union_sizes,
 )
 from flask_bitmapist.reading.replies import (
+    NumbersAsked,
     Octets,
     Part,
     Union,
@@ -141,6 +144,44 @@ def test_an_error_among_numbers_is_raised_by_redis_py(redis: Any) -> None:
         counts(redis, ["string", "hash", "string"])
 
 
+@pytest.mark.parametrize("connections", [1, 100])
+@pytest.mark.parametrize("many", [0, 7, 3_000])
+def test_numbers_are_asked_for_before_they_are_read(
+    redis: Any, redis_url: str, many: int, connections: int
+) -> None:
+    values = {f"clé {number}": b"\xff" * number for number in range(many)}
+    expected = {key: 8 * number for number, key in enumerate(values)} | {"missing": 0}
+    redis.mset({"other": "x"} | values)
+    client = redis_py.Redis.from_url(redis_url, max_connections=connections, decode_responses=True)
+    with client, closing(Counting(client, [*expected, *expected])) as counting:
+        # Nothing keeps others from asking meanwhile, with but one connection neither.
+        assert client.get("other") == "x"
+        assert counting.read() == expected
+        assert client.get("other") == "x"
+        assert counting.read() == expected
+
+
+def test_numbers_that_nobody_reads_are_taken_for_no_others(redis: Any, redis_url: str) -> None:
+    redis.set("string", "x")
+    with redis_py.Redis.from_url(redis_url) as client:
+        for _ in range(30):
+            with closing(Counting(client, ["string"] * 2 + ["missing"])):
+                pass
+        assert client.connection_pool._available_connections[1:] == []
+        assert client.get("string") == b"x"
+
+
+def test_an_error_among_numbers_that_were_asked_for_is_raised_by_redis_py(redis: Any) -> None:
+    redis.set("string", "x")
+    redis.hset("hash", "field", "value")
+    with (
+        closing(Counting(redis, ["string", "hash", "string"])) as counting,
+        pytest.raises(redis_py.ResponseError, match="WRONGTYPE"),
+    ):
+        counting.read()
+    assert redis.bitcount("string") == 4, "no reply of before is taken for this one"
+
+
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("batch", [1, 5, 99])
 def test_strings_are_combined_where_they_belong(
@@ -227,6 +268,7 @@ def without_greeting(connection: redis_py.connection.AbstractConnection) -> None
         lambda client: read_words(client, [("GET", "x")], [1]),
         lambda client: read_octets(client, [Octets("x", ("",), 0)]),
         lambda client: read_numbers(client, [("STRLEN", "x")]),
+        lambda client: NumbersAsked(client, [("STRLEN", "x")]).read(),
         lambda client: read_unions(client, [[Union(99, [Part(("GET", "x"), 0, 1)])]], len),
     ],
 )
