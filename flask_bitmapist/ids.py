@@ -7,40 +7,21 @@ offset; a str is *mapped* to a dense offset.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from operator import index
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from uuid import UUID
 
-import redis
 from werkzeug.local import LocalProxy
-
-from .assigning import assign
-from .trip import node_of, replies
-
-_T = TypeVar("_T")
 
 #: The kind of ids that are offsets themselves, and that of the users' mapped ones.
 PLAIN, MAPPED = "plain", "mapped"
 
 #: Longest identifier that is mapped, in characters.
 LONGEST_TEXT = 512
-#: Identifiers kept in the process, over all maps: about 20 MB when full.
-CACHE_SIZE = 100_000
-#: Identifiers that one command looks up: the server answers nobody else meanwhile.
-BATCH = 5_000
-#: Identifiers that are read in one round trip: some 4 MB of UUIDs, 50 MB of the longest.
-_TRIP = 100_000
-#: How what stands for an erased id begins, before its offset: no UTF-8 text does.
-_NOBODY = b"\xff"
-#: Identifiers that are read with those asked for, rather than starting a command of their own.
-_GAP = 32
 
 
 class UnusableIdError(TypeError, ValueError):
@@ -183,165 +164,3 @@ def _decimal(number: Decimal) -> int | str:
     if number == number.to_integral_value():
         return int(number)
     return _text(format(number, "f").rstrip("0"))
-
-
-class IdMap:
-    """Dense offsets for mapped ids: for each kind a hash id -> offset and a list offset -> id.
-
-    Any number of processes agree: new ids are assigned atomically, a batch at a time.
-    """
-
-    def __init__(self) -> None:
-        # In the order in which they were learnt. Taking the oldest from a dict would get slower and
-        # slower: removals leave gaps at its front, which are searched each time.
-        self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
-
-    @staticmethod
-    def keys(kind: str) -> tuple[str, str]:
-        """The hash and the list of a mapped `kind`, in one hash tag for clusters."""
-        tag = f"{{ids{kind.removeprefix(MAPPED)}}}"
-        return f"flask_bitmapist:{tag}:offsets", f"flask_bitmapist:{tag}:order"
-
-    def offsets(
-        self,
-        client: Any,
-        kind: str,
-        ids: Collection[str],
-        *,
-        assigned: bool = True,
-        at_first: Callable[[str], None] = lambda kind: None,
-    ) -> dict[str, int]:
-        """The offset of each of `ids`; those never seen before get the next free ones.
-
-        Ids that the process knows cost no round trip, others one HMGET a batch, new ones one
-        script more. What is known holds only if the server says the same where it is used
-        (`delivery.reliance`).
-
-        :param assigned: False leaves out ids that have no offset yet.
-        :param at_first: called with `kind` before the first of all its ids gets an offset. It may
-            raise.
-        :raises redis.RedisError: if the server does not answer; nothing is remembered then.
-        """
-        offsets: dict[str, int] = {}
-        unknown: list[str] = []
-        for id_ in dict.fromkeys(ids):
-            offset = self._known.get((kind, id_))
-            if offset is None:
-                unknown.append(id_)
-            else:
-                offsets[id_] = offset
-        for batch in _batches(unknown):
-            found = self._fetch(client, kind, batch, assigned, at_first)
-            self._remember(kind, found)
-            offsets |= found
-        return offsets
-
-    def _fetch(
-        self,
-        client: Any,
-        kind: str,
-        ids: Sequence[str],
-        assigned: bool,
-        at_first: Callable[[str], None],
-    ) -> dict[str, int]:
-        known, order = self.keys(kind)
-        asked = [("HMGET", known, *ids), ("EXISTS", known), ("EXISTS", order)]
-        held, *exist = replies(client, asked)
-        found = dict(zip(ids, held, strict=True))
-        missing = [id_ for id_, offset in found.items() if offset is None]
-        if missing and assigned:
-            if not any(exist):
-                at_first(kind)
-            found |= dict(zip(missing, assign(client, known, order, missing), strict=True))
-        return {id_: int(offset) for id_, offset in found.items() if offset is not None}
-
-    def _remember(self, kind: str, found: dict[str, int]) -> None:
-        known = self._known
-        for id_, offset in found.items():
-            known[kind, id_] = offset
-        while len(known) > CACHE_SIZE:
-            with suppress(KeyError):  # another thread was faster
-                known.popitem(last=False)
-
-    def lookup(self, client: Any, id_: str, kinds: Iterable[str]) -> dict[str, int]:
-        """The offset of `id_` in each of `kinds` that has one for it. Reads only."""
-        pipe, listed = client.pipeline(transaction=False), list(kinds)
-        for kind in listed:
-            pipe.hget(self.keys(kind)[0], id_)
-        found = zip(listed, pipe.execute(), strict=True)
-        return {kind: int(offset) for kind, offset in found if offset is not None}
-
-    def ids(self, client: Any, kind: str, offsets: Iterable[int]) -> list[str | None]:
-        """The id behind each of `offsets`, in order; None where none was given out. Reads only."""
-        _, list_key = self.keys(kind)
-        wanted = [int(offset) for offset in offsets]
-        found: dict[int, Any] = {}
-        for trip in _trips(_stretches(sorted(set(wanted)))):
-            pipe = client.pipeline(transaction=False)
-            for first, last in trip:
-                # Not LINDEX for each: the server walks the list to find one element.
-                pipe.execute_command("LRANGE", list_key, first, last, NEVER_DECODE=True)
-            for (first, _), texts in zip(trip, pipe.execute(), strict=True):
-                found.update(enumerate(texts, first))
-        held = map(found.get, wanted)
-        return [
-            None if text is None or text.startswith(_NOBODY) else text.decode() for text in held
-        ]
-
-    def retire(self, client: Any, kind: str, id_: str, offset: int) -> None:
-        """Forget that `id_` has `offset`, which nobody gets from now on.
-
-        :raises redis.RedisError: if the server does not answer, or the map is damaged.
-        """
-        known, order = self.keys(kind)
-        nobody = _NOBODY + str(offset).encode()
-        with node_of(client, known).pipeline(transaction=True) as pipe:
-            while True:
-                pipe.watch(known)
-                held = pipe.hget(known, id_)
-                if held is None or int(held) != offset:
-                    return
-                pipe.multi()
-                pipe.lset(order, offset, nobody)
-                pipe.hdel(known, id_)
-                # Both are as long as before: the next offset is told by the length.
-                pipe.hset(known, nobody, offset)
-                with suppress(redis.WatchError):
-                    pipe.execute()
-                    return
-
-    def forget_known(self) -> None:
-        """Drop what the process remembers: the server may have come back with other data."""
-        self._known = OrderedDict()
-
-
-def _batches(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
-    return (items[first : first + BATCH] for first in range(0, len(items), BATCH))
-
-
-def _stretches(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """First and last of ranges that cover the ascending `offsets`, with small gaps between them."""
-    if not offsets:
-        return
-    first = last = offsets[0]
-    for offset in offsets:
-        if offset - last > _GAP or offset - first >= BATCH:
-            yield first, last
-            first = offset
-        last = offset
-    yield first, last
-
-
-def _trips(stretches: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """`stretches` in lists of at most `_TRIP` offsets, a command counting as `_GAP`."""
-    trip: list[tuple[int, int]] = []
-    size = 0
-    for first, last in stretches:
-        cost = last - first + 1 + _GAP
-        if trip and size + cost > _TRIP:
-            yield trip
-            trip, size = [], 0
-        trip.append((first, last))
-        size += cost
-    if trip:
-        yield trip

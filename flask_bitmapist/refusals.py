@@ -36,7 +36,8 @@ _NEEDS = {
     "value is not": _OTHER,
     "invalid expire": "BITMAPIST_TTL gives a moment that the server cannot store",
     "has lost which kind of ids": "see that maxmemory-policy is noeviction",
-    "id map is damaged": "restore both keys of the map from a backup",
+    "id map is damaged": "restore all keys of the map from a backup",
+    "id map is not complete": "run: flask bitmapist reindex",
 }
 
 _NOTE = "in reply to "

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .ids import MAPPED, PLAIN, IdMap
+from .id_map.faults import DamagedMapError
+from .id_map.keys import map_keys
+from .ids import MAPPED, PLAIN
 from .packed_periods import PACKED_BEFORE, note, packed_keys
 from .periods import KEY_PREFIX, Period, unique_key
 from .resp import packed_alike
@@ -242,7 +244,7 @@ class Registry:
         pipe = client.pipeline(transaction=False)
         pipe.hlen(KINDS)
         pipe.hexists(KINDS, BELL)
-        for key in (KINDS_COPY, *(key for kind in mapped for key in IdMap.keys(kind))):
+        for key in (KINDS_COPY, *(key for kind in mapped for key in map_keys(kind).vital())):
             pipe.exists(key)
         kinds, bell, copy, *maps = pipe.execute()
         return kinds <= bell and not copy and any(maps)
@@ -258,11 +260,11 @@ class Registry:
         today = clock()
         found = _with_bitmaps(client, events, today)
         if marked := self._first_months(client, found, today):
-            keys = IdMap.keys(kind)
-            if not any(map(client.exists, keys)):  # another process may have begun it meanwhile
-                raise redis.ResponseError(
-                    f"the id map is damaged: {' and '.join(keys)} are gone, and new ids would get "
-                    f"the bits of others, such as those of the event {min(marked)!r}"
+            keys = map_keys(kind)
+            if not any(map(client.exists, keys.vital())):  # another process may have begun it
+                raise DamagedMapError(
+                    f"{keys.index} and {keys.block(0)} are gone, and new ids would get the bits of "
+                    f"others, such as those of the event {min(marked)!r}"
                 )
 
     def _enter(

@@ -6,7 +6,8 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .current import current_tracker
-from .ids import IdMap, behind
+from .id_map import IdMap
+from .ids import behind
 from .reading.reader import PlainReader, Reader
 from .registry import Registry
 from .server import Server

@@ -21,7 +21,8 @@ from .config import Settings, Switch
 from .daily import Daily
 from .deadline import within
 from .faults import contained_faults
-from .ids import PLAIN, IdMap, UnusableIdError, mapped_kind, normal_form
+from .id_map import IdMap
+from .ids import PLAIN, UnusableIdError, mapped_kind, normal_form
 from .locks import Lock
 from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Id, Mark, Settled, SettledMark, checked_name, deed
@@ -338,12 +339,18 @@ class Tracker:
         """Register the events and flags that others, such as bitmapist itself, have marked.
 
         Their names need no SCAN afterwards. Reports learn the first month of each event again, in
-        case earlier marks have come in meanwhile.
+        case earlier marks have come in meanwhile. Maps of ids that an earlier build has kept are
+        taken over.
 
         :returns: the names that were not registered before, sorted.
-        :raises redis.RedisError: if the server does not answer.
+        :raises redis.RedisError: if the server does not answer, or a map is damaged.
         """
-        return self._registry.reindex(self.server.patient, local(None, self.settings.timezone))
+        client = self.server.patient
+        registered = self._registry.reindex(client, local(None, self.settings.timezone))
+        kinds = self._registry.known(client, scanned=False).kinds.values()
+        for kind in sorted({*kinds} - {PLAIN}):
+            self._id_map.complete(client, kind)
+        return registered
 
     def forget_emptied(self) -> list[str]:
         """Forget the events and flags that no longer have a bitmap, and the kind of their ids.

@@ -7,7 +7,8 @@ import random
 from redis import Redis
 from servers import eventually
 
-from flask_bitmapist.ids import MAPPED, IdMap
+from flask_bitmapist.id_map import IdMap
+from flask_bitmapist.ids import MAPPED
 
 RACERS, RACING = 8, 500
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import redis
 
-from ..ids import PLAIN, IdMap
+from ..id_map import IdMap, Offsets
+from ..ids import PLAIN
 from ..marks import Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
 from ..registry import Registry, Wanted, mismatch
@@ -18,7 +19,8 @@ from .bits import Bits, slices
 from .density import Density
 from .expiry import Expiries
 from .merging import Chunk
-from .reliance import Offsets, Reliance
+from .reliance import Reliance
+from .relied_offsets import ReliedOffsets
 from .single import Single
 from .unmarking import Key, Targets, Unmarking, Values
 
@@ -34,7 +36,7 @@ class Batch:
     """What is to be written, and what it relies on."""
 
     relies_on: Reliance
-    offsets: Offsets
+    offsets: ReliedOffsets
     #: None: it is not one mark, or one that needs more commands than usual.
     single: Single | None = None
     #: Bits to set, where nothing is unmarked.
@@ -112,9 +114,9 @@ class Batches:
         relies_on = self._reliance(client, (what,))
         if relies_on.kinds[what.event] != what.kind:
             return None
-        offsets: Offsets = {}
+        offsets = ReliedOffsets()
         if isinstance(who, str):
-            offsets = {what.kind: self._offsets_of(client, what.kind, [who], assigned=True)}
+            offsets.add(self._offsets_of(client, what.kind, [who], assigned=True))
             who = offsets[what.kind][who]
         if who > self._max_id:
             return None
@@ -162,7 +164,7 @@ class Batches:
             self._known[deeds[0]] = history, relies_on
         return relies_on
 
-    def _offsets(self, client: Any, groups: Mapping[Deed, Iterable[Any]]) -> Offsets:
+    def _offsets(self, client: Any, groups: Mapping[Deed, Iterable[Any]]) -> ReliedOffsets:
         """The offsets of mapped ids, by kind; unmarking alone gives an id no offset."""
         given: dict[str, dict[bool, dict[str, None]]] = {}
         for what, who in groups.items():
@@ -170,19 +172,17 @@ class Batches:
                 of_kind = given.setdefault(what.kind, {True: {}, False: {}})
                 for ids in who:
                     of_kind[what.value].update(dict.fromkeys(ids))
-        offsets: dict[str, dict[str, int]] = {}
+        offsets = ReliedOffsets()
         for kind, of_kind in given.items():
-            found: dict[str, int] = {}
             for assigned, ids in of_kind.items():
-                left = [id_ for id_ in ids if id_ not in found]
-                found |= self._offsets_of(client, kind, left, assigned=assigned)
-            if found:
-                offsets[kind] = found
+                found = offsets.get(kind, {})
+                if left := [id_ for id_ in ids if id_ not in found]:
+                    offsets.add(self._offsets_of(client, kind, left, assigned=assigned))
         return offsets
 
     def _offsets_of(
         self, client: Any, kind: str, ids: Collection[str], *, assigned: bool
-    ) -> dict[str, int]:
+    ) -> Offsets:
         return self._id_map.offsets(
             client,
             kind,

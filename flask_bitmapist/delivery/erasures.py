@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure, digest, server_time
-from ..ids import BATCH
+from ..id_map import BATCH
 from ..marks import Id, Settled, singles
 from ..registry import Registry, text
 from ..trip import replies

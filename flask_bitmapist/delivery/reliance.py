@@ -13,12 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from ..ids import IdMap
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
 from ..trip import Command
-
-#: The offsets of mapped ids: kind -> id -> offset.
-Offsets = Mapping[str, Mapping[str, int]]
+from .relied_offsets import ReliedOffsets
 
 
 class Reliance:
@@ -62,14 +59,14 @@ class Reliance:
             next(replies)
         return [event for event in self._first_days if next(replies) == 1]
 
-    def ask(self, pipe: Any, offsets: Offsets) -> None:
+    def ask(self, pipe: Any, offsets: ReliedOffsets) -> None:
         """Queue the questions; `holds` takes the replies.
 
         Put them last in the pipeline, so that they also notice if the server changes meanwhile.
         """
         for question in self.questions():
             pipe.execute_command(*question)
-        self.ask_ids(pipe, offsets)
+        offsets.ask(pipe)
 
     def questions(self) -> list[Command]:
         """The commands that ask for the kinds and first days."""
@@ -78,28 +75,18 @@ class Reliance:
             asked.append(("ZMSCORE", FIRST_DAYS, *self._days))
         return asked
 
-    @staticmethod
-    def ask_ids(pipe: Any, offsets: Offsets) -> None:
-        """Queue the questions for `offsets`."""
-        for kind, ids in offsets.items():
-            pipe.execute_command("HMGET", IdMap.keys(kind)[0], *ids)
-
-    def holds(self, replies: Sequence[Any], offsets: Offsets) -> bool:
+    def holds(self, replies: Sequence[Any], offsets: ReliedOffsets) -> bool:
         """Whether the server still agrees.
 
         :raises redis.RedisError: if it does not say.
         """
-        asked = len(replies) - len(offsets)
+        asked = len(replies) - offsets.questions
         told = replies[:asked]
         if told != self._held:
             if not self._still_holds([*map(_list, told)]):
                 return False
             self._held = told
-        for ids, reply in zip(offsets.values(), replies[asked:], strict=True):
-            held = _list(reply)
-            if [None if offset is None else int(offset) for offset in held] != [*ids.values()]:
-                return False
-        return True
+        return offsets.hold([*map(_list, replies[asked:])])
 
     def _still_holds(self, replies: list[list[Any]]) -> bool:
         kinds, *first_days = replies

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ..resp import key_bytes, packed
 from ..trip import Command, Trip
-from .reliance import Offsets, Reliance
+from .reliance import Reliance
+from .relied_offsets import ReliedOffsets
 from .unmarking import Key
 
 _SETBIT = b"*4\r\n$6\r\nSETBIT\r\n"
@@ -25,11 +26,11 @@ class Single:
         self._names: list[Command] = [("SETBIT", key.name) for key in keys]
         self._names += questions
 
-    def queue(self, pipe: Trip, offset: int, offsets: Offsets) -> None:
+    def queue(self, pipe: Trip, offset: int, offsets: ReliedOffsets) -> None:
         """Queue all of it on `pipe`, which packs.
 
         :param offsets: those of mapped ids that are to be asked for.
         """
         bit = b"$%d\r\n%d\r\n$1\r\n1\r\n" % (len(str(offset)), offset)
         pipe.queue_together(self._names, bit.join(self._parts))
-        self.relies_on.ask_ids(pipe, offsets)
+        offsets.ask(pipe)

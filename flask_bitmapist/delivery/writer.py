@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from ..ids import PLAIN, IdMap
+from ..id_map import IdMap
+from ..ids import PLAIN
 from ..marks import Deed, Settled, count, parts
 from ..packed_periods import may_be_packed, packed_key
 from ..periods import Grain

@@ -24,7 +24,8 @@ import redis
 
 from ..delivery.merging import STAGED
 from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure, digest, server_time
-from ..ids import MAPPED, PLAIN, IdMap, normal_form
+from ..id_map import IdMap
+from ..ids import MAPPED, PLAIN, normal_form
 from ..packed_periods import days_of, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX
 from ..registry import Registry, text

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime
 from typing import Any
 
-from ..ids import PLAIN, IdMap, normal_form
+from ..id_map import IdMap
+from ..ids import PLAIN, normal_form
 from ..marks import is_name
 from ..packed_periods import is_packable, packed_key
 from ..registry import Catalogue, Known, Registry
@@ -134,7 +135,7 @@ class Reader:
 
     def known_offsets(self, texts: Collection[str], kind: str) -> dict[str, int]:
         """The offsets of those of `texts` that have one in the map of `kind`. Reads only."""
-        return self._id_map.offsets(self.redis, kind, texts, assigned=False)
+        return self._id_map.find(self.redis, kind, texts)
 
     def ids_at(self, offsets: Iterable[int], kind: str) -> list[str | None]:
         """The ids of the mapped `kind` behind `offsets`. Reads only."""

@@ -20,7 +20,8 @@ if "flask_bitmapist.testing" not in sys.modules:
     pytest.register_assert_rewrite("flask_bitmapist.testing")
 
 from flask_bitmapist import FlaskBitmapist
-from flask_bitmapist.ids import PLAIN, IdMap, normal_form
+from flask_bitmapist.id_map import IdMap
+from flask_bitmapist.ids import PLAIN, normal_form
 from flask_bitmapist.registry import KINDS
 from flask_bitmapist.testing import AdapterContract, ContractOrm, Marked
 

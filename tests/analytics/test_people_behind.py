@@ -25,6 +25,7 @@ from flask_bitmapist.analytics import (
     retention_people,
     stickiness_people,
 )
+from flask_bitmapist.ids import MAPPED
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.periods import Grain
 from flask_bitmapist.questions.retention import Members, Mode
@@ -90,9 +91,8 @@ def check(
     assert set(listed) == expected
     assert len(listed) == len(expected) == (figure or 0)
     if q.history.mapped:
-        known = q.tracker.redis.lrange("flask_bitmapist:{ids}:order", 0, -1)
-        places = {id_.decode(): offset for offset, id_ in enumerate(known)}
-        assert [places[id_] for id_ in listed] == sorted(places[id_] for id_ in listed)
+        places = [q.tracker.reader.offset_of(id_, MAPPED) for id_ in listed]
+        assert places == sorted(place for place in places if place is not None)
     else:
         assert listed == sorted(listed)
         assert all(type(id_) is int for id_ in listed)
