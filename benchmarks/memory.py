@@ -20,11 +20,14 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 from flask import Flask
 
 from flask_bitmapist import FlaskBitmapist, analytics, embedded, packed_periods, swapping
+from flask_bitmapist.id_map import BATCH, IdMap
+from flask_bitmapist.ids import MAPPED
 from flask_bitmapist.packed_periods import PACKED_BEFORE, packed_key, packed_keys
 from flask_bitmapist.reading.bitmap import Bitmap
 from flask_bitmapist.reading.packed import Packed
@@ -76,6 +79,30 @@ def site(tracker: Tracker, users: int, events: int, days: int) -> None:
     print(f"  used_memory  {used / 1e6:,.1f} MB -> {later / 1e6:,.1f} MB: {used / later:.1f}x")
     volume = sum(swap.raw for swap in swaps)
     print(f"  packing, with reading, verifying and writing: {volume / seconds / 1e6:,.0f} MB/s")
+
+
+def mapped_ids(tracker: Tracker, users: int) -> None:
+    """UUIDs in the map, and in a hash id -> offset with a list of ids, as one would keep them."""
+    client, rng = tracker.redis, np.random.default_rng(3)
+    ids = [str(UUID(bytes=rng.bytes(16))) for _ in range(users)]
+    id_map = IdMap()
+
+    def hash_and_list(part: Sequence[str], first: int) -> None:
+        client.rpush("list", *part)
+        client.hset("hash", mapping=dict(zip(part, range(first, first + len(part)), strict=True)))
+
+    def mapped(part: Sequence[str], first: int) -> None:
+        id_map.offsets(client, MAPPED, part)
+
+    taken = []
+    for keep in (hash_and_list, mapped):
+        client.execute_command("FLUSHALL", "SYNC")
+        empty = client.info("memory")["used_memory"]
+        for first in range(0, users, BATCH):
+            keep(ids[first : first + BATCH], first)
+        taken.append((client.info("memory")["used_memory"] - empty) / users)
+    print(f"{users:,} UUIDs that are mapped to offsets, by used_memory")
+    print(f"  {taken[0]:.1f} -> {taken[1]:.1f} bytes an id: {taken[0] / taken[1]:.1f}x")
 
 
 def alternating(*runs: Callable[[], object]) -> Iterator[float]:

@@ -465,7 +465,7 @@ class Registry:
         kinds = {text(name): text(kind) for part in held for name, kind in part.items()}
         kinds.pop(BELL, None)
         _check_not_lost({*map(text, dated)} - kinds.keys())
-        if not kinds and any(map(client.exists, IdMap.keys(MAPPED))):
+        if not kinds and any(map(client.exists, map_keys(MAPPED).vital())):
             _check_not_lost({*chain(*scanned(client))})
         return kinds
 

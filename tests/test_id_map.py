@@ -20,6 +20,7 @@ from flask_bitmapist.id_map import IdMap
 from flask_bitmapist.id_map.faults import DamagedMapError, IncompleteMapError
 from flask_bitmapist.id_map.index import LOAD, RECORD, buckets, entry, offset_in, restored, stored
 from flask_bitmapist.id_map.keys import BLOCK, map_keys
+from flask_bitmapist.id_map.known import STATES
 from flask_bitmapist.ids import MAPPED
 from flask_bitmapist.tracker import Tracker
 
@@ -61,7 +62,7 @@ def test_a_uuid_takes_at_most_a_third_of_what_a_hash_and_a_list_take(redis: Any)
 
 
 def memory(redis: Any, kind: str) -> int:
-    """The bytes of a map, but for its remembered states, of which there are at most 1,024."""
+    """The bytes of a map."""
     begin = map_keys(kind).index.removesuffix("index")
     return sum(redis.memory_usage(key, samples=0) for key in redis.keys(f"{begin}*"))
 
@@ -147,7 +148,7 @@ def test_a_state_that_the_map_has_forgotten_costs_a_look_up(
 ) -> None:
     one, other = process(redis_url), process(redis_url)
     mark(one, "e", "a")
-    mark(other, "e", *uuids(1_024))  # which has the place of the state in which one knew 'a'
+    mark(other, "e", *uuids(STATES))  # which has the place of the state in which one knew 'a'
     mark(one, "late", "a", "b")
     assert who(other, "late") == ["a", "b"]
     assert one.stats().spooled == 0

@@ -36,7 +36,8 @@ class Reindexed(NamedTuple):
 def reindex() -> Reindexed:
     """Register what bitmapist, or flask-bitmapist 0.1.2, has marked.
 
-    Names whose bitmaps have all been deleted are forgotten.
+    Names whose bitmaps have all been deleted are forgotten. Id maps that a development build of 1.0
+    has left are taken over.
 
     \b
     flask bitmapist reindex

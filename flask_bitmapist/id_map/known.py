@@ -17,7 +17,7 @@ from ..locks import Lock
 #: Identifiers kept in the process, of each kind: about 20 MB when full.
 CACHE_SIZE = 100_000
 #: States that a map remembers: those of its sizes by this modulus.
-STATES = 1024
+STATES = 256
 
 
 class State(NamedTuple):
