@@ -470,10 +470,10 @@ def test_a_history_that_was_killed_half_way_starts_over(tmp_path: Path) -> None:
         half_played = db.session.scalar(select(func.min(User.joined_at)))
         db.session.rollback()
         assert half_played is not None
-        assert DayEvents.from_date("user:created", half_played)
+        assert DayEvents.from_date("user:logged_in", half_played)
 
         assert ensure_played(app, days=5, users=30)
-        assert not DayEvents.from_date("user:created", half_played)
+        assert not DayEvents.from_date("user:logged_in", half_played)
         people = set(db.session.scalars(select(User.id)))
         assert min(people) == 1
         assert len(people) < 60

@@ -1,8 +1,8 @@
-"""A year of Marginalia, played through its models and the public API, once per instance folder.
+"""A year of Marginalia, as an application has it that installs Flask-Bitmapist late.
 
-The people are invented, the marks are not: rows are committed by the ORM, so that the mixin marks
-them, and what leaves no row of a model behind (a login, a read, a like) is marked with
-`mark_event`, for many people at once.
+The people are invented, the marks are not. The year's rows are inserted in bulk, which nobody
+sees, and then marked by a backfill, like the history of any application. What leaves no row of a
+model behind (a login, a read, a like) is marked with `mark_event`, for many people at once.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import click
 import numpy as np
 from flask import Flask
 from numpy.typing import NDArray
 from redis import RedisError
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from flask_bitmapist import mark_event
+from flask_bitmapist.maintenance.backfill import Backfill
+from flask_bitmapist.maintenance.runs import StoppedError
+from flask_bitmapist.tracker import Tracker
 
 from . import prose
 from .models import Like, PlayedYear, Post, User, db
@@ -112,12 +116,23 @@ def play(
             end = min(midnight + timedelta(days=1), until)
             with tracker.at(min(midnight + timedelta(hours=12), until)):
                 community.live(midnight, end, expected)
+        _backfill(tracker)
+        community.delete_closed_accounts(tracker)
         if not tracker.flush():
             raise RedisError(
                 "Redis did not take the history: the next start plays it from the beginning"
             )
         db.session.add(PlayedYear(until=until))
         db.session.commit()
+
+
+def _backfill(tracker: Tracker) -> None:
+    """Mark what the rows tell. ``flask bitmapist backfill`` does the same."""
+    try:
+        Backfill(tracker, User, "joined_at").run()
+        Backfill(tracker, Post, "created_at").run()
+    except StoppedError as stopped:  # a key was pressed, or the server does not answer
+        raise stopped.__cause__ or stopped from None
 
 
 def _arrival_shares(dates: list[date]) -> NDArray[np.float64]:
@@ -142,6 +157,8 @@ class _Community:
         self.member = np.empty(0, bool)
         self.newest: list[tuple[int, int]] = []  # (post, author)
         self.liked: set[tuple[int, int]] = set()  # (post, user)
+        self.posts = 0
+        self.closed: list[tuple[datetime, list[int]]] = []  # when, and whose accounts
 
     def live(self, midnight: datetime, end: datetime, arrivals: float) -> None:
         """Live one day, or the part of it before `end`: first the rows, in one transaction."""
@@ -150,7 +167,7 @@ class _Community:
         came_back = self.member & (
             self._tosses() < np.minimum(self.habit * pace, 0.97) + CURIOSITY * pace
         )
-        self._close_accounts(~came_back, elapsed)
+        self._close_accounts(~came_back, elapsed, midnight)
         born = self._sign_up(self.chance.poisson(arrivals * elapsed), midnight, end)
         here = np.concatenate([came_back & self.member[: len(came_back)], np.ones(born, bool)])
         upgraded = self._upgrade(here)
@@ -180,13 +197,16 @@ class _Community:
         return [midnight + timedelta(hours=float(hour)) for hour in hours]
 
     def _sign_up(self, count: int, midnight: datetime, end: datetime) -> int:
-        newcomers = [
-            User(name=next(self.names), joined_at=moment)
-            for moment in self._moments(count, midnight, end)
-        ]
-        db.session.add_all(newcomers)
-        db.session.flush()
-        self.ids = np.concatenate([self.ids, np.array([user.id for user in newcomers], np.int64)])
+        ids = len(self.ids) + 1 + np.arange(count)
+        self.ids = np.concatenate([self.ids, ids])
+        moments = self._moments(count, midnight, end)
+        _insert(
+            User,
+            [
+                {"id": id_, "name": next(self.names), "joined_at": moment}
+                for id_, moment in zip(ids.tolist(), moments, strict=True)
+            ],
+        )
         self.habit = np.concatenate([self.habit, self.chance.beta(0.8, 1.9, count)])
         stamina = self.chance.lognormal(np.log(STAMINA), SPREAD, count)
         self.stamina = np.concatenate([self.stamina, stamina])
@@ -194,35 +214,45 @@ class _Community:
         self.member = np.concatenate([self.member, np.ones(count, bool)])
         return count
 
-    def _close_accounts(self, absent: NDArray[np.bool_], elapsed: float) -> None:
+    def _close_accounts(
+        self, absent: NDArray[np.bool_], elapsed: float, midnight: datetime
+    ) -> None:
         lapsed = self.member & absent & (self.habit < 0.1)
         leaving = lapsed & (self._tosses() < CLOSES * elapsed)
-        for user in self._users(leaving):
-            db.session.delete(user)
+        if leaving.any():
+            self.closed.append((midnight, self.ids[leaving].tolist()))
         self.member &= ~leaving
+
+    def delete_closed_accounts(self, tracker: Tracker) -> None:
+        """Delete the rows of closed accounts, whose deletion the mixin marks on its day.
+
+        Not before the backfill: without its row an account would never have been created.
+        """
+        for midnight, ids in self.closed:
+            with tracker.at(midnight):
+                for user in db.session.scalars(select(User).where(User.id.in_(ids))):
+                    db.session.delete(user)
+                db.session.commit()
 
     def _upgrade(self, here: NDArray[np.bool_]) -> NDArray[np.bool_]:
         upgraded = here & ~self.premium & (self._tosses() < UPGRADES)
-        for user in self._users(upgraded):
-            user.premium = True
+        if upgraded.any():
+            ids = self.ids[upgraded].tolist()
+            db.session.execute(update(User).where(User.id.in_(ids)).values(premium=True))
         self.premium |= upgraded
         return upgraded
-
-    def _users(self, chosen: NDArray[np.bool_]) -> list[User]:
-        if not chosen.any():
-            return []
-        return list(db.session.scalars(select(User).where(User.id.in_(self.ids[chosen].tolist()))))
 
     def _write(self, here: NDArray[np.bool_], midnight: datetime, end: datetime) -> None:
         authors = self.chance.permutation(self.ids[here & (self._tosses() < WRITES)]).tolist()
         posts = []
         for author, moment in zip(authors, self._moments(len(authors), midnight, end), strict=True):
             title, body = prose.post(self.random)
-            posts.append(Post(author_id=author, title=title, body=body, created_at=moment))
-        db.session.add_all(posts)
-        db.session.flush()
+            self.posts += 1
+            told = {"title": title, "body": body, "created_at": moment}
+            posts.append({"id": self.posts, "author_id": author, **told})
+        _insert(Post, posts)
         members = set(self.ids[self.member].tolist())  # posts go with their author
-        newest = self.newest + [(post.id, post.author_id) for post in posts]
+        newest = self.newest + [(post["id"], post["author_id"]) for post in posts]
         self.newest = [(post, author) for post, author in newest if author in members][-NEWEST:]
 
     def _like(self, readers: NDArray[np.bool_]) -> list[int]:
@@ -235,6 +265,10 @@ class _Community:
                 if author != user and (post, user) not in self.liked:
                     self.liked.add((post, user))
                     likes.append({"post_id": post, "user_id": user})
-        if likes:
-            db.session.execute(insert(Like), likes)
+        _insert(Like, likes)
         return sorted({like["user_id"] for like in likes})
+
+
+def _insert(model: type[Any], rows: list[dict[str, Any]]) -> None:
+    if rows:
+        db.session.execute(insert(model), rows)
