@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -187,6 +188,89 @@ def backfill(
         return _outcome(
             lambda: job.run(after=start, dry=dry_run, told=lambda done: told(done.rows)), key_text
         )
+
+
+class Comparison(NamedTuple):
+    """What `reconcile` found, and did."""
+
+    done: Any
+    exit_code: int
+
+    def to_dict(self) -> dict[str, Any]:
+        told = {name: getattr(self.done, name) for name in _COUNTS}
+        return told | {"differences": [one._asdict() for one in self.done.differences]}
+
+    def to_csv(self) -> str:
+        from ..analytics import csv_text
+
+        return csv_text(_DIFFERENCE, self.done.differences)
+
+
+_COUNTS = ("event", "rows", "missing", "extra", "repaired", "cleared")
+_DIFFERENCE = ("found", "event", "granularity", "start", "id")
+
+
+def _comparison(comparison: Comparison) -> Picture:
+    """How many differ, by period."""
+    done = comparison.done
+    counted = Counter(one[:4] for one in done.differences)
+    rows = [[*of[1:], of[0], count] for of, count in counted.items()]
+    note = f"Rows: {done.rows:,}. Missing marks: {done.missing:,}. Without a row: {done.extra:,}."
+    if done.repaired:
+        note += " The rows were marked again."
+    if done.cleared:
+        note += f" Taken back: {done.cleared:,}."
+    return Picture(["event", "granularity", "start", "found", "bits"], rows, note=note)
+
+
+@command("reconcile", _comparison)
+@_of_rows
+@click.option("--repair", is_flag=True, help="Mark the rows whose marks are missing.")
+@click.option("--clear", is_flag=True, help="Take back marks of days without a row, and flags.")
+@click.option("--yes", is_flag=True, help="Do not ask before marks are taken back.")
+def reconcile(
+    model: Any,
+    at: str,
+    event: str | None,
+    id_: str | None,
+    where: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    naive_in: Any,
+    source: Any,
+    repair: bool,
+    clear: bool,
+    yes: bool,
+) -> Comparison:
+    """Compare what the rows of MODEL tell with what is marked.
+
+    A mark may be missing, or have no row, as after a deletion. --csv and --json list whose. The
+    exit code is 3 if differences are left.
+
+    \b
+    flask bitmapist reconcile shop.models:User --at created_at
+    flask bitmapist reconcile shop.models:User --at created_at --since 2026-11-01 --repair
+    """
+    from ..maintenance.backfill import Backfill
+    from ..maintenance.reconciling import Reconcile
+
+    tracker = current_tracker()
+    if clear and not yes:
+        click.confirm("Marks of deleted rows have no row either. Take them back?", abort=True)
+    job = Backfill(
+        tracker,
+        model,
+        at,
+        event=event,
+        who=id_,
+        where=where,
+        days=_days(since, until),
+        naive_in=naive_in,
+        source=source,
+    )
+    with _progress(job.count, job.names.event) as told:
+        done = Reconcile(tracker, job).run(repair=repair, clear=clear, told=told)
+    return Comparison(done, 3 if done.left else 0)
 
 
 @command("import", _picture)

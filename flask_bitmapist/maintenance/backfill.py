@@ -73,7 +73,7 @@ class Backfilled:
         }
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """A page of rows as it is marked."""
 
     before: Key | None
@@ -116,7 +116,7 @@ class Backfill:
         self._rows = rows_of(model, self._asked, source)
         self._tracker = tracker
         self._clock = Clock(tracker.settings.timezone, naive_in)
-        self._days = days or Days()
+        self.days = days or Days()
 
     def count(self) -> int:
         """How many rows there are to read."""
@@ -142,7 +142,7 @@ class Backfill:
         bulk = None if dry else Bulk(self._tracker, patience)
         flags = None if bulk is None or not self._asked.flags else Flags(self._tracker, bulk)
 
-        def do(batch: Sequence[_Read], done: Backfilled) -> Backfilled:
+        def do(batch: Sequence[Read], done: Backfilled) -> Backfilled:
             if bulk is not None:
                 self._write(batch, bulk)
             for read in batch:
@@ -151,11 +151,12 @@ class Backfill:
                     done = replace(done, flags=done.flags + self._keep(flags, read))
             return done
 
-        return run(self._batches, do, after, Backfilled(self.names.event), bulk, told)
+        return run(self.batches, do, after, Backfilled(self.names.event), bulk, told)
 
-    def _batches(self, after: Key | None) -> Iterator[tuple[Key, list[_Read]]]:
+    def batches(self, after: Key | None) -> Iterator[tuple[Key, list[Read]]]:
+        """The rows after the key `after`, many together, each time with the key of the last."""
         size = BATCH_WITH_FLAGS if self._asked.flags else BATCH
-        batch: list[_Read] = []
+        batch: list[Read] = []
         last = after
         while True:
             with _collector_at_rest():
@@ -170,13 +171,13 @@ class Backfill:
         if batch and last is not None:
             yield last, batch
 
-    def _read(self, page: Page, before: Key | None) -> _Read:
+    def _read(self, page: Page, before: Key | None) -> Read:
         ids = usable(self._tracker, page.ids, self.names.space)
         clock, is_timed = self._clock.read(page.moments)
-        is_inside = is_timed & self._days.contain(clock)
+        is_inside = is_timed & self.days.contain(clock)
         who, places = ids.chosen(is_inside)
         told = self._told(page, ids, is_timed, is_inside, clock[places])
-        return _Read(before, who, clock[places], told, self._flags(page, ids))
+        return Read(before, who, clock[places], told, self._flags(page, ids))
 
     def _told(
         self,
@@ -204,7 +205,7 @@ class Backfill:
             ids.reason,
         )
 
-    def _write(self, batch: Sequence[_Read], bulk: Bulk) -> None:
+    def _write(self, batch: Sequence[Read], bulk: Bulk) -> None:
         parts = [read.who for read in batch if len(read.who)]
         if not parts:
             return
@@ -215,7 +216,7 @@ class Backfill:
             when = when.astype("datetime64[D]")
         bulk.write(self.names.event, who, True, True, when, None, None, self.names.space)
 
-    def _keep(self, flags: Flags, read: _Read) -> int:
+    def _keep(self, flags: Flags, read: Read) -> int:
         """Give the flags of a page's rows the values that the rows have; returns how many changed.
 
         While one is written, its row may change. So the rows are read again afterwards.

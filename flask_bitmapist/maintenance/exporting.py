@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import date, datetime, timedelta
-from typing import IO, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime, timedelta
+from typing import IO, NamedTuple
 
 from ..ids import PLAIN
-from ..packed_periods import keys_of, packed_keys
-from ..periods import KEY_PREFIX, Grain, Period, unique_key
+from ..periods import Period, unique_key
 from ..reading.bitmap import EMPTY, Bitmap
 from ..reading.bitmaps import Bitmaps, slices
 from ..reading.segments import Event
@@ -18,6 +17,7 @@ from ..reading.unknown import did_you_mean
 from ..tracker import Tracker
 from .days import Days
 from .lines import COLUMNS, UNIQUE
+from .stored import stored_periods
 
 #: Ids that are looked up, and printed, together.
 _TOGETHER = 100_000
@@ -55,7 +55,7 @@ class Export:
                 hint = did_you_mean(Event(name), known)
                 raise ValueError(f"nothing called {name} has been recorded{hint and '; '}{hint}")
         self._names = sorted(events or self._kinds)
-        self._periods = _stored(self._client, self._names)
+        self._periods = stored_periods(self._client, self._names)
         #: Bits whose id the server has lost.
         self.lost = 0
 
@@ -184,32 +184,6 @@ class _Month:
 
 def _month(period: Period) -> datetime:
     return period.start.replace(day=1, hour=0)
-
-
-def _stored(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
-    """The periods that are kept of each of `names`, packed or not."""
-    stored: dict[str, set[Period]] = {name: set() for name in names}
-    for keys in (keys_of(client, KEY_PREFIX), packed_keys(client)):
-        for key in keys:
-            name, _, suffix = key.removeprefix(KEY_PREFIX).rpartition("_")
-            if name in stored and (period := _period(suffix)) and period.key(name) == key:
-                stored[name].add(period)
-    return stored
-
-
-def _period(suffix: str) -> Period | None:
-    """The period that is called `suffix` in a key."""
-    grains: dict[int, Grain] = {2: "month", 3: "day", 4: "hour"}
-    try:
-        numbers = [*map(int, suffix.removeprefix("W").split("-"))]
-        if suffix.startswith("W"):
-            year, week = numbers
-            monday = date.fromisocalendar(year, week, 1)
-            return Period("week", datetime(monday.year, monday.month, monday.day))
-        year, month, day, hour = (*numbers, *([1, 0][len(numbers) - 2 :]))
-        return Period(grains[len(numbers)], datetime(year, month, day, hour))
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _csv(file: IO[str]) -> Callable[[Block], object]:

@@ -1,0 +1,36 @@
+"""Which periods of events are kept on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any
+
+from ..packed_periods import keys_of, packed_keys
+from ..periods import KEY_PREFIX, Grain, Period
+
+
+def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
+    """The periods that are kept of each of `names`, packed or not."""
+    stored: dict[str, set[Period]] = {name: set() for name in names}
+    for keys in (keys_of(client, KEY_PREFIX), packed_keys(client)):
+        for key in keys:
+            name, _, suffix = key.removeprefix(KEY_PREFIX).rpartition("_")
+            if name in stored and (period := _period(suffix)) and period.key(name) == key:
+                stored[name].add(period)
+    return stored
+
+
+def _period(suffix: str) -> Period | None:
+    """The period that is called `suffix` in a key."""
+    grains: dict[int, Grain] = {2: "month", 3: "day", 4: "hour"}
+    try:
+        numbers = [*map(int, suffix.removeprefix("W").split("-"))]
+        if suffix.startswith("W"):
+            year, week = numbers
+            monday = date.fromisocalendar(year, week, 1)
+            return Period("week", datetime(monday.year, monday.month, monday.day))
+        year, month, day, hour = (*numbers, *([1, 0][len(numbers) - 2 :]))
+        return Period(grains[len(numbers)], datetime(year, month, day, hour))
+    except (KeyError, TypeError, ValueError):
+        return None
