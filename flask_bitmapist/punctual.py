@@ -253,7 +253,16 @@ class _Socket:
     redis-py and its parsers use it in place of the socket.
     """
 
-    __slots__ = ("_connected", "_look", "_pending", "_timeout", "_told", "_unread", "fileno")
+    __slots__ = (
+        "_connected",
+        "_look",
+        "_pending",
+        "_replies",
+        "_timeout",
+        "_told",
+        "_unread",
+        "fileno",
+    )
 
     def __init__(self, connected: Any, timeout: float | None) -> None:
         """:param timeout: seconds for one operation, if the call has more."""
@@ -266,6 +275,7 @@ class _Socket:
         self._pending = getattr(connected, "pending", _nothing)
         #: What was received and given back.
         self._unread = b""
+        self._replies: PlainReplies | None = None
         self._look = _look_at(connected)
 
     def __getattr__(self, name: str) -> Any:
@@ -290,13 +300,18 @@ class _Socket:
         if not count:
             return []
         came = b""
-        with suppress(OddReplyError):
-            replies = PlainReplies(count)
+        try:
+            # Unless they were read to the end, they are of no more use.
+            replies, self._replies = self._replies or PlainReplies(), None
+            replies.expect(count)
             while len(came) < _SMALL and (data := self.recv(_PART)):
                 came += data
                 found = replies.after(data)
                 if found is not None:
+                    self._replies = replies
                     return found
+        except OddReplyError:
+            pass
         self._unread = came
         return None
 

@@ -71,7 +71,7 @@ class OddReplyError(Exception):
 class PlainReplies:
     """Replies, not decoded. redis-py's parser takes as long for six as a trip on a fast way."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self) -> None:
         """:raises OddReplyError: if there is nothing that reads them."""
         if Reader is None:
             raise OddReplyError
@@ -82,6 +82,9 @@ class PlainReplies:
             protocolError=OddReplyError,
             notEnoughData=_NOT_ALL,
         )
+
+    def expect(self, count: int) -> None:
+        """What comes next are `count` replies."""
         self._reader.feed(b"*%d\r\n" % count)  # so that one call gets all of them
 
     def after(self, received: bytes) -> list[Any] | None:

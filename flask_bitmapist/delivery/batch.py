@@ -37,8 +37,9 @@ class Batch:
 
     relies_on: Reliance
     offsets: ReliedOffsets
-    #: None: it is not one mark, or one that needs more commands than usual.
-    single: Single | None = None
+    #: How the only mark is written, and its offset; None: it is not alone, or needs more commands
+    #: than usual.
+    single: tuple[Single, int] | None = None
     #: Bits to set, where nothing is unmarked.
     sets: dict[Key, list[Chunk]] = field(default_factory=dict)
     #: None: nothing is unmarked, or only in bitmapist's way.
@@ -121,10 +122,11 @@ class Batches:
         if who > self._max_id:
             return None
         self._density.check(what, who)
+        if (single := self._single(client, what, relies_on)) is not None:
+            return Batch(relies_on, offsets, (single, who))
         bits = Bits((who,))
-        single = self._single(client, what, relies_on)
-        keys = self._lasting(_keys(what)) if single is None else single.keys
-        return Batch(relies_on, offsets, single, writes=[(key, bits) for key in keys])
+        writes = [(key, bits) for key in self._lasting(_keys(what))]
+        return Batch(relies_on, offsets, writes=writes)
 
     def _single(self, client: Any, what: Deed, relies_on: Reliance) -> Single | None:
         known = self._singles.get(what)

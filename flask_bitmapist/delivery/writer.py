@@ -206,7 +206,7 @@ class Writer:
         out of date, and a proxy can hide that another server answers.
         """
         if batch.single is not None:
-            return self._marked(client, batch, batch.single)
+            return self._marked(client, batch, *batch.single)
         return self._set(client, batch) if batch.sets else self._wrote(client, batch)
 
     def _warn_of_eviction(self) -> None:
@@ -232,15 +232,16 @@ class Writer:
         self._id_map.forget_known()
         self._expiries.forget_known()
 
-    def _marked(self, client: Any, batch: Batch, single: Single) -> bool:
+    def _marked(self, client: Any, batch: Batch, single: Single, offset: int) -> bool:
         """As `_was_written`, of one mark."""
         pipe = self._recent.trip(client)
-        single.queue(pipe, batch.writes[0][1].offsets[0], batch.offsets)
+        single.queue(pipe, offset, batch.offsets)
         replies = pipe.execute()
-        bits = len(batch.writes)
-        told = replies[bits:]
+        told = replies[len(single.keys) :]
         if not batch.relies_on.holds(told, batch.offsets):
-            self._take_back(client, batch, zip(batch.writes, replies[:bits], strict=True), [], told)
+            bits = Bits((offset,))
+            written = zip(((key, bits) for key in single.keys), replies, strict=False)
+            self._take_back(client, batch, written, [], told)
             return False
         pipe.check()
         return True
