@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, tzinfo
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -186,8 +187,9 @@ class Import:
         if self._has_begun:
             raise OSError("the server has lost marks, and the input is gone: begin anew with it")
         self._has_begun = True
-        with open(sys.stdin.fileno(), closefd=False, **options) as file:
-            yield file
+        file = TextIOWrapper(sys.stdin.buffer, **options)
+        yield file
+        file.detach()  # else it would be closed
 
     def _mark(self, page: Sequence[Record], done: Imported, bulk: Bulk | None) -> Imported:
         groups: dict[Group, list[Record]] = {}

@@ -54,7 +54,7 @@ class Bulk:
             )
         self._tracker = tracker
         self._patience = patience
-        #: The number of the last trip.
+        #: The number of the run's last trip; 0: there is none yet.
         self.trips = 0
         self._kept: int | None = None
         tracker.flush(_EARLIER)  # what is older must not come later
@@ -64,8 +64,10 @@ class Bulk:
         call = functools.partial(self._tracker.write_many, event, ids, *rest, only=only)
         written: Written | None = self.patiently(call)
         if written is not None:
+            # What was lost before the run's first trip is none of its own.
+            is_own = self.trips > 0
             self.trips = written.trips
-            if written.kept is not None:
+            if written.kept is not None and is_own:
                 self._kept = min(written.kept, written.kept if self._kept is None else self._kept)
 
     def take_kept(self) -> int | None:

@@ -79,11 +79,14 @@ def shell(redis_url: str, shop: Engine, tmp_path: Path) -> Shell:
     """Runs a command of the shop in a process of its own."""
     (tmp_path / "shop.py").write_text(SHOP.format(url=redis_url, database=str(shop.url)))
 
-    def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        command: str, stderr: int = subprocess.PIPE, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
         return subprocess.run(
             [sys.executable, "-m", *shlex.split(command)],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": paths, **environment},

@@ -1,0 +1,93 @@
+"""The commands on history: their exit codes, what they ask, and what a terminal shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import Result
+from flask import Flask
+from sqlalchemy import Engine
+
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.tracker import Tracker
+
+from .bits import bits_of
+from .conftest import Shell
+from .shops import moment
+
+OF_SHOP = ("history.shops:Customer", "--at", "joined", "--session", "history.shops:engine")
+
+
+@pytest.fixture
+def flask(app: Flask, shop: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs ``flask bitmapist ...`` in this process."""
+    monkeypatch.setattr("history.shops.engine", shop, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, code: int = 0, typed: str | None = None) -> Result:
+        done = app.test_cli_runner().invoke(args=["bitmapist", *arguments], input=typed)
+        assert done.exit_code == code, done.output
+        return done
+
+    return run
+
+
+def test_an_export_is_imported_from_the_standard_input(flask: Any, tracker: Tracker) -> None:
+    flask("backfill", *OF_SHOP)
+    before = bits_of(tracker)
+    text = flask("export").output
+    assert len([*csv.reader(io.StringIO(text))]) == 1 + 200 + 40
+    tracker.redis.flushdb()
+    told = json.loads(flask("import", "-", "--json", typed=text).output)
+    assert (told["lines"], told["marked"], told["rejected"]) == (240, 240, 0)
+    assert bits_of(tracker) == before
+
+
+def test_rejected_lines_are_an_exit_code_and_a_file(flask: Any, tmp_path: Path) -> None:
+    flask("import", "-", "--event", "e", code=3, typed="user,time\n1,2024-03-01\n2,soon\n")
+    assert (tmp_path / "import.rejects").read_text().splitlines()[1].startswith("3,'soon'")
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"user": 1, "time": "2024-03-01"}\n{\n')
+    told = json.loads(flask("import", str(log), "--event", "e", "--json", code=3).output)
+    assert told["rejects"] == f"{log}.rejects"
+    assert (tmp_path / "log.jsonl.rejects").exists()
+
+
+def test_an_export_of_what_there_is_not_is_a_usage_error(flask: Any) -> None:
+    assert "nothing called e has been recorded" in flask("export", "--event", "e", code=2).output
+
+
+def test_differences_are_an_exit_code_until_they_are_repaired(flask: Any, tracker: Tracker) -> None:
+    flask("backfill", *OF_SHOP)
+    flask("reconcile", *OF_SHOP)
+    tracker.record([Mark("customer:created", 9, False, when=moment(9))])
+    told = json.loads(flask("reconcile", *OF_SHOP, "--json", code=3).output)
+    assert (told["missing"], told["extra"], told["differences"][0]["id"]) == (1, 0, 9)
+    flask("reconcile", *OF_SHOP, "--repair")
+    flask("reconcile", *OF_SHOP)
+
+
+def test_marks_are_taken_back_only_after_a_yes(flask: Any, tracker: Tracker) -> None:
+    flask("backfill", *OF_SHOP)
+    tracker.record([Mark("customer:created", 9000, when=moment(9))])
+    flask("reconcile", *OF_SHOP, "--clear", code=1, typed="n\n")
+    flask("reconcile", *OF_SHOP, code=3)
+    flask("reconcile", *OF_SHOP, "--clear", "--yes")
+    flask("reconcile", *OF_SHOP)
+
+
+def test_a_terminal_shows_how_far_it_is(shell: Shell) -> None:
+    terminal, output = pty.openpty()
+    command = f"flask --app shop bitmapist backfill {' '.join(OF_SHOP[:3])} --session shop:engine"
+    assert shell(command, stderr=output).returncode == 0
+    shown = click.unstyle(os.read(terminal, 100_000).decode())
+    assert "customer:created" in shown
+    assert "100%" in shown
