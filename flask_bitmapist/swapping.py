@@ -7,8 +7,9 @@ any moment, and what is left is what the next run finds.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import chain
 from typing import Any, NamedTuple
 
 import redis
@@ -24,8 +25,9 @@ from .packed_periods import (
     packed_key,
 )
 from .periods import KEY_PREFIX
-from .reading.both import joined
+from .reading.both import both_forms, joined
 from .registry import text
+from .trip import node_of, replies
 
 _ATTEMPTS = 20
 #: A bitmap stays raw if it would not be so many times as small: denser sets take longer to combine
@@ -120,26 +122,32 @@ def unpack(client: Any, key: str) -> Swap | None:
     raise UnstableError(key)
 
 
-def clear(client: Any, key: str, offset: int) -> None:
-    """Clear the bit at `offset` of the bitmap under `key`, which stays packed if it is.
+def clear(client: Any, bits: Mapping[str, Collection[int]]) -> None:
+    """Clear bits of packed bitmaps, which stay packed. One that has no other bit goes.
 
-    A bitmap that has no other bit goes.
-
-    :raises UnreadableError: if it is damaged.
+    :param bits: key -> offsets; in a cluster, of one key.
+    :raises UnreadableError: if a bitmap is damaged.
     """
     from .reading.packed import Packed
 
-    for pipe, forms, expiry in _watched(client, key):
-        if forms[1] is None:
-            return
-        bitmap = Packed.of(joined(key, forms)).without(offset)
-        pipe.multi()
-        pipe.delete(key, packed_key(key))
-        if bitmap:
-            pipe.set(packed_key(key), bitmap.to_portable(), px=expiry)
-        if _executed(pipe):
-            return
-    raise UnstableError(key)
+    keys = [*bits]
+    both = [(key, packed_key(key)) for key in keys]
+    for _ in range(_ATTEMPTS):
+        with node_of(client, keys[0]).pipeline() as pipe:
+            pipe.watch(*chain(*both))
+            forms = replies(client, [both_forms(key) for key in keys])
+            left = replies(client, [("PTTL", one) for pair in both for one in pair])
+            pipe.multi()
+            for key, form, lives in zip(keys, forms, _pairs(left), strict=True):
+                if form[1] is None:  # it has been unpacked
+                    continue
+                bitmap = Packed.of(joined(key, form)).without(bits[key])
+                pipe.delete(key, packed_key(key))
+                if bitmap:
+                    pipe.set(packed_key(key), bitmap.to_portable(), px=_expiry(lives))
+            if _executed(pipe):
+                return
+    raise UnstableError(keys[0])
 
 
 def _watched(
@@ -153,8 +161,17 @@ def _watched(
             pipe.watch(key, packed_key(key))
             raw, value = pipe.execute_command("MGET", key, packed_key(key), NEVER_DECODE=True)
             left = [pipe.pttl(one) for one in (key, packed_key(key))]
-            # -1: it never expires; -2: there is none.
-            yield pipe, (raw, value), None if -1 in left else max(1, *left)
+            yield pipe, (raw, value), _expiry(left)
+
+
+def _expiry(left: Sequence[int]) -> int | None:
+    """In how many ms a bitmap expires, given what PTTL says of its forms; None: never."""
+    # -1: it never expires; -2: there is none.
+    return None if -1 in left else max(1, *left)
+
+
+def _pairs(left: Sequence[int]) -> Iterator[tuple[int, int]]:
+    return zip(left[::2], left[1::2], strict=True)
 
 
 def _executed(pipe: Any) -> bool:

@@ -307,8 +307,9 @@ class Tracker:
         """Erase `user`: every bit in every event and flag, and the entry in the id map.
 
         Marks that were made before and wait somewhere, such as in the spool of another process,
-        are dropped when they come. What is marked afterwards is that of somebody new. It takes a
-        second for each million keys of the server; it can be stopped at any moment, and run again.
+        are dropped when they come. What is marked afterwards is that of somebody new. It takes some
+        ten seconds for each million keys of the server; it can be stopped at any moment, and run
+        again.
         Where no marks are sent, as in tests, nothing is erased.
 
         :param user: whatever the user was marked with: an int, str, UUID, ObjectId or tuple.

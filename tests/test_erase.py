@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,26 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(redis: Any, tracker: Tracke
     assert done.moment is not None
 
 
+def test_without_the_rights_it_does_not_say_that_all_is_gone(
+    mortal: MortalServer, process: Callable[..., Tracker]
+) -> None:
+    tracker = process(mortal.url)
+    tracker.record([("e", 7, True, True, NOON)])
+    with redis_py.Redis.from_url(mortal.url) as admin:
+        admin.lpush("trackist_aaa_2026-3-14", "a list")
+        for command in ("getbit", "scan", "setbit", "hset"):
+            admin.execute_command("ACL", "SETUSER", "default", f"-{command}")
+            with pytest.raises(redis_py.RedisError):
+                tracker.erase(7)
+            admin.execute_command("ACL", "SETUSER", "default", f"+{command}")
+    assert tracker.erase(7).bits == 3
+
+
+def test_an_id_beyond_all_bitmaps_has_no_bits(tracker: Tracker) -> None:
+    tracker.record([("e", 7, True, True, NOON)])
+    assert tracker.erase(2**40).bits == tracker.erase(2**32 - 1).bits == 0
+
+
 @pytest.mark.parametrize("also_lost", [(), ("flask_bitmapist:first_days",)])
 def test_nothing_is_erased_while_kinds_are_lost(
     redis: Any, tracker: Tracker, also_lost: tuple[str, ...]
@@ -364,6 +385,46 @@ class TestLateMarks:
         other._deliverer()._courier.deliver([(deed, np.arange(2_000)), (deed, [7, 2_000])], made)
         assert bits(redis)[DAY] == [id_ for id_ in range(2_001) if id_ != 7] + [5_000]
         assert not [*redis.scan_iter("flask_bitmapist:merge:*")]
+
+    def test_a_bitmap_that_is_about_to_be_merged_is_not(
+        self,
+        process: Callable[..., Tracker],
+        redis_url: str,
+        redis: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        one, other = process(redis_url), process(redis_url)
+        writer = other._deliverer()._sender.writer
+        finish = writer._finish
+        erased: list[object] = []
+
+        def finish_later(*arguments: Any) -> bool:
+            if not erased:
+                erased.append(one.erase(7))
+            return finish(*arguments)
+
+        monkeypatch.setattr(writer, "_finish", finish_later)
+        other.record_many("e", list(range(2_000)), True, True, NOON)
+        assert erased
+        assert bits(redis)[DAY] == [id_ for id_ in range(2_000) if id_ != 7]
+
+    def test_what_an_earlier_version_has_spooled_was_made_before(
+        self, mortal: MortalServer, process: Callable[..., Tracker], tmp_path: Path
+    ) -> None:
+        one = process(mortal.url)
+        mortal.kill()
+        one.record([("e", id_, True, True, NOON) for id_ in (7, 8)])
+        spool: Any = one._deliverer()._shelter.spool
+        with closing(sqlite3.connect(spool.path)) as db:
+            for table in ("spooled", "apart"):
+                db.execute(f"ALTER TABLE {table} DROP COLUMN made")
+            db.commit()
+        mortal.start()
+        process(mortal.url, BITMAPIST_SPOOL=str(tmp_path / "other")).erase(7)
+        spool.file.close()
+        one.record([("e", 9, True, True, NOON)])
+        assert one.flush()
+        assert mortal.ids() == [8, 9]
 
     def test_kept_events_take_late_marks(
         self, process: Callable[..., Tracker], redis_url: str, redis: Any

@@ -150,6 +150,8 @@ class _Eraser:
     ) -> None:
         """:raises ValueError: if nobody has marked an event that is to be kept."""
         self._client = client
+        #: Whether a transaction may have keys of any slot.
+        self._is_single = isinstance(client, redis.Redis)
         self._registry = registry
         self._id_map = id_map
         #: Of what is registered, the kind of its ids; all else has plain ones.
@@ -226,7 +228,7 @@ class _Eraser:
             if not found:
                 return cleared
             cleared |= found
-            if not isinstance(self._client, redis.Redis):
+            if not self._is_single:
                 time.sleep(_UNDER_WAY)
         raise NotErasedError
 
@@ -249,37 +251,29 @@ class _Eraser:
 
     def _places(self, keys: Iterable[str], *, is_packed: bool) -> list[_Place]:
         """Where the person's bits may be."""
+        named = [(key, _event(key)) for key in keys]
+        if any(event is not None and event not in self._kinds for _, event in named):
+            self._kinds = self._registry.certain_kinds(self._client)
         places = []
-        for key in self._known(keys):
+        for key, event in named:
             if key.startswith(_OPERATIONS):
-                every = set[int]().union(*self._offsets.values())
-                places += [_Place(key, offset, is_packed) for offset in every]
+                offsets: Collection[int] = set[int]().union(*self._offsets.values())
+            elif event is None or event in self._kept:
                 continue
-            event = _event(key)
-            if event is None or event in self._kept:
-                continue
-            offsets = self._offsets.get(self._kinds.get(event, PLAIN), ())
+            else:
+                offsets = self._offsets.get(self._kinds.get(event, PLAIN), ())
             places += [_Place(key, offset, is_packed) for offset in offsets]
         return places
-
-    def _known(self, keys: Iterable[str]) -> Iterable[str]:
-        """`keys`, of which is known now what kind of ids they have."""
-        listed = [*keys]
-        if any(event is not None and event not in self._kinds for event in map(_event, listed)):
-            self._kinds = self._registry.certain_kinds(self._client)
-        return listed
 
     def _raw(self, keys: Iterable[str]) -> list[_Place]:
         places = self._places(keys, is_packed=False)
         pipe = Trip(self._client)
         for key, offset, _ in places:
             pipe.execute_command("GETBIT", key, offset)
-        # An error: it is no bitmap, and has no bits.
-        return [
-            place
-            for place, bit in zip(places, pipe.execute() if places else [], strict=True)
-            if bit == 1
-        ]
+        told = pipe.execute() if places else []
+        if any(isinstance(bit, Exception) and not _says_there_is_none(bit) for bit in told):
+            pipe.check()
+        return [place for place, bit in zip(places, told, strict=True) if bit == 1]
 
     def _clear(self, places: Collection[_Place]) -> None:
         pipe = Trip(self._client)
@@ -302,8 +296,7 @@ class _Eraser:
     def _delete_empty(self, keys: Iterable[str]) -> None:
         """Delete bitmaps without any bit: their lengths would tell the highest id that they had."""
         client = self._client
-        is_single = isinstance(client, redis.Redis)
-        for part in _batches(keys, _KEYS if is_single else 1):
+        for part in _batches(keys, _KEYS if self._is_single else 1):
             with node_of(client, part[0]).pipeline() as pipe:
                 pipe.watch(*part)
                 firsts = replies(client, [("BITPOS", key, 1) for key in part])
@@ -328,8 +321,11 @@ class _Eraser:
     def _clear_packed(self, places: Iterable[_Place]) -> None:
         from ..swapping import clear
 
+        bits: dict[str, set[int]] = {}
         for key, offset, _ in places:
-            clear(self._client, key, offset)
+            bits.setdefault(key, set()).add(offset)
+        for keys in _batches(bits, _PACKED_KEYS if self._is_single else 1):
+            clear(self._client, {key: bits[key] for key in keys})
 
     def receipt(self, moment: int | None, found: Iterable[_Place]) -> Receipt:
         periods: dict[str, set[str]] = {}
@@ -341,6 +337,11 @@ class _Eraser:
             sorted(self._kept),
             len(self._entries),
         )
+
+
+def _says_there_is_none(error: Exception) -> bool:
+    """Whether `error` says that a key is no bitmap, or that no bitmap can have such a bit."""
+    return "WRONGTYPE" in str(error) or "out of range" in str(error)
 
 
 def _event(key: str) -> str | None:

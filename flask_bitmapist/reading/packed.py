@@ -7,7 +7,7 @@ languages read too: containers for 65,536 offsets each, as sorted numbers, bits 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,9 @@ class Packed(Bitmap):
         """Its portable form, with runs where these are shorter."""
         return bytes(pyroaring.BitMap(self._roaring, optimize=True).serialize())
 
-    def without(self, offset: int) -> Packed:
-        """The same set, but for `offset`."""
-        return Packed(self._roaring - pyroaring.BitMap([offset]))
+    def without(self, offsets: Iterable[int]) -> Packed:
+        """The same set, but for `offsets`."""
+        return Packed(self._roaring - pyroaring.BitMap(offsets))
 
     def octet(self, number: int) -> bytes:
         return self._octets(number * 8, min(number * 8 + 8, self._end)).tobytes()
