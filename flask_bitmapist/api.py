@@ -50,7 +50,7 @@ def mark_event(
     :raises RuntimeError: before any `FlaskBitmapist.init_app`.
     """
     is_usual = now is None and track_hourly is None and track_unique is None
-    if type(uuid) is int and system is None and is_usual:
+    if system is None and is_usual and (type(uuid) is int or type(uuid) is str):
         current_tracker().mark(event_name, uuid)
         return
     options = (True, True, now, track_hourly, track_unique)

@@ -22,7 +22,7 @@ from .daily import Daily
 from .deadline import within
 from .faults import contained_faults
 from .id_map import IdMap
-from .ids import PLAIN, UnusableIdError, mapped_kind, normal_form
+from .ids import MAPPED, PLAIN, UnusableIdError, mapped_kind, normal_form
 from .locks import Lock
 from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Id, Mark, Settled, SettledMark, checked_name, deed
@@ -152,23 +152,38 @@ class Tracker:
             and _moments.get() is _NO_MOMENTS
             and Tracker.recorder is None
             and self._switch.sends()
+        ) or (
+            type(id_) is str
+            and (what := hour.mapped.get(event)) is not None
+            and type(normal_form(id_)) is str
+            and self._is_usual()
+            and self._is_now(hour)
         ):
             hour.delivery.add(what, id_)
         else:
             self.record([Mark(event, id_)])
             self._learn(event)
 
+    def _is_usual(self) -> bool:
+        """Whether marks are dated now, and go to the server."""
+        return self._switch.sends() and Tracker.recorder is None and _moments.get() is _NO_MOMENTS
+
+    def _is_now(self, hour: _Hour) -> bool:
+        return hour.history is self._registry.history and hour.begins <= time() < hour.ends
+
     def _learn(self, event: str) -> None:
         """Let `mark` know what marks of `event` have in common, where they have."""
-        usual = self._switch.sends() and Tracker.recorder is None and _moments.get() is _NO_MOMENTS
-        if not usual or self._registry.known_kind(event) != PLAIN:
+        kind, settings = self._registry.known_kind(event), self.settings
+        if kind not in (PLAIN, MAPPED) or not self._is_usual():
+            return
+        if kind == MAPPED and settings.id_map == "never":
             return
         hour = self._hour
-        if hour.history is not self._registry.history or not hour.begins <= time() < hour.ends:
+        if not self._is_now(hour):
             hour = self._hour = _Hour.now(self)
-        settings = self.settings
-        options = (settings.track_hourly, settings.track_unique, PLAIN)
-        hour.deeds[event] = deed(event, True, hour.start, *options)
+        options = (settings.track_hourly, settings.track_unique, kind)
+        deeds = hour.deeds if kind == PLAIN else hour.mapped
+        deeds[event] = deed(event, True, hour.start, *options)
 
     def record(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
         """Check `marks` and deliver them; a fault of Redis is logged and the marks are spooled.
@@ -532,8 +547,9 @@ class _Hour:
         #: What is known of the server; it does not hold for another history.
         self.history = tracker._registry.history
         self.delivery: Any = tracker._delivery
-        #: What was done, by event.
+        #: What was done, by event: those with plain ids, and those with the users' mapped ones.
         self.deeds: dict[str, Deed] = {}
+        self.mapped: dict[str, Deed] = {}
 
     @classmethod
     def now(cls, tracker: Tracker) -> _Hour:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from flask_bitmapist import (
     unmark_event,
     unmark_unique,
 )
-from flask_bitmapist.ids import MAPPED
+from flask_bitmapist.ids import MAPPED, UnusableIdError
 from flask_bitmapist.periods import Period, marked_periods
 from flask_bitmapist.tracker import Tracker
 
@@ -62,6 +62,35 @@ def test_a_mark_sets_its_day_week_and_month(context: None, redis: Any) -> None:
     assert list(MonthEvents("song:played", 2026, 3)) == [7]
     assert list(YearEvents("song:played", 2026)) == [7]
     assert len(redis.keys("trackist_song:played_*")) == 3
+
+
+def test_texts_are_checked_and_dated_after_the_first_one_too(
+    context: None, tracker: Tracker
+) -> None:
+    before = tracker.now()
+    for id_ in ("ann", "bob", "ann"):
+        mark_event("read", id_)
+    with tracker.at(NOON):
+        mark_event("read", "cleo")
+    for nobody in ("", "None"):
+        with pytest.raises(UnusableIdError, match="identifies nobody"):
+            mark_event("read", nobody)
+    with pytest.raises(ValueError, match="has mapped ids, and this one is plain"):
+        mark_event("read", "7")
+    assert [*DayEvents("read", 2026, 3, 14)] == ["cleo"]
+    days = {before.date(), tracker.now().date()}
+    assert {id_ for day in days for id_ in DayEvents.from_date("read", day)} == {"ann", "bob"}
+
+
+def test_where_no_ids_are_mapped_a_text_is_refused_each_time(
+    redis_url: str, process: Callable[..., Tracker]
+) -> None:
+    process(redis_url).record([("read", "ann")])
+    tracker = process(redis_url, BITMAPIST_ID_MAP="never")
+    tracker.mark("read", 5)  # is refused, as the kind is known then
+    for _ in range(2):
+        with pytest.raises(UnusableIdError, match="never"):
+            tracker.mark("read", "ann")
 
 
 def test_a_mark_without_a_moment_is_made_now(context: None, tracker: Tracker) -> None:
