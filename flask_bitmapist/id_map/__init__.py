@@ -17,7 +17,7 @@ from .assigning import assign
 from .completing import check_complete, complete, is_begun
 from .faults import HistoryChangedError
 from .index import restored
-from .keys import GAP, Stretch, map_keys, stretches
+from .keys import GAP, Stretch, map_keys, reading, stretches
 from .known import Known, State
 from .retiring import retire
 from .searching import Search
@@ -183,12 +183,12 @@ class IdMap:
         keys, wanted = map_keys(kind), [int(offset) for offset in offsets]
         found: dict[int, bytes] = {}
         for trip in _trips(stretches(sorted(set(wanted)))):
-            told = replies(client, [stretch.command(keys) for stretch in trip])
-            for stretch, values in zip(trip, told, strict=True):
-                found.update(enumerate(values, stretch.first))
-        if len(found.keys() & wanted) < len({*wanted}):
+            told = replies(client, [reading(keys, stretch) for stretch in trip])
+            for (first, _), values in zip(trip, told, strict=True):
+                found.update(enumerate(values, first))
+        held = [*map(found.get, wanted)]
+        if None in held:
             check_complete(client, keys)
-        held = map(found.get, wanted)
         return [None if value is None else restored(value) for value in held]
 
     def complete(self, client: Any, kind: str) -> None:
@@ -221,7 +221,7 @@ def _trips(stretches: Iterable[Stretch]) -> Iterator[list[Stretch]]:
     trip: list[Stretch] = []
     size = 0
     for stretch in stretches:
-        cost = stretch.last - stretch.first + 1 + GAP
+        cost = stretch[1] - stretch[0] + 1 + GAP
         if trip and size + cost > _TRIP:
             yield trip
             trip, size = [], 0

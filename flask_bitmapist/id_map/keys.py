@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from ..ids import MAPPED
 
@@ -43,15 +42,14 @@ def map_keys(kind: str) -> MapKeys:
     return MapKeys(f"{begin}:index", f"{begin}:order", f"{begin}:offsets")
 
 
-class Stretch(NamedTuple):
-    """Offsets that one command reads: the first and the last."""
+#: Offsets that one command reads: the first and the last.
+Stretch = tuple[int, int]
 
-    first: int
-    last: int
 
-    def command(self, keys: MapKeys) -> tuple[str, str, int, int]:
-        """What reads the ids."""
-        return "LRANGE", keys.block(self.first), self.first % BLOCK, self.last % BLOCK
+def reading(keys: MapKeys, stretch: Stretch) -> tuple[str, str, int, int]:
+    """The command that reads the ids of `stretch`."""
+    first, last = stretch
+    return "LRANGE", keys.block(first), first % BLOCK, last % BLOCK
 
 
 def stretches(offsets: Iterable[int]) -> Iterator[Stretch]:
@@ -60,9 +58,11 @@ def stretches(offsets: Iterable[int]) -> Iterator[Stretch]:
     first = last = next(rest, -1)
     if first < 0:
         return
+    end = (first // BLOCK + 1) * BLOCK
     for offset in rest:
-        if offset - last > GAP or offset // BLOCK > first // BLOCK:
-            yield Stretch(first, last)
+        if offset - last > GAP or offset >= end:
+            yield first, last
             first = offset
+            end = (first // BLOCK + 1) * BLOCK
         last = offset
-    yield Stretch(first, last)
+    yield first, last
