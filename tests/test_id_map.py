@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from flask_bitmapist import analytics
 from flask_bitmapist.id_map import IdMap
+from flask_bitmapist.id_map.assigning import build
 from flask_bitmapist.id_map.faults import DamagedMapError, IncompleteMapError
 from flask_bitmapist.id_map.index import LOAD, RECORD, buckets, entry, offset_in, restored, stored
 from flask_bitmapist.id_map.keys import BLOCK, map_keys
@@ -222,11 +223,12 @@ def test_gaps_of_erased_people_are_taken_over(redis: Any) -> None:
 def test_an_offset_that_was_retired_is_known_to_nobody_else(redis: Any) -> None:
     one, other = IdMap(), IdMap()
     before = one.offsets(redis, MAPPED, ["a", "b"])
+    other.offsets(redis, MAPPED, ["c"])
     other.retire(redis, MAPPED, "a", 0)
     assert before.state is not None
-    assert redis.hget(KEYS.index, before.state.field) != before.state.text
-    assert one.offsets(redis, MAPPED, ["a", "b", "c"]) == {"a": 2, "b": 1, "c": 3}
-    assert one.ids(redis, MAPPED, range(4)) == [None, "b", "a", "c"]
+    assert redis.hget(KEYS.index, before.state.field) is None
+    assert one.offsets(redis, MAPPED, ["a", "b", "d"]) == {"a": 3, "b": 1, "d": 4}
+    assert one.ids(redis, MAPPED, range(5)) == [None, "b", "c", "a", "d"]
 
 
 def test_separate_maps_are_taken_over_separately(
@@ -309,6 +311,19 @@ def test_those_who_race_take_a_map_over_once(redis: Any, redis_url: str, scripti
     ids = [*earlier, *(f"user-{n}" for n in range(10, 100))]
     assert IdMap().ids(redis, MAPPED, range(len(ids) + 1)) == [*ids, None]
     assert {id_: ids[offset] for id_, offset in found[0].items()} == {id_: id_ for id_ in found[0]}
+
+
+@pytest.mark.parametrize("scripting", [True, False])
+def test_who_comes_late_with_a_part_of_an_earlier_map_changes_nothing(
+    redis: Any, redis_url: str, scripting: bool
+) -> None:
+    IdMap().offsets(redis, MAPPED, uuids(100))
+    redis.hset(KEYS.index, "built", 0)  # as that process has done
+    before = redis.hgetall(KEYS.index)
+    late = [entry(stored(id_)) for id_ in uuids(3)]
+    with scriptless(redis, redis_url) as client:
+        assert not build(redis if scripting else client, KEYS, late, 0, to_order=False)
+    assert redis.hgetall(KEYS.index) == before
 
 
 def test_a_damaged_map_of_an_earlier_build_is_left_as_it_is(redis: Any) -> None:
