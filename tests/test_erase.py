@@ -136,6 +136,18 @@ def test_an_index_that_was_lost_is_made_anew_with_its_gaps(
     assert bits(redis)[DAY] == [1, 2]
 
 
+def test_an_index_that_was_lost_before_is_made_anew_first(
+    redis: Any, process: Callable[..., Tracker], redis_url: str
+) -> None:
+    process(redis_url).record([("e", id_, True, True, NOON) for id_ in (ANN, BOB)])
+    redis.delete(map_keys(MAPPED).index)
+    tracker = process(redis_url)
+    assert tracker.erase(ANN).bits == 3
+    tracker.record([("e", ANN, True, True, NOON)])
+    assert bits(redis)[DAY] == [1, 2]
+    assert [*analytics.users("e", at=NOON, tracker=tracker)] == [BOB, ANN]
+
+
 def test_a_client_that_decodes_replies_meets_no_id_that_is_none(
     tracker: Tracker, process: Callable[..., Tracker], redis_url: str
 ) -> None:

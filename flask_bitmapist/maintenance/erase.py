@@ -167,10 +167,13 @@ class _Eraser:
         self._name = ""
         self._offsets: dict[str, set[int]] = {}
 
+    @property
+    def _mapped(self) -> set[str]:
+        return {MAPPED, *self._kinds.values()} - {PLAIN}
+
     def look_up(self) -> Erasure | None:
         """Find out where the person's bits are; returns the earlier erasure, if there was one."""
-        mapped = {MAPPED, *self._kinds.values()} - {PLAIN}
-        self._entries = self._id_map.lookup(self._client, str(self._id), mapped)
+        self._entries = self._id_map.lookup(self._client, str(self._id), self._mapped)
         earlier = self._earlier()
         for kind, offsets in (earlier.unfinished if earlier else {}).items():
             self._offsets.setdefault(kind, set()).update(offsets)
@@ -190,6 +193,8 @@ class _Eraser:
 
     def erase(self) -> Receipt:
         client = self._client
+        for kind in self._mapped:
+            self._id_map.complete(client, kind)
         client.hsetnx(ERASED, SALT, secrets.token_hex(16))
         earlier = self.look_up()
         if earlier is not None and earlier.kept:
