@@ -12,7 +12,7 @@ import redis
 
 from ..id_map import IdMap, Offsets
 from ..ids import PLAIN
-from ..marks import Deed, Id, Settled, SettledMark, Who, singles
+from ..marks import ONE, Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
 from ..registry import Registry, Wanted, mismatch
 from .bits import Bits, slices
@@ -110,7 +110,7 @@ class Batches:
 
     def _of_one(self, client: Any, what: Deed, who: Who) -> Batch | None:
         """The batch of a mark that sets one bit; None if it may be another."""
-        if not isinstance(who, int | str) or not what.value:
+        if not isinstance(who, ONE) or not what.value:
             return None
         relies_on = self._reliance(client, (what,))
         if relies_on.kinds[what.event] != what.kind:
@@ -293,12 +293,16 @@ def _grouped(marks: Iterable[Settled]) -> dict[Deed, list[Any]]:
     """Who did each deed, in lists and arrays; the hour is told only if its bitmap is kept."""
     groups: dict[Deed, list[Any]] = {}
     of_days: dict[Deed, list[Any]] = {}
+    last: Deed | None = None
+    group: list[Any] = [[]]
     for what, who in marks:
-        group = groups.get(what)
-        if group is None:
-            # The first list is for those who come one by one.
-            group = groups[what] = of_days.setdefault(_of_day(what), [[]])
-        if isinstance(who, int | str):
+        if what is not last:  # most follow one of the same deed
+            last = what
+            if what not in groups:
+                # The first list is for those who come one by one.
+                groups[what] = of_days.setdefault(_of_day(what), [[]])
+            group = groups[what]
+        if isinstance(who, ONE):
             group[0].append(who)
         else:
             group.append(who)

@@ -15,7 +15,7 @@ import redis
 
 from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure, digest, server_time
 from ..id_map import BATCH
-from ..marks import Id, Settled, singles
+from ..marks import ONE, Id, Settled, singles
 from ..registry import Registry, text
 from ..trip import replies
 
@@ -87,7 +87,7 @@ class Erasures:
         }
         for what, who in marks:
             lost = {id_ for id_, erasure in found.items() if what.event not in erasure.kept}
-            if isinstance(who, int | str):
+            if isinstance(who, ONE):
                 if who not in lost:
                     yield what, who
             elif left := [id_ for _, id_ in singles([(what, who)]) if id_ not in lost]:

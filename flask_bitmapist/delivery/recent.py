@@ -22,7 +22,7 @@ import redis
 
 from ..ids import PLAIN
 from ..locks import Lock
-from ..marks import Deed, Settled, Who, count, parts
+from ..marks import ONE, Deed, Settled, Who, count, parts
 from ..trip import Trip, drop_idle, replies
 from .erasures import Waited
 
@@ -63,7 +63,7 @@ class _Span:
             ids = array("Q") if what.kind == PLAIN else []
             self._ids[what] = ids
         before = len(ids)
-        if isinstance(who, int | str):
+        if isinstance(who, ONE):
             ids.append(who)
         elif isinstance(who, list):
             ids.extend(who)
@@ -287,7 +287,7 @@ def _by_deed(marks: Sequence[Settled]) -> Sequence[Settled]:
     singles: dict[Deed, list[Any]] = {}
     last, ids = None, []
     for what, who in marks:
-        if not isinstance(who, int | str):
+        if not isinstance(who, ONE):
             many.append((what, who))
             continue
         if what is not last:

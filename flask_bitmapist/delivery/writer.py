@@ -13,7 +13,7 @@ import redis
 
 from ..id_map import IdMap
 from ..ids import PLAIN
-from ..marks import Deed, Settled, count, parts
+from ..marks import ONE, Deed, Settled, count, parts
 from ..packed_periods import may_be_packed, packed_key
 from ..periods import Grain
 from ..refusals import need_of
@@ -112,7 +112,7 @@ class Writer:
         since = (made, 0) if made is not None else (time.time(), self._erasures.last)
         client = self._server.quick
         self._warn_of_eviction()
-        if len(marks) == 1 and isinstance(marks[0][1], int | str):  # most are
+        if len(marks) == 1 and isinstance(marks[0][1], ONE):  # most are
             marks = self._write(client, marks, *since)
         else:
             marks = self._write_all(client, marks, *since)
