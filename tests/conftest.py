@@ -223,12 +223,17 @@ def clusters(running_clusters: Callable[[int], Cluster]) -> Callable[[int], Clus
     return empty
 
 
-@pytest.fixture(autouse=True)
-def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the default timeout would spool a mark now and then."""
+@pytest.fixture(scope="session", autouse=True)
+def _time_enough() -> Iterator[tuple[object, ...]]:
+    """On a busy machine the default timeout would spool a mark, or lose it, now and then.
+
+    For the session: what tests share is marked too. Gives the defaults as they are.
+    """
     defaults: Any = Settings.__init__.__defaults__
-    patient = (30.0 if default == Settings().timeout else default for default in defaults)
-    monkeypatch.setattr(Settings.__init__, "__defaults__", tuple(patient))
+    patient = [30.0 if default == Settings().timeout else default for default in defaults]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Settings.__init__, "__defaults__", tuple(patient))
+        yield defaults
 
 
 @pytest.fixture(autouse=True)

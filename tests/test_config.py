@@ -17,8 +17,9 @@ from flask_bitmapist.config import Settings
 
 
 @pytest.fixture(autouse=True)
-def _time_enough() -> None:
+def _own_defaults(_time_enough: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """The defaults are the application's own here, as no server is asked."""
+    monkeypatch.setattr(Settings.__init__, "__defaults__", _time_enough)
 
 
 def settings(**options: Any) -> Settings:

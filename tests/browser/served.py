@@ -31,7 +31,6 @@ def application(redis_url: str, root: str | None = None, **config: Any) -> Flask
         BITMAPIST_ENABLED=True,
         BITMAPIST_REDIS_URL=redis_url,
         BITMAPIST_SPOOL=False,
-        BITMAPIST_TIMEOUT=30,  # a mark that a busy machine is slow to take would be lost
         **config,
     )
     bitmapist = FlaskBitmapist(app)
