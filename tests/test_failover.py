@@ -187,6 +187,7 @@ class TestSentinel:
         self, ours: Pair, tracker_on: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         ours.settle()
+        ours.master.client.delete(DAY)
         tracker = tracker_on(client=ours.sentinels.master_for("ours", socket_timeout=5))
         with Marking(tracker) as marking:
             marking.makes(500)
