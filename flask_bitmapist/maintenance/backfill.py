@@ -23,7 +23,7 @@ from .runs import PATIENCE, Bulk, run
 from .tables import Ids, Names, rows_of, usable
 
 #: Rows that are read together: a processor's cache holds them.
-PAGE = 10_000
+PAGE = 20_000
 #: Rows that are written together, with their flags and without: of many, each day has some.
 BATCH_WITH_FLAGS, BATCH = 50_000, 200_000
 
@@ -115,7 +115,9 @@ class Backfill:
         self._asked = Asked.of(model, at, who, where)
         self._rows = rows_of(model, self._asked, source)
         self._tracker = tracker
-        self._clock = Clock(tracker.settings.timezone, naive_in)
+        settings = tracker.settings
+        whole_days = not settings.track_hourly
+        self._clock = Clock(settings.timezone, naive_in, whole_days=whole_days)
         self.days = days or Days()
 
     def count(self) -> int:

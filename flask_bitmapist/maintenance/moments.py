@@ -33,7 +33,10 @@ _UNEVEN = 2**40
 class Clock:
     """Tells the wall clock of `zone`, naive moments being those of the clock in `naive_in`."""
 
-    def __init__(self, zone: tzinfo, naive_in: tzinfo | None = None) -> None:
+    def __init__(
+        self, zone: tzinfo, naive_in: tzinfo | None = None, *, whole_days: bool = False
+    ) -> None:
+        """:param whole_days: nobody asks for more than the day."""
         other = naive_in or zone
         # A naive moment that its clock skips is the one it shows instead.
         self._naive = _Shifts(
@@ -43,6 +46,7 @@ class Clock:
                 else local(moment, zone)
             )
         )
+        self._whole_days = whole_days
         #: A clock that is never changed skips nothing.
         self._is_steady = other is zone and zone.utcoffset(None) is not None
         self._of_utc = _Shifts(lambda moment: local(moment.replace(tzinfo=UTC), zone))
@@ -60,6 +64,9 @@ class Clock:
             listed = cast("Sequence[datetime]", moments)
             zones = {moment.tzinfo for moment in listed}
             if zones == {None}:
+                if self._whole_days and self._is_steady:
+                    days = np.array([*map(datetime.toordinal, listed)], np.int64)
+                    return (days - _DAY_OF_EPOCH) * 86_400, np.ones(len(days), np.bool_)
                 return self._of_naive(np.array([*map(_wall_clock, listed)], np.int64))
             if None not in zones:
                 stamps = np.array([moment.timestamp() for moment in listed])
