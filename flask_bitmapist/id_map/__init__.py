@@ -71,7 +71,7 @@ class IdMap:
         :raises redis.RedisError: if the server does not answer, or the map is damaged.
         """
         for _ in range(_ATTEMPTS):
-            known = self._known.setdefault(kind, Known(kind))
+            known = self._known.get(kind) or self._known.setdefault(kind, Known(kind))
             try:
                 return self._offsets(client, known, ids, assigned, at_first)
             except HistoryChangedError:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha1
 
-#: Bytes of a digest. The chance that any two of ten million ids have the same is 1 : 10^10; marks
-#: of the later one are refused then.
+#: Bytes of a digest. Two ids with the same one would share a bit: the chance that there are such
+#: two among ten million is 1 : 2 * 10^10, among 2^27, as many as there may be, 1 : 10^8.
 DIGEST = 10
 #: Bytes of a record: the digest and the offset.
 RECORD = DIGEST + 4
