@@ -103,6 +103,9 @@ def test_an_error_is_found_wherever_it_stands(client: Any, place: int) -> None:
     assert found == [b"x", [None, None], 1]
 
 
+@pytest.mark.skipif(
+    redis_py.__version__.startswith("5."), reason="its own parser takes that for a reply"
+)
 @pytest.mark.parametrize("client", [3], indirect=True, ids=["RESP3"])
 def test_what_the_server_says_unasked_is_no_reply(client: Any, redis: Any) -> None:
     told(client, ("CLIENT", "TRACKING", "ON"), ("GET", "k"))
