@@ -25,7 +25,7 @@ from .tables import Ids, Names, rows_of, usable
 #: Rows that are read together: a processor's cache holds them.
 PAGE = 20_000
 #: Rows that are written together, with their flags and without: of many, each day has some.
-BATCH_WITH_FLAGS, BATCH = 50_000, 200_000
+BATCH_WITH_FLAGS, BATCH = 50_000, 500_000
 
 
 @dataclass(frozen=True, slots=True)
