@@ -431,6 +431,31 @@ class TestLateMarks:
         assert erased
         assert bits(redis)[DAY] == [id_ for id_ in range(2_000) if id_ != 7]
 
+    def test_those_that_are_just_leaving_the_spool_are_dropped(
+        self,
+        mortal: MortalServer,
+        process: Callable[..., Tracker],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        one = process(mortal.url)
+        other = process(mortal.url, BITMAPIST_SPOOL=str(tmp_path / "other"))
+        one.record([("e", 9, True, True, NOON)])
+        mortal.kill()
+        one.record([("e", id_, True, True, NOON) for id_ in (7, 8)])
+        mortal.start()
+        writer = one._deliverer()._sender.writer
+        write = writer.write
+
+        def write_later(*arguments: Any, **named: Any) -> None:
+            monkeypatch.undo()
+            other.erase(7)
+            write(*arguments, **named)
+
+        monkeypatch.setattr(writer, "write", write_later)
+        assert one.flush()
+        assert mortal.ids() == [8, 9]
+
     def test_what_an_earlier_version_has_spooled_was_made_before(
         self, mortal: MortalServer, process: Callable[..., Tracker], tmp_path: Path
     ) -> None:

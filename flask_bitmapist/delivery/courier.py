@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..marks import Settled, count
+from .erasures import Since, Waited
 from .outage import Outage
 from .sender import Sender
 from .shelter import Shelter
@@ -42,7 +43,7 @@ class Courier:
             return True
         kept = self._shelter.kept
         try:
-            self._sender.write(marks, "sent", made)
+            self._sender.write(marks, "sent", Since(made))
         except Exception as error:
             self._broke(error)
             if not self._shelter.keep([(made, marks)]):
@@ -70,7 +71,8 @@ class Courier:
             return False
         try:
             if self._shelter.holds_marks():
-                drained = self._shelter.drain(self._sender.write, trips, self._sender.living)
+                replay = _Replay(self._sender)
+                drained = self._shelter.drain(replay.write, trips, replay.living)
                 return drained and self._shelter.holds_marks()
             if self._outage.is_on:
                 self._sender.probe()
@@ -100,7 +102,8 @@ class Courier:
         while spool is not None and spool.holds_marks():
             if _is_over(end):
                 return False
-            if not spool.drain(self._sender.write, 1, self._sender.living):
+            replay = _Replay(self._sender)
+            if not spool.drain(replay.write, 1, replay.living):
                 if _is_over(patience):
                     return False
                 time.sleep(_LOOK)
@@ -134,6 +137,21 @@ class Courier:
     def _broke(self, error: Exception) -> None:
         if self._outage.begin(error):
             self._sender.forget_known()
+
+
+class _Replay:
+    """Sends marks of the spool: for each trip `living`, and then `write`."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._since: Since | None = None
+
+    def living(self, waited: Sequence[Waited]) -> Sequence[Settled]:
+        living, self._since = self._sender.writer.living(waited)
+        return living
+
+    def write(self, marks: Sequence[Settled]) -> None:
+        self._sender.write(marks, "replayed", self._since)
 
 
 def _is_over(end: float | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -23,6 +23,15 @@ from ..trip import replies
 _LOOKS, _EXACT = 5, 0.005
 #: Marks, and a moment before which none of them was made, in seconds since the epoch.
 Waited = tuple[float, Sequence[Settled]]
+
+
+class Since(NamedTuple):
+    """Since when marks are there."""
+
+    #: A moment before which none of them was made, in seconds since the epoch.
+    made: float
+    #: The last erasure for which they were sifted since, as in `Erasures.last`.
+    heard: int = 0
 
 
 class Erasures:
@@ -56,34 +65,37 @@ class Erasures:
         if self.bell != self._registry.history.bell:
             self._registry.ring(self.bell)
 
-    def may_concern(self, made: float, heard: int) -> bool:
-        """Whether anybody was erased after marks were made.
+    def may_concern(self, since: Since) -> bool:
+        """Whether anybody was erased whose marks of then are to be dropped."""
+        return self.last > since.heard and self._is_earlier(since, self.last)
 
-        :param made: when, at the earliest, in seconds since the epoch.
-        :param heard: the last erasure for which they were sifted.
-        """
-        return self.last > heard and made + self._ahead <= self.last / 1e6
+    def _is_earlier(self, since: Since, moment: int) -> bool:
+        return since.made + self._ahead <= moment / 1e6
 
-    def living(self, client: Any, waited: Iterable[Waited], heard: int = 0) -> list[Settled]:
-        """Those marks that were not made before their person was erased.
+    def living(self, client: Any, waited: Iterable[Waited]) -> tuple[list[Settled], Since]:
+        """Those marks that were not made before their person was erased, and since when they live.
 
         Errors are those of `hear`.
         """
-        living: list[Settled] = []
+        heard, living = self.last, list[Settled]()
         for made, marks in waited:
-            if self.may_concern(made, heard):
-                living += self._sifted(client, made, marks, heard)
-            else:
-                living += marks
-        return living
+            living += self.sifted(client, marks, Since(made))
+        return living, Since(heard / 1e6 - self._ahead + _EXACT, heard)
 
-    def _sifted(
-        self, client: Any, made: float, marks: Sequence[Settled], heard: int
-    ) -> Iterable[Settled]:
+    def sifted(self, client: Any, marks: Sequence[Settled], since: Since) -> Sequence[Settled]:
+        """Those of `marks` that were not made before their person was erased.
+
+        Errors are those of `hear`.
+        """
+        if not self.may_concern(since):
+            return marks
+        return [*self._sifted(client, marks, since)]
+
+    def _sifted(self, client: Any, marks: Sequence[Settled], since: Since) -> Iterable[Settled]:
         found = {
             id_: erasure
             for id_, erasure in self._of(client, {id_ for _, id_ in singles(marks)})
-            if erasure.moment > heard and made + self._ahead <= erasure.moment / 1e6
+            if erasure.moment > since.heard and self._is_earlier(since, erasure.moment)
         }
         for what, who in marks:
             lost = {id_ for id_, erasure in found.items() if what.event not in erasure.kept}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from ..marks import Settled, SettledMark, count, singles
 from ..refusals import need_of, refusal
 from ..server import Server
 from .apart import to_keep_apart
-from .erasures import Waited
+from .erasures import Since
 from .outage import Outage
 from .shelter import Shelter
 from .sifting import sift
@@ -62,26 +63,20 @@ class Sender:
         """The server may have come back with other data."""
         self.writer.forget_known()
 
-    def living(self, waited: Sequence[Waited]) -> list[Settled]:
-        """Those of `waited` that were not made before their person was erased; for `write`.
-
-        :raises redis.RedisError: if the server does not answer.
-        """
-        return self.writer.living(waited)
-
     def write(
-        self, marks: Sequence[Settled], outcome: Outcome = "replayed", made: float | None = None
+        self, marks: Sequence[Settled], outcome: Outcome = "replayed", since: Since | None = None
     ) -> None:
         """Write the `marks` that the server takes, and keep the others apart.
 
-        :param made: as `Writer.write`.
+        :param since: as `Writer.write`.
         :raises redis.RedisError: as `Writer.write`; any other fault is raised too.
         """
         held = self._shelter.held(marks)
         behind = {mark for mark, _ in to_keep_apart(marks, held, {})} if held else set()
         writable = [mark for mark in singles(marks) if mark not in behind] if behind else marks
-        refused = self._written(writable, outcome, made)
+        refused = self._written(writable, outcome, since)
         if refused or behind:
+            made = None if since is None else since.made
             self._shelter.keep_apart(to_keep_apart(marks, held, refused), made)
 
     def write_all(self, marks: Sequence[Settled]) -> None:
@@ -91,7 +86,7 @@ class Sender:
         """
         self._send_lost_again(at_once=True)  # they are older
         try:
-            self.writer.write(marks)
+            self.writer.write(*self.writer.living([(time.time(), marks)]))
         except Exception:
             self.forget_known()
             raise
@@ -138,11 +133,12 @@ class Sender:
         with spool.alone() as alone:
             kept = apart.after(self._apart_row, _APART_PER_TRIP) if alone else []
             readable = [(one.made, [one.mark]) for one in kept if one.mark is not None]
-            marks = [*singles(self.living(readable))]
+            living, since = self.writer.living(readable)
+            marks = [*singles(living)]
             held = apart.held(marks, up_to=self._apart_row)
             behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
             writable = [mark for mark in marks if mark not in behind]
-            refused = self._written(writable, "replayed", None)
+            refused = self._written(writable, "replayed", since)
             stay = {mark for mark, _ in to_keep_apart(marks, held, refused)}
             apart.remove([one.row for one in kept if one.mark not in stay])
         if alone:
@@ -152,12 +148,12 @@ class Sender:
         return Trip(len(kept), len(refused))
 
     def _written(
-        self, marks: Sequence[Settled], outcome: Outcome, made: float | None
+        self, marks: Sequence[Settled], outcome: Outcome, since: Since | None
     ) -> dict[SettledMark, str]:
         """Write `marks`; returns those that the server refuses, each with the reason."""
         self._send_lost_again(at_once=True)  # they are older
         refused: dict[SettledMark, str] = {}
-        left_out = sift(partial(self.writer.write, made=made), marks)
+        left_out = sift(partial(self.writer.write, since=since), marks)
         if marks:  # else the server has not been asked
             self._outage.end()
         for mark, error in left_out.items():
@@ -184,7 +180,8 @@ class Sender:
             return
         if at_once or not self._shelter.keep(lost):
             try:
-                sift(self.writer.write, self.living(lost))
+                living, since = self.writer.living(lost)
+                sift(partial(self.writer.write, since=since), living)
             except Exception:
                 self.writer.give_back(lost)
                 raise

@@ -23,7 +23,7 @@ from ..trip import Trip, node_of
 from .batch import Batch, Batches, Writes, keeps_other_days, writes
 from .bits import Bits
 from .density import Density
-from .erasures import Erasures, Waited
+from .erasures import Erasures, Since, Waited
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
 from .recent import Recent
@@ -96,30 +96,29 @@ class Writer:
         self._complaints: set[str] = set()
         self._outcomes = Outcomes()
 
-    def write(self, marks: Sequence[Settled], made: float | None = None) -> None:
+    def write(self, marks: Sequence[Settled], since: Since | None = None) -> None:
         """Set or clear the bits of `marks`; if two have the same bit, the later wins.
 
         Those that were made before their person was erased are dropped.
 
-        :param made: when they were made at the earliest, in seconds since the epoch; None: they are
-            `living`, as far as is known.
+        :param since: when they were made, at the earliest; None: now.
         :raises redis.RedisError: if the server does not answer, or does not take a command. Some
             bits may be set then; writing the same marks again is harmless.
         """
         if not marks:
             return
         era = self._recent.era
-        since = (made, 0) if made is not None else (time.time(), self._erasures.last)
+        since = since or Since(time.time())
         client = self._server.quick
         self._warn_of_eviction()
         if len(marks) == 1 and isinstance(marks[0][1], ONE):  # most are
-            marks = self._write(client, marks, *since)
+            marks = self._write(client, marks, since)
         else:
-            marks = self._write_all(client, marks, *since)
-        self._recent.add(marks, era, since[0])
+            marks = self._write_all(client, marks, since)
+        self._recent.add(marks, era, since.made)
 
-    def living(self, waited: Sequence[Waited]) -> list[Settled]:
-        """Those of `waited` that were not made before their person was erased.
+    def living(self, waited: Sequence[Waited]) -> tuple[list[Settled], Since]:
+        """Those of `waited` that were not made before their person was erased, for `write`.
 
         :raises redis.RedisError: if the server does not answer.
         """
@@ -168,26 +167,20 @@ class Writer:
         """What `take_lost` returned is still to be sent again."""
         self._recent.give_back(lost)
 
-    def _write_all(
-        self, client: Any, marks: Sequence[Settled], made: float, heard: int
-    ) -> list[Settled]:
+    def _write_all(self, client: Any, marks: Sequence[Settled], since: Since) -> list[Settled]:
         marked, most = count(marks), _most({what for what, _ in marks})
         if marked > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
         listed = parts(marks, most) if marked > most else [marks]
-        return [*chain(*(self._write(client, part, made, heard) for part in listed))]
+        return [*chain(*(self._write(client, part, since) for part in listed))]
 
-    def _write(
-        self, client: Any, marks: Sequence[Settled], made: float, heard: int
-    ) -> Sequence[Settled]:
+    def _write(self, client: Any, marks: Sequence[Settled], since: Since) -> Sequence[Settled]:
         """Write those of `marks` whose people were not erased since; returns them."""
         erasures = self._erasures
         for _ in range(_ATTEMPTS):
-            if erasures.may_concern(made, heard):
-                marks, heard = erasures.living(client, [(made, marks)], heard), erasures.last
-                if not marks:
-                    return marks
+            if erasures.may_concern(since) and not (marks := erasures.sifted(client, marks, since)):
+                return marks
             batch = self._batches.batch(client, marks)
             relied_on = batch.relies_on.bell
             if relied_on == erasures.bell and self._was_written(client, batch):
