@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import date, datetime
+from threading import Thread
 from time import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -423,6 +424,16 @@ class Tracker:
         if Tracker.recorder is not None:
             Tracker.recorder(settled)
         elif not self.keeps_marks_in_process():
+            try:
+                delivery = self._deliverer()
+            except ImportError:  # a signal handler came between, while its thread was importing it
+                Thread(target=self._submit_later, args=(settled,)).start()
+            else:
+                delivery.submit(settled)
+
+    def _submit_later(self, settled: Sequence[Settled]) -> None:
+        """Deliver `settled` from another thread: it waits for an import that is under way."""
+        with contained_faults("deliver marks"):
             self._deliverer().submit(settled)
 
     def _deed(self, mark: Mark, id_: Id, now: datetime) -> Deed:

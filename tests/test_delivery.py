@@ -1222,6 +1222,37 @@ print(handled)
     assert mortal.ids() == [*range(int(handled))]
 
 
+@pytest.mark.parametrize("delivery", ["immediate", "background"])
+@pytest.mark.parametrize("module", ["journal", "writer", "sender"])
+def test_a_signal_handler_marks_while_delivery_is_being_imported(
+    mortal: MortalServer, delivery: str, module: str
+) -> None:
+    """The import looks for a module where the signal could come."""
+    script = """
+import sys
+from datetime import datetime
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+tracker = FlaskBitmapist(Flask("app", instance_path=sys.argv[2]), {
+    "BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": sys.argv[3], "BITMAPIST_TIMEOUT": 10,
+}).tracker
+
+class Signal:
+    def find_spec(self, name, *_):
+        if name == "flask_bitmapist.delivery." + sys.argv[4]:
+            sys.meta_path.remove(self)
+            mark(1)
+
+def mark(id_):
+    tracker.record([("e", id_, True, True, datetime(2026, 3, 14, 12))])
+
+sys.meta_path.insert(0, Signal())
+mark(2)
+"""
+    run(script, mortal.url, str(mortal.folder), delivery, module)
+    assert mortal.ids() == [1, 2]
+
+
 def test_a_forked_child_waits_for_no_thread_of_its_parent(mortal: MortalServer) -> None:
     """Each lock is held by a thread when the process forks, as any may be at that moment."""
     script = """
