@@ -151,18 +151,17 @@ def blocking_pool(
     )
 
 
-def from_url(url: str, *, wait: float, timeout: float) -> redis.Redis:
+def from_url(url: str, *, wait: float, timeout: float, is_punctual: bool = True) -> redis.Redis:
     """A client of the server at `url` that does not retry. It does not connect yet.
-
-    It keeps the deadline of a call if it waits no longer for a reply than for a connection.
 
     :param wait: seconds for a reply.
     :param timeout: seconds to wait for a free connection, or to open one.
+    :param is_punctual: keep the deadline of a call.
     :raises ValueError: naming ``BITMAPIST_REDIS_URL``, if an option is wrong.
     """
     try:
         settings = {"socket_timeout": wait, "socket_connect_timeout": timeout, "retry": once()}
-        kind = PunctualPool if wait <= timeout else redis.BlockingConnectionPool
+        kind = PunctualPool if is_punctual else redis.BlockingConnectionPool
         pool = blocking_pool(timeout, _CONNECTIONS, settings | _options(url), kind)
         # The first mark will make a connection the same way. The pool's make_connection() would
         # count this one as the pool's.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from time import monotonic
 
@@ -29,6 +31,21 @@ class within:  # noqa: N801 - reads as what it is: with within(0.25):
     def __exit__(self, *raised: object) -> None:
         if self._token is not None:
             _end.reset(self._token)
+
+
+@contextmanager
+def not_counted() -> Iterator[None]:
+    """What the block takes is no part of the call's time."""
+    end = _end.get()
+    if end is None:
+        yield
+        return
+    began = monotonic()
+    _end.set(None)
+    try:
+        yield
+    finally:
+        _end.set(end + monotonic() - began)
 
 
 def time_left(most: float | None) -> float | None:

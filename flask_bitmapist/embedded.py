@@ -40,6 +40,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .deadline import not_counted
+from .punctual import Punctual
+
 try:
     import fcntl
 except ImportError:  # Windows: connect() says so
@@ -113,7 +116,7 @@ class EmbeddedServerError(redis.ConnectionError, RuntimeError):
     """
 
 
-def connect(folder: Path, **redis_options: Any) -> redis.Redis:
+def connect(folder: Path, *, is_punctual: bool = False, **redis_options: Any) -> redis.Redis:
     """A client whose connections start the server if it is not running.
 
     Nothing happens before the first command: no process starts and no file is created. The server
@@ -124,6 +127,8 @@ def connect(folder: Path, **redis_options: Any) -> redis.Redis:
     may not be for commands such as INCR.
 
     :param folder: where the data is kept, on a local disk; created (mode 700) if it is missing.
+    :param is_punctual: keep the deadline of a call (`flask_bitmapist.deadline`), but for the time
+        that a start of the server takes.
     :param redis_options: as for ``redis.ConnectionPool``: ``db``, ``socket_timeout``,
         ``decode_responses``, ...
     :raises EmbeddedServerError: at once on a system without flock or unix sockets (Windows); from
@@ -139,7 +144,7 @@ def connect(folder: Path, **redis_options: Any) -> redis.Redis:
     options = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [redis.ConnectionError]}
     return redis.Redis.from_pool(
         redis.ConnectionPool(
-            connection_class=_Connection,
+            connection_class=_PunctualConnection if is_punctual else _Connection,
             server=server,
             path=str(server.socket),
             **{**options, **redis_options},
@@ -168,7 +173,8 @@ class _Connection(redis.UnixDomainSocketConnection):
         if self._server.is_held():
             with contextlib.suppress(FileNotFoundError, ConnectionError):
                 return self._connect_and_greet()
-        self._server.ensure()
+        with not_counted():
+            self._server.ensure()
         return self._connect_and_greet()
 
     def _connect_and_greet(self) -> socket.socket:
@@ -179,10 +185,16 @@ class _Connection(redis.UnixDomainSocketConnection):
             with connection.makefile("rb") as reply:
                 if reply.readline() != b"+PONG\r\n":
                     raise ConnectionResetError("the server is stopping, or is not ready yet")
-        except OSError:
+        except OSError as error:
             connection.close()
+            if isinstance(error, TimeoutError):  # redis-py 8.1 makes an AttributeError of it
+                raise redis.TimeoutError(f"the server on {self.path} does not answer") from error
             raise
         return connection
+
+
+class _PunctualConnection(_Connection, Punctual, redis.UnixDomainSocketConnection):
+    pass
 
 
 class _FileLock:

@@ -125,18 +125,16 @@ def punctual(kind: Any) -> Any:
     if not kind.__module__.startswith("redis."):
         return kind
     if not issubclass(kind, redis.Connection):
-        bases: tuple[Any, ...] = (_Punctual, kind)
+        bases: tuple[Any, ...] = (Punctual, kind)
     else:
         # TLS checks the host's name, and redis-py connects to TCP below it: so the class that goes
         # by addresses must stand between the two.
-        bases = (
-            (_Punctual, _ByAddress) if kind is redis.Connection else (_Punctual, kind, _ByAddress)
-        )
+        bases = (Punctual, _ByAddress) if kind is redis.Connection else (Punctual, kind, _ByAddress)
     return type(kind.__name__, bases, {})
 
 
-class _Punctual:
-    """Goes before the class of a connection."""
+class Punctual:
+    """Makes the class of a connection that it goes before punctual."""
 
     socket_timeout: Any
     socket_connect_timeout: Any

@@ -165,14 +165,15 @@ class Server:
             from .embedded import connect
 
             folder = Path(parts.path or Path(instance_path) / "bitmapist")
-            quick = connect(folder, socket_timeout=timeout)
+            quick = connect(folder, socket_timeout=timeout, is_punctual=True)
             patient = connect(folder, socket_timeout=_PATIENCE)
             return cls(
                 patient, lambda _: quick, timeout, may_be_cluster=False, read_client=read_client
             )
         url = settings.redis_url
         quick = from_url(url, wait=timeout, timeout=timeout)
-        patient = from_url(url, wait=_PATIENCE, timeout=timeout)
+        wait = max(_PATIENCE, timeout)
+        patient = from_url(url, wait=wait, timeout=timeout, is_punctual=False)
         return cls(
             patient,
             lambda _: quick,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -20,7 +22,7 @@ from servers import MortalServer, eventually, free_port, sentinel
 from slow import Proxy, serving
 
 from flask_bitmapist.clients import from_url
-from flask_bitmapist.deadline import within
+from flask_bitmapist.deadline import time_left, within
 from flask_bitmapist.tracker import Tracker
 
 TIMEOUT = 0.25
@@ -113,6 +115,52 @@ def test_when_time_is_up_redis_errors_are_raised_and_no_others(redis_url: str) -
         with within(-1), pytest.raises(redis_py.TimeoutError):
             client.ping()
         client.ping()
+
+
+@pytest.mark.parametrize("timeout", [0.25, 60])
+def test_bulk_writes_and_reports_have_no_deadline(
+    timeout: float, redis_url: str, tracker_on: Callable[..., Tracker]
+) -> None:
+    server = tracker_on(redis_url, BITMAPIST_TIMEOUT=timeout).server
+    with within(-1):
+        assert server.patient.ping()
+        with pytest.raises(redis_py.TimeoutError):
+            server.quick.ping()
+
+
+def test_an_embedded_server_that_stands_still_costs_no_more_than_the_timeout(
+    tmp_path: Path, marking: Callable[..., Tracker]
+) -> None:
+    url = f"embedded://{tmp_path}/server"
+
+    def stop(tracker: Tracker) -> None:
+        tracker.record([("e", 0)])
+        process = tracker.server.client.info("server")["process_id"]
+        os.kill(process, signal.SIGSTOP)
+        stopped.append(process)
+        tracker.server.quick.connection_pool.disconnect()  # it is greeted anew, which takes replies
+
+    stopped: list[int] = []
+    try:
+        assert_ends_in_time(lambda: marking(url), stop)
+    finally:
+        for process in stopped:
+            os.kill(process, signal.SIGCONT)
+
+
+def test_the_start_of_an_embedded_server_is_not_counted(
+    tmp_path: Path, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(f"embedded://{tmp_path}/server", BITMAPIST_TIMEOUT=10)
+    took = time.monotonic()
+    with within(10):
+        before = time_left(None)
+        assert tracker.server.quick.ping()
+        after = time_left(None)
+    took = time.monotonic() - took
+    assert before is not None
+    assert after is not None
+    assert before - after < took / 2
 
 
 def test_a_dead_address_leaves_time_for_the_next_one(

@@ -44,7 +44,7 @@ from flask_bitmapist.delivery.breaker import Breaker
 from flask_bitmapist.delivery.flusher import _threads_run
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Mark, count
-from flask_bitmapist.punctual import _Punctual
+from flask_bitmapist.punctual import Punctual
 from flask_bitmapist.signals import delivery_degraded
 from flask_bitmapist.tracker import Tracker, _Settling
 
@@ -1116,7 +1116,7 @@ def watched_senders(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     original: Any = AbstractConnection.send_packed_command
 
     def send(self: AbstractConnection, command: object, check_health: bool = True) -> None:
-        if isinstance(self, _Punctual):  # and not the test's own
+        if isinstance(self, Punctual):  # and not the test's own
             senders.add(threading.current_thread().name)
         original(self, command, check_health)
 
