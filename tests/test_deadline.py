@@ -6,11 +6,12 @@ import itertools
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,23 @@ def test_the_start_of_an_embedded_server_is_not_counted(
     assert before is not None
     assert after is not None
     assert before - after < took / 2
+
+
+def test_a_locked_spool_costs_no_more_than_the_timeout(marking: Callable[..., Tracker]) -> None:
+    took = []
+    for _ in range(ATTEMPTS):
+        tracker = marking("redis://127.0.0.1:1")
+        tracker.record([("e", 1)])
+        spool = tracker.settings.spool
+        assert spool is not None
+        with closing(sqlite3.connect(spool, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            start = time.monotonic()
+            tracker.record([("e", 2)])
+            took.append(time.monotonic() - start)
+        if took[-1] < LONGEST:
+            return
+    raise AssertionError(f"it took {took} seconds")
 
 
 def test_a_dead_address_leaves_time_for_the_next_one(

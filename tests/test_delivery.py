@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -675,6 +675,23 @@ def test_marks_wait_while_another_process_creates_the_spool(
     mortal.start()
     eventually(tracker.flush)
     assert mortal.ids() == [1]
+
+
+def test_marks_wait_though_others_keep_the_spool_locked(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    """For longer than a call may wait; the last of a mark and an unmark decides."""
+    tracker = tracker_on(mortal.url, BITMAPIST_TIMEOUT=0.1)
+    mortal.kill()
+    tracker.record([("e", 1, True, True, NOON)])
+    with closing(sqlite3.connect(spool_of(tracker).path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for id_, value in ((2, True), (3, True), (2, False)):
+            tracker.record([("e", id_, value, True, NOON)])
+        assert tracker.stats().dropped == 0
+        mortal.start()
+    eventually(lambda: mortal.ids() == [1, 3])
+    assert tracker.flush()
 
 
 def test_no_caller_probes_a_server_or_drains_the_spool(

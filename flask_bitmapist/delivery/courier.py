@@ -89,7 +89,7 @@ class Courier:
         :returns: whether nothing is left.
         """
         try:
-            return self._drain(end) and self._empty_apart(end)
+            return self._shelter.keep_pending() and self._drain(end) and self._empty_apart(end)
         except SpoolError as error:
             self._shelter.note(error)
         except Exception as error:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config import SPOOL_NAME
+from ..deadline import time_left
 from .file_lock import FileLock
 from .forks import stop_for_forks
 from .own_files import ensure_own
@@ -32,8 +33,8 @@ logger = logging.getLogger("flask_bitmapist")
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
-#: Seconds to wait for other processes that use the file.
-_LOCK_WAIT = 2.0
+#: Seconds to wait for others that use the file, at most, and if the call has no time left.
+_LOCK_WAIT, _MOMENT = 2.0, 0.03
 _PAUSE = 0.001  # seconds between two attempts
 #: How many damaged files are kept for whoever wants to look into them.
 _KEPT = 3
@@ -51,6 +52,10 @@ State = tuple[Stamp, Stamp | None]
 
 class SpoolError(OSError):
     """The spool's file cannot be read or written now."""
+
+
+class SpoolBusyError(SpoolError):
+    """Others keep the file locked for longer than this call may wait."""
 
 
 class _DamagedError(Exception):
@@ -119,14 +124,16 @@ class Database:
         return self.run(transaction)
 
     def _run(self, work: Work[T]) -> T:
-        patience = time.monotonic() + _LOCK_WAIT
+        until = time.monotonic() + _patience()
         is_emptied = False
-        with self._use(shared=True):
+        with self._use(until, shared=True):
             while True:
                 try:
                     return work(self._connection())
                 except sqlite3.OperationalError as error:
-                    if _code(error) == sqlite3.SQLITE_BUSY and time.monotonic() < patience:
+                    if _code(error) == sqlite3.SQLITE_BUSY:
+                        if time.monotonic() >= until:
+                            raise self._busy() from error
                         time.sleep(_PAUSE)
                     elif _is_full(error) and not is_emptied and self._empty_log():
                         is_emptied = True
@@ -138,25 +145,30 @@ class Database:
         return self._db is not None and empty_log(self._db)
 
     @contextmanager
-    def _use(self, *, shared: bool) -> Iterator[None]:
-        """The file is ours inside, with other processes if `shared`."""
+    def _use(self, until: float, *, shared: bool) -> Iterator[None]:
+        """The file is ours inside, with other processes if `shared`.
+
+        :param until: when to give up waiting for others, by `time.monotonic`.
+        """
         if self._process != os.getpid():  # uWSGI forks without telling Python
             self._abandoned, self._db = self._db, None
             self.after_fork_in_child()
-        with self._lock:
+        with self._alone_in_process(until):
             if self._is_used:
                 raise self._error("a signal handler came between")
             self._is_used = True
             try:
                 self._refuse_foreign()
-                with self._gate.held(shared=shared, wait=_LOCK_WAIT) as may_use:
+                wait = max(until - time.monotonic(), 0.0)
+                with self._gate.held(shared=shared, wait=wait) as may_use:
                     if not may_use:
-                        raise self._error("other processes keep it locked")
+                        raise self._busy()
                     yield
             except BaseException as error:
                 damaged = _is_damage(error)
                 inode = self._opened[0] if self._db is not None else _inode(self._files[0])
-                if not _is_full(error):  # a new connection finds no more room
+                # A new connection would find no more room, and no unlocked file.
+                if not _is_full(error) and not isinstance(error, SpoolBusyError):
                     self._close()
                 if damaged:
                     raise _DamagedError(inode, error) from error
@@ -165,6 +177,19 @@ class Database:
                 raise self._error(error) from error
             finally:
                 self._is_used = False
+
+    @contextmanager
+    def _alone_in_process(self, until: float) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=max(until - time.monotonic(), 0.0)):
+            raise self._busy()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _busy(self) -> SpoolBusyError:
+        return SpoolBusyError(f"the spool {self.path} cannot be used: others keep it locked")
 
     def _error(self, why: object) -> SpoolError:
         return SpoolError(f"the spool {self.path} cannot be used: {why}")
@@ -212,7 +237,7 @@ class Database:
     def _set_aside(self, damage: _DamagedError) -> None:
         """Rename the damaged file, and begin a new one that knows of it."""
         aside = self.beside(time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
-        with self._use(shared=False):
+        with self._use(time.monotonic() + _patience(), shared=False):
             if damage.inode != _inode(self._files[0]) or aside.exists():
                 return  # another process has done so
             for file in map(self.beside, reversed(_ENDINGS)):
@@ -280,7 +305,7 @@ class Database:
     def _delete_if_empty(self, done: Mapping[str, object]) -> bool:
         if not self.run(lambda db: is_empty(db, done)):
             return False
-        with self._use(shared=False):
+        with self._use(time.monotonic() + _patience(), shared=False):
             if not is_empty(self._connection(), done):
                 return False
             self.path.unlink()
@@ -316,6 +341,15 @@ class Database:
     def after_fork_in_parent(self) -> None:
         """Let the threads go on."""
         self._lock.release()
+
+
+def _patience() -> float:
+    """Seconds that the call may wait for others. A moment if it has no time left: what cannot be
+    kept would be lost."""
+    try:
+        return max(time_left(_LOCK_WAIT) or 0.0, _MOMENT)
+    except TimeoutError:
+        return _MOMENT
 
 
 def _execute(query: str, value: str, db: sqlite3.Connection) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from ..marks import Settled, SettledMark, count
 from .apart import Apart, Held
+from .database import SpoolBusyError
 from .erasures import Waited
 from .journal import adopt
 from .notices import Notices
@@ -14,6 +17,9 @@ from .spool import Spool, SpoolError
 from .stats import Outcomes
 
 logger = logging.getLogger("flask_bitmapist")
+
+#: How many entries wait in memory for others to let go of the spool's file, at most.
+_PENDING = 10_000
 
 
 class Shelter:
@@ -26,6 +32,9 @@ class Shelter:
         #: How often something was kept.
         self.kept = 0
         self._notices = notices
+        #: What the spool is yet to take, in order: others have kept its file locked for longer than
+        #: a call may wait.
+        self._pending: deque[Waited] = deque()
         #: Marks lost since the spool became unusable; None while it works.
         self._lost: int | None = None
 
@@ -35,12 +44,21 @@ class Shelter:
         return "lost (BITMAPIST_SPOOL is False)" if self.spool is None else "spooled"
 
     def keep(self, waited: Sequence[Waited]) -> bool:
-        """Whether the marks of `waited` wait in the spool now, behind those that do already."""
+        """Whether the marks of `waited` wait in the spool now, behind those that do already.
+
+        They wait in memory, if others keep its file locked.
+        """
         if self.spool is None:
             return False
+        earlier = self._take_pending() if self._pending else ()
         try:
+            waited = [*earlier, *waited] if earlier else waited
             self.spool.append_all(waited)
         except SpoolError as error:
+            self._pending.extendleft(reversed(earlier))
+            if isinstance(error, SpoolBusyError) and len(self._pending) < _PENDING:
+                self._pending.extend(waited[len(earlier) :])
+                return True
             self.note(error)
             return False
         self.kept += 1
@@ -50,6 +68,17 @@ class Shelter:
             logger.warning("the spool works again; %d marks were lost meanwhile", lost)
             self._notices.recovered("spool")
         return True
+
+    def _take_pending(self) -> list[Waited]:
+        taken: list[Waited] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._pending.popleft())
+        return taken
+
+    def keep_pending(self) -> bool:
+        """Whether the spool has all that waited in memory for it."""
+        return not self._pending or (self.keep(()) and not self._pending)
 
     def adopt(self) -> None:
         """Take over what processes that are dead had queued."""
@@ -73,9 +102,9 @@ class Shelter:
             self._notices.degraded("spool", str(error))
 
     def holds_marks(self) -> bool:
-        """Whether any wait in the spool."""
+        """Whether any wait in the spool, or for it."""
         try:
-            return self.spool is not None and self.spool.holds_marks()
+            return self.spool is not None and (bool(self._pending) or self.spool.holds_marks())
         except SpoolError as error:
             self.note(error)
             return False
@@ -90,6 +119,7 @@ class Shelter:
 
         :returns: False if this was impossible, or another process is doing it.
         """
+        self.keep_pending()
         try:
             return self.spool is not None and self.spool.drain(write, trips, living)
         except SpoolError as error:
