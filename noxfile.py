@@ -169,6 +169,15 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """A site that marks beside one that does not, through random faults. SOAK_SECONDS: 600."""
+    session.install("-e", ".[all]", *group("workers"))
+    install_bitmapist(session)
+    seconds = {"SOAK_SECONDS": os.environ.get("SOAK_SECONDS", "600")}
+    session.run("pytest", "tests/soak", "--log-cli-level=INFO", *session.posargs, env=seconds)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The dashboard in Chromium, which ``apt install chromium`` brings or CHROMIUM names."""
     session.install("-e", ".[all]", *group("browser"))

@@ -44,13 +44,15 @@ class Site:
             return {int(line) for line in (self.folder / "acknowledged").read_text().split()}
         return set()
 
-    def missing(self) -> set[int]:
-        """The acknowledged marks that are not in the server."""
+    def missing(self, *keys: str) -> set[int]:
+        """The acknowledged marks that are in none of the server's bitmaps `keys`."""
         acknowledged = self.acknowledged()
         with redis_py.Redis.from_url(self.server.url) as client:
-            bitmap = client.get(DAY) or b""
-        assert isinstance(bitmap, bytes)
-        return {id_ for id_ in acknowledged if not bit(bitmap, id_)}
+            for key in keys or (DAY,):
+                bitmap = client.get(key) or b""
+                assert isinstance(bitmap, bytes)
+                acknowledged = {id_ for id_ in acknowledged if not bit(bitmap, id_)}
+        return acknowledged
 
     def deliver_the_rest(self) -> None:
         """What the next process of the application does: it delivers what earlier ones left."""
@@ -122,6 +124,14 @@ def bit(bitmap: bytes, offset: int) -> bool:
 
 def ask(path: str, id_: int) -> None:
     """:raises OSError: if nobody answers."""
+    assert answer(path, id_) == (200, b"marked")
+
+
+def answer(path: str, id_: int) -> tuple[int, bytes]:
+    """The status and the body of what the server at `path` answers.
+
+    :raises OSError: if nobody answers.
+    """
     connection = http.client.HTTPConnection("localhost", timeout=30)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(30)
@@ -129,14 +139,13 @@ def ask(path: str, id_: int) -> None:
         connection.sock.connect(path)
         connection.request("GET", f"/{id_}", headers={"Connection": "close"})
         response = connection.getresponse()
-        assert (response.status, response.read()) == (200, b"marked")
+        return response.status, response.read()
     finally:
         connection.close()
 
 
 def answers(path: str) -> bool:
     try:
-        ask(path, 0)
+        return answer(path, 0)[0] == 200
     except OSError:
         return False
-    return True
