@@ -132,8 +132,8 @@ def _outcome(run: Callable[[], Any], key_text: Callable[[Any], str], findings: s
         told = current_tracker().server.explain(cause) if isinstance(cause, Exception) else None
         click.echo(f"{'' if told is None else 'Error: '}{shown(told or str(stopped))}", err=True)
         after = None if stopped.after is None else key_text(stopped.after)
-        again = "" if after is None else f", with --after {_quoted(after)}"
-        click.echo(f"To go on from here, run the same command again{again}.", err=True)
+        again = "." if after is None else f", with --after {_quoted(after)}"
+        click.echo(f"To go on from here, run the same command again{again}", err=True)
         return Outcome(stopped.counts, 130 if isinstance(cause, KeyboardInterrupt) else 1, after)
     return Outcome(done, 3 if findings and getattr(done, findings) else 0)
 

@@ -106,7 +106,7 @@ def test_ctrl_c_says_how_to_go_on_and_that_completes_it(
 ) -> None:
     stopped = shell(BACKFILL, PAGES="3")
     assert stopped.returncode == 130, stopped.stderr
-    after = stopped.stderr.split("--after ")[1].split()[0].rstrip(".")
+    after = stopped.stderr.split("--after ")[1].split()[0]
     assert "Interrupted" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     resumed = shell(f"{BACKFILL} --after {after} --json")
