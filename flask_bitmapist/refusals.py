@@ -27,7 +27,8 @@ _NEEDS = {
     "syntax error": _NEWER,
     "wrong number of arguments": _NEWER,
     "Unsupported option": _NEWER,  # Redis 6, of EXPIREAT NX
-    "permissions": "grant the user +@read +@write +@scripting on trackist_* and flask_bitmapist:*",
+    "permissions": "grant the user +@read +@write +@scripting +@transaction on trackist_* and "
+    "flask_bitmapist:*",
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
     "WRONGTYPE": _OTHER,

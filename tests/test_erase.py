@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from uuid import UUID
 
 import pytest
 import redis as redis_py
+from documented import ROOT
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -253,6 +255,24 @@ def test_without_the_rights_it_does_not_say_that_all_is_gone(
                 tracker.erase(7)
             admin.execute_command("ACL", "SETUSER", "default", f"+{command}")
     assert tracker.erase(7).bits == 3
+
+
+def test_the_rights_that_the_page_on_servers_names_are_enough(
+    mortal: MortalServer, process: Callable[..., Tracker], tmp_path: Path
+) -> None:
+    listed = re.search(r"`(\+@read [^`]*)`", (ROOT / "docs" / "server.md").read_text())
+    assert listed
+    with redis_py.Redis.from_url(mortal.url) as admin:
+        for name, more in (("marks", []), ("erases", ["+time"])):
+            admin.execute_command("ACL", "SETUSER", name, "on", ">x", *listed[1].split(), *more)
+        socket = mortal.url.removeprefix("unix://")
+        one = process(f"unix://erases:x@{socket}", BITMAPIST_SPOOL=str(tmp_path / "one"))
+        other = process(f"unix://marks:x@{socket}", BITMAPIST_SPOOL=str(tmp_path / "other"))
+        live(other, admin, ANN, BOB)
+        one.erase(ANN)
+        other.record([("e", ANN, True, True, NOON)])
+        assert set(did(other, ANN)) == {"e"}
+        assert other.stats().sent == 13
 
 
 def test_an_id_beyond_all_bitmaps_has_no_bits(tracker: Tracker) -> None:
