@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -27,7 +28,7 @@ from servers import MortalServer
 from test_history import Restored
 
 from flask_bitmapist import analytics, swapping
-from flask_bitmapist.erased import ERASED
+from flask_bitmapist.erased import ERASED, LAST, Erasure
 from flask_bitmapist.id_map.keys import map_keys
 from flask_bitmapist.ids import MAPPED, UnusableIdError
 from flask_bitmapist.maintenance import erase as erasing
@@ -229,6 +230,51 @@ def test_events_whose_ids_are_not_those_of_users_are_kept(redis: Any, tracker: T
     assert [*did(tracker, 7)] == ["post:created"]
     with pytest.raises(ValueError, match="nobody has ever marked 'post:creatd'"):
         tracker.erase(7, keep=["post:creatd"])
+
+
+def test_what_is_to_be_kept_is_kept_whatever_was_erased_before(
+    redis: Any, process: Callable[..., Tracker], redis_url: str
+) -> None:
+    tracker, other = process(redis_url), process(redis_url)
+    tracker.record([(event, 7, True, True, NOON) for event in ("e", "a", "b")])
+    made = time.time()
+    tracker.erase(7, keep=["a"])
+    tracker.record([(event, 7, True, True, NOON) for event in ("e", "a", "b")])
+    tracker.erase(7, keep=["a", "b"])
+    assert set(did(tracker, 7)) == {"a", "b"}
+    later = NOON + timedelta(days=1)
+    for event in ("e", "a", "b"):
+        marks = [(other._deed(_mark(event, 7), 7, later), 7)]
+        other._deliverer()._courier.deliver(marks, made)
+    assert {event for event, days in did(tracker, 7).items() if len(days) == 2} == {"a"}
+
+
+def test_those_who_are_erased_at_once_are_erased(
+    process: Callable[..., Tracker], redis_url: str
+) -> None:
+    trackers = [process(redis_url) for _ in range(4)]
+    trackers[0].record([("e", id_, True, True, NOON) for id_ in range(9)])
+    made = time.time()
+    threads = [
+        threading.Thread(target=lambda n=n: [trackers[n].erase(n + 4 * i) for i in range(2)])
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    late = process(redis_url)
+    marks = [(late._deed(_mark("e", id_), id_, NOON), id_) for id_ in range(9)]
+    late._deliverer()._courier.deliver(marks, made)
+    assert [*analytics.users("e", at=NOON, tracker=late)] == [8]
+    moments = [Erasure.loads(held).moment for held in _digests(late).values()]
+    assert len({*moments}) == 8
+    assert int(late.redis.hget(ERASED, LAST)) == max(moments)
+
+
+def _digests(tracker: Tracker) -> dict[bytes, bytes]:
+    held: dict[bytes, bytes] = tracker.redis.hgetall(ERASED)
+    return {name: value for name, value in held.items() if name not in (b"salt", b"last")}
 
 
 def test_a_dry_run_tells_the_same_and_writes_nothing(redis: Any, tracker: Tracker) -> None:

@@ -197,33 +197,40 @@ class _Eraser:
             self._id_map.complete(client, kind)
         client.hsetnx(ERASED, SALT, secrets.token_hex(16))
         earlier = self.look_up()
-        if earlier is not None and earlier.kept:
-            self._kept &= {*earlier.kept}
-        moment = self._remember()
+        # What was marked before the earlier one is still not to come back.
+        kept = self._kept if earlier is None else self._kept & {*earlier.kept}
+        moment = self._remember(kept)
         for kind, offset in self._entries.items():
             self._id_map.retire(client, kind, str(self._id), offset)
         for key in keys_of(client, STAGED):  # what was staged before relies on an earlier state
             client.unlink(key)
         found = self._clear_all()
-        client.hset(ERASED, self._name, Erasure(moment, self._kept).dumps())
+        client.hset(ERASED, self._name, Erasure(moment, kept).dumps())
         # Whoever is back at once is later.
         time.sleep(max(0, moment + _MARGIN - server_time(client)) / 1e6)
         return self.receipt(moment, found)
 
-    def _remember(self) -> int:
-        """Have the server remember this erasure; returns its moment."""
+    def _remember(self, kept: Collection[str]) -> int:
+        """Have the server remember this erasure; returns its moment.
+
+        :param kept: events of which late marks are taken.
+        """
         client = self._client
         unfinished = {
             kind: sorted(offsets) for kind, offsets in self._offsets.items() if kind != PLAIN
         }
         while True:
-            (last,) = replies(client, [("HGET", ERASED, LAST)])
-            moment = max(server_time(client) + _MARGIN, int(last or 0) + 1)
-            erasure = Erasure(moment, self._kept, unfinished)
-            client.hset(ERASED, mapping={self._name: erasure.dumps(), LAST: moment})
-            client.hset(KINDS, BELL, moment)
-            if server_time(client) < moment:
-                return moment
+            with suppress(redis.WatchError), node_of(client, ERASED).pipeline() as pipe:
+                # Whoever hears of a moment must find all erasures up to it.
+                pipe.watch(ERASED)
+                moment = max(server_time(client) + _MARGIN, int(pipe.hget(ERASED, LAST) or 0) + 1)
+                erasure = Erasure(moment, kept, unfinished)
+                pipe.multi()
+                pipe.hset(ERASED, mapping={self._name: erasure.dumps(), LAST: moment})
+                pipe.execute()
+                client.hset(KINDS, BELL, moment)
+                if server_time(client) < moment:
+                    return moment
 
     def _clear_all(self) -> set[_Place]:
         """Clear bits until there are none; returns those that there were."""
