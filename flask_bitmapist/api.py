@@ -110,7 +110,8 @@ def _mark(
     # All ids are checked before the first is sent: one wrong id among many marks nothing.
     bits = [bit for mark in marks for bit in _bits_elsewhere(tracker, mark, system)]
     client = client_of(system)
-    if Tracker.recorder is None and not tracker.keeps_marks_in_process():
+    is_ignored = options[0] and tracker.ignores()
+    if Tracker.recorder is None and not is_ignored and not tracker.keeps_marks_in_process():
         _send(client, bits, use_pipeline)
 
 

@@ -13,6 +13,7 @@ from werkzeug.local import LocalProxy
 from .cli import commands
 from .config import Settings, Switch
 from .current import TRACKER, current_tracker, note_app
+from .gate import checked
 from .server import Server
 from .systems import servers
 from .tracker import Tracker
@@ -45,6 +46,9 @@ class FlaskBitmapist:
         self.access_check: Callable[[], object] | None = None
         #: The dashboard's name and link for a user; None: see `user_link`.
         self.link: Callable[[Any], object] | None = None
+        self._ignored: list[Callable[[], object]] = []
+        #: The trackers that its checks hold for.
+        self._trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, config, redis_client=redis_client, read_client=read_client)
 
@@ -79,6 +83,8 @@ class FlaskBitmapist:
         app.extensions["bitmapist"] = self
         _add_first(self, app.extensions.setdefault(_EXTENSIONS, []))
         app.extensions[TRACKER] = tracker
+        for extension in app.extensions[_EXTENSIONS]:
+            extension._guard(tracker)
         note_app(app)
         _register_server(settings.redis_system)
         if (settings.track_login or settings.track_seen) and find_spec("flask_login"):
@@ -129,6 +135,31 @@ class FlaskBitmapist:
         """
         self.link = link
         return link
+
+    def ignore(self, check: _Check) -> _Check:
+        """Register a function that decides whose requests mark nothing: no arguments -> bool.
+
+        It is called inside a request, at most once, before the first mark: of a view, a login, a
+        visit or a model that is committed. If it returns True, or fails, the request marks nothing;
+        what it takes back is taken back. Of several functions, one is enough. Marks made outside a
+        request never ask. As a decorator::
+
+            @bitmapist.ignore
+            def staff():
+                return current_user.is_authenticated and current_user.is_staff
+
+        :raises TypeError: if it cannot be called, or is async.
+        """
+        self._ignored.append(checked(check))
+        for tracker in self._trackers:
+            tracker.ignore(check)
+        return check
+
+    def _guard(self, tracker: Tracker) -> None:
+        """Have the checks, those to come too, hold for `tracker`."""
+        self._trackers.add(tracker)
+        for check in self._ignored:
+            tracker.ignore(check)
 
     @staticmethod
     def access_check_of(app: Flask) -> Callable[[], object] | None:

@@ -22,6 +22,7 @@ from .config import Settings, Switch
 from .daily import Daily
 from .deadline import within
 from .faults import contained_faults
+from .gate import Check, Gate, Gated
 from .id_map import IdMap
 from .ids import MAPPED, PLAIN, UnusableIdError, mapped_kind, normal_form
 from .locks import Lock
@@ -58,6 +59,7 @@ class Tracker:
         self.server = server
         self._switch = switch
         self._told_of_testing = False
+        self._gate = Gate()
         self._seen = Daily()
         self._registry = Registry(str(settings.timezone))
         self._id_map = IdMap()
@@ -75,6 +77,15 @@ class Tracker:
         self._delivery: Delivery | None = None
         self._delivery_lock = Lock()
         self._hour = _Hour(self, datetime.min, 0.0, 0.0)
+
+    def ignore(self, check: Check) -> None:
+        """Consult `check` too before a request marks anything: see `FlaskBitmapist.ignore`."""
+        self._gate.add(check)
+        self._hour = _Hour(self, datetime.min, 0.0, 0.0)  # that of before knows no gate
+
+    def ignores(self) -> bool:
+        """Whether marks made now are left out, as the current request is to be ignored."""
+        return self._gate.is_shut()
 
     @property
     def redis(self) -> Any:
@@ -175,7 +186,7 @@ class Tracker:
     def _learn(self, event: str) -> None:
         """Let `mark` know what marks of `event` have in common, where they have."""
         kind, settings = self._registry.known_kind(event), self.settings
-        if kind not in (PLAIN, MAPPED) or not self._is_usual():
+        if kind not in (PLAIN, MAPPED) or not self._is_usual() or self._delivery is None:
             return
         if kind == MAPPED and settings.id_map == "never":
             return
@@ -287,7 +298,7 @@ class Tracker:
 
         Once an hour, if ``BITMAPIST_TRACK_HOURLY`` is on.
         """
-        if not self.enabled:
+        if not self.enabled or self.ignores():
             return
         hour = hour_of(self.now())
         period = hour if self.settings.track_hourly else hour.date()
@@ -419,6 +430,8 @@ class Tracker:
         )
 
     def _submit(self, settled: Sequence[Settled]) -> None:
+        if self.ignores():  # what is taken back stays no longer than it must
+            settled = [(what, who) for what, who in settled if not what.value]
         if not settled:
             return
         if Tracker.recorder is not None:
@@ -558,6 +571,8 @@ class _Hour:
         #: What is known of the server; it does not hold for another history.
         self.history = tracker._registry.history
         self.delivery: Any = tracker._delivery
+        if tracker._gate.has_checks:
+            self.delivery = Gated(self.delivery, tracker._gate)
         #: What was done, by event: those with plain ids, and those with the users' mapped ones.
         self.deeds: dict[str, Deed] = {}
         self.mapped: dict[str, Deed] = {}

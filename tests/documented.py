@@ -17,6 +17,7 @@ INSTALL = re.compile(r'^\$ pip install "flask-bitmapist(?:\[([\w,-]+)\])?>=1\.0"
 
 #: What brings a module: extras of ours, or distributions of others. Any of them will do.
 BROUGHT_BY = {
+    "crawlers": {"crawlers"},
     "embedded://": {"embedded"},
     "flask_login": {"login", "flask-login"},
     "flask_sqlalchemy": {"flask-sqlalchemy"},
@@ -31,6 +32,7 @@ ALWAYS = {"flask", "flask_bitmapist", "numpy", "redis"}
 #: Our names that need an extra.
 OUR_NAMES = {
     "Bitmapistable": "sqlalchemy",
+    "is_crawler": "crawlers",
     "SQLAlchemyBitmapistable": "sqlalchemy",
     "PeeweeBitmapistable": "peewee",
     "MongoEngineBitmapistable": "mongoengine",
