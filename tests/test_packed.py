@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import and_, or_, sub, xor
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -247,6 +249,24 @@ def test_a_head_that_does_not_fit_its_containers_is_an_error(offsets: Iterable[i
     for damaged in (value[:-1], value + b"\0" * 70_000, b"\xff" * 9 + value[9:], value[:7], b""):
         with pytest.raises(ValueError, match="bitmap"):
             Head.of(damaged, len(damaged))
+
+
+@pytest.mark.parametrize("name", ["with_runs", "without_runs"])
+def test_what_another_implementation_has_written_is_read_and_what_it_reads_is_written(
+    name: str,
+) -> None:
+    """RoaringBitmap 1.3.0 of Java, in which the format was defined: see ``roaring/Make.java``."""
+    value = gzip.decompress((Path(__file__).parent / f"roaring/{name}.bin.gz").read_bytes())
+    members = {*range(0, 100_000, 1000), *range(300_000, 600_000, 3), *range(700_000, 800_000)}
+    found = Packed.from_portable(value)
+    assert found.ids().tolist() == sorted(members)
+    if name == "with_runs":
+        assert found.to_portable() == packed(frozenset(members)).to_portable() == value
+    else:
+        assert put_down(frozenset(members)) == value
+    head = Head.of(value, len(value))
+    assert head.sizes.sum() == len(members)
+    assert [*spelt_out(value)] == sorted(members)
 
 
 def test_a_full_container_takes_a_run() -> None:
