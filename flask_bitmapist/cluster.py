@@ -21,7 +21,7 @@ from .resp import packed_once
 from .wire import Wire
 
 #: Where the first key of a command stands, if it is not the second word.
-_KEY_AT = {"EVAL": 3, "EVALSHA": 3, "BITOP": 2}
+_KEY_AT = {"EVAL": 3, "EVALSHA": 3, "BITOP": 2, "MEMORY": 2}
 #: How often commands follow slots that have moved.
 _REDIRECTIONS = 16
 #: Seconds between two attempts at keys that are just moving.

@@ -65,9 +65,8 @@ class Settings:
             allowed.
         """
         known = {PREFIX + name.upper(): name for name in _READERS}
-        for option in config:
-            if option.startswith(PREFIX) and option not in known:
-                _warn_of_unknown(option, list(known))
+        for option, nearest in unknown_options(config).items():
+            _warn(f"unknown option {option}: did you mean {nearest}?")
         given = {
             name: _READERS[name](config[option], option)
             for option, name in known.items()
@@ -118,9 +117,18 @@ class Switch:
         return told is not False and (told is not None or not self._testing.get("TESTING"))
 
 
-def _warn_of_unknown(option: str, known: list[str]) -> None:
-    nearest = difflib.get_close_matches(option, known, n=1, cutoff=0.0)[0]
-    warnings.warn(f"unknown option {option}: did you mean {nearest}?", UserWarning, stacklevel=5)
+def unknown_options(config: Mapping[str, Any]) -> dict[str, str]:
+    """The ``BITMAPIST_*`` options of `config` that there are not, each with the nearest name."""
+    known = [PREFIX + name.upper() for name in _READERS]
+    return {
+        option: difflib.get_close_matches(option, known, n=1, cutoff=0.0)[0]
+        for option in config
+        if option.startswith(PREFIX) and option not in known
+    }
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=5)
 
 
 def _refuse(option: str, value: object, allowed: str) -> NoReturn:

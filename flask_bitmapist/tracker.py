@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import redis
 
-from .config import Settings, Switch
+from .config import Settings, Switch, unknown_options
 from .daily import Daily
 from .deadline import within
 from .faults import contained_faults
@@ -111,6 +111,10 @@ class Tracker:
     def sends(self) -> bool:
         """Whether marks are made, and leave the process."""
         return self._switch.sends() and Tracker.recorder is None
+
+    def unknown_options(self) -> dict[str, str]:
+        """The application's ``BITMAPIST_*`` options that there are not, with the nearest names."""
+        return unknown_options({**self._switch.config, **self._switch.overrides})
 
     def keeps_marks_in_process(self) -> bool:
         """Whether marks may not leave the process, as the application is being tested.

@@ -2,14 +2,14 @@
 
 Only the commands of `maintenance`, `history` and `erasing` write.
 
-Exit codes: 0; 1 if the server does not answer or the output cannot be written; 2 for a question
-that cannot be answered as asked; 3 if lines were rejected, or differences found; 130 if a key
-stopped it.
+Exit codes: 0; 1 if the server does not answer, the output cannot be written or `doctor` finds an
+error; 2 for a question that cannot be answered as asked; 3 if lines were rejected, or differences
+found; 130 if a key stopped it.
 """
 
 from __future__ import annotations
 
-from . import erasing, history, maintenance, reports
+from . import doctor, erasing, history, maintenance, reports
 from .group import commands
 
-__all__ = ["commands", "erasing", "history", "maintenance", "reports"]
+__all__ = ["commands", "doctor", "erasing", "history", "maintenance", "reports"]

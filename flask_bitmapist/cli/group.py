@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from flask.cli import AppGroup
 
 from ..current import current_tracker
 from ..refusals import SERVER_ERRORS
-from .terminal import Picture, shown
+from .terminal import shown
 
 commands = AppGroup("bitmapist", help="Who was active, who came back, who did what.")
 
@@ -28,19 +28,28 @@ class Answer(Protocol):
     def to_csv(self) -> str: ...
 
 
+class Shown(Protocol):
+    """What a terminal shows of an answer."""
+
+    def show(self) -> None: ...
+
+
 def command(
-    name: str, picture: Callable[[Any], Picture]
+    name: str,
+    picture: Callable[[Any], Shown],
+    asking: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> Callable[[Callable[..., Answer]], click.Command]:
     """A command that asks for one answer and prints it.
 
     :param picture: makes the table that a terminal shows.
+    :param asking: what is around the question; None: `answering`.
     """
 
     def decorate(ask: Callable[..., Answer]) -> click.Command:
         @functools.wraps(ask)
         def run(as_json: bool, as_csv: bool, **arguments: Any) -> None:
             server = current_tracker().server
-            with answering():
+            with (asking or answering)():
                 answer = ask(**arguments)
             with unwritten_told():
                 if as_json:
@@ -49,7 +58,8 @@ def command(
                     _print_csv(answer.to_csv())
                 else:
                     picture(answer).show()
-                    if replica := server.replica():
+                    # Where another is around the question, the answer itself tells.
+                    if asking is None and (replica := server.replica()):
                         click.echo(f"({replica})", err=True)
             if exit_code := getattr(answer, "exit_code", 0):
                 click.get_current_context().exit(exit_code)

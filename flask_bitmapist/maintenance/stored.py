@@ -16,12 +16,12 @@ def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
     for keys in (keys_of(client, KEY_PREFIX), packed_keys(client)):
         for key in keys:
             name, _, suffix = key.removeprefix(KEY_PREFIX).rpartition("_")
-            if name in stored and (period := _period(suffix)) and period.key(name) == key:
+            if name in stored and (period := period_called(suffix)) and period.key(name) == key:
                 stored[name].add(period)
     return stored
 
 
-def _period(suffix: str) -> Period | None:
+def period_called(suffix: str) -> Period | None:
     """The period that is called `suffix` in a key."""
     grains: dict[int, Grain] = {2: "month", 3: "day", 4: "hour"}
     try:

@@ -1,0 +1,117 @@
+"""The models that mark what happens to their rows, and what their adapters cannot see."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ...adapters.base import ACTIONS, BitmapistableModel
+from ._findings import Finding, Model
+
+_PART = "models"
+_ADAPTERS = "flask_bitmapist.adapters."
+#: What each adapter is called, and what happens to rows unseen by it.
+_ORMS = {
+    "sqlalchemy": (
+        "SQLAlchemy",
+        "session.bulk_*, Core statements, raw SQL, the database's cascades and triggers",
+    ),
+    "peewee": ("peewee", "raw SQL, upserts, the database's cascades and triggers"),
+    "mongoengine": ("MongoEngine", "PyMongo"),
+}
+
+
+def models() -> list[Model]:
+    """Those of all applications in this process, in the order of their names."""
+    found = {_full_name(cls): cls for cls in _below(BitmapistableModel) if _is_model(cls)}
+    return [_described(cls) for _, cls in sorted(found.items())]
+
+
+def _below(cls: type[BitmapistableModel]) -> Iterator[type[BitmapistableModel]]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _below(each)
+
+
+def _is_model(cls: Any) -> bool:
+    """Whether `cls` has rows: it is neither a mixin nor abstract."""
+    orm = _orm_of(cls)
+    if cls.__module__.startswith(_ADAPTERS):
+        return False
+    if orm == "sqlalchemy":
+        return "__mapper__" in vars(cls)
+    if orm in _ORMS:
+        meta = getattr(cls, "_meta", None)
+        return meta is not None and not (isinstance(meta, dict) and meta.get("abstract"))
+    return True
+
+
+def _orm_of(cls: type) -> str:
+    """The adapter of `cls`; for one that is not ours, its module."""
+    ours = [base.__module__ for base in cls.__mro__ if base.__module__.startswith(_ADAPTERS)]
+    name = ours[0].removeprefix(_ADAPTERS).partition(".")[0]
+    if name in _ORMS:
+        return name
+    mixins = [base for base in cls.__mro__ if BitmapistableModel in base.__bases__]
+    return mixins[0].__module__ if mixins else name
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _name_in_events(cls: type[BitmapistableModel]) -> str:
+    return cls.__bitmapist_name__ or cls.__name__.lower()
+
+
+def _described(cls: Any) -> Model:
+    name, chosen, orm = _name_in_events(cls), cls.__bitmapist_id__, _orm_of(cls)
+    return Model(
+        _full_name(cls),
+        _ORMS[orm][0] if orm in _ORMS else orm,
+        [f"{name}:{action}" for action in ACTIONS if action in cls.__bitmapist_events__],
+        [f"{name}:{flag}" for flag in sorted(cls.__bitmapist_flags__)],
+        "primary key" if chosen is None else "method" if callable(chosen) else chosen,
+        cls.__bitmapist_bulk__,
+    )
+
+
+def check(found: Sequence[Model]) -> Iterator[Finding]:
+    """What each model marks, what is not seen, and names that two models share."""
+    for model in found:
+        events = _shortened(model.events)
+        flags = f"; {_shortened(model.flags)}" if model.flags else ""
+        whose = "" if model.id == "primary key" else f" by {model.id}"
+        bulk = "" if model.bulk else "; not by bulk statements"
+        name = model.name.rpartition(".")[2]
+        yield Finding(_PART, "ok", f"{name} marks {events or 'nothing'}{flags}{whose}{bulk}")
+    seen = {model.orm for model in found}
+    for orm, blind in _ORMS.values():
+        if orm in seen:
+            yield Finding(_PART, "ok", f"{orm} does not see: {blind}")
+    yield from _clashes(found)
+
+
+def _shortened(events: Iterable[str]) -> str:
+    """``user:created, user:updated`` as ``user:created, updated``."""
+    listed = [*events]
+    begin = listed[0].rpartition(":")[0] if listed else ""
+    return ", ".join([*listed[:1], *(one.removeprefix(f"{begin}:") for one in listed[1:])])
+
+
+def _clashes(found: Sequence[Model]) -> Iterator[Finding]:
+    by_event: defaultdict[str, list[str]] = defaultdict(list)
+    for model in found:
+        for event in (*model.events, *model.flags):
+            by_event[event].append(model.name)
+    for pair in {
+        tuple(names): event for event, names in by_event.items() if len(names) > 1
+    }.items():
+        names, event = pair
+        yield Finding(
+            _PART,
+            "warning",
+            f"{' and '.join(names)} all mark {event.rpartition(':')[0]}:...",
+            "Give all but one another __bitmapist_name__, unless they mark the same ids",
+        )
