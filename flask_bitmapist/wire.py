@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from .punctual import PunctualPool
+from .punctual import Punctual, PunctualPool
 
 
 def straight(pool: Any, sent: Sequence[bytes], count: int) -> list[Any]:
@@ -25,8 +25,10 @@ class Wire:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._keeps = isinstance(pool, PunctualPool)
-        self._connection = (pool.kept() if self._keeps else None) or _taken_from(pool)
+        kept = pool.kept() if isinstance(pool, PunctualPool) else None
+        self._connection = kept or _taken_from(pool)
+        #: A class of the application's own is left as it is, and cannot be kept at hand.
+        self._keeps = isinstance(pool, PunctualPool) and isinstance(self._connection, Punctual)
         self._is_clean = True
 
     def __enter__(self) -> Wire:

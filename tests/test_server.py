@@ -427,3 +427,23 @@ class TestFakeRedis:
 def test_an_option_that_no_url_can_say_is_an_error_at_once(option: str) -> None:
     with pytest.raises(ValueError, match="BITMAPIST_REDIS_URL has a wrong option"):
         FlaskBitmapist(Flask(__name__), {"BITMAPIST_REDIS_URL": f"redis://localhost?{option}"})
+
+
+class OwnConnection(redis_py.UnixDomainSocketConnection):
+    """A class of an application's own, as for a password that changes."""
+
+
+def test_a_client_whose_connections_are_of_a_class_of_its_own_marks_and_reads(
+    redis: Any, tmp_path: Path
+) -> None:
+    settings = redis.connection_pool.connection_kwargs
+    pool = redis_py.ConnectionPool(connection_class=OwnConnection, **settings)
+    with redis_py.Redis(connection_pool=pool) as client:
+        app = Flask("own", instance_path=str(tmp_path))
+        app.config.update(BITMAPIST_ENABLED=True, BITMAPIST_SPOOL=False, DISABLE_BLUEPRINT=True)
+        tracker = FlaskBitmapist(app, redis_client=client).tracker_of(app)
+        with app.app_context():
+            for id_ in (7, 8):
+                tracker.record([("seen", id_)])
+            tracker.record_many("seen", [*range(2_000)])
+            assert analytics.count("seen") == 2_000
