@@ -80,8 +80,7 @@ def _look_at_server(
 ) -> None:
     settings = tracker.settings
     nodes = ask(client)
-    for node in nodes:
-        found.findings += _server.check(node, settings, several=len(nodes) > 1)
+    found.findings += _server.check_all(nodes, settings)
     names = _names.read(client)
     survey = _bitmaps.survey(client, settings, watch)
     found.events = survey.events(client, names.kinds)

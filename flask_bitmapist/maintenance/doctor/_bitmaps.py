@@ -29,6 +29,8 @@ _EXACT = 2
 _TAIL = 64
 #: Bytes of a bitmap, and the share of its bits, below which nothing is said about it.
 _CHEAP, _SPARSE = 128 * 1024, 1 / 64
+#: Events with such ids that have a warning of their own.
+_LISTED = 5
 #: The share of BITMAPIST_MAX_ID from which there is a warning.
 _NEAR = 0.8
 #: Bytes of bitmaps of past periods below which there is no need to pack them.
@@ -212,9 +214,20 @@ def check(told: Survey, events: Sequence[EventMemory], settings: Settings) -> It
     if not told.is_exact:
         found += ", without what the server needs for keys (MEMORY USAGE is not allowed)"
     yield Finding("data", "ok", found)
-    for event in events:
-        if event.kind == PLAIN and event.largest_id is not None:
-            yield from _of_ids(event, event.largest_id, settings)
+    long = [
+        finding
+        for event in events
+        if event.kind == PLAIN and event.largest_id is not None
+        for finding in _of_ids(event, event.largest_id, settings)
+    ]
+    yield from long[:_LISTED]
+    if (more := len(long) - _LISTED) > 0:
+        yield Finding(
+            "data",
+            "warning",
+            f"{several(more, 'more event')} with ids like that",
+            "See the largest ids of all events with --json",
+        )
     if told.others:
         named = ", ".join(map(repr, sorted(told.others)[:3]))
         yield Finding(

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ...adapters.base import ACTIONS, BitmapistableModel
-from ._findings import Finding, Model
+from ._findings import Finding, Model, several
 
 _PART = "models"
+#: Models that have a line of their own.
+_LISTED = 10
 _ADAPTERS = "flask_bitmapist.adapters."
 #: What each adapter is called, and what happens to rows unseen by it.
 _ORMS = {
@@ -79,13 +81,15 @@ def _described(cls: Any) -> Model:
 
 def check(found: Sequence[Model]) -> Iterator[Finding]:
     """What each model marks, what is not seen, and names that two models share."""
-    for model in found:
+    for model in found[:_LISTED]:
         events = _shortened(model.events)
         flags = f"; {_shortened(model.flags)}" if model.flags else ""
         whose = "" if model.id == "primary key" else f" by {model.id}"
         bulk = "" if model.bulk else "; not by bulk statements"
         name = model.name.rpartition(".")[2]
         yield Finding(_PART, "ok", f"{name} marks {events or 'nothing'}{flags}{whose}{bulk}")
+    if (more := len(found) - _LISTED) > 0:
+        yield Finding(_PART, "ok", f"and {several(more, 'model')} more: --json has all")
     seen = {model.orm for model in found}
     for orm, blind in _ORMS.values():
         if orm in seen:

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ...config import Settings
+from ...id_map import IdMap
+from ...id_map.faults import IncompleteMapError
+from ...id_map.keys import map_keys
 from ...ids import PLAIN
 from ...registry import BELL, CALENDAR, KINDS, KINDS_COPY, LostKindError, Registry, text
 from ._bitmaps import Survey
@@ -42,6 +45,7 @@ def check(client: Any, names: Names, told: Survey, settings: Settings) -> Iterat
     yield from _calendar(names, settings)
     yield from _lost(client, settings)
     yield from _mix(names, settings)
+    yield from _maps(client, names, told)
     registered, held = names.kinds.keys(), told.found.keys()
     if emptied := sorted(registered - held):
         yield Finding(
@@ -85,6 +89,27 @@ def _lost(client: Any, settings: Settings) -> Iterator[Finding]:
     except LostKindError as error:
         found, _, advice = str(error).partition(". ")
         yield Finding("data", "error", found, advice)
+
+
+def _maps(client: Any, names: Names, told: Survey) -> Iterator[Finding]:
+    """Whether the maps of ids can be read."""
+    for kind in sorted({*names.kinds.values()} - {PLAIN}):
+        keys = map_keys(kind)
+        marked = [name for name in told.found if names.kinds.get(name) == kind]
+        if marked and not any(client.exists(key) for key in keys.vital()):
+            yield Finding(
+                "data",
+                "error",
+                f"the id map is gone: {keys.index} and {keys.block(0)}",
+                "Restore all keys of the map from a backup: nobody knows whose the bits of "
+                f"{_listed(marked).rpartition(' ')[0]} are",
+            )
+            continue
+        try:
+            IdMap().lookup(client, "", [kind])
+        except IncompleteMapError as error:
+            found, _, advice = str(error).partition(". ")
+            yield Finding("data", "error", found, advice)
 
 
 def _mix(names: Names, settings: Settings) -> Iterator[Finding]:

@@ -30,6 +30,19 @@ def check(settings: Settings, server: Server) -> Iterator[Finding]:
             "Set it to True, unless marks made while the server is away may be lost",
         )
         return
+    try:
+        yield from _look(path, settings, server)
+    except OSError as error:
+        yield Finding(
+            _PART,
+            "warning",
+            f"{path} cannot be looked at: {error.strerror}",
+            "Run this as the user that the application runs as, or name another file in "
+            "BITMAPIST_SPOOL",
+        )
+
+
+def _look(path: Path, settings: Settings, server: Server) -> Iterator[Finding]:
     if not _is_writable(path):
         yield Finding(
             _PART,
@@ -67,7 +80,9 @@ def _set_aside(path: Path) -> list[str]:
 def _content(path: Path, settings: Settings, server: Server) -> Iterator[Finding]:
     try:
         # It is only read, as another user may look who could leave files of their own.
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as db:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+        ) as db:
             yield from _rows(db, server)
     except sqlite3.Error as error:
         yield Finding(
