@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -117,6 +118,18 @@ def test_a_server_that_is_down_is_one_error(ill: Flask, mortal: MortalServer) ->
     assert done.exit_code == 1
     assert "does not answer" in " ".join(done.stdout.split())
     assert "1 error" in done.stdout
+
+
+def test_a_server_that_says_nothing_is_one_error(mortal: MortalServer, tmp_path: Path) -> None:
+    app = made_app(mortal.url, tmp_path, DISABLE_BLUEPRINT=True, BITMAPIST_TIMEOUT=0.1)
+    assert mortal.process is not None
+    mortal.process.send_signal(signal.SIGSTOP)
+    try:
+        done = run(app)
+    finally:
+        mortal.process.send_signal(signal.SIGCONT)
+    assert done.exit_code == 1
+    assert "does not answer" in " ".join(done.stdout.split())
 
 
 def test_no_password_is_shown(mortal: MortalServer, tmp_path: Path, admin: Any) -> None:

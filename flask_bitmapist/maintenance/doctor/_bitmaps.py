@@ -21,6 +21,8 @@ from ._findings import EventMemory, Finding, several, sized
 
 #: Keys that are asked about in one round trip.
 _KEYS = 2_000
+#: What TTL says of a key that does not expire.
+_NEVER = -1
 #: What bitmapist keeps for a while of operations on its bitmaps.
 _OPERATIONS = f"{KEY_PREFIX}bitop_"
 #: Seconds by which an expiry may differ from what it should be.
@@ -116,13 +118,15 @@ def _look(
     for key, _, _ in named:
         stored = packed_key(key) if is_packed else key
         pipe.execute_command("STRLEN", stored)
-        pipe.execute_command("TTL", stored)
+        if expiries:
+            pipe.execute_command("TTL", stored)
         if told.is_exact:
             pipe.execute_command("MEMORY", "USAGE", stored)
     replies = iter(pipe.execute())
     asks_usage = told.is_exact
     for key, name, period in named:
-        length, left = next(replies), next(replies)
+        length = next(replies)
+        left = next(replies) if expiries else _NEVER
         usage = next(replies) if asks_usage else None
         if isinstance(length, Exception) or isinstance(left, Exception):
             if "WRONGTYPE" not in str(length):
@@ -174,7 +178,7 @@ def _is_overdue(expiries: Expiries, period: Period | None, left: int) -> bool:
     moment = None if period is None else expiries.moment(period)
     if moment is None or left == -2:
         return False
-    return left == -1 or abs(time.time() + left - moment) > _EXACT
+    return left == _NEVER or abs(time.time() + left - moment) > _EXACT
 
 
 def _ends(client: Any, longest: Sequence[tuple[int, str]]) -> list[tuple[int | None, int]]:
