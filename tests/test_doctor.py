@@ -27,7 +27,7 @@ from flask_bitmapist import (
 )
 from flask_bitmapist.id_map.keys import map_keys
 from flask_bitmapist.ids import MAPPED
-from flask_bitmapist.maintenance.doctor import Diagnosis, Finding, _server, examine
+from flask_bitmapist.maintenance.doctor import Diagnosis, Finding, _models, _server, examine
 from flask_bitmapist.maintenance.doctor._nodes import skewed
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.server import Facts, Replica
@@ -516,12 +516,14 @@ def test_models_are_described_with_what_is_not_seen(app: Flask) -> None:
     assert patient.events == ["patient:created", "patient:updated"]
     assert (patient.flags, patient.id, patient.bulk) == (["patient:insured"], "primary key", True)
     assert (namesake.orm, namesake.id, namesake.bulk) == ("peewee", "owner", False)
-    told = [one.found for one in found.findings]
+    told = [one.found for one in _models.check([*ours.values()])]
     assert "Patient marks patient:created, updated; patient:insured" in told
     assert (
         "Namesake marks patient:created, updated, deleted by owner; not by bulk statements" in told
     )
     assert any(one.startswith("SQLAlchemy does not see: session.bulk_*") for one in told)
+    listed = [one.found for one in _models.check([patient] * 12)]
+    assert listed[9:11] == [listed[0], "and 2 models more: --json has all"]
     assert only(app, f"{__name__}.Namesake and {__name__}.Patient all mark").level == "warning"
 
 

@@ -39,7 +39,7 @@ with app.app_context():
     now = datetime.now()
     for when in ((now.replace(day=1) - timedelta(days=32)).replace(day=15), now):
         mark_event("user:created", range(9_000), now=when)
-        mark_event("song:played", range(0, 9_000, 3), now=when)
+        mark_event("song:played", range(0, 90_000, 3), now=when)
         mark_event("order:paid", [70_000_000, 70_000_060], now=when)
 """
 
