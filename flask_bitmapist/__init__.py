@@ -8,7 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .api import get_event_names, mark, mark_event, mark_unique, unmark_event, unmark_unique
+from .api import (
+    get_event_names,
+    mark,
+    mark_event,
+    mark_unique,
+    mark_visitor,
+    unmark_event,
+    unmark_unique,
+)
 from .events import (
     BitOpAnd,
     BitOpNot,
@@ -59,6 +67,7 @@ __all__ = [
     "mark",
     "mark_event",
     "mark_unique",
+    "mark_visitor",
     "unmark_event",
     "unmark_unique",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, ParamSpec, TypeGuard, TypeVar, cast
 
+from flask import current_app
 from werkzeug.local import LocalProxy
 
 from .current import current_tracker
@@ -18,6 +19,7 @@ from .periods import local, marked_periods, unique_key
 from .registry import scanned
 from .systems import client_of, names_own_system
 from .tracker import Tracker, checked_moment, hour_of
+from .visitors import current_visitor
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -55,6 +57,37 @@ def mark_event(
         return
     options = (True, True, now, track_hourly, track_unique)
     _mark(event_name, uuid, options, system, use_pipeline)
+
+
+def mark_visitor(event_name: str) -> None:
+    """Mark that whoever makes the current request did `event_name`: a user or a visitor.
+
+    That is the user logged in (Flask-Login), or else the visitor whose id is in a cookie; if there
+    is no cookie, the response brings one. A request that is ignored marks nothing and gets none.
+
+    :raises ValueError: for a name that cannot name an event.
+    :raises RuntimeError: if ``BITMAPIST_VISITORS`` is not set, the app has no ``secret_key``, or
+        before any `FlaskBitmapist.init_app`.
+    """
+    tracker = current_tracker()
+    checked_name(event_name)
+    if not tracker.enabled:
+        return
+    if not tracker.settings.visitors:
+        raise RuntimeError(f"mark_visitor({event_name!r}) needs BITMAPIST_VISITORS = True")
+    user = _who(None)
+    if user is None:
+        _mark_visitor(event_name)
+    else:
+        mark_event(event_name, user)
+
+
+def _mark_visitor(event: str, *options: Any) -> None:
+    """Mark the visitor who makes the current request, if there is one; they are then known."""
+    visitor = current_visitor(current_tracker())
+    if visitor is not None:
+        mark_event(event, visitor.id, *options)
+        visitor.is_marked = True
 
 
 def unmark_event(
@@ -182,14 +215,15 @@ def mark(
         def index(): ...
 
     :param uuid: who did it. If absent, the user logged in (Flask-Login) when the function is
-        called; if nobody is, nothing is marked. A callable is called after the function returns,
-        with those of the function's arguments that it accepts; None means nobody. A ``LocalProxy``
-        is resolved when the function is called. Anything else is the id itself: ``@mark("x",
-        current_user.id)`` would read the id at import time, when there is no user, so write
-        ``@mark("x")``.
+        called; if nobody is, the visitor, where ``BITMAPIST_VISITORS`` is set, else nobody. A
+        callable is called after the function returns, with those of the function's arguments that
+        it accepts; None means nobody. A ``LocalProxy`` is resolved when the function is called.
+        Anything else is the id itself: ``@mark("x", current_user.id)`` would read the id at import
+        time, when there is no user, so write ``@mark("x")``.
     :raises TypeError: when decorating, if `now` is neither a date nor a datetime.
     :raises ValueError: for an event name or moment that is not allowed, when decorating.
-    :raises RuntimeError: when called, if `uuid` is absent and the app has no Flask-Login.
+    :raises RuntimeError: when called, if `uuid` is absent and the app has neither Flask-Login nor
+        ``BITMAPIST_VISITORS``.
 
     The other arguments are those of `mark_event`. Unusable ids and Redis faults are logged.
     """
@@ -205,6 +239,8 @@ def mark(
                     who = who(**_arguments_for(who, function, *args, **kwargs))
                 if who is not None:
                     mark_event(event_name, who, *options)
+                elif uuid is None and current_tracker().settings.visitors:
+                    _mark_visitor(event_name, *options)
 
         if inspect.iscoroutinefunction(function):
 
@@ -237,6 +273,8 @@ def _who(uuid: Any) -> Any:
         return None
     if uuid is not None or not current_tracker().enabled:
         return uuid
+    if current_tracker().settings.visitors and not hasattr(current_app, "login_manager"):
+        return None
     try:
         from .login import current_user_id
     except ImportError as error:

@@ -50,6 +50,8 @@ class Settings:
     pack_after: timedelta | None = None
     track_login: bool = True
     track_seen: bool = True
+    visitors: bool = False
+    visitor_age: timedelta = timedelta(days=365)
 
     def period(self, grain: Grain, moment: datetime) -> Period:
         """The period of the application's calendar that contains the naive local `moment`."""
@@ -76,7 +78,13 @@ class Settings:
             given["disable_blueprint"] = _flag(config["DISABLE_BLUEPRINT"], "DISABLE_BLUEPRINT")
         given["spool"] = _spool_path(given.get("spool", True), instance_path)
         given.pop("enabled", None)  # checked here, but read when a mark is made: see `Switch`
-        return cls(**given)
+        settings = cls(**given)
+        if settings.visitors and settings.id_map != "always":
+            raise ValueError(
+                "BITMAPIST_VISITORS needs BITMAPIST_ID_MAP = 'always', not "
+                f"{settings.id_map!r}: an event with users and visitors has one kind of ids"
+            )
+        return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +267,12 @@ def _age(value: object, option: str) -> timedelta | None:
     return value
 
 
+def _lifetime(value: object, option: str) -> timedelta:
+    if not isinstance(value, timedelta) or value < timedelta(seconds=1):
+        _refuse(option, value, "a timedelta of a second or more")
+    return value
+
+
 def _ttl(value: object, option: str) -> dict[Grain, timedelta]:
     if not isinstance(value, Mapping):
         _refuse(option, value, "a mapping such as {'hour': timedelta(days=14)}")
@@ -301,5 +315,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "pack_after": _age,
     "track_login": _flag,
     "track_seen": _flag,
+    "visitors": _flag,
+    "visitor_age": _lifetime,
     "enabled": _flag,
 }

@@ -28,3 +28,7 @@ class Daily:
             self._ids = set()
         self._ids.add(id_)
         return True
+
+    def forget(self, id_: Hashable) -> None:
+        """The next call for `id_` is the first one again."""
+        self._ids.discard(id_)

@@ -91,6 +91,10 @@ class FlaskBitmapist:
             from .login import track
 
             track(app)
+        if settings.visitors:
+            from . import visitors
+
+            visitors.track(app)
         app.cli.add_command(commands)
         if not settings.disable_blueprint:
             _add_dashboard(app, settings.url_prefix)

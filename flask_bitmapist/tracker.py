@@ -302,13 +302,17 @@ class Tracker:
 
         Once an hour, if ``BITMAPIST_TRACK_HOURLY`` is on.
         """
-        if not self.enabled or self.ignores():
+        if not self.enabled:
             return
         hour = hour_of(self.now())
         period = hour if self.settings.track_hourly else hour.date()
         # Each recording in a test needs the mark again, and so does a server that may have lost it.
         told = (period, Tracker.recorder, self._switch.tested, self._registry.history)
-        if self._seen.is_first(id_, told):
+        if not self._seen.is_first(id_, told):
+            return
+        if self.ignores():
+            self._seen.forget(id_)
+        else:
             self.publish([Mark(event, id_)])
 
     def flush(self, timeout: float | None = None) -> bool:

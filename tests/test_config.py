@@ -92,6 +92,10 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ("BITMAPIST_TTL", {"hour": 14}),
         ("BITMAPIST_TTL", {"hour": timedelta(0)}),
         ("BITMAPIST_TRACK_LOGIN", None),
+        ("BITMAPIST_VISITORS", "yes"),
+        ("BITMAPIST_VISITORS", True),  # without BITMAPIST_ID_MAP = "always"
+        ("BITMAPIST_VISITOR_AGE", 365),
+        ("BITMAPIST_VISITOR_AGE", timedelta(0)),
         ("BITMAPIST_ENABLED", "off"),
     ],
 )

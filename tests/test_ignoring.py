@@ -248,6 +248,18 @@ def test_somebody_who_was_ignored_is_seen_in_a_later_request(
         assert [*DayEvents("user:seen")] == [7]
 
 
+def test_a_visit_of_somebody_who_has_been_seen_today_asks_nothing(
+    site: FlaskClient, bitmapist_extension: FlaskBitmapist
+) -> None:
+    app, asked = site.application, list[str]()
+    app.add_url_rule("/login/<id_>", "login", lambda id_: str(login_user(User(id_))))
+    app.add_url_rule("/who", "who", lambda: current_user.get_id())
+    bitmapist_extension.ignore(lambda: asked.append(request.path))
+    for path in "/login/7", "/who", "/who":
+        site.get(path)
+    assert asked == ["/login/7"]
+
+
 def test_what_is_taken_back_is_taken_back(app: Flask, bitmapist_extension: FlaskBitmapist) -> None:
     bitmapist_extension.ignore(is_staff)
     with app.app_context():

