@@ -190,7 +190,7 @@ class Tracker:
     def _learn(self, event: str) -> None:
         """Let `mark` know what marks of `event` have in common, where they have."""
         kind, settings = self._registry.known_kind(event), self.settings
-        if kind not in (PLAIN, MAPPED) or not self._is_usual() or self._delivery is None:
+        if kind not in (PLAIN, MAPPED) or not self._is_usual():
             return
         if kind == MAPPED and settings.id_map == "never":
             return

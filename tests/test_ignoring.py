@@ -143,20 +143,6 @@ def test_the_fast_way_of_a_mark_asks_too(
         assert [*DayEvents("report:shared")] == ["ann", "ann3"]
 
 
-def test_a_first_mark_that_is_ignored_does_no_harm_to_the_next(
-    app: Flask, bitmapist_extension: FlaskBitmapist, tracker: Tracker, process: Any, redis_url: str
-) -> None:
-    process(redis_url).record([("song:played", 1)])
-    bitmapist_extension.ignore(is_staff)
-    with app.test_request_context(headers=STAFF):
-        assert 1 in DayEvents("song:played")  # the kind of its ids is known now
-        tracker.mark("song:played", 2)
-    tracker.mark("song:played", 3)
-    tracker.mark("song:played", 4)
-    with app.app_context():
-        assert [*DayEvents("song:played")] == [1, 3, 4]
-
-
 def test_it_is_asked_once_a_request_and_only_if_something_is_marked(
     site: FlaskClient, bitmapist_extension: FlaskBitmapist
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from itsdangerous import URLSafeTimedSerializer
 from flask_bitmapist import DayEvents, FlaskBitmapist, mark, mark_event, mark_visitor
 from flask_bitmapist.privacy import asks_for_privacy
 from flask_bitmapist.testing import record_marks
+from flask_bitmapist.tracker import Tracker
 from flask_bitmapist.visitors import COOKIE, visitor_id
 
 
@@ -130,6 +131,15 @@ def test_a_mark_that_is_refused_sets_no_cookie(app: Flask) -> None:
         return ""
 
     assert set_by(app.test_client().get("/wrong")) is None
+
+
+def test_a_mark_that_cannot_be_made_sets_no_cookie(
+    app: Flask, process: Callable[..., Tracker], redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    process(redis_url).record([("page:visited", 7)])
+    app.test_client().get("/")  # the app learns that the event has plain ids
+    assert set_by(app.test_client().get("/")) is None
+    assert "page:visited" in caplog.text
 
 
 def test_an_ignored_request_sets_no_cookie_and_marks_nobody(app: Flask, redis: Any) -> None:
@@ -295,16 +305,16 @@ def test_what_is_marked_too_late_for_a_cookie_is_left_out(app: Flask) -> None:
     @app.route("/stream")
     def stream() -> Response:
         def parts() -> Iterator[str]:
-            yield ""
             mark_visitor("page:visited")
+            yield ""
 
         return Response(stream_with_context(parts()))
 
     browser = app.test_client()
-    assert set_by(browser.get("/stream")) is None
-    assert visitors(app) == []
+    response = browser.get("/stream")
+    assert (response.text, set_by(response), visitors(app)) == ("", None, [])
     browser.get("/")
-    browser.get("/stream")
+    assert browser.get("/stream").text == ""
     assert len(visitors(app)) == 1
 
 
