@@ -459,6 +459,18 @@ def count_users(folder: Path) -> int:
         return 0
 
 
+def test_it_tells_what_packing_would_save_and_packs_nothing(played: Flask) -> None:
+    pytest.importorskip("pyroaring")
+    from flask_bitmapist.demo.packing import saving
+
+    raw, packed = saving(played)
+    assert 0 < 2 * packed <= raw
+    client = played.extensions["bitmapist"].tracker_of(played).redis
+    assert not client.keys("flask_bitmapist:packed:*")
+    asked = played.test_cli_runner().invoke(args=["bitmapist", "pack", "--dry-run", "--csv"])
+    assert asked.output.splitlines()[-1].endswith(f",{raw},{packed}")
+
+
 def test_a_history_that_was_killed_half_way_starts_over(tmp_path: Path) -> None:
     demo = start(tmp_path, free_port(), "--days", "3000", "--users", "30000")
     try:

@@ -52,6 +52,7 @@ def main(port: int, instance: Path, days: int, users: int) -> None:
 
         from .app import create_app
         from .history import ensure_played
+        from .packing import saving
     except ImportError as error:
         raise click.ClickException(
             f'{error}\nThe demo needs its extra: pip install "flask-bitmapist[demo]"'
@@ -59,6 +60,7 @@ def main(port: int, instance: Path, days: int, users: int) -> None:
     try:
         app = create_app(instance)
         played = ensure_played(app, days=days, users=users)
+        raw, packed = saving(app)
     except KeyboardInterrupt:
         click.echo("\nInterrupted. The next start plays the history from the beginning.", err=True)
         sys.exit(130)
@@ -73,6 +75,10 @@ def main(port: int, instance: Path, days: int, users: int) -> None:
     click.echo(
         f"Its dashboard http://{HOST}:{port}{app.config.get('BITMAPIST_URL_PREFIX', '/bitmapist')}/"
     )
+    if raw:
+        click.echo(
+            f"Packed, {raw // 1000:,} kB of its past would take {packed // 1000:,}: docs/packing.md"
+        )
     click.echo("Stop with Ctrl-C.")
     server.serve_forever()
 
