@@ -122,6 +122,29 @@ def unpack(client: Any, key: str) -> Swap | None:
     raise UnstableError(key)
 
 
+def merge(client: Any, key: str, value: bytes, life: int | None) -> None:
+    """Add the packed bitmap `value` to the packed form of the bitmap under `key`.
+
+    :param life: in how many ms `value` expires; None: never.
+    :raises UnreadableError: if what is there is damaged.
+    """
+    from .reading.packed import Packed
+
+    for pipe, (raw, before), expiry in _watched(client, key):
+        if raw is None and before is None:
+            expiry = life
+        elif expiry is not None:
+            expiry = None if life is None else max(life, expiry)
+        if before is not None:
+            both = joined(key, (None, value)) | joined(key, (None, before))
+            value = Packed.of(both).to_portable()
+        pipe.multi()
+        pipe.set(packed_key(key), value, px=expiry)
+        if _executed(pipe):
+            return
+    raise UnstableError(key)
+
+
 def clear(client: Any, bits: Mapping[str, Collection[int]]) -> None:
     """Clear bits of packed bitmaps, which stay packed. One that has no other bit goes.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
+from flask import current_app
 from werkzeug.utils import import_string
 
 from ..current import current_tracker
@@ -45,7 +46,7 @@ def _picture(outcome: Outcome) -> Picture:
     rows = [
         [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value]
         for name, value in outcome.to_dict().items()
-        if value not in (0, None, "") or name in ("rows", "marked")
+        if value not in (0, None, "", []) or name in ("rows", "marked")
     ]
     return Picture(rows[0], rows[1:])
 
@@ -349,3 +350,66 @@ def export(
     if job.lost:
         lost = f"{job.lost:,} bits were left out"
         raise click.ClickException(f"{lost}: the server has lost whose they are")
+
+
+@command("copy", _picture)
+@click.argument("url")
+@click.option("--out", is_flag=True, help="The other way: from the application's server to URL.")
+@click.option("--prefix", help="How the keys begin there; with bitmapist4: bitmapist_")
+@click.option("--ignore-erasures", is_flag=True, help="Copy although erased persons may come back.")
+@click.option("--dry-run", is_flag=True, help="Only tell what there is to copy.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def copy(
+    url: str, out: bool, prefix: str | None, ignore_erasures: bool, dry_run: bool, yes: bool
+) -> Outcome:
+    """Copy all bitmaps from the server at URL into the application's own.
+
+    Both may be in use. Bits are added to what is there, and read back; packed periods, ids,
+    expiries and erasures go along. It can be stopped at any moment, and run again.
+
+    \b
+    flask bitmapist copy redis://old.example:6379 --dry-run
+    flask bitmapist copy redis://old.example:6379 --prefix bitmapist_
+    flask bitmapist copy --out redis://new.example:6379
+    """
+    from ..maintenance.copying import Copy
+    from ..maintenance.runs import StoppedError
+    from ..maintenance.sides import client_at
+    from ..periods import KEY_PREFIX
+
+    if out and prefix is not None:
+        raise ValueError("--prefix is for keys that are copied in: leave it out with --out")
+    tracker = current_tracker()
+    settings, path = tracker.settings, current_app.instance_path
+    with client_at(url, settings, path, writes=out) as other:
+        own = tracker.server.patient
+        source, target = (own, other) if out else (other, own)
+        job = Copy(
+            source,
+            target,
+            settings,
+            prefix=KEY_PREFIX if prefix is None else prefix,
+            ignores_erasures=ignore_erasures,
+        )
+        try:
+            found = job.survey()
+        except StoppedError as stopped:
+            raise click.ClickException(shown(str(stopped))) from stopped
+        if dry_run:
+            return Outcome(found)
+        if not yes:
+            to = "there" if out else "here"
+            told = f"Copy {found.bitmaps:,} bitmaps of {found.bytes:,} bytes {to}?"
+            click.confirm(told, abort=True, err=True)
+        with _progress(lambda: 2 * found.bitmaps, "bitmaps") as told_of:
+            done = [0]
+
+            def watch(keys: int) -> None:
+                done[0] += keys
+                told_of(done[0])
+
+            outcome = _outcome(lambda: job.run(watch), str, "is_wanting")
+    if getattr(outcome.done, "erased_meanwhile", False):
+        told = "Persons were erased from the source whose bits may have been copied before"
+        click.echo(f"{told}: erase them from the target too", err=True)
+    return outcome

@@ -77,15 +77,23 @@ class Bulk:
 
     def patiently(self, call: Callable[[], Any]) -> Any:
         """The result of `call`, once the server answers."""
-        pause, end = _FIRST_PAUSE, time.monotonic() + self._patience
-        while True:
-            try:
-                return call()
-            except SERVER_ERRORS as error:
-                if need_of(error) is not None or time.monotonic() + pause > end:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        return patiently(call, self._patience)
+
+
+def patiently(call: Callable[[], Any], patience: float) -> Any:
+    """The result of `call`, once the server answers.
+
+    :param patience: seconds for which it is tried again.
+    """
+    pause, end = _FIRST_PAUSE, time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except SERVER_ERRORS as error:
+            if need_of(error) is not None or time.monotonic() + pause > end:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 class _Step(NamedTuple, Generic[_Position, _Counts]):
