@@ -275,7 +275,7 @@ def test_marks_made_during_the_copy_are_not_lost(
 
 
 def test_mapped_ids_that_are_new_during_the_copy_keep_their_offsets(
-    other: Any, old: Tracker, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+    other: Any, redis: Any, old: Tracker, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old.record([("e", f"user{number}", True, True, LONG_AGO) for number in range(5000)])
     made = iter(range(5000, 6000))
@@ -289,6 +289,8 @@ def test_mapped_ids_that_are_new_during_the_copy_keep_their_offsets(
     monkeypatch.setattr(sides.Side, "ask", marked_between)
     copied(other, tracker)
     monkeypatch.undo()
+    key = "trackist_e_2024-2"
+    assert len(bits_of(tracker)[key]) == redis.bitcount(key)  # each bit is somebody's
     copied(other, tracker)
     assert bits_of(tracker) == bits_of(old)
 
