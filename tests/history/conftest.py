@@ -64,6 +64,8 @@ app = Flask("shop")
 FlaskBitmapist(app, {{"BITMAPIST_REDIS_URL": {url!r}}})
 engine = create_engine({database!r})
 left = [int(os.environ.get("PAGES", 0))]
+# What a shell runs in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 @event.listens_for(engine, "checkin")
 def press_a_key(*_):
     left[0] -= 1
