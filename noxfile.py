@@ -222,6 +222,15 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Every benchmark beside bitmapist, as ratios; nothing fails by a machine's speed."""
+    session.install("-e", ".[all]", *group("tests"))
+    install_bitmapist(session)
+    for benchmark in session.posargs or sorted(map(str, Path("benchmarks").glob("*.py"))):
+        session.run("python", benchmark)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Format, lint and types."""
     session.install("-e", ".[all]", *group("lint"), *group("tests"))
