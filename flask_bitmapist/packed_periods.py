@@ -20,6 +20,8 @@ from .trip import replies
 
 #: The first day, as ISO text, that no packed period reaches; absent while nothing is packed.
 PACKED_BEFORE = "flask_bitmapist:packed_before"
+#: How long periods must be over to be packed, without ``BITMAPIST_PACK_AFTER``.
+USUAL_AGE = timedelta(days=35)
 #: Keys asked for in one step of a SCAN.
 _BATCH = 1_000
 #: Seconds for which a process trusts what it knows of that day. Whoever moves it waits for longer

@@ -46,10 +46,6 @@ def reindex() -> Reindexed:
     return Reindexed(tracker.reindex(), tracker.forget_emptied())
 
 
-#: Days after its end that a period stays as it is, unless it is told.
-_USUAL_AGE = 35
-
-
 class Swapped(NamedTuple):
     """How many bitmaps were swapped, or would be, and their bytes."""
 
@@ -83,10 +79,11 @@ def pack(days: int | None, dry_run: bool) -> Swapped:
     flask bitmapist pack --dry-run
     """
     from .. import swapping
+    from ..packed_periods import USUAL_AGE
 
     tracker = current_tracker()
     client = tracker.server.patient
-    age = tracker.settings.pack_after or timedelta(days=_USUAL_AGE)
+    age = tracker.settings.pack_after or USUAL_AGE
     if days is not None:
         age = timedelta(days=days)
     before = (tracker.now() - age).date()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from flask import Flask
 
 from .. import swapping
 from ..current import current_tracker
-
-#: Days that a period has been over, as for `flask bitmapist pack`.
-_AGE = timedelta(days=35)
+from ..packed_periods import USUAL_AGE
 
 
 def saving(app: Flask) -> tuple[int, int]:
@@ -18,6 +14,6 @@ def saving(app: Flask) -> tuple[int, int]:
     with app.app_context():
         tracker = current_tracker()
         client, names = tracker.server.patient, tracker.reader.known(scanned=False).events
-        keys = [*swapping.raw_keys(client, names.keys(), (tracker.now() - _AGE).date())]
+        keys = [*swapping.raw_keys(client, names.keys(), (tracker.now() - USUAL_AGE).date())]
         swaps = [swap for key in keys if (swap := swapping.pack(client, key, dry=True))]
     return sum(swap.raw for swap in swaps), sum(swap.packed for swap in swaps)

@@ -1,7 +1,7 @@
 """Lets periods go as ``BITMAPIST_TTL`` says, also those that were written before it was set.
 
-What expires is a short period, and its week and its month stay: so bits that these lack, as others
-may have marked days alone, are set there first.
+When a short period expires, its week and its month stay. They may lack some of its bits, since
+others may have marked days alone: these bits are set there first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
+from ..config import STORED_GRAINS
 from ..delivery.expiry import Expiries
 from ..delivery.merging import Chunk
 from ..packed_periods import is_packable, keys_of, packed_key, packed_keys
@@ -27,8 +28,6 @@ _T = TypeVar("_T")
 
 #: Keys that are asked about in one round trip; bytes of bitmaps that are read in one.
 _KEYS, _BYTES = 2_000, 16 * 2**20
-#: From the shortest to the longest.
-_GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month")
 #: Seconds by which an expiry may differ from what it should be.
 _EXACT = 2
 _ENDING = re.compile(r"W\d+-\d+|\d+(-\d+){1,3}", re.ASCII)
@@ -39,8 +38,8 @@ class Pruned:
     """What became of the periods of one length.
 
     :ivar gone: bitmaps that were deleted, as their time was over; and the bytes that they took.
-    :ivar expiring: bitmaps that expire later, and did not before; and their bytes.
-    :ivar saved: bits that were set in longer periods first, as these lacked them.
+    :ivar expiring: bitmaps that were given the right expiry; and their bytes.
+    :ivar saved: bits that longer periods lacked, and that were set there first.
     """
 
     grain: Grain
@@ -80,17 +79,17 @@ def prune(
     dry_run: bool = False,
     watch: Callable[[int], None] = lambda keys: None,
 ) -> list[Pruned]:
-    """Delete or make expire the bitmaps of `names` as `expiries` say; what each length lost.
+    """Delete the bitmaps of `names`, or let them expire, as `expiries` say; returns what was done.
 
     It can be stopped at any moment, and run again.
 
     :param client: a client that writes, and waits.
     :param dry_run: only tell what would happen.
-    :param watch: told of each so many keys that were looked at.
+    :param watch: called now and then with the number of keys looked at since.
     :raises redis.RedisError: if the server does not answer.
     :raises UnreadableError: if a packed bitmap is damaged.
     """
-    pruned = {grain: Pruned(grain) for grain in _GRAINS if expiries.covers(grain)}
+    pruned = {grain: Pruned(grain) for grain in STORED_GRAINS if expiries.covers(grain)}
     for found in _batches(_bitmaps(client, names, watch), _KEYS):
         due = _due(client, expiries, found)
         for one in due:
@@ -163,7 +162,7 @@ def _due(client: Any, expiries: Expiries, found: Iterable[_Found]) -> list[_Due]
 def _saved(
     client: Any, expiries: Expiries, found: Collection[_Found], *, dry_run: bool
 ) -> Iterator[tuple[Grain, int]]:
-    """Set what longer periods lack of `found`; how many bits, by the length of what had them."""
+    """Set the bits of `found` that longer periods lack; yields how many, by grain of `found`."""
     targets = {one.key: [*_longer(expiries, one)] for one in found}
     held = _held(client, {*targets, *(one.key for listed in targets.values() for one in listed)})
     pipe = Trip(client)
@@ -185,7 +184,7 @@ def _saved(
 
 def _held(client: Any, keys: Collection[str]) -> dict[str, Bitmap]:
     """The bitmaps under `keys`, packed or not."""
-    # In a cluster, only forms that are packable lie on one node.
+    # In a cluster, both forms of a bitmap are on one node only if it is packable.
     asked = [both_forms(key) if is_packable(key) else ("MGET", key) for key in keys]
     told = replies(client, asked)
     return {
@@ -195,8 +194,8 @@ def _held(client: Any, keys: Collection[str]) -> dict[str, Bitmap]:
 
 
 def _longer(expiries: Expiries, found: _Found) -> Iterator[_Found]:
-    """The longer periods that contain the one `found`, and are kept."""
-    for grain in _GRAINS[_GRAINS.index(found.period.grain) + 1 :]:
+    """The longer periods that contain `found` and are still kept."""
+    for grain in STORED_GRAINS[STORED_GRAINS.index(found.period.grain) + 1 :]:
         if found.period.grain == "week":  # it may lie in two months
             return
         period = Period.containing(grain, found.period.start)

@@ -1,4 +1,4 @@
-"""Looks whether an application's analytics are well: its server, data, spool, settings and models.
+"""Checks an application's analytics: its server, data, spool, settings and models.
 
 It only reads. Each module has the checks of one part. A check is a function that yields findings.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Flask
 
+from ...packed_periods import USUAL_AGE
 from ...refusals import SERVER_ERRORS
 from ...server import Server
 from ...tracker import Tracker
@@ -27,7 +27,7 @@ def examine(
 ) -> Diagnosis:
     """Look at everything that belongs to `app`. A server that fails is a finding.
 
-    :param watch: told of each so many keys that were looked at.
+    :param watch: called now and then with the number of keys looked at since.
     """
     found = Diagnosis()
     client = _connect(found, tracker.server)
@@ -89,10 +89,5 @@ def _look_at_server(
         *_names.check(client, names, survey, settings),
         *_bitmaps.check(survey, found.events, settings),
         *_growth.check(found.growth, nodes),
-        *_bitmaps.check_age(survey, settings, _usual_age(tracker.now())),
+        *_bitmaps.check_age(survey, settings, tracker.now() - USUAL_AGE),
     ]
-
-
-def _usual_age(now: datetime) -> datetime:
-    """Periods that are over by then are those that `flask bitmapist pack` packs."""
-    return now - timedelta(days=35)
