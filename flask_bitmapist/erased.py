@@ -1,7 +1,7 @@
 """Who has been erased, as the server remembers it: what was marked before must not come back.
 
 Marks made before may still wait: in a spool, a journal, a queue. So the moment of each erasure is
-kept, under a digest of the id. `BELL` changes with each erasure, and stands beside the kinds of
+kept, under a digest of the id. `BELL` changes with each erasure. It is kept with the kinds of
 events, which every trip that marks asks for.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .registry import BELL, KINDS
 from .trip import node_of
 
-#: Digest of an id -> its `Erasure`; besides, under names that are no digests, the following two.
+#: A hash: the digest of an id -> its `Erasure`. It also has the two fields below.
 ERASED = "flask_bitmapist:erased"
 #: What the digests are made with.
 SALT = "salt"
@@ -32,7 +32,7 @@ __all__ = ["BELL", "ERASED", "KINDS", "LAST", "SALT", "Erasure", "digest", "serv
 class Erasure(NamedTuple):
     """One erasure of one person."""
 
-    #: When, by the server's clock, in microseconds since the epoch. No two are at one moment.
+    #: When, by the server's clock, in microseconds since the epoch. No two have the same moment.
     moment: int
     #: The events that were left as they were.
     kept: Collection[str] = ()
@@ -51,7 +51,7 @@ class Erasure(NamedTuple):
 
 
 def digest(salt: str, id_: int | str) -> str:
-    """What stands for the normal form `id_`, which cannot be read from it."""
+    """The digest of the normal form `id_`, from which the id cannot be read."""
     return blake2b(str(id_).encode(), key=salt.encode(), digest_size=12).hexdigest()
 
 

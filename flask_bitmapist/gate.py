@@ -13,8 +13,8 @@ from .faults import logger
 #: Whether the current request is to be ignored.
 Check = Callable[[], object]
 
-#: Where the decisions on a request are kept, in its environment. `flask.g` would not do: requests
-#: that a test makes within one application context share it.
+#: The key in a request's environment under which decisions are kept. `flask.g` would not do: all
+#: requests that a test makes within one application context share it.
 _DECISIONS = "flask_bitmapist.ignored"
 
 

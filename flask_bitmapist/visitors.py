@@ -20,7 +20,7 @@ from .tracker import Tracker
 COOKIE = "bitmapist_visitor"
 #: How the ids of visitors begin: reports show what they are.
 PREFIX = "visitor:"
-#: Bytes of chance in an id: nobody guesses another one's, and no two are the same.
+#: Random bytes in an id: nobody can guess another visitor's, and no two are the same.
 _CHANCE = 12
 #: In an app's ``extensions``: whether its responses bring new visitors their cookies.
 _TRACKED = "bitmapist.visitors"
@@ -35,7 +35,7 @@ class Visitor:
     id: str
     #: Whether the browser does not know the id.
     is_new: bool
-    #: Whether something has been marked, so that the browser is to know it.
+    #: Whether something has been marked, so that the browser needs the cookie.
     is_marked: bool = False
 
 
@@ -47,9 +47,9 @@ def track(app: Flask) -> None:
 
 
 def visitor_id() -> str | None:
-    """The id of the visitor whose cookie the current request brings; None: it brings no valid one.
+    """The id in the visitor's cookie of the current request; None if there is no valid cookie.
 
-    For what is done later, such as a background task that marks, or an erasure.
+    Use it for work that is done later, such as a background task that marks, or an erasure.
 
     :raises RuntimeError: if the app has no ``secret_key``.
     """
@@ -64,10 +64,10 @@ def visitor_id() -> str | None:
 
 
 def current_visitor(tracker: Tracker) -> Visitor | None:
-    """Whoever makes the current request, with a new id if need be.
+    """The visitor who makes the current request, with a new id if they have none.
 
-    None: there is no request, it is ignored, or it is too late to send a cookie, as in a response
-    that is being streamed.
+    It is None if there is no request, if the request is ignored, or if it is too late to send a
+    cookie, as in a response that is being streamed.
 
     :raises RuntimeError: as `visitor_id`.
     """

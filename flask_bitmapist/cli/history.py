@@ -24,7 +24,7 @@ _ZONE_HELP = "The zone of times that have none. Default: BITMAPIST_TIMEZONE."
 
 
 class Outcome(NamedTuple):
-    """What a run has done, whether it came to its end or not."""
+    """What a run has done, finished or not."""
 
     done: Any
     exit_code: int = 0
@@ -64,7 +64,7 @@ class _Zone(click.ParamType):  # type: ignore[type-arg]
 
 
 class _Imported(click.ParamType):  # type: ignore[type-arg]
-    """Something of the application's, as in ``shop.models:User``."""
+    """An object of the application, such as ``shop.models:User``."""
 
     name = "module:name"
 
@@ -76,7 +76,7 @@ class _Imported(click.ParamType):  # type: ignore[type-arg]
 
 
 def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which rows of which model are whose marks."""
+    """The options that say which rows of which model are marked, and for whom."""
     for option in (
         click.option(
             "--session",
@@ -110,7 +110,7 @@ def _days(since: datetime | None, until: datetime | None) -> Any:
 
 @contextmanager
 def _progress(length: Callable[[], int], label: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal; gives what tells it how much has been done."""
+    """A progress bar, on a terminal; yields a function that takes how much is done in all."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -120,7 +120,7 @@ def _progress(length: Callable[[], int], label: str) -> Iterator[Callable[[int],
 
 
 def _outcome(run: Callable[[], Any], key_text: Callable[[Any], str], findings: str = "") -> Outcome:
-    """What `run` returns or had done when it was stopped.
+    """What `run` returns, or what it had done when it was stopped.
 
     :param findings: the name of a count which, unless 0, gives exit code 3.
     """

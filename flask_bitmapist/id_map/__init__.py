@@ -1,8 +1,8 @@
-"""Dense offsets for ids that are no offsets themselves, and back.
+"""Dense offsets for ids that cannot be offsets themselves, and back.
 
-The ids stand in the order of their offsets, and an index finds them there: `index` says in which
-form, `keys` where. Any number of processes agree: new ids are assigned atomically, a batch at a
-time.
+The ids are stored in the order of their offsets, and an index finds their offsets: `index` has the
+form of both, `keys` where they are. Any number of processes agree: new ids are assigned atomically,
+a batch at a time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ATTEMPTS = 5
 
 
 class Offsets(dict[str, int]):
-    """The offsets of ids of one kind, and what a process has to see to rely on them."""
+    """The offsets of ids of one kind, and the state of the map on which they depend."""
 
     def __init__(self, known: Known) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class IdMap:
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
-        #: How many ids each kind had when it was asked last: that tells in which buckets to look.
+        #: How many ids each kind had when last asked: that tells in which buckets to look.
         self._sizes: dict[str, int] = {}
 
     def offsets(
@@ -61,8 +61,8 @@ class IdMap:
     ) -> Offsets:
         """The offset of each of `ids`; those never seen before get the next free ones.
 
-        Ids that the process knows cost no round trip, others one HMGET a batch, new ones one
-        script more. They hold only if the server still has their state where they are used
+        Ids that the process knows cost no round trip, others one HMGET a batch, and new ones a
+        script besides. They hold only if the server still has their state where they are used
         (`delivery.reliance`).
 
         :param assigned: False leaves out ids that have no offset yet.
@@ -201,7 +201,7 @@ class IdMap:
             complete(client, keys, lambda: None)
 
     def retire(self, client: Any, kind: str, id_: str, offset: int) -> None:
-        """Forget that `id_` has `offset`, which nobody gets from now on.
+        """Forget that `id_` has `offset`; the offset is never given out again.
 
         :raises redis.RedisError: if the server does not answer.
         """

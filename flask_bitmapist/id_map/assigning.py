@@ -197,7 +197,7 @@ class _How(NamedTuple):
     to_order: bool = True
 
 
-#: A state and offsets; nothing: the map is not as expected; None: it is damaged.
+#: A state and offsets; empty if the map is not as expected; None if it is damaged.
 _Told = list[Any] | None
 
 

@@ -1,6 +1,6 @@
-"""Brings a map into its form: begins it, takes over that of an earlier build, or mends its index.
+"""Completes a map: begins it, takes over one of an earlier build, or mends its index.
 
-All goes in steps of one `BLOCK` each. It can be stopped at any moment, and any number of processes
+It works in steps of one `BLOCK` each. It can be stopped at any moment, and any number of processes
 may do it at once: a step counts only if nobody else has made it meanwhile.
 """
 
@@ -23,7 +23,7 @@ from .known import State
 _BLOCKS = 1024
 #: How earlier builds wrote that an id has been erased.
 _ERASED = b"\xff"
-#: Keys of an earlier build that get another type.
+#: How many keys of an earlier build are replaced by one of another type.
 _KEYS_REPLACED = 2
 
 
@@ -66,7 +66,7 @@ def is_begun(client: Any, keys: MapKeys) -> bool:
 
 
 def check_complete(client: Any, keys: MapKeys) -> None:
-    """See that a map has all its ids in its index, or none at all.
+    """Check that a map has all its ids in its index, or none at all.
 
     :raises IncompleteMapError: otherwise, as while it is taken over from an earlier build.
     """
@@ -76,7 +76,7 @@ def check_complete(client: Any, keys: MapKeys) -> None:
 
 
 def _refuse_earlier_builds(client: Any, keys: MapKeys) -> None:
-    """See that processes of earlier builds give out no more offsets: they get an error.
+    """Make processes of earlier builds fail, so that they give out no more offsets.
 
     :raises DamagedMapError: if their map is damaged.
     """
@@ -132,5 +132,5 @@ def _finish(client: Any, keys: MapKeys, size: int, at_first: Callable[[], None])
 
 
 def _moved(keys: MapKeys) -> str:
-    """What the keys of an earlier build hold now, for who looks into the error that it gets."""
+    """What the keys of an earlier build hold now, for whoever looks into its errors."""
     return f"moved to {keys.index}: stop the processes that run an earlier Flask-Bitmapist"

@@ -16,15 +16,15 @@ from hashlib import sha1
 DIGEST = 10
 #: Bytes of a record: the digest and the offset.
 RECORD = DIGEST + 4
-#: Records in a bucket, on average: fewer take more memory, more take longer to read.
+#: Records in a bucket, on average: with fewer the map takes more memory, more take longer to read.
 LOAD = 24
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
-#: Lengths of those in bytes; a text as long gets a byte that no text has.
+#: Their lengths in bytes. A text of the same length is told apart by a first byte that no text has.
 _UUID_BYTES, _OBJECT_ID_BYTES = 16, 12
 _TEXT = b"\xff"
-#: How what stands for an erased id begins, before its offset: no text has these bytes.
+#: What replaces an erased id begins with this, followed by its offset: no text has these bytes.
 _NOBODY = b"\xff\xff"
 
 
@@ -44,7 +44,7 @@ def stored(id_: str) -> bytes:
 
 
 def nobody(offset: int) -> bytes:
-    """What stands in the place of an id that has been erased."""
+    """What replaces an erased id, which had `offset`."""
     return _NOBODY + offset.to_bytes(4)
 
 
@@ -64,7 +64,7 @@ Entry = tuple[bytes, bytes]
 
 
 def entry(value: bytes) -> Entry:
-    """What enters an id into a map that is `value` in its `stored` form."""
+    """The entry of an id whose `stored` form is `value`."""
     return value, sha1(value, usedforsecurity=False).digest()[:DIGEST]
 
 
@@ -81,7 +81,7 @@ def offset_in(records: bytes | None, wanted: bytes) -> int | None:
     if records is None:
         return None
     at = records.find(wanted)
-    while at % RECORD:  # parts of two records; -1 is none
+    while at % RECORD:  # it is not at the beginning of a record; -1: it was not found
         if at < 0:
             return None
         at = records.find(wanted, at + 1)
@@ -89,7 +89,7 @@ def offset_in(records: bytes | None, wanted: bytes) -> int | None:
 
 
 def without(records: bytes, wanted: bytes) -> bytes:
-    """The `records` of a bucket but for that of the digest `wanted`."""
+    """The `records` of a bucket without that of the digest `wanted`."""
     listed = (records[at : at + RECORD] for at in range(0, len(records), RECORD))
     return b"".join(record for record in listed if not record.startswith(wanted))
 
@@ -127,7 +127,7 @@ class GrowingIndex:
         return offsets, new
 
     def _add(self, new: bytes, number: int) -> int:
-        """Give the digest `new`, which belongs into the bucket `number`, the next offset."""
+        """Give the digest `new`, which belongs in the bucket `number`, the next offset."""
         offset = self.size
         self.changed[number] = self._records(number) + new + offset.to_bytes(4)
         self.size += 1

@@ -1,8 +1,8 @@
-"""What a process knows of a map, and in which history of the server it holds.
+"""What a process knows of a map, and in which state of the map that holds.
 
-Each time a map grows, it enters a new state, whose name nobody can guess. Where a state is found
-again, all has happened that had happened when a process saw it: the offsets that it knew then hold.
-So one look tells of any number of offsets.
+Each time a map grows, it enters a new state with a random name. If the server remembers a state
+that a process has seen, nothing from before it was lost, so the offsets that the process knew then
+still hold. One look is enough for any number of offsets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..locks import Lock
 
 #: Identifiers kept in the process, of each kind: about 20 MB when full.
 CACHE_SIZE = 100_000
-#: States that a map remembers: those of its sizes by this modulus.
+#: How many states a map remembers: that of size n replaces that of size n - 256.
 STATES = 256
 
 
@@ -39,7 +39,7 @@ class State(NamedTuple):
 
     @property
     def field(self) -> str:
-        """Where the index remembers it."""
+        """The field of the index that remembers it."""
         return f"state{self.size % STATES}"
 
     @staticmethod
@@ -63,10 +63,10 @@ class Known:
     def advance(
         self, since: State | None, now: State, found: Mapping[str, int] | None = None
     ) -> None:
-        """What is known of the state `since` holds `now`, which is later, and so does `found`.
+        """Move what is known from the state `since` to the later one `now`, and add `found`.
 
-        It is not remembered if another thread has been faster: who knows whether both have seen the
-        same history.
+        Nothing is remembered if another thread has been faster: both may not have seen the same
+        history.
         """
         with self._lock:
             if self.state != since:

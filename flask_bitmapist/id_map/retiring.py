@@ -14,7 +14,7 @@ from .known import State
 
 
 def retire(client: Any, keys: MapKeys, id_: str, offset: int) -> None:
-    """Forget that `id_` has `offset`. Whoever knows it finds no state any more in which it holds.
+    """Forget that `id_` has `offset`, and the states in which it had: no process relies on them.
 
     :raises redis.RedisError: if the server does not answer.
     """

@@ -20,7 +20,7 @@ class Search:
         :param since: the state that has to be in the past of what is found.
         """
         self.kind = kind
-        #: The state in which the search has found what it has; None: there is no complete index.
+        #: The state in which the offsets were found; None: there is no complete index.
         self.state = since
         self.found: dict[str, int] = {}
         self._size = size

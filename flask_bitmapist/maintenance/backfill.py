@@ -22,9 +22,10 @@ from .moments import Clock, Seconds
 from .runs import PATIENCE, Bulk, run
 from .tables import Ids, Names, rows_of, usable
 
-#: Rows that are read together: a processor's cache holds them.
+#: Rows that are read together: so many fit into a processor's cache.
 PAGE = 20_000
-#: Rows that are written together, with their flags and without: of many, each day has some.
+#: Rows that are written together, with flags and without: the more there are, the more of them
+#: share a day.
 BATCH_WITH_FLAGS, BATCH = 50_000, 500_000
 
 
@@ -156,7 +157,7 @@ class Backfill:
         return run(self.batches, do, after, Backfilled(self.names.event), bulk, told)
 
     def batches(self, after: Key | None) -> Iterator[tuple[Key, list[Read]]]:
-        """The rows after the key `after`, many together, each time with the key of the last."""
+        """Batches of the rows after the key `after`, each with the key of its last row."""
         size = BATCH_WITH_FLAGS if self._asked.flags else BATCH
         batch: list[Read] = []
         last = after
@@ -219,9 +220,9 @@ class Backfill:
         bulk.write(self.names.event, who, True, True, when, None, None, self.names.space)
 
     def _keep(self, flags: Flags, read: Read) -> int:
-        """Give the flags of a page's rows the values that the rows have; returns how many changed.
+        """Set and clear flags as the rows of a page say; returns how many changed.
 
-        While one is written, its row may change. So the rows are read again afterwards.
+        A row may change while its flag is written. So the rows are read again afterwards.
         """
         changed, written = 0, dict[tuple[str, object], bool]()
         wanted = read.flags
@@ -246,7 +247,7 @@ class Backfill:
 
 
 def _nones(values: Sequence[object]) -> NDArray[np.bool_]:
-    """Where there is None among `values`."""
+    """Which of `values` are None."""
     if None not in values:
         return np.zeros(len(values), np.bool_)
     return np.array([value is None for value in values], np.bool_)
@@ -254,7 +255,7 @@ def _nones(values: Sequence[object]) -> NDArray[np.bool_]:
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """Without the garbage collector, which looks through the rows of a page again and again."""
+    """Turn the garbage collector off: it would go through the rows of a page again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,13 +1,13 @@
 """Copies all bitmaps from one server to another, while both are in use.
 
 Bits are added to what the target has, and nothing is taken away, so a copy can be stopped at any
-moment and run again. What a Flask-Bitmapist keeps beside its bitmaps goes along: which events there
-are, the ids behind mapped offsets, packed periods, who has been erased. Mapped ids keep their
+moment and run again. What Flask-Bitmapist keeps beside the bitmaps is copied too: which events
+there are, the ids behind mapped offsets, packed periods, who has been erased. Mapped ids keep their
 offsets.
 
-1. Look at what there is (`Copy.survey`), and see that both sides fit together.
-2. Go through the keys. What the target lacks is sent, merged there, and read back.
-3. Do so again, until a pass finds nothing that is lacking: the source may have been marked.
+1. Look at what there is (`Copy.survey`), and check that both sides fit together.
+2. Go through the keys. Bits that the target lacks are sent, merged there, and read back.
+3. Repeat that until a pass finds nothing missing: the source may have been marked meanwhile.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Copied:
     :ivar bitmaps: how many were compared in the last pass, and how many `bytes` they have.
     :ivar source_bits: their bits on the source.
     :ivar target_bits: those on the target; more, if the target has marks of its own.
-    :ivar written: how many bitmaps lacked bits and got them, in all passes.
+    :ivar written: how many bitmaps lacked bits and were sent them, in all passes.
     :ivar skipped: keys with the prefix that are no bitmaps of events.
     :ivar passes: how often all keys were gone through.
     :ivar still_marked: bitmaps that got new bits even in the last pass.
@@ -101,7 +101,7 @@ class Copied:
 
     @property
     def is_wanting(self) -> bool:
-        """Whether the target lacks bits, or has those of somebody who is to be gone."""
+        """Whether the target lacks bits, or may have those of somebody who was erased."""
         return bool(self.unequal) or self.erased_meanwhile
 
 
@@ -146,7 +146,7 @@ class Copy:
         self._kinds: dict[str, str] = {}
         self._days: dict[str, date] = {}
         self._maps: dict[str, FollowedMap] = {}
-        #: Whether the target had any event of the source when this began.
+        #: Whether the target already had an event of the source when the copy began.
         self._is_known = False
         #: Events that the target knows to have the same kind of ids.
         self._admitted: set[str] = set()
@@ -185,7 +185,7 @@ class Copy:
     def run(self, watch: Callable[[int], None] = lambda keys: None) -> Copied:
         """Copy, until a pass finds that the target lacks nothing.
 
-        :param watch: told of each so many keys that were gone through.
+        :param watch: called now and then with the number of keys gone through since.
         :raises ValueError: if both servers do not fit together.
         :raises StoppedError: if one of them does not answer, or a key is pressed: what has been
             copied stays, and the next run goes on.
@@ -236,9 +236,9 @@ class Copy:
             yield listed, self._source.lengths(map(stored, listed))
 
     def _event(self, key: str) -> str | None:
-        """The event or flag of a bitmap; None if `key` is none of one."""
+        """The event or flag of a bitmap; None if `key` is not the key of one."""
         event, _, ending = key.removeprefix(self._prefix).rpartition("_")
-        # What bitmapist keeps for a while of operations on its bitmaps has no event.
+        # bitmapist keeps the results of operations for a while: they have no event.
         if not event or event.startswith("bitop_"):
             return None
         return event if ending == "u" or days_of(key) is not None else None
@@ -285,7 +285,7 @@ class Copy:
             self._maps[kind] = FollowedMap(self._source, self._target, kind)
 
     def _admit(self, events: Iterable[str]) -> None:
-        """Have the target know `events`, with the kinds and first days that the source knows."""
+        """Register `events` on the target, with their kinds and first days on the source."""
         new = {event for event in events if event not in self._admitted}
         if not new:
             return
@@ -326,7 +326,7 @@ class Copy:
     # Who has been erased
 
     def _erasures(self, side: Side) -> tuple[dict[str, bytes], dict[str, Erasure]]:
-        """What `side` remembers: all, and of each person by the digest."""
+        """What `side` remembers: all fields, and the erasures by digest."""
         held = side.patiently(lambda: side.client.hgetall(ERASED))
         told = {text(name): value for name, value in held.items()}
         persons = {
@@ -408,7 +408,7 @@ class Copy:
                 yield _Window(key, target, first, min(_BYTES, size - first))
 
     def _follow(self, keys: Iterable[str]) -> None:
-        """Have the target know the events of `keys`, and ids. After their bits have been read."""
+        """Tell the target the events of `keys` and their ids, once their bits were read."""
         events = {str(self._event(key)) for key in keys}
         self._admit(events)
         for kind in {self._kinds.get(event, PLAIN) for event in events} - {PLAIN}:
@@ -431,7 +431,7 @@ class Copy:
     def _lacking(
         self, held: Mapping[_Window, bytes], copied: Copied | None
     ) -> dict[_Window, bytes]:
-        """Those of `held` of which the target lacks bits."""
+        """The windows of `held` that have bits which the target lacks."""
         ours = self._target.ask([one.reading(one.target) for one in held])
         lacking = {}
         for (window, source), target in zip(held.items(), ours, strict=True):
@@ -449,7 +449,7 @@ class Copy:
         staged = {one: _staged(client, one.target) for one in lacking}
         pipe = Trip(client)
         for one, bits in lacking.items():
-            # First of all the expiry: the connection may break behind any command.
+            # The expiry comes first: the connection may break after any command.
             pipe.execute_command("SET", staged[one], "", "EX", _AGE)
             pipe.execute_command("SETRANGE", staged[one], one.first, bits)
         self._write(pipe)
@@ -460,7 +460,7 @@ class Copy:
             return
         pipe = Trip(client)
         for one, name in staged.items():
-            # It drops the expiry.
+            # BITOP drops the expiry.
             merging: list[tuple[Any, ...]] = [("BITOP", "OR", one.target, one.target, name)]
             if (life := ends[one]) is not None:
                 merging = [("MULTI",), *merging, ("PEXPIRE", one.target, life), ("EXEC",)]
@@ -516,7 +516,7 @@ def _parts(windows: Iterable[_Window]) -> Iterator[list[_Window]]:
 
 
 def _life(source: int, target: int) -> int | None:
-    """In how many ms a merged bitmap expires, by what PTTL said; None: never."""
+    """In how many ms a merged bitmap expires, from the two replies to PTTL; None: never."""
     # -1: it never expires; -2: there is none.
     return None if -1 in (source, target) else max(1, source, target)
 

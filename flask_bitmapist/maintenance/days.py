@@ -1,4 +1,4 @@
-"""Days of the application's calendar, in which moments lie."""
+"""Days of the application's calendar, and which moments lie in them."""
 
 from __future__ import annotations
 

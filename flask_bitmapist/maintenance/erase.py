@@ -2,11 +2,12 @@
 
 1. The server remembers the erasure (`flask_bitmapist.erased`). From here on, no process writes a
    mark that was made before.
-2. The id map's entry goes. Nobody gets its offset again, and the person, once back, gets another.
-3. Bits are cleared under all keys that there are, packed ones too, until none is found any more.
+2. The entry in the id map goes. Nobody gets its offset again; if the person comes back, they get
+   another one.
+3. The bits are cleared under every key, packed ones too, until a pass finds no more.
 
-If this ends before its end, the erasure that the server remembers says which offsets are not done:
-the next run goes on with them.
+If a run is cut short, the erasure that the server remembers says which offsets are not done: the
+next run goes on with them.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ _T = TypeVar("_T")
 
 #: Keys looked at in one round trip; packed bitmaps are read whole.
 _KEYS, _PACKED_KEYS = 5_000, 100
-#: How often the keys are looked through, until no bit is found.
+#: How often the keys are gone through, at most, until no bit is found.
 _PASSES = 6
-#: Microseconds, after it began, at which an erasure is dated: all that was marked before it began
-#: counts as earlier, however inexact a process's idea of the server's clock is.
+#: An erasure is dated so many microseconds after it began. So all that was marked before counts as
+#: earlier, even by a process whose idea of the server's clock is a little wrong.
 _MARGIN = 50_000
 #: Seconds after which no command that was on its way to a node of a cluster arrives any more.
 _UNDER_WAY = 0.5
@@ -120,7 +121,7 @@ def erase(
     """Erase `user`, as `Tracker.erase`.
 
     :param client: a client that writes, and waits.
-    :param watch: told of each so many keys that were looked at.
+    :param watch: called now and then with the number of keys looked at since.
     """
     id_ = normal_form(user)
     eraser = _Eraser(client, registry, id_map, id_, frozenset(keep), watch)
@@ -154,7 +155,7 @@ class _Eraser:
         self._is_single = isinstance(client, redis.Redis)
         self._registry = registry
         self._id_map = id_map
-        #: Of what is registered, the kind of its ids; all else has plain ones.
+        #: The kind of ids of each registered event; all others have plain ids.
         self._kinds = registry.certain_kinds(client)
         if unknown := sorted(kept - self._kinds.keys()):
             raise ValueError(f"nobody has ever marked {unknown[0]!r}, which is to be kept")
@@ -197,7 +198,7 @@ class _Eraser:
             self._id_map.complete(client, kind)
         client.hsetnx(ERASED, SALT, secrets.token_hex(16))
         earlier = self.look_up()
-        # What was marked before the earlier one is still not to come back.
+        # What was marked before the earlier erasure must still not come back.
         kept = self._kept if earlier is None else self._kept & {*earlier.kept}
         moment = self._remember(kept)
         for kind, offset in self._entries.items():
@@ -206,14 +207,14 @@ class _Eraser:
             client.unlink(key)
         found = self._clear_all()
         client.hset(ERASED, self._name, Erasure(moment, kept).dumps())
-        # Whoever is back at once is later.
+        # A person who comes back at once must be marked later than the erasure.
         time.sleep(max(0, moment + _MARGIN - server_time(client)) / 1e6)
         return self.receipt(moment, found)
 
     def _remember(self, kept: Collection[str]) -> int:
         """Have the server remember this erasure; returns its moment.
 
-        :param kept: events of which late marks are taken.
+        :param kept: events whose late marks are still accepted.
         """
         client = self._client
         unfinished = {
@@ -233,7 +234,7 @@ class _Eraser:
                     return moment
 
     def _clear_all(self) -> set[_Place]:
-        """Clear bits until there are none; returns those that there were."""
+        """Clear bits until none is left; returns what was cleared."""
         cleared: set[_Place] = set()
         for _ in range(_PASSES):
             found = self.found(clears=True)
@@ -245,7 +246,7 @@ class _Eraser:
         raise NotErasedError
 
     def found(self, *, clears: bool = False) -> set[_Place]:
-        """The bits that there are; they are cleared, if `clears`."""
+        """The person's bits; they are cleared, if `clears`."""
         found: set[_Place] = set()
         for keys in _batches(keys_of(self._client, KEY_PREFIX), _KEYS):
             places = self._raw(keys)
@@ -306,7 +307,7 @@ class _Eraser:
         self._delete_empty(emptied)
 
     def _delete_empty(self, keys: Iterable[str]) -> None:
-        """Delete bitmaps without any bit: their lengths would tell the highest id that they had."""
+        """Delete bitmaps that have no bit left: their length would tell the highest id."""
         client = self._client
         for part in _batches(keys, _KEYS if self._is_single else 1):
             with node_of(client, part[0]).pipeline() as pipe:
@@ -357,7 +358,7 @@ def _says_there_is_none(error: Exception) -> bool:
 
 
 def _event(key: str) -> str | None:
-    """The event or flag of a bitmap; None if `key` is none of one."""
+    """The event or flag of a bitmap; None if `key` is not the key of one."""
     event, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
     return event if event and (ending == "u" or days_of(key) is not None) else None
 
@@ -365,7 +366,7 @@ def _event(key: str) -> str | None:
 def _erased(event: str, keys: Collection[str]) -> ErasedEvent:
     spans = [(first, end - timedelta(days=1)) for first, end in filter(None, map(days_of, keys))]
     days = {first for first, last in spans if first == last}
-    # Weeks and months tell of days that are gone.
+    # A week or month counts only if none of its days is left.
     told = [span for span in spans if not any(span[0] <= day <= span[1] for day in days)]
     return ErasedEvent(
         event,

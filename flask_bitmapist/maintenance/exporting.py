@@ -19,12 +19,12 @@ from .days import Days
 from .lines import COLUMNS, UNIQUE
 from .stored import stored_periods
 
-#: Ids that are looked up, and printed, together.
+#: Ids that are looked up and printed together.
 _TOGETHER = 100_000
 
 
 class Block(NamedTuple):
-    """Lines that differ by their id alone."""
+    """Lines that differ only in their id."""
 
     event: str
     granularity: str
@@ -118,7 +118,7 @@ class Export:
 
 
 class _Month:
-    """What is kept of an event in one month: its hours and days, and the weeks that begin in it."""
+    """The stored periods of an event in a month: hours, days, and the weeks that begin in it."""
 
     def __init__(self, event: str, start: datetime, held: Collection[Period]) -> None:
         self._event = event
@@ -144,7 +144,7 @@ class _Month:
         return [period.key(self._event) for period in sorted(periods)]
 
     def lines(self, part: Bitmaps) -> Iterator[tuple[str, Period, Bitmap]]:
-        """What is to be printed of `part`: the granularity, the period, and who."""
+        """The lines to print for `part`: granularity, period, and who."""
 
         def who(period: Period) -> Bitmap:
             return part[period.key(self._event)] if period in self._held else EMPTY

@@ -1,4 +1,4 @@
-"""Flags of many people at once: those are cleared that are set."""
+"""Sets and clears the flags of many people at once; only those that differ are written."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Flags:
 
 
 def offsets_of(tracker: Tracker, ids: Collection[Any], space: str) -> dict[Any, int]:
-    """The offsets of those of `ids`, as they are marked, that have one. Reads only."""
+    """The offsets under which `ids` are marked; those without one are left out. Reads only."""
     if tracker.settings.id_map != "always" and {*map(type, ids)} <= {int}:
         return {id_: id_ for id_ in ids}
     kind = mapped_kind(space)

@@ -18,11 +18,11 @@ class FollowedMap:
         self._source, self._target = source, target
         self._kind = kind
         self._keys = map_keys(kind)
-        #: Up to here both are known to be alike.
+        #: Up to this offset both are known to agree.
         self._size = 0
 
     def check(self) -> None:
-        """See that the target has the ids of the source, or the first of them, or none.
+        """Check that the target has the ids of the source, or the first of them, or none.
 
         :raises ValueError: if it has others.
         """
@@ -47,7 +47,7 @@ class FollowedMap:
             if writes and len(theirs) > len(ours):
                 self._add(self._size + len(ours), theirs[len(ours) :])
             self._size += len(theirs)
-            if self._size % BLOCK:  # it was the last: what is added meanwhile is not waited for
+            if self._size % BLOCK:  # the last block: ids that are added meanwhile can wait
                 return
 
     def _add(self, first: int, ids: list[bytes]) -> None:

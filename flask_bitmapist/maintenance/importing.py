@@ -1,4 +1,4 @@
-"""Marks what the lines of a file tell: one's own export, or a log of any other kind."""
+"""Marks what the lines of a file tell: an export, or any other log."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Imported:
 
 
 class Columns(NamedTuple):
-    """Where a line says what."""
+    """Which column says what."""
 
     event: str | None = "event"
     user: str = "user"
@@ -70,7 +70,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of_file(cls, names: Sequence[str]) -> Columns:
-        """Those of a file that has columns with these `names`; of JSON nothing is known yet."""
+        """Those of a file with the columns `names`; for JSON, `names` is empty."""
         if names and not {*COLUMNS} <= {*names}:
             return cls()
         event, granularity, start, id_, kind = COLUMNS
@@ -78,7 +78,7 @@ class Columns(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What lines have in common that are marked together."""
+    """What the lines that are marked together have in common."""
 
     event: str
     #: None: each is a mark.
@@ -174,7 +174,7 @@ class Import:
 
     @contextmanager
     def _opened(self) -> Iterator[IO[str]]:
-        # What is no UTF-8 is to be found in the file of rejects as it was.
+        # Bytes that are not UTF-8 must reach the file of rejects unchanged.
         options: dict[str, Any] = {
             "encoding": "utf-8-sig",
             "errors": "surrogateescape",
@@ -286,7 +286,7 @@ class Import:
         reasons: dict[int, str],
         bulk: Bulk | None,
     ) -> None:
-        """Take those of `ids` out of `is_good` whose kind the event does not have."""
+        """Take out of `is_good` those of `ids` that are of another kind than the event's."""
         if self._tracker.settings.id_map == "always" or is_array(ids.values):
             kinds = [mapped_kind(group.space) if not is_array(ids.values) else PLAIN]
             kinds *= len(ids.values)
@@ -309,7 +309,7 @@ class Import:
                 when = when.astype("datetime64[D]")
             bulk.write(event, who, True, True, when, None, None, space)
         elif granularity.is_dated:
-            # The bits that the line names, whatever this application marks besides.
+            # Only the bits that the line names, whatever this application would mark.
             rest = (when, granularity.is_hourly, False, space)
             bulk.write(event, who, True, True, *rest, only=granularity.only)
         else:
@@ -340,7 +340,7 @@ class _Rejects:
             self._file = None
 
     def add(self, rejected: Sequence[RejectedLine]) -> None:
-        """Add those of the lines that it does not have: lines may be read again."""
+        """Add the lines that it does not have yet: lines may be read twice."""
         new = sorted(
             (record.line, reason, record.text.rstrip("\r\n"))
             for record, reason in rejected

@@ -26,19 +26,19 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
 #: The forms of most texts, with each digit as 0.
 _FORMS = (b"0000-00-00 00:00:00\n", b"0000-00-00 00:00:00.000000\n")
 _AS_FORM = bytes.maketrans(b"0123456789T", b"0000000000 ")
-#: An hour in which the clock is changed: its seconds are not shifted alike.
+#: Stands for an hour in which the clock is changed: its seconds are not all shifted alike.
 _UNEVEN = 2**40
 
 
 class Clock:
-    """Tells the wall clock of `zone`, naive moments being those of the clock in `naive_in`."""
+    """Converts moments to the wall clock of `zone`; naive ones are taken in `naive_in`."""
 
     def __init__(
         self, zone: tzinfo, naive_in: tzinfo | None = None, *, whole_days: bool = False
     ) -> None:
         """:param whole_days: nobody asks for more than the day."""
         other = naive_in or zone
-        # A naive moment that its clock skips is the one it shows instead.
+        # A naive moment that the clock skips is taken as the time it shows instead.
         self._naive = _Shifts(
             lambda moment: (
                 local(local(moment, other).replace(tzinfo=other), zone)
@@ -97,7 +97,7 @@ class _Shifts:
         self._of_hours: dict[int, int | None] = {}
 
     def apply(self, clock: Seconds) -> tuple[Seconds, NDArray[np.bool_]]:
-        """`clock` on the other clock, and which of it that has."""
+        """`clock` on the other clock, and which moments exist there."""
         hours, places = np.unique(clock // 3600, return_inverse=True)
         shifts = [self._of_hour(hour) for hour in hours.tolist()]
         is_known = np.array([shift is not None for shift in shifts], np.bool_)[places]
@@ -139,7 +139,7 @@ def _all_parsed(texts: Sequence[str]) -> Seconds | None:
 
 
 def _told(moment: object) -> tuple[bool, int] | None:
-    """Whether `moment` is naive, and its seconds; None if it is none."""
+    """Whether `moment` is naive, and its seconds; None if it is not a moment."""
     if isinstance(moment, str):
         moment = _parsed(moment)
     if isinstance(moment, datetime):

@@ -1,7 +1,7 @@
 """Compares what a model's rows tell with what is marked: marks without a row, rows without a mark.
 
-Bits are read before the rows, so that a row that comes meanwhile is no difference, and those that
-seem to be missing are looked at again afterwards. The ids are held in memory: 8 bytes a row.
+Bits are read before the rows, and those that seem to be missing are read again afterwards: so a row
+that is added meanwhile makes no difference. The ids are held in memory: 8 bytes a row.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Reconcile:
         clear: bool = False,
         told: Callable[[int], object] = lambda rows: None,
     ) -> Reconciled:
-        """Compare, and make the marks as the rows tell if asked.
+        """Compare, and change the marks to what the rows tell, if asked.
 
         :param repair: mark the rows again.
         :param clear: take back marks of days on which the rows have none; and flags.

@@ -1,4 +1,4 @@
-"""The records of a file of CSV or of JSON lines, each with its lines; bad ones do not end it."""
+"""Reads the records of a CSV or JSON lines file, each with its text; bad records do not stop it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Csv:
                 yield Record(self._lines.number, "".join(self._lines.take()), values)
 
     def _bad(self, reason: str) -> Record:
-        """The first line that was taken, alone: a stray quotation mark may have swallowed more."""
+        """Only the first line that was taken: a stray quotation mark may have swallowed more."""
         first, *rest = self._lines.take()
         self._lines.give_back(rest)
         return Record(self._lines.number, first, None, reason)
@@ -102,14 +102,14 @@ class Csv:
 class JsonLines:
     """Records of JSON, one object a line."""
 
-    #: They may be other ones in each line.
+    #: They may differ from line to line.
     columns: Sequence[str] = ()
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = lines
 
     def records(self, columns: Sequence[str | None], after: int) -> Iterator[Record]:
-        """As those of `Csv`; a value that is missing is an empty one."""
+        """As those of `Csv`; a missing value is None."""
         for number, line in enumerate(self._lines, start=1):
             if number <= after or not line.strip():
                 continue

@@ -1,4 +1,4 @@
-"""A long run over rows or lines: in pages, through outages, and so that it can be resumed."""
+"""Long runs over rows or lines: page by page, through outages, and resumable."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _Counts = TypeVar("_Counts")
 #: Seconds for which a server that does not take marks is tried again.
 PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-#: Errors of whoever wrote the program or asked for something that there is not; to go on is no use.
+#: Mistakes in the program or in what was asked for: running it again would not help.
 _MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-#: Seconds that marks of an earlier outage may take, which are delivered before anything else.
+#: Seconds for delivering the marks of an earlier outage, which come before anything else.
 _EARLIER = 30.0
 
 
 class StoppedError(Exception):
-    """A run ended before its end; what it had done by then stays done."""
+    """A run was cut short; what it had done by then stays done."""
 
     def __init__(self, reason: str, after: Any, counts: Any) -> None:
         """
@@ -64,7 +64,7 @@ class Bulk:
         call = functools.partial(self._tracker.write_many, event, ids, *rest, only=only)
         written: Written | None = self.patiently(call)
         if written is not None:
-            # What was lost before the run's first trip is none of its own.
+            # What was lost before the run's first trip was not written by the run.
             is_own = self.trips > 0
             self.trips = written.trips
             if written.kept is not None and is_own:

@@ -19,8 +19,8 @@ from .runs import PATIENCE, patiently
 def client_at(url: str, settings: Settings, instance_path: str, *, writes: bool) -> Iterator[Any]:
     """A client of the server, or cluster, at `url`; its connections are closed at the end.
 
-    :param writes: False: a server that cannot hold the application's data will do.
-    :raises ValueError: if `url` is none. Nothing is sent.
+    :param writes: False also accepts a server that cannot hold the application's data.
+    :raises ValueError: if `url` is not such a URL. Nothing is sent.
     :raises UnfitServerError: if it cannot hold the data.
     """
     if urlsplit(url).scheme not in ("redis", "rediss", "unix", "embedded"):
@@ -58,7 +58,7 @@ class Side:
     def patiently(self, call: Callable[[], Any]) -> Any:
         """The result of `call`, which may be repeated, once the server answers.
 
-        :raises FaultError: if it does not for long.
+        :raises FaultError: if it has not answered for a minute.
         """
         try:
             return patiently(call, PATIENCE)

@@ -11,7 +11,7 @@ from ..periods import KEY_PREFIX, Grain, Period
 
 
 def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
-    """The periods that are kept of each of `names`, packed or not."""
+    """The stored periods of each of `names`, packed or not."""
     stored: dict[str, set[Period]] = {name: set() for name in names}
     for keys in (keys_of(client, KEY_PREFIX), packed_keys(client)):
         for key in keys:
@@ -22,7 +22,7 @@ def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
 
 
 def period_called(suffix: str) -> Period | None:
-    """The period that is called `suffix` in a key."""
+    """The period that `suffix` stands for in a key; None if it stands for none."""
     grains: dict[int, Grain] = {2: "month", 3: "day", 4: "hour"}
     try:
         numbers = [*map(int, suffix.removeprefix("W").split("-"))]

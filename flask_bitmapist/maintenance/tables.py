@@ -24,7 +24,7 @@ def rows_of(model: Any, asked: Asked, source: Any = None) -> Rows:
     """The rows of `model`, read by its ORM's adapter.
 
     :param source: for SQLAlchemy: an engine or a session, unless Flask-SQLAlchemy has it.
-    :raises ValueError: if it is no model, or lacks what is `asked` for.
+    :raises ValueError: if it is not a model, or lacks an attribute that is `asked` for.
     """
     table = import_module(f"..adapters.{_orm_of(model)}._table", __package__)
     return cast(Rows, table.Rows(model, asked, source))
@@ -71,7 +71,7 @@ class Ids(NamedTuple):
     #: An array of offsets, or a list.
     values: Any
     places: NDArray[np.intp]
-    #: Why the first of the others cannot be marked; '' if there is none but None.
+    #: Why the first of the others cannot be marked; '' if all of them are None.
     reason: str
 
     def chosen(self, mask: NDArray[np.bool_]) -> tuple[Any, NDArray[np.intp]]:
@@ -139,7 +139,7 @@ def _part_text(part: Any) -> Any:
 def key_of(text: str) -> Key:
     """The key that `key_text` made `text` of.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if `text` is not such a key.
     """
     try:
         parts = json.loads(text)

@@ -29,7 +29,7 @@ _OPERATIONS = f"{KEY_PREFIX}bitop_"
 _EXACT = 2
 #: The end of a bitmap that is read to find its largest id.
 _TAIL = 64
-#: Bytes of a bitmap, and the share of its bits, below which nothing is said about it.
+#: Long ids are reported only for bitmaps of more bytes, and with a smaller share of bits set.
 _CHEAP, _SPARSE = 128 * 1024, 1 / 64
 #: Events with such ids that have a warning of their own.
 _LISTED = 5
@@ -45,8 +45,8 @@ class _Event:
 
     bitmaps: int = 0
     bytes: Counter[str] = field(default_factory=Counter)
-    #: The longest raw one, and of those as long the one with most ids: its length in bytes, the
-    #: rank of its period, and its key.
+    #: The longest raw bitmap: its length in bytes, the rank of its period, and its key. Of equally
+    #: long ones it is that of the longest period, which has most ids.
     longest: tuple[int, int, str] = (0, 0, "")
 
 
@@ -60,11 +60,11 @@ class Survey:
     #: Bytes of those that are not packed and could be, by the last day of their period.
     raw: Counter[date] = field(default_factory=Counter)
     packed: int = 0
-    #: Keys that are named like a bitmap and are none.
+    #: Keys that are named like a bitmap, but hold something else.
     others: list[str] = field(default_factory=list)
-    #: How many bitmaps should expire, or be gone, by BITMAPIST_TTL.
+    #: How many bitmaps do not expire when BITMAPIST_TTL says, or should be gone already.
     overdue: int = 0
-    #: Whether the server told what a bitmap takes; else its length stands for it.
+    #: Whether the server says how much memory a bitmap takes; if not, its length is used.
     is_exact: bool = True
 
     @property
@@ -73,7 +73,7 @@ class Survey:
         return sum(event.bytes.total() for event in self.found.values())
 
     def events(self, client: Any, kinds: Mapping[str, str]) -> list[EventMemory]:
-        """Each event, those that take most first. One round trip for some thousand events."""
+        """Each event, largest first. One round trip for each 2,000 of them."""
         told: list[EventMemory] = []
         rest = iter(sorted(self.found.items(), key=lambda item: (-item[1].bytes.total(), item[0])))
         while batch := [*islice(rest, _KEYS)]:
@@ -93,7 +93,7 @@ class Survey:
 
 
 def survey(client: Any, settings: Settings, watch: Callable[[int], None]) -> Survey:
-    """Look at every bitmap: one round trip for 2,000 of them, and the SCAN.
+    """Look at every bitmap: a SCAN, and one round trip for each 2,000 of them.
 
     :raises redis.RedisError: if the server does not answer.
     """
@@ -165,7 +165,7 @@ def _note(
 
 
 def _parsed(key: str) -> tuple[str, Period | None]:
-    """The event of a bitmap, '' if `key` is none of one, and its period; None: it is undated."""
+    """The event of a bitmap ('' if `key` is not the key of one), and its period if it is dated."""
     name, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
     if ending == "u":
         return name, None
@@ -174,7 +174,7 @@ def _parsed(key: str) -> tuple[str, Period | None]:
 
 
 def _is_overdue(expiries: Expiries, period: Period | None, left: int) -> bool:
-    """Whether a bitmap with `left` seconds to live should have others."""
+    """Whether a bitmap with `left` seconds to live should expire at another time."""
     moment = None if period is None else expiries.moment(period)
     if moment is None or left == -2:
         return False
@@ -202,7 +202,7 @@ def _ends(client: Any, longest: Sequence[tuple[int, str]]) -> list[tuple[int | N
 def _largest(length: int, tail: bytes) -> int:
     """The largest id in a bitmap of `length` bytes that ends with `tail`.
 
-    After unmarks more zeros than `tail` may be at its end, which still take their room.
+    Unmarking may leave more zero bytes at the end than `tail` has; they still take memory.
     """
     held = tail.rstrip(b"\0")
     if not held:
