@@ -34,7 +34,8 @@ from ..registry import FIRST_DAYS, KINDS_COPY, Registry, Wanted, mismatch, text
 from ..swapping import announce, merge
 from ..trip import Trip, node_of
 from .followed_map import FollowedMap
-from .runs import StoppedError, in_parts
+from .parts import in_parts
+from .runs import StoppedError
 from .sides import FaultError, Side
 
 #: Keys asked about in one round trip; packed bitmaps are read whole.

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import redis
 
@@ -31,8 +30,7 @@ from ..packed_periods import days_of, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX
 from ..registry import Registry, text
 from ..trip import Trip, node_of, replies
-
-_T = TypeVar("_T")
+from .parts import in_parts
 
 #: Keys looked at in one round trip; packed bitmaps are read whole.
 _KEYS, _PACKED_KEYS = 5_000, 100
@@ -248,13 +246,13 @@ class _Eraser:
     def found(self, *, clears: bool = False) -> set[_Place]:
         """The person's bits; they are cleared, if `clears`."""
         found: set[_Place] = set()
-        for keys in _batches(keys_of(self._client, KEY_PREFIX), _KEYS):
+        for keys in in_parts(keys_of(self._client, KEY_PREFIX), _KEYS):
             places = self._raw(keys)
             if clears:
                 self._clear(places)
             found |= {place for place in places if not place.key.startswith(_OPERATIONS)}
             self._watch(len(keys))
-        for keys in _batches(packed_keys(self._client), _PACKED_KEYS):
+        for keys in in_parts(packed_keys(self._client), _PACKED_KEYS):
             places = self._packed(keys)
             if clears:
                 self._clear_packed(places)
@@ -309,7 +307,7 @@ class _Eraser:
     def _delete_empty(self, keys: Iterable[str]) -> None:
         """Delete bitmaps that have no bit left: their length would tell the highest id."""
         client = self._client
-        for part in _batches(keys, _KEYS if self._is_single else 1):
+        for part in in_parts(keys, _KEYS if self._is_single else 1):
             with node_of(client, part[0]).pipeline() as pipe:
                 pipe.watch(*part)
                 firsts = replies(client, [("BITPOS", key, 1) for key in part])
@@ -337,7 +335,7 @@ class _Eraser:
         bits: dict[str, set[int]] = {}
         for key, offset, _ in places:
             bits.setdefault(key, set()).add(offset)
-        for keys in _batches(bits, _PACKED_KEYS if self._is_single else 1):
+        for keys in in_parts(bits, _PACKED_KEYS if self._is_single else 1):
             clear(self._client, {key: bits[key] for key in keys})
 
     def receipt(self, moment: int | None, found: Iterable[_Place]) -> Receipt:
@@ -374,9 +372,3 @@ def _erased(event: str, keys: Collection[str]) -> ErasedEvent:
         max([*days, *(last for _, last in told)], default=None),
         len(keys),
     )
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    rest = iter(items)
-    while batch := [*islice(rest, size)]:
-        yield batch

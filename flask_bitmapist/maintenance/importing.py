@@ -24,8 +24,9 @@ from ..tracker import Tracker
 from .days import day_of
 from .lines import COLUMNS, GRANULARITIES, Granularity
 from .moments import Clock, Seconds
+from .parts import in_parts
 from .records import FORMS, Record
-from .runs import PATIENCE, Bulk, in_parts, run
+from .runs import PATIENCE, Bulk, run
 from .tables import Ids, usable
 
 #: Lines that are read, and written, together.

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ..config import STORED_GRAINS
 from ..delivery.expiry import Expiries
@@ -23,8 +22,7 @@ from ..periods import KEY_PREFIX, Grain, Period
 from ..reading.bitmap import Bitmap
 from ..reading.both import both_forms, joined
 from ..trip import Trip, replies
-
-_T = TypeVar("_T")
+from .parts import in_parts
 
 #: Keys that are asked about in one round trip; bytes of bitmaps that are read in one.
 _KEYS, _BYTES = 2_000, 16 * 2**20
@@ -90,7 +88,7 @@ def prune(
     :raises UnreadableError: if a packed bitmap is damaged.
     """
     pruned = {grain: Pruned(grain) for grain in STORED_GRAINS if expiries.covers(grain)}
-    for found in _batches(_bitmaps(client, names, watch), _KEYS):
+    for found in in_parts(_bitmaps(client, names, watch), _KEYS):
         due = _due(client, expiries, found)
         for one in due:
             of_grain = pruned[one.found.period.grain]
@@ -112,7 +110,7 @@ def _bitmaps(client: Any, names: Collection[str], watch: Callable[[int], None]) 
     """The dated bitmaps of `names`, in both forms."""
     for is_packed in (False, True):
         keys = packed_keys(client) if is_packed else keys_of(client, KEY_PREFIX)
-        for batch in _batches(keys, _KEYS):
+        for batch in in_parts(keys, _KEYS):
             watch(len(batch))
             for key in dict.fromkeys(batch):
                 event, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
@@ -228,9 +226,3 @@ def _let_go(client: Any, due: Collection[_Due]) -> None:
             pipe.execute_command("EXPIREAT", one.found.stored, one.expires)
     pipe.execute()
     pipe.check()
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    rest = iter(items)
-    while batch := [*islice(rest, size)]:
-        yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..periods import Grain
@@ -157,15 +157,3 @@ def _done(
 
 def _reason(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-def in_parts(items: Iterable[_Page], size: int) -> Iterator[list[_Page]]:
-    """`items` in lists of at most `size`."""
-    part: list[_Page] = []
-    for item in items:
-        part.append(item)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
-        yield part
