@@ -158,7 +158,7 @@ class Tracker:
         Errors are those of `record`.
         """
         hour = self._hour
-        # Of most marks all but the id was found out for another one of the same hour.
+        # For most marks, all but the id is known from an earlier mark of the same hour.
         if (
             (what := hour.deeds.get(event)) is not None
             and type(id_) is int
@@ -188,7 +188,7 @@ class Tracker:
         return hour.history is self._registry.history and hour.begins <= time() < hour.ends
 
     def _learn(self, event: str) -> None:
-        """Let `mark` know what marks of `event` have in common, where they have."""
+        """Keep for `mark` what all marks of `event` in this hour have in common."""
         kind, settings = self._registry.known_kind(event), self.settings
         if kind not in (PLAIN, MAPPED) or not self._is_usual():
             return
@@ -342,10 +342,9 @@ class Tracker:
         """Erase `user`: every bit in every event and flag, and the entry in the id map.
 
         Marks that were made before and wait somewhere, such as in the spool of another process,
-        are dropped when they come. What is marked afterwards is that of somebody new. It takes some
-        ten seconds for each million keys of the server; it can be stopped at any moment, and run
-        again.
-        Where no marks are sent, as in tests, nothing is erased.
+        are dropped when they come. What is marked afterwards is kept, as that of a new person. It
+        takes about ten seconds for each million keys of the server. It can be stopped at any time
+        and run again. Where no marks are sent, as in tests, nothing is erased.
 
         :param user: whatever the user was marked with: an int, str, UUID, ObjectId or tuple.
         :param keep: events and flags whose ids are not those of users.

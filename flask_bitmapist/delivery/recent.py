@@ -32,13 +32,13 @@ _AGE = 60.0
 _MOST = 4 * 2**20
 #: What an id takes: a plain one, and a text besides its characters.
 _PLAIN_ID, _TEXT = 8, 60
-#: Marks of so many seconds are kept, and lost, together; or so many marks.
+#: Marks are kept, and lost, in spans of so many seconds, or of so many marks.
 _SPAN, _OF_SPAN = 1.0, 5_000
 #: Seconds after which a server forgets the count of a process that has ended, and after which a
 #: process tells it that it goes on.
 _LIFE, _RENEWAL = 86_400, 3_600
-#: The key of a name that the data got when they were begun: who deletes everything does not want it
-#: to be sent again.
+#: The key of a random name for the server's data. If it is gone, somebody has deleted everything,
+#: and nothing is to be sent again.
 _ORIGIN = "flask_bitmapist:origin"
 
 
@@ -171,7 +171,7 @@ class Recent:
         return not self.is_empty and time.monotonic() - self._added >= _AGE
 
     def forget_old(self) -> None:
-        """The server has been asked since, and still has all of it."""
+        """Forget all of it, if it is old: the server has been asked since, and still has it."""
         with self._lock:
             if self.is_old:
                 self._spans.clear()

@@ -43,7 +43,7 @@ _UNMARKS_PER_BATCH = 500
 _ALL = 2**63
 #: A batch of more marks than this may take longer than a request can wait for one reply.
 BULK = 1_000
-#: A key that is gone at once.
+#: A key that expires at once.
 _PROBE = "flask_bitmapist:probe"
 #: How often a batch is rewritten because the server turned out to have other data, or because other
 #: processes mark what this one unmarks.
@@ -127,7 +127,7 @@ class Writer:
         return self._erasures.living(client, waited)
 
     def written(self) -> Written:
-        """What the server has of this process's trips; of a cluster it is not known."""
+        """What the server has of this process's trips; not known for a cluster."""
         return Written(self._recent.count, self._recent.take_kept())
 
     @property
@@ -147,11 +147,11 @@ class Writer:
 
     @property
     def watches(self) -> bool:
-        """Whether the server is still to be asked whether it has what it took last."""
+        """Whether `look_back` still has something to ask the server."""
         return not self._recent.is_empty
 
     def look_back(self) -> None:
-        """Ask it, if it took that a minute ago: it may have lost it since.
+        """Ask the server whether it still has the last marks, once they are a minute old.
 
         :raises redis.RedisError: as `probe`.
         """
