@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
@@ -18,6 +18,9 @@ from werkzeug.utils import import_string
 from ..current import current_tracker
 from .group import answering, command, commands, unwritten_told
 from .terminal import Picture, shown
+
+if TYPE_CHECKING:
+    from ..maintenance.backfill import Backfill
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _ZONE_HELP = "The zone of times that have none. Default: BITMAPIST_TIMEZONE."
@@ -102,6 +105,33 @@ def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _job(
+    model: Any,
+    at: str,
+    event: str | None,
+    id_: str | None,
+    where: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    naive_in: Any,
+    source: Any,
+) -> Backfill:
+    """The rows that these options name."""
+    from ..maintenance.backfill import Backfill
+
+    return Backfill(
+        current_tracker(),
+        model,
+        at,
+        event=event,
+        who=id_,
+        where=where,
+        days=_days(since, until),
+        naive_in=naive_in,
+        source=source,
+    )
+
+
 def _days(since: datetime | None, until: datetime | None) -> Any:
     from ..maintenance.days import Days
 
@@ -149,19 +179,7 @@ def _quoted(text: str) -> str:
 @_of_rows
 @click.option("--after", help="Only rows after this key, as printed when a run was stopped.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be marked.")
-def backfill(
-    model: Any,
-    at: str,
-    event: str | None,
-    id_: str | None,
-    where: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    naive_in: Any,
-    source: Any,
-    after: str | None,
-    dry_run: bool,
-) -> Outcome:
+def backfill(after: str | None, dry_run: bool, **rows: Any) -> Outcome:
     """Mark what the rows of MODEL tell: who was created when, and the flags.
 
     Nothing is marked twice: it can be stopped at any moment, and run again.
@@ -170,20 +188,9 @@ def backfill(
     flask bitmapist backfill shop.models:User --at created_at --dry-run
     flask bitmapist backfill shop.models:Order --at paid_at --event order:paid --id customer_id
     """
-    from ..maintenance.backfill import Backfill
     from ..maintenance.tables import key_of, key_text
 
-    job = Backfill(
-        current_tracker(),
-        model,
-        at,
-        event=event,
-        who=id_,
-        where=where,
-        days=_days(since, until),
-        naive_in=naive_in,
-        source=source,
-    )
+    job = _job(**rows)
     start = None if after is None else key_of(after)
     with _progress(job.count, job.names.event) as told:
         return _outcome(
@@ -229,20 +236,7 @@ def _comparison(comparison: Comparison) -> Picture:
 @click.option("--repair", is_flag=True, help="Mark the rows whose marks are missing.")
 @click.option("--clear", is_flag=True, help="Take back marks of days without a row, and flags.")
 @click.option("--yes", is_flag=True, help="Do not ask before marks are taken back.")
-def reconcile(
-    model: Any,
-    at: str,
-    event: str | None,
-    id_: str | None,
-    where: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    naive_in: Any,
-    source: Any,
-    repair: bool,
-    clear: bool,
-    yes: bool,
-) -> Comparison:
+def reconcile(repair: bool, clear: bool, yes: bool, **rows: Any) -> Comparison:
     """Compare what the rows of MODEL tell with what is marked.
 
     A mark may be missing, or have no row, as after a deletion. --csv and --json list whose. The
@@ -252,23 +246,12 @@ def reconcile(
     flask bitmapist reconcile shop.models:User --at created_at
     flask bitmapist reconcile shop.models:User --at created_at --since 2026-11-01 --repair
     """
-    from ..maintenance.backfill import Backfill
     from ..maintenance.reconciling import Reconcile
 
     tracker = current_tracker()
     if clear and not yes:
         click.confirm("Marks of deleted rows have no row either. Take them back?", abort=True)
-    job = Backfill(
-        tracker,
-        model,
-        at,
-        event=event,
-        who=id_,
-        where=where,
-        days=_days(since, until),
-        naive_in=naive_in,
-        source=source,
-    )
+    job = _job(**rows)
     with _progress(job.count, job.names.event) as told:
         done = Reconcile(tracker, job).run(repair=repair, clear=clear, told=told)
     return Comparison(done, 3 if done.left else 0)
