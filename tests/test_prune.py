@@ -150,3 +150,11 @@ def test_the_command_asks_and_tells(
     none = command.invoke(args=["bitmapist", "prune"])
     assert none.exit_code == 2
     assert "BITMAPIST_TTL is not set" in none.output
+
+
+def test_keys_that_bitmapist_never_writes_are_left_alone(redis: Any, tracker: Tracker) -> None:
+    others = ("trackist_e_2024-02-29", "trackist_e_2024-2-29-09", "trackist_e_2024-2-30")
+    for key in others:
+        redis.setbit(key, 7, 1)
+    run(tracker)
+    assert redis.exists(*others) == len(others)

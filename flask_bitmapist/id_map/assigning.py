@@ -1,7 +1,7 @@
 """How ids get the next free offsets of their map, even when many processes assign at once.
 
 Each batch is one script where the server runs scripts, else a transaction that starts over when
-another process was faster. Nothing is ever removed, so no offset is given out twice.
+another process was faster. No offset is given out twice: who is erased leaves a gap.
 """
 
 from __future__ import annotations

@@ -6,12 +6,9 @@ others may have marked days alone: these bits are set there first.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..config import STORED_GRAINS
@@ -23,12 +20,12 @@ from ..reading.bitmap import Bitmap
 from ..reading.both import both_forms, joined
 from ..trip import Trip, replies
 from .parts import in_parts
+from .stored import name_and_period
 
 #: Keys that are asked about in one round trip; bytes of bitmaps that are read in one.
 _KEYS, _BYTES = 2_000, 16 * 2**20
 #: Seconds by which an expiry may differ from what it should be.
 _EXACT = 2
-_ENDING = re.compile(r"W\d+-\d+|\d+(-\d+){1,3}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -113,28 +110,9 @@ def _bitmaps(client: Any, names: Collection[str], watch: Callable[[int], None]) 
         for batch in in_parts(keys, _KEYS):
             watch(len(batch))
             for key in dict.fromkeys(batch):
-                event, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
-                period = _period(ending) if event in names else None
-                if period is not None:
+                event, period = name_and_period(key)
+                if event in names and period is not None:
                     yield _Found(key, packed_key(key) if is_packed else key, event, period)
-
-
-def _period(ending: str) -> Period | None:
-    """The period that is named so in a key."""
-    if not _ENDING.fullmatch(ending):
-        return None
-    numbers = [*map(int, ending.removeprefix("W").split("-"))]
-    with suppress(ValueError):  # there is no such day
-        match numbers:
-            case year, week if ending.startswith("W"):
-                return Period("week", datetime.fromisocalendar(year, week, 1))
-            case year, month:
-                return Period("month", datetime(year, month, 1))
-            case year, month, day:
-                return Period("day", datetime(year, month, day))
-            case year, month, day, hour:
-                return Period("hour", datetime(year, month, day, hour))
-    return None
 
 
 def _due(client: Any, expiries: Expiries, found: Iterable[_Found]) -> list[_Due]:

@@ -15,10 +15,17 @@ def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
     stored: dict[str, set[Period]] = {name: set() for name in names}
     for keys in (keys_of(client, KEY_PREFIX), packed_keys(client)):
         for key in keys:
-            name, _, suffix = key.removeprefix(KEY_PREFIX).rpartition("_")
-            if name in stored and (period := period_called(suffix)) and period.key(name) == key:
+            name, period = name_and_period(key)
+            if name in stored and period is not None:
                 stored[name].add(period)
     return stored
+
+
+def name_and_period(key: str) -> tuple[str, Period | None]:
+    """Whose bitmap stands under `key`, and of which period; None: bitmapist writes no such key."""
+    name, _, suffix = key.removeprefix(KEY_PREFIX).rpartition("_")
+    period = period_called(suffix)
+    return name, period if period is not None and period.key(name) == key else None
 
 
 def period_called(suffix: str) -> Period | None:
