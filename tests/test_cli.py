@@ -302,6 +302,11 @@ def test_every_help_has_an_example(name: str, runner: FlaskCliRunner) -> None:
     assert f"flask bitmapist {name}" in output(runner, name, "--help")
 
 
+@pytest.mark.parametrize("name", sorted(commands.commands))
+def test_every_help_fits_80_columns(name: str, runner: FlaskCliRunner) -> None:
+    assert [line for line in output(runner, name, "--help").splitlines() if len(line) > 80] == []
+
+
 def test_reindex_registers_what_bitmapist_wrote(
     runner: FlaskCliRunner, tracker: Tracker, redis: Any
 ) -> None:

@@ -72,10 +72,14 @@ class _Imported(click.ParamType):  # type: ignore[type-arg]
     name = "module:name"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if ":" not in value and "." not in value:
+            self.fail(f"{value!r} cannot be imported: name its module too, as in shop.models:User")
         try:
             return import_string(value)
         except ImportError as error:
-            self.fail(f"{value!r} cannot be imported: {str(error).splitlines()[0]}")
+            # Werkzeug's own message has several lines; the error in it says what is missing.
+            reason = getattr(error, "exception", error)
+            self.fail(f"{value!r} cannot be imported: {reason}")
 
 
 def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,7 +165,8 @@ def _outcome(run: Callable[[], Any], key_text: Callable[[Any], str], findings: s
     except StoppedError as stopped:
         cause = stopped.__cause__
         told = current_tracker().server.explain(cause) if isinstance(cause, Exception) else None
-        click.echo(f"{'' if told is None else 'Error: '}{shown(told or str(stopped))}", err=True)
+        level = "" if isinstance(cause, KeyboardInterrupt) else "Error: "
+        click.echo(f"{level}{shown(told or str(stopped))}", err=True)
         after = None if stopped.after is None else key_text(stopped.after)
         again = "." if after is None else f", with --after {_quoted(after)}"
         click.echo(f"To go on from here, run the same command again{again}", err=True)
@@ -186,7 +191,7 @@ def backfill(after: str | None, dry_run: bool, **rows: Any) -> Outcome:
 
     \b
     flask bitmapist backfill shop.models:User --at created_at --dry-run
-    flask bitmapist backfill shop.models:Order --at paid_at --event order:paid --id customer_id
+    flask bitmapist backfill shop.models:Order --at paid_at --event order:paid
     """
     from ..maintenance.tables import key_of, key_text
 
@@ -244,7 +249,7 @@ def reconcile(repair: bool, clear: bool, yes: bool, **rows: Any) -> Comparison:
 
     \b
     flask bitmapist reconcile shop.models:User --at created_at
-    flask bitmapist reconcile shop.models:User --at created_at --since 2026-11-01 --repair
+    flask bitmapist reconcile shop.models:User --at created_at --repair
     """
     from ..maintenance.reconciling import Reconcile
 
@@ -289,7 +294,7 @@ def import_(
 
     \b
     flask bitmapist import history.csv
-    flask bitmapist import signups.jsonl --event user:created --user-column id --time-column at
+    flask bitmapist import signups.jsonl --event user:created --time-column at
     """
     from ..maintenance.importing import Columns, Import
 

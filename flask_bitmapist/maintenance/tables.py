@@ -54,8 +54,9 @@ class Names(NamedTuple):
     def of(cls, model: Any, event: str | None) -> Names:
         """Those of `model`, whose class options are the defaults.
 
-        :raises ValueError: if `event` cannot name an event.
+        :raises ValueError: if `event` cannot name an event, or `model` is no model.
         """
+        _orm_of(model)
         name = getattr(model, "__bitmapist_name__", None) or model.__name__.lower()
         flags = getattr(model, "__bitmapist_flags__", ())
         return cls(

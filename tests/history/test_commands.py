@@ -65,6 +65,24 @@ def test_an_export_of_what_there_is_not_is_a_usage_error(flask: Any) -> None:
     assert "nothing called e has been recorded" in flask("export", "--event", "e", code=2).output
 
 
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        ("history.shops:__name__", "is not a model of SQLAlchemy, peewee or MongoEngine"),
+        ("history.shops:moment_", "no attribute 'moment_'"),
+        ("history.shop:Customer", "No module named 'history.shop'"),
+        ("Customer", "name its module too, as in shop.models:User"),
+    ],
+)
+def test_what_is_no_model_is_a_usage_error(flask: Any, model: str, complaint: str) -> None:
+    assert complaint in flask("backfill", model, "--at", "joined", code=2).output
+
+
+def test_a_query_that_fails_is_told_as_an_error(flask: Any) -> None:
+    told = flask("backfill", *OF_SHOP, "--where", "nobody < 1", code=1).output
+    assert any(line.startswith("Error: ") and "nobody" in line for line in told.splitlines())
+
+
 def test_differences_are_an_exit_code_until_they_are_repaired(flask: Any, tracker: Tracker) -> None:
     flask("backfill", *OF_SHOP)
     flask("reconcile", *OF_SHOP)
