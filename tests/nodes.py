@@ -240,7 +240,7 @@ class Cluster:
         raise LookupError(slot)
 
     def replica_of(self, master: Node) -> Node:
-        # CLUSTER SLOTS leaves out a replica that has just become one.
+        # Those that CLUSTER SLOTS leaves out, too: see `_all_have_replicas`.
         for node in self.nodes:
             if (
                 node.replication("role") == "slave"
@@ -300,7 +300,10 @@ class Cluster:
     def _all_have_replicas(self, node: Node) -> bool:
         wanted = len(self.nodes) - self._masters
         lines = node.client.execute_command("CLUSTER NODES")
-        return sum("slave" in str(line) for line in lines.values()) == wanted
+        # CLUSTER SLOTS leaves out a replica that has just become one.
+        slots = node.client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)
+        listed = {replica[1] for _, _, _, *replicas in slots for replica in replicas}
+        return sum("slave" in str(line) for line in lines.values()) == len(listed) == wanted
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def assert_ends_in_time(make: Callable[[], Tracker], prepare: Callable[[Tracker]
         prepare(tracker)
         before = tracker.stats()
         start = time.monotonic()
-        tracker.record([("e", 1)])
+        tracker.record([("timed", 1)])
         took.append(time.monotonic() - start)
         after = tracker.stats()
         assert after.sent - before.sent + after.spooled - before.spooled == 1
@@ -102,7 +102,7 @@ def test_a_mark_takes_no_longer_than_the_timeout(
             outer.pace = slow.at_once
             if known:
                 tracker.server.timeout = 10  # for a busy machine
-                tracker.record([("e", 0)])
+                tracker.record([("timed", 0)])
                 assert tracker.stats().sent == 1
                 tracker.server.timeout = TIMEOUT
             outer.pace = pace
@@ -135,7 +135,7 @@ def test_an_embedded_server_that_stands_still_costs_no_more_than_the_timeout(
     url = f"embedded://{tmp_path}/server"
 
     def stop(tracker: Tracker) -> None:
-        tracker.record([("e", 0)])
+        tracker.record([("timed", 0)])
         process = tracker.server.client.info("server")["process_id"]
         os.kill(process, signal.SIGSTOP)
         stopped.append(process)
@@ -168,13 +168,13 @@ def test_a_locked_spool_costs_no_more_than_the_timeout(marking: Callable[..., Tr
     took = []
     for _ in range(ATTEMPTS):
         tracker = marking("redis://127.0.0.1:1")
-        tracker.record([("e", 1)])
+        tracker.record([("timed", 1)])
         spool = tracker.settings.spool
         assert spool is not None
         with closing(sqlite3.connect(spool, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             start = time.monotonic()
-            tracker.record([("e", 2)])
+            tracker.record([("timed", 2)])
             took.append(time.monotonic() - start)
         if took[-1] < LONGEST:
             return
@@ -189,7 +189,7 @@ def test_a_dead_address_leaves_time_for_the_next_one(
         tracker = marking(f"redis://two.example:{proxy.port}")
         tracker.server.timeout = 2  # for a busy machine
         for _ in range(ATTEMPTS):
-            tracker.record([("e", 1)])
+            tracker.record([("timed", 1)])
         assert tracker.stats().sent + tracker.stats().replayed > 0
 
 
@@ -275,7 +275,7 @@ def test_waiting_for_a_connection_is_part_of_the_time(
 
         def take_half(tracker: Tracker) -> None:
             proxy.pace = slow.at_once
-            tracker.record([("e", 0)])
+            tracker.record([("timed", 0)])
             proxy.pace = slow.never
             borrower = tracker.server.quick.client()
             threading.Timer(TIMEOUT / 2, borrower.close).start()
