@@ -694,6 +694,43 @@ def test_marks_wait_though_others_keep_the_spool_locked(
     assert tracker.flush()
 
 
+def test_marks_of_a_signal_handler_wait_while_its_thread_is_in_the_spool(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url)
+    mortal.kill()
+    tracker.record([("e", 1, True, True, NOON)])
+    spool_of(tracker).file.transact(lambda db: tracker.record([("e", 2, True, True, NOON)]))
+    assert tracker.stats().dropped == 0
+    mortal.start()
+    eventually(tracker.flush)
+    assert mortal.ids() == [1, 2]
+
+
+def test_marks_that_wait_for_the_spool_survive_an_interruption(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a timeout of gevent, or Ctrl-C, while they are being written."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    tracker = tracker_on(mortal.url, BITMAPIST_TIMEOUT=0.1)
+    mortal.kill()
+    tracker.record([("e", 1, True, True, NOON)])
+    monkeypatch.setattr("flask_bitmapist.delivery.flusher._threads_run", lambda: False)
+    with closing(sqlite3.connect(spool_of(tracker).path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        tracker.record([("e", 2, True, True, NOON)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "append_all", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.record([("e", 3, True, True, NOON)])
+    mortal.start()
+    eventually(tracker.flush)
+    assert {1, 2} <= {*mortal.ids()}
+
+
 def test_no_caller_probes_a_server_or_drains_the_spool(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:

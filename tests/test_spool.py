@@ -537,7 +537,7 @@ def test_a_signal_handler_that_marks_does_not_stop_its_thread(spool: Spool) -> N
     def mark(*_: object) -> None:
         try:
             fill(spool, [-1])
-        except SpoolError as error:  # in the middle of an append: the mark tries the server
+        except SpoolError as error:  # in the middle of an append: the mark waits in memory
             failed.append(error)
 
     before = signal.signal(signal.SIGALRM, mark)

@@ -154,8 +154,8 @@ class Database:
             self._abandoned, self._db = self._db, None
             self.after_fork_in_child()
         with self._alone_in_process(until):
-            if self._is_used:
-                raise self._error("a signal handler came between")
+            if self._is_used:  # this is a signal handler, and its thread is in here
+                raise self._busy()
             self._is_used = True
             try:
                 self._refuse_foreign()

@@ -54,8 +54,10 @@ class Shelter:
         try:
             waited = [*earlier, *waited] if earlier else waited
             self.spool.append_all(waited)
-        except SpoolError as error:
+        except BaseException as error:
             self._pending.extendleft(reversed(earlier))
+            if not isinstance(error, SpoolError):
+                raise
             if isinstance(error, SpoolBusyError) and len(self._pending) < _PENDING:
                 self._pending.extend(waited[len(earlier) :])
                 return True
