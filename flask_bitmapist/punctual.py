@@ -53,10 +53,14 @@ class PunctualPool(redis.BlockingConnectionPool):
         """
         if self._kept and self.pid == os.getpid():
             with suppress(IndexError):  # another thread was faster
-                connection = self._kept.pop()
-                if connection.is_ready():
+                connection, is_ready = self._kept.pop(), False
+                try:
+                    is_ready = connection.is_ready()
+                finally:  # gevent's look lets others go on, and may raise a timeout
+                    if not is_ready:
+                        self.release(connection)  # type: ignore[no-untyped-call]
+                if is_ready:
                     return connection
-                self.release(connection)  # type: ignore[no-untyped-call]
         return None
 
     def keep(self, connection: Any) -> None:

@@ -158,8 +158,8 @@ def clear(client: Any, bits: Mapping[str, Collection[int]]) -> None:
     for _ in range(_ATTEMPTS):
         with node_of(client, keys[0]).pipeline() as pipe:
             pipe.watch(*chain(*both))
-            forms = replies(client, [both_forms(key) for key in keys])
-            left = replies(client, [("PTTL", one) for pair in both for one in pair])
+            forms = replies(pipe, [both_forms(key) for key in keys])
+            left = replies(pipe, [("PTTL", one) for pair in both for one in pair])
             pipe.multi()
             for key, form, lives in zip(keys, forms, _pairs(left), strict=True):
                 if form[1] is None:  # it has been unpacked

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+from redis.client import Pipeline
 
 from .cluster import Cluster
 from .punctual import PunctualPool
 from .refusals import note_command
 from .resp import packed, packed_once
-from .wire import straight
+from .wire import straight, while_watching
 
 Command = tuple[Any, ...]
 
@@ -87,9 +88,14 @@ class Trip:
 def replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     """The replies to `commands`, which only read, so that they may be sent again.
 
-    :param client: any redis-py compatible client.
+    :param client: any redis-py compatible client, or a pipeline that watches.
     :raises redis.RedisError: if the server does not answer, or refuses one of them.
     """
+    if isinstance(client, Pipeline):
+        sent = [b"".join(packed(*command) for command in commands)]
+        found = while_watching(client, sent, len(commands))
+        _check(commands, found)
+        return found
     if isinstance(client, redis.Redis):
         # The pipeline reconnects and retries as the client is configured to.
         with suppress(redis.ConnectionError, AttributeError, TypeError):

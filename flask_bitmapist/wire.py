@@ -20,6 +20,17 @@ def straight(pool: Any, sent: Sequence[bytes], count: int) -> list[Any]:
         return wire.replies(count)
 
 
+def while_watching(pipe: Any, sent: Sequence[bytes], count: int) -> list[Any]:
+    """As `straight`, on the connection on which `pipe` watches: its pool may have no other."""
+    connection = pipe.connection
+    try:
+        connection.send_packed_command(sent)
+        return [_reply(connection) for _ in range(count)]
+    except BaseException:
+        connection.disconnect()  # the rest of the replies is nobody's
+        raise
+
+
 class Wire:
     """A connection of a pool. Replies that nobody has read end it."""
 
@@ -53,16 +64,17 @@ class Wire:
                 self._is_clean = True
                 return at_once
             self._keeps = False
-        found = [self._reply() for _ in range(count)]
+        found = [_reply(self._connection) for _ in range(count)]
         # A master that has been demoted is no use any more.
         self._is_clean = not (found and isinstance(found[0], redis.ReadOnlyError))
         return found
 
-    def _reply(self) -> Any:
-        try:
-            return self._connection.read_response(disable_decoding=True)
-        except redis.ResponseError as error:
-            return error
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except redis.ResponseError as error:
+        return error
 
 
 def _taken_from(pool: Any) -> Any:

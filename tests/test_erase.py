@@ -69,6 +69,24 @@ def did(tracker: Tracker, user: object) -> dict[str, list[date]]:
 
 
 @pytest.mark.parametrize("id_", [7, ANN])
+def test_one_connection_is_enough(
+    redis_url: str, redis: Any, process: Callable[..., Tracker], id_: Any
+) -> None:
+    pool = redis_py.BlockingConnectionPool.from_url(redis_url, max_connections=1, timeout=5)
+    tracker = process(client=redis_py.Redis(connection_pool=pool))
+    tracker.record([(name, id_, True, True, NOON) for name in ("e", "old")])
+    if id_ == 7:  # so that packing saves something
+        tracker.record([("old", 90_000, True, True, NOON)])
+    else:
+        tracker.record([("old", f"u{other}", True, True, NOON) for other in range(3_000)])
+    redis.set(PACKED_BEFORE, "2026-04-01")
+    for key in swapping.raw_keys(redis, {"old"}, date(2026, 4, 1)):
+        swapping.pack(redis, key)
+    assert tracker.erase(id_).bits == 6
+    assert not did(tracker, id_)
+
+
+@pytest.mark.parametrize("id_", [7, ANN])
 def test_every_bit_goes_and_nobody_elses(redis: Any, tracker: Tracker, id_: int | str) -> None:
     other = 8 if id_ == 7 else BOB
     for person in (other, id_):

@@ -13,7 +13,7 @@ import redis as redis_py
 
 from flask_bitmapist.clients import from_url
 from flask_bitmapist.deadline import within
-from flask_bitmapist.trip import Trip, drop_idle
+from flask_bitmapist.trip import Trip, drop_idle, replies
 
 
 @pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
@@ -168,3 +168,37 @@ def test_whoever_waits_for_a_connection_gets_the_one_that_a_trip_gives_back(
     with ThreadPoolExecutor(8) as pool:
         assert [*pool.map(use, range(8))] == [*range(8)]
     client.connection_pool.disconnect()
+
+
+def test_a_look_that_is_interrupted_costs_no_connection(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Ctrl-C, or a timeout of gevent, which looks at sockets in its hub."""
+
+    def interrupted(connection: object) -> bool:
+        raise KeyboardInterrupt
+
+    client: Any = from_url(f"{redis_url}&max_connections=1", wait=5, timeout=0)
+    number = connection(client)
+    with monkeypatch.context() as patch:
+        patch.setattr("flask_bitmapist.punctual.Punctual.is_ready", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connection(client)
+    assert connection(client) == number
+    client.connection_pool.disconnect()
+
+
+def test_replies_while_watching_are_read_to_the_end_or_not_at_all(redis: Any) -> None:
+    with redis.pipeline() as pipe:
+        pipe.watch("watched")
+        assert replies(pipe, [("ECHO", "x"), ("ECHO", "y")]) == [b"x", b"y"]
+        redis.set("watched", 1)
+        pipe.multi()
+        pipe.set("written", 1)
+        with pytest.raises(redis_py.WatchError):
+            pipe.execute()
+    with redis.pipeline() as pipe:
+        pipe.watch("watched")
+        with pytest.raises(redis_py.ResponseError):
+            replies(pipe, [("NOSUCH",), ("ECHO", "x")])
+    assert redis.echo("y") == b"y"

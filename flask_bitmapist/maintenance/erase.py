@@ -219,10 +219,11 @@ class _Eraser:
             kind: sorted(offsets) for kind, offsets in self._offsets.items() if kind != PLAIN
         }
         while True:
+            now = server_time(client)
             with suppress(redis.WatchError), node_of(client, ERASED).pipeline() as pipe:
                 # Whoever hears of a moment must find all erasures up to it.
                 pipe.watch(ERASED)
-                moment = max(server_time(client) + _MARGIN, int(pipe.hget(ERASED, LAST) or 0) + 1)
+                moment = max(now + _MARGIN, int(pipe.hget(ERASED, LAST) or 0) + 1)
                 erasure = Erasure(moment, kept, unfinished)
                 pipe.multi()
                 pipe.hset(ERASED, mapping={self._name: erasure.dumps(), LAST: moment})
@@ -310,7 +311,7 @@ class _Eraser:
         for part in in_parts(keys, _KEYS if self._is_single else 1):
             with node_of(client, part[0]).pipeline() as pipe:
                 pipe.watch(*part)
-                firsts = replies(client, [("BITPOS", key, 1) for key in part])
+                firsts = replies(pipe, [("BITPOS", key, 1) for key in part])
                 empty = [key for key, first in zip(part, firsts, strict=True) if first == -1]
                 pipe.multi()
                 if empty:
