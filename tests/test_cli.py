@@ -344,3 +344,16 @@ def test_reindex_forgets_what_has_been_deleted(
     assert tracker.reader.event_names() == ["kept"]
     mark_event("emptied", 7, now=MONDAY)
     assert list(DayEvents.from_date("emptied", MONDAY)) == [7]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["erase 2 --yes", "pack --dry-run", "unpack", "doctor"],
+    ids=lambda told: told.split()[0],
+)
+def test_no_progress_is_shown_where_there_is_no_terminal(
+    runner: FlaskCliRunner, command: str
+) -> None:
+    done = runner.invoke(args=["bitmapist", *command.split()])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from flask import current_app
 from ..current import current_tracker
 from ..refusals import SERVER_ERRORS
 from .group import command
-from .terminal import Picture, shown
+from .terminal import Picture, progress, shown
 
 if TYPE_CHECKING:
     from ..maintenance.doctor import Diagnosis, Finding
@@ -110,14 +109,13 @@ def doctor() -> Diagnosis:
 
     tracker = current_tracker()
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    bar: Any  # click's types are not those of every version
-    with click.progressbar(length=_keys(), file=sys.stderr) as bar:
-        return examine(app, tracker, bar.update)
+    with progress(_keys) as bar:
+        return examine(app, tracker, bar.add)
 
 
 def _keys() -> int:
-    """How many keys the server has; 1 if it does not say."""
+    """How many keys the server has; 0 if it does not say."""
     try:
-        return max(1, int(current_tracker().server.quick.dbsize()))
+        return int(current_tracker().server.quick.dbsize())
     except SERVER_ERRORS:
-        return 1
+        return 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -12,7 +9,7 @@ import click
 from ..current import current_tracker
 from ..tracker import Tracker
 from .group import command
-from .terminal import Picture
+from .terminal import Picture, progress
 
 if TYPE_CHECKING:
     from ..maintenance.erase import Receipt
@@ -68,8 +65,8 @@ def erase(user: str, keep: tuple[str, ...], dry_run: bool, yes: bool) -> Erased:
     if not dry_run and not yes:
         click.confirm(f"Erase {user} for good?", abort=True, err=True)
     passes = 1 if dry_run else 2
-    with _progress(passes * tracker.server.patient.dbsize()) as watch:
-        return Erased(tracker.erase(user, keep=keep, dry_run=dry_run, watch=watch))
+    with progress(lambda: passes * tracker.server.patient.dbsize()) as bar:
+        return Erased(tracker.erase(user, keep=keep, dry_run=dry_run, watch=bar.add))
 
 
 class Gone(NamedTuple):
@@ -126,9 +123,9 @@ def prune(dry_run: bool, yes: bool) -> Gone:
         click.confirm(f"Delete {told}?", abort=True, err=True)
     client = tracker.server.patient
     names = tracker.reader.known(scanned=False).events
-    with _progress(client.dbsize()) as watch:
+    with progress(client.dbsize) as bar:
         expiries = Expiries(settings.ttl, settings.timezone)
-        return Gone(let_go(client, names, expiries, dry_run=dry_run, watch=watch), dry_run)
+        return Gone(let_go(client, names, expiries, dry_run=dry_run, watch=bar.add), dry_run)
 
 
 def _sending_tracker() -> Tracker:
@@ -140,11 +137,3 @@ def _sending_tracker() -> Tracker:
             "TESTING is set: BITMAPIST_ENABLED = True sends them"
         )
     return tracker
-
-
-@contextmanager
-def _progress(keys: int) -> Iterator[Callable[[int], None]]:
-    # It is hidden where nobody looks, as behind a pipe.
-    bar: Any  # click's types are not those of every version
-    with click.progressbar(length=max(1, keys), file=sys.stderr) as bar:
-        yield bar.update

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ from werkzeug.utils import import_string
 
 from ..current import current_tracker
 from .group import answering, command, commands, unwritten_told
-from .terminal import Picture, shown
+from .terminal import Picture, progress, shown
 
 if TYPE_CHECKING:
     from ..maintenance.backfill import Backfill
@@ -142,17 +141,6 @@ def _days(since: datetime | None, until: datetime | None) -> Any:
     return Days(since and since.date(), until and until.date())
 
 
-@contextmanager
-def _progress(length: Callable[[], int], label: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar, on a terminal; yields a function that takes how much is done in all."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    bar: Any  # click's types are not those of every version
-    with click.progressbar(length=max(1, length()), label=label, file=sys.stderr) as bar:
-        yield lambda done: bar.update(done - bar.pos)
-
-
 def _outcome(run: Callable[[], Any], key_text: Callable[[Any], str], findings: str = "") -> Outcome:
     """What `run` returns, or what it had done when it was stopped.
 
@@ -197,9 +185,10 @@ def backfill(after: str | None, dry_run: bool, **rows: Any) -> Outcome:
 
     job = _job(**rows)
     start = None if after is None else key_of(after)
-    with _progress(job.count, job.names.event) as told:
+    with progress(job.count, job.names.event) as bar:
         return _outcome(
-            lambda: job.run(after=start, dry=dry_run, told=lambda done: told(done.rows)), key_text
+            lambda: job.run(after=start, dry=dry_run, told=lambda done: bar.reach(done.rows)),
+            key_text,
         )
 
 
@@ -257,8 +246,8 @@ def reconcile(repair: bool, clear: bool, yes: bool, **rows: Any) -> Comparison:
     if clear and not yes:
         click.confirm("Marks of deleted rows have no row either. Take them back?", abort=True)
     job = _job(**rows)
-    with _progress(job.count, job.names.event) as told:
-        done = Reconcile(tracker, job).run(repair=repair, clear=clear, told=told)
+    with progress(job.count, job.names.event) as bar:
+        done = Reconcile(tracker, job).run(repair=repair, clear=clear, told=bar.reach)
     return Comparison(done, 3 if done.left else 0)
 
 
@@ -332,8 +321,8 @@ def export(
 
     with answering(), unwritten_told():
         job = Export(current_tracker(), events, _days(since, until))
-        with _progress(job.months, "months") as told:
-            job.write(sys.stdout, form, told)
+        with progress(job.months, "months") as bar:
+            job.write(sys.stdout, form, bar.reach)
         sys.stdout.flush()
     if job.lost:
         lost = f"{job.lost:,} bits were left out"
@@ -389,14 +378,8 @@ def copy(
             to = "there" if out else "here"
             told = f"Copy {found.bitmaps:,} bitmaps of {found.bytes:,} bytes {to}?"
             click.confirm(told, abort=True, err=True)
-        with _progress(lambda: 2 * found.bitmaps, "bitmaps") as told_of:
-            done = [0]
-
-            def watch(keys: int) -> None:
-                done[0] += keys
-                told_of(done[0])
-
-            outcome = _outcome(lambda: job.run(watch), str, "is_wanting")
+        with progress(lambda: 2 * found.bitmaps, "bitmaps") as bar:
+            outcome = _outcome(lambda: job.run(bar.add), str, "is_wanting")
     if getattr(outcome.done, "erased_meanwhile", False):
         told = "Persons were erased from the source whose bits may have been copied before"
         click.echo(f"{told}: erase them from the target too", err=True)

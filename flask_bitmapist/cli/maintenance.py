@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import click
 
 from ..current import current_tracker
 from .group import command
-from .terminal import Picture
+from .terminal import Picture, progress
 
 
 class Reindexed(NamedTuple):
@@ -108,13 +107,12 @@ def unpack() -> Swapped:
     return _swapped([*packed_keys(client)], lambda key: swapping.unpack(client, key))
 
 
-def _swapped(keys: Iterable[str], swap: Callable[[str], Any]) -> Swapped:
+def _swapped(keys: Sequence[str], swap: Callable[[str], Any]) -> Swapped:
     done = Swapped(0, 0, 0)
-    # It is hidden where nobody looks, as behind a pipe.
-    bar: Any  # click's types are not those of every version
-    with click.progressbar(keys, file=sys.stderr) as bar:
-        for key in bar:
+    with progress(lambda: len(keys)) as bar:
+        for key in keys:
             if one := swap(key):
                 raw, packed = done.raw_bytes + one.raw, done.packed_bytes + one.packed
                 done = Swapped(done.bitmaps + 1, raw, packed)
+            bar.add(1)
     return done

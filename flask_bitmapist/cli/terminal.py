@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -131,3 +132,35 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     return "" if value is None else str(value)
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere nothing is shown, not even an empty line."""
+
+    def __init__(self, bar: Any) -> None:
+        """:param bar: click's; None: nobody looks."""
+        self._bar = bar
+
+    def add(self, steps: int) -> None:
+        """So many more steps are done."""
+        if self._bar is not None:
+            self._bar.update(steps)
+
+    def reach(self, steps: int) -> None:
+        """So many steps are done in all; fewer than before, if some had to be done again."""
+        if self._bar is not None:
+            self._bar.update(steps - self._bar.pos)
+
+
+@contextmanager
+def progress(length: Callable[[], int], label: str = "") -> Iterator[Progress]:
+    """Shows how far something has come.
+
+    :param length: returns how many steps there are; it is only called on a terminal.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield Progress(None)
+        return
+    bar: Any  # click's types are not those of every version
+    with click.progressbar(length=max(1, length()), label=label, file=sys.stderr) as bar:
+        yield Progress(bar)
