@@ -13,7 +13,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .registry import BELL, KINDS
+from .registry import KINDS
 from .trip import node_of
 
 #: A hash: the digest of an id -> its `Erasure`. It also has the two fields below.
@@ -25,8 +25,6 @@ LAST = "last"
 
 #: Microseconds in a second.
 _SECOND = 1_000_000
-
-__all__ = ["BELL", "ERASED", "KINDS", "LAST", "SALT", "Erasure", "digest", "server_time"]
 
 
 class Erasure(NamedTuple):

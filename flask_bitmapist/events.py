@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from .current import current_tracker
 from .ids import PLAIN, normal_form
 from .packed_periods import may_be_packed
-from .periods import KEY_PREFIX, Grain, Period, local, unique_key
+from .periods import KEY_PREFIX, OPERATION, Grain, Period, local, unique_key
 from .systems import names_own_system, reader_of
 
 if TYPE_CHECKING:
@@ -559,7 +559,7 @@ class BitOperation(_Computed):
 
 
 def _combined_key(operation: str, keys: Iterable[str]) -> str:
-    return f"{KEY_PREFIX}bitop_{operation}_{'-'.join(keys)}"
+    return f"{KEY_PREFIX}{OPERATION}{operation}_{'-'.join(keys)}"
 
 
 class BitOpAnd(BitOperation):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from .periods import Grain
+from .periods import OPERATION, Grain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +118,7 @@ def checked_name(event: str) -> str:
     if not is_name(event):
         raise ValueError(
             f"{event!r} cannot name an event: use 1 to {LONGEST_NAME} printable characters "
-            "without leading or trailing space, not beginning with 'bitop_'"
+            f"without leading or trailing space, not beginning with {OPERATION!r}"
         )
     return event
 
@@ -129,5 +129,5 @@ def is_name(event: object) -> bool:
         and 0 < len(event) <= LONGEST_NAME
         and event.isprintable()
         and event == event.strip()
-        and not event.startswith("bitop_")
+        and not event.startswith(OPERATION)
     )

@@ -19,6 +19,8 @@ GRAINS: tuple[Grain, ...] = get_args(Grain)
 Ttl = tuple[tuple[Grain, timedelta], ...]
 
 KEY_PREFIX = "trackist_"
+#: How the names begin under which bitmapist keeps results of its operations for a while.
+OPERATION = "bitop_"
 
 
 def local(moment: datetime | date | None, zone: tzinfo) -> datetime:

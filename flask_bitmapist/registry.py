@@ -22,7 +22,7 @@ from .id_map.faults import DamagedMapError
 from .id_map.keys import map_keys
 from .ids import MAPPED, PLAIN
 from .packed_periods import PACKED_BEFORE, note, packed_keys
-from .periods import KEY_PREFIX, Period, unique_key
+from .periods import KEY_PREFIX, OPERATION, Period, unique_key
 from .resp import packed_alike
 from .trip import Trip, replies
 
@@ -671,7 +671,7 @@ def scanned(client: Any, batch: int = 10_000) -> Catalogue:
     keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=batch, NEVER_DECODE=True)
     parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
     named = {(name, period == "u") for name, _, period in parts if name}
-    named = {pair for pair in named if not pair[0].startswith("bitop_")}
+    named = {pair for pair in named if not pair[0].startswith(OPERATION)}
     return Catalogue(
         sorted(name for name, is_flag in named if not is_flag),
         sorted(name for name, is_flag in named if is_flag),

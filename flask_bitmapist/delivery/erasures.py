@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import redis
 
-from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure, digest, server_time
+from ..erased import ERASED, LAST, SALT, Erasure, digest, server_time
 from ..id_map import BATCH
 from ..marks import ONE, Id, Settled, singles
-from ..registry import Registry, text
+from ..registry import BELL, KINDS, Registry, text
 from ..trip import replies
 
 #: How often the server's clock is looked at, unless a look takes fewer seconds.

@@ -26,17 +26,18 @@ from redis.crc import key_slot
 
 from ..config import Settings
 from ..delivery.merging import STAGED
-from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure
+from ..erased import ERASED, LAST, SALT, Erasure
 from ..ids import PLAIN
-from ..packed_periods import PACKED_BEFORE, days_of, keys_of, packed_key, packed_keys
+from ..packed_periods import PACKED_BEFORE, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX, local
-from ..registry import FIRST_DAYS, KINDS_COPY, Registry, Wanted, mismatch, text
+from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, Wanted, mismatch, text
 from ..swapping import announce, merge
 from ..trip import Trip, node_of
 from .followed_map import FollowedMap
 from .parts import in_parts
 from .runs import StoppedError
 from .sides import FaultError, Side
+from .stored import event_of, is_operation
 
 #: Keys asked about in one round trip; packed bitmaps are read whole.
 _KEYS, _PACKED_KEYS = 1_000, 100
@@ -169,7 +170,7 @@ class Copy:
                 for key, size in zip(keys, sizes, strict=True):
                     event = self._event(key)
                     if event is None or size is None:
-                        found.skipped += not key.startswith(f"{self._prefix}bitop_")
+                        found.skipped += not is_operation(key, self._prefix)
                     elif size:
                         found.bitmaps += 1
                         found.bytes += size
@@ -237,12 +238,7 @@ class Copy:
             yield listed, self._source.lengths(map(stored, listed))
 
     def _event(self, key: str) -> str | None:
-        """The event or flag of a bitmap; None if `key` is not the key of one."""
-        event, _, ending = key.removeprefix(self._prefix).rpartition("_")
-        # bitmapist keeps the results of operations for a while: they have no event.
-        if not event or event.startswith("bitop_"):
-            return None
-        return event if ending == "u" or days_of(key) is not None else None
+        return event_of(key, self._prefix)
 
     # What must hold before
 
@@ -388,7 +384,7 @@ class Copy:
             for key, size in zip(keys, sizes, strict=True):
                 if size and self._event(key) is not None:
                     held[key] = size
-                elif not key.startswith(f"{self._prefix}bitop_") and size != 0:
+                elif not is_operation(key, self._prefix) and size != 0:
                     copied.skipped += 1
             copied.bitmaps += len(held)
             copied.bytes += sum(held.values())

@@ -23,14 +23,15 @@ from typing import Any, NamedTuple
 import redis
 
 from ..delivery.merging import STAGED
-from ..erased import BELL, ERASED, KINDS, LAST, SALT, Erasure, digest, server_time
+from ..erased import ERASED, LAST, SALT, Erasure, digest, server_time
 from ..id_map import IdMap
 from ..ids import MAPPED, PLAIN, normal_form
 from ..packed_periods import days_of, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX
-from ..registry import Registry, text
+from ..registry import BELL, KINDS, Registry, text
 from ..trip import Trip, node_of, replies
 from .parts import in_parts
+from .stored import event_of, is_operation
 
 #: Keys looked at in one round trip; packed bitmaps are read whole.
 _KEYS, _PACKED_KEYS = 5_000, 100
@@ -43,8 +44,6 @@ _MARGIN = 50_000
 _UNDER_WAY = 0.5
 #: The last bit of a Redis string.
 _BITS = 2**32
-#: What bitmapist keeps for a while of operations on its bitmaps. It makes them anew.
-_OPERATIONS = f"{KEY_PREFIX}bitop_"
 
 
 class ErasedEvent(NamedTuple):
@@ -160,11 +159,12 @@ class _Eraser:
         self._id = id_
         self._kept = kept
         self._watch = watch
-        #: Kind -> the offset in the map, and all offsets whose bits are to be cleared.
+        #: Kind -> the offset in the map.
         self._entries: dict[str, int] = {}
+        #: Kind -> all offsets whose bits are to be cleared.
+        self._offsets: dict[str, set[int]] = {}
         #: What the server calls the person.
         self._name = ""
-        self._offsets: dict[str, set[int]] = {}
 
     @property
     def _mapped(self) -> set[str]:
@@ -251,7 +251,7 @@ class _Eraser:
             places = self._raw(keys)
             if clears:
                 self._clear(places)
-            found |= {place for place in places if not place.key.startswith(_OPERATIONS)}
+            found |= {place for place in places if not is_operation(place.key)}
             self._watch(len(keys))
         for keys in in_parts(packed_keys(self._client), _PACKED_KEYS):
             places = self._packed(keys)
@@ -263,12 +263,12 @@ class _Eraser:
 
     def _places(self, keys: Iterable[str], *, is_packed: bool) -> list[_Place]:
         """Where the person's bits may be."""
-        named = [(key, _event(key)) for key in keys]
+        named = [(key, event_of(key)) for key in keys]
         if any(event is not None and event not in self._kinds for _, event in named):
             self._kinds = self._registry.certain_kinds(self._client)
         places = []
         for key, event in named:
-            if key.startswith(_OPERATIONS):
+            if is_operation(key):
                 offsets: Collection[int] = set[int]().union(*self._offsets.values())
             elif event is None or event in self._kept:
                 continue
@@ -289,10 +289,10 @@ class _Eraser:
 
     def _clear(self, places: Collection[_Place]) -> None:
         pipe = Trip(self._client)
-        operations = [place.key for place in places if place.key.startswith(_OPERATIONS)]
+        operations = [place.key for place in places if is_operation(place.key)]
         for key in {*operations}:
             pipe.execute_command("UNLINK", key)
-        bits = [place for place in places if not place.key.startswith(_OPERATIONS)]
+        bits = [place for place in places if not is_operation(place.key)]
         for key, offset, _ in bits:
             pipe.execute_command("SETBIT", key, offset, 0)
         for key, _, _ in bits:
@@ -342,7 +342,7 @@ class _Eraser:
     def receipt(self, moment: int | None, found: Iterable[_Place]) -> Receipt:
         periods: dict[str, set[str]] = {}
         for key, _, _ in found:
-            periods.setdefault(str(_event(key)), set()).add(key)
+            periods.setdefault(str(event_of(key)), set()).add(key)
         return Receipt(
             None if moment is None else datetime.fromtimestamp(moment / 1e6, UTC),
             [_erased(event, keys) for event, keys in sorted(periods.items())],
@@ -354,12 +354,6 @@ class _Eraser:
 def _says_there_is_none(error: Exception) -> bool:
     """Whether `error` says that a key is no bitmap, or that no bitmap can have such a bit."""
     return "WRONGTYPE" in str(error) or "out of range" in str(error)
-
-
-def _event(key: str) -> str | None:
-    """The event or flag of a bitmap; None if `key` is not the key of one."""
-    event, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
-    return event if event and (ending == "u" or days_of(key) is not None) else None
 
 
 def _erased(event: str, keys: Collection[str]) -> ErasedEvent:

@@ -1,4 +1,4 @@
-"""Which periods of events are kept on a server."""
+"""What the keys of bitmaps tell: of which event they are, and of which period."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any
 
-from ..packed_periods import keys_of, packed_keys
-from ..periods import KEY_PREFIX, Grain, Period
+from ..packed_periods import days_of, keys_of, packed_keys
+from ..periods import KEY_PREFIX, OPERATION, Grain, Period
 
 
 def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
@@ -21,14 +21,30 @@ def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
     return stored
 
 
+def is_operation(key: str, prefix: str = KEY_PREFIX) -> bool:
+    """Whether `key` holds the result of an operation of bitmapist, which makes it anew."""
+    return key.startswith(prefix + OPERATION)
+
+
+def event_of(key: str, prefix: str = KEY_PREFIX) -> str | None:
+    """The event or flag whose bitmap stands under `key`; None: it is not the key of one.
+
+    :param prefix: how the keys of all events begin.
+    """
+    event, _, ending = key.removeprefix(prefix).rpartition("_")
+    if not event or is_operation(key, prefix):
+        return None
+    return event if ending == "u" or days_of(key) is not None else None
+
+
 def name_and_period(key: str) -> tuple[str, Period | None]:
     """Whose bitmap stands under `key`, and of which period; None: bitmapist writes no such key."""
     name, _, suffix = key.removeprefix(KEY_PREFIX).rpartition("_")
-    period = period_called(suffix)
+    period = _period_called(suffix)
     return name, period if period is not None and period.key(name) == key else None
 
 
-def period_called(suffix: str) -> Period | None:
+def _period_called(suffix: str) -> Period | None:
     """The period that `suffix` stands for in a key; None if it stands for none."""
     grains: dict[int, Grain] = {2: "month", 3: "day", 4: "hour"}
     try:

@@ -7,24 +7,22 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from ...config import Settings
 from ...delivery.expiry import Expiries
 from ...ids import PLAIN
 from ...packed_periods import is_packable, keys_of, packed_key, packed_keys
-from ...periods import GRAINS, KEY_PREFIX, Period
+from ...periods import GRAINS, KEY_PREFIX, Period, unique_key
 from ...trip import Trip
-from ..stored import period_called
+from ..parts import in_parts
+from ..stored import is_operation, name_and_period
 from ._findings import EventMemory, Finding, several, sized
 
 #: Keys that are asked about in one round trip.
 _KEYS = 2_000
 #: What TTL says of a key that does not expire.
 _NEVER = -1
-#: What bitmapist keeps for a while of operations on its bitmaps.
-_OPERATIONS = f"{KEY_PREFIX}bitop_"
 #: Seconds by which an expiry may differ from what it should be.
 _EXACT = 2
 #: The end of a bitmap that is read to find its largest id.
@@ -75,8 +73,8 @@ class Survey:
     def events(self, client: Any, kinds: Mapping[str, str]) -> list[EventMemory]:
         """Each event, largest first. One round trip for each 2,000 of them."""
         told: list[EventMemory] = []
-        rest = iter(sorted(self.found.items(), key=lambda item: (-item[1].bytes.total(), item[0])))
-        while batch := [*islice(rest, _KEYS)]:
+        ranked = sorted(self.found.items(), key=lambda item: (-item[1].bytes.total(), item[0]))
+        for batch in in_parts(ranked, _KEYS):
             ends = _ends(client, [(event.longest[0], event.longest[2]) for _, event in batch])
             for (name, event), (largest, bits) in zip(batch, ends, strict=True):
                 told.append(
@@ -101,8 +99,8 @@ def survey(client: Any, settings: Settings, watch: Callable[[int], None]) -> Sur
     expiries = Expiries(settings.ttl, settings.timezone)
     for is_packed in (False, True):
         keys = packed_keys(client) if is_packed else keys_of(client, KEY_PREFIX)
-        while batch := [*dict.fromkeys(islice(keys, _KEYS))]:
-            _look(client, told, expiries, batch, is_packed=is_packed)
+        for batch in in_parts(keys, _KEYS):
+            _look(client, told, expiries, [*dict.fromkeys(batch)], is_packed=is_packed)
             watch(len(batch))
     return told
 
@@ -110,7 +108,7 @@ def survey(client: Any, settings: Settings, watch: Callable[[int], None]) -> Sur
 def _look(
     client: Any, told: Survey, expiries: Expiries, keys: Sequence[str], *, is_packed: bool
 ) -> None:
-    named = [(key, *_parsed(key)) for key in keys if not key.startswith(_OPERATIONS)]
+    named = [(key, *_parsed(key)) for key in keys if not is_operation(key)]
     named = [one for one in named if one[1]]
     if not named:
         return
@@ -166,11 +164,8 @@ def _note(
 
 def _parsed(key: str) -> tuple[str, Period | None]:
     """The event of a bitmap ('' if `key` is not the key of one), and its period if it is dated."""
-    name, _, ending = key.removeprefix(KEY_PREFIX).rpartition("_")
-    if ending == "u":
-        return name, None
-    period = period_called(ending)
-    return ("", None) if period is None or period.key(name) != key else (name, period)
+    name, period = name_and_period(key)
+    return (name, period) if period is not None or key == unique_key(name) else ("", None)
 
 
 def _is_overdue(expiries: Expiries, period: Period | None, left: int) -> bool:
