@@ -167,7 +167,7 @@ def clear(client: Any, bits: Mapping[str, Collection[int]]) -> None:
                 bitmap = Packed.of(joined(key, form)).without(bits[key])
                 pipe.delete(key, packed_key(key))
                 if bitmap:
-                    pipe.set(packed_key(key), bitmap.to_portable(), px=_expiry(lives))
+                    pipe.set(packed_key(key), bitmap.to_portable(), px=longest_life(lives))
             if _executed(pipe):
                 return
     raise UnstableError(keys[0])
@@ -184,11 +184,14 @@ def _watched(
             pipe.watch(key, packed_key(key))
             raw, value = pipe.execute_command("MGET", key, packed_key(key), NEVER_DECODE=True)
             left = [pipe.pttl(one) for one in (key, packed_key(key))]
-            yield pipe, (raw, value), _expiry(left)
+            yield pipe, (raw, value), longest_life(left)
 
 
-def _expiry(left: Sequence[int]) -> int | None:
-    """In how many ms a bitmap expires, given what PTTL says of its forms; None: never."""
+def longest_life(left: Sequence[int]) -> int | None:
+    """In how many ms a bitmap expires that is made of several; None: never.
+
+    :param left: what PTTL says of each.
+    """
     # -1: it never expires; -2: there is none.
     return None if -1 in left else max(1, *left)
 

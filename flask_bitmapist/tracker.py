@@ -182,7 +182,7 @@ class Tracker:
 
     def _is_usual(self) -> bool:
         """Whether marks are dated now, and go to the server."""
-        return self._switch.sends() and Tracker.recorder is None and _moments.get() is _NO_MOMENTS
+        return _moments.get() is _NO_MOMENTS and self.sends()
 
     def _is_now(self, hour: _Hour) -> bool:
         return hour.history is self._registry.history and hour.begins <= time() < hour.ends

@@ -17,6 +17,8 @@ from ..periods import Grain, Period
 
 #: Keys whose expiry the process remembers.
 _MOST_REMEMBERED = 10_000
+#: Seconds by which an expiry may differ from what it should be.
+_EXACT = 2
 
 
 class Expiries:
@@ -97,3 +99,13 @@ class Expiries:
             return int(end.timestamp())
         except (OverflowError, ValueError):
             return None
+
+
+def is_wrong(left: int, moment: int) -> bool:
+    """Whether a bitmap that should expire at `moment` will not, or should be gone.
+
+    :param left: what TTL says of it.
+    """
+    # -1: it never expires; -2: it is gone.
+    now = time.time()
+    return left != -2 and (left == -1 or moment <= now or abs(now + left - moment) > _EXACT)

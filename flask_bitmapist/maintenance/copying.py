@@ -31,10 +31,10 @@ from ..ids import PLAIN
 from ..packed_periods import PACKED_BEFORE, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX, local
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, Wanted, mismatch, text
-from ..swapping import announce, merge
+from ..swapping import announce, longest_life, merge
 from ..trip import Trip, node_of
 from .followed_map import FollowedMap
-from .parts import in_parts
+from .parts import in_parts, in_sized_parts
 from .runs import StoppedError
 from .sides import FaultError, Side
 from .stored import event_of, is_operation
@@ -389,7 +389,7 @@ class Copy:
             copied.bitmaps += len(held)
             copied.bytes += sum(held.values())
             written: set[str] = set()
-            for part in _parts(self._windows(held)):
+            for part in in_sized_parts(self._windows(held), lambda one: one.size, _BYTES):
                 written |= self._copy(part, copied)
             copied.written += len(written)
             copied.still_marked += len(written)
@@ -450,7 +450,10 @@ class Copy:
             pipe.execute_command("SET", staged[one], "", "EX", _AGE)
             pipe.execute_command("SETRANGE", staged[one], one.first, bits)
         self._write(pipe)
-        ends = {one: _life(lives[one], before) for one, before in zip(lacking, left, strict=True)}
+        ends = {
+            one: longest_life((lives[one], before))
+            for one, before in zip(lacking, left, strict=True)
+        }
         if isinstance(client, RedisCluster):  # a transaction has the keys of one slot
             for one, name in staged.items():
                 self._target.patiently(partial(_merge_one, client, one.target, name, ends[one]))
@@ -496,26 +499,6 @@ class Copy:
         if before is not None:
             day = date.fromisoformat(text(before))
             self._target.patiently(lambda: announce(self._target.client, day))
-
-
-def _parts(windows: Iterable[_Window]) -> Iterator[list[_Window]]:
-    """`windows` in lists that one round trip reads."""
-    part: list[_Window] = []
-    room = _BYTES
-    for one in windows:
-        if part and one.size > room:
-            yield part
-            part, room = [], _BYTES
-        part.append(one)
-        room -= one.size
-    if part:
-        yield part
-
-
-def _life(source: int, target: int) -> int | None:
-    """In how many ms a merged bitmap expires, from the two replies to PTTL; None: never."""
-    # -1: it never expires; -2: there is none.
-    return None if -1 in (source, target) else max(1, source, target)
 
 
 def _staged(client: Any, key: str) -> str:

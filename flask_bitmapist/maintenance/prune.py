@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..config import STORED_GRAINS
-from ..delivery.expiry import Expiries
+from ..delivery.expiry import Expiries, is_wrong
 from ..delivery.merging import Chunk
 from ..packed_periods import is_packable, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX, Grain, Period
 from ..reading.bitmap import Bitmap
 from ..reading.both import both_forms, joined
 from ..trip import Trip, replies
-from .parts import in_parts
+from .parts import in_parts, in_sized_parts
 from .stored import name_and_period
 
 #: Keys that are asked about in one round trip; bytes of bitmaps that are read in one.
 _KEYS, _BYTES = 2_000, 16 * 2**20
-#: Seconds by which an expiry may differ from what it should be.
-_EXACT = 2
 
 
 @dataclass(slots=True)
@@ -95,8 +93,10 @@ def prune(
             else:
                 of_grain.expiring += 1
                 of_grain.expiring_bytes += one.size
-        for part in _of_bounded_size(one for one in due if one.lasted):
-            for grain, saved in _saved(client, expiries, part, dry_run=dry_run):
+        lasted = (one for one in due if one.lasted)
+        for part in in_sized_parts(lasted, lambda one: one.size, _BYTES):
+            of_part = [one.found for one in part]
+            for grain, saved in _saved(client, expiries, of_part, dry_run=dry_run):
                 pruned[grain].saved += saved
         if not dry_run:
             _let_go(client, due)
@@ -129,9 +129,9 @@ def _due(client: Any, expiries: Expiries, found: Iterable[_Found]) -> list[_Due]
             continue  # it is no bitmap
         if isinstance(size, Exception) or isinstance(left, Exception):
             pipe.check()
-        is_over, stays = moment <= now, left == -1
-        if left != -2 and (is_over or stays or abs(now + left - moment) > _EXACT):
-            due.append(_Due(one, None if is_over else moment, is_over or stays, size))
+        if is_wrong(left, moment):
+            is_over = moment <= now
+            due.append(_Due(one, None if is_over else moment, is_over or left == -1, size))
     return due
 
 
@@ -178,19 +178,6 @@ def _longer(expiries: Expiries, found: _Found) -> Iterator[_Found]:
         if not expiries.has_passed(period):
             key = period.key(found.event)
             yield _Found(key, key, found.event, period)
-
-
-def _of_bounded_size(due: Iterable[_Due]) -> Iterator[list[_Found]]:
-    part: list[_Found] = []
-    size = 0
-    for one in due:
-        part.append(one.found)
-        size += one.size
-        if size >= _BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
 
 
 def _let_go(client: Any, due: Collection[_Due]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from ...config import Settings
-from ...delivery.expiry import Expiries
+from ...delivery.expiry import Expiries, is_wrong
 from ...ids import PLAIN
 from ...packed_periods import is_packable, keys_of, packed_key, packed_keys
 from ...periods import GRAINS, KEY_PREFIX, Period, unique_key
@@ -23,8 +22,6 @@ from ._findings import EventMemory, Finding, several, sized
 _KEYS = 2_000
 #: What TTL says of a key that does not expire.
 _NEVER = -1
-#: Seconds by which an expiry may differ from what it should be.
-_EXACT = 2
 #: The end of a bitmap that is read to find its largest id.
 _TAIL = 64
 #: Long ids are reported only for bitmaps of more bytes, and with a smaller share of bits set.
@@ -171,9 +168,7 @@ def _parsed(key: str) -> tuple[str, Period | None]:
 def _is_overdue(expiries: Expiries, period: Period | None, left: int) -> bool:
     """Whether a bitmap with `left` seconds to live should expire at another time."""
     moment = None if period is None else expiries.moment(period)
-    if moment is None or left == -2:
-        return False
-    return left == _NEVER or abs(time.time() + left - moment) > _EXACT
+    return moment is not None and is_wrong(left, moment)
 
 
 def _ends(client: Any, longest: Sequence[tuple[int, str]]) -> list[tuple[int | None, int]]:
