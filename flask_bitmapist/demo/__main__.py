@@ -76,9 +76,8 @@ def main(port: int, instance: Path, days: int, users: int) -> None:
         f"Its dashboard http://{HOST}:{port}{app.config.get('BITMAPIST_URL_PREFIX', '/bitmapist')}/"
     )
     if raw:
-        click.echo(
-            f"Packed, {raw // 1000:,} kB of its past would take {packed // 1000:,}: docs/packing.md"
-        )
+        told = f"Packed, {raw // 1000:,} kB of its past would take {packed // 1000:,} kB"
+        click.echo(f"{told}: docs/packing.md")
     click.echo("Stop with Ctrl-C.")
     server.serve_forever()
 
