@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import redis
 
+from .dimensions import DIMENSIONS, values_in
 from .id_map.faults import DamagedMapError
 from .id_map.keys import map_keys
 from .ids import MAPPED, PLAIN
@@ -110,6 +111,9 @@ class Known(NamedTuple):
     events: dict[str, Since]
     #: Likewise, each with the kind of its ids.
     flags: dict[str, str]
+    #: The values of each dimension, in the order in which they came, ``other`` last. Those who have
+    #: a value are a flag: ``{"user:plan": ("free", "pro")}`` has ``user:plan=pro``.
+    dimensions: dict[str, tuple[str, ...]]
 
     @property
     def catalogue(self) -> Catalogue:
@@ -436,9 +440,10 @@ class Registry:
         pipe.hgetall(KINDS)
         pipe.hgetall(KINDS_COPY)
         pipe.zrange(FIRST_DAYS, 0, -1, withscores=True)
+        pipe.hgetall(DIMENSIONS)
         pipe.get(PACKED_BEFORE)
         asks_calendar = self.ask_calendar(pipe)
-        kinds, copies, days, packed, *calendar = pipe.execute()
+        kinds, copies, days, slots, packed, *calendar = pipe.execute()
         note(client, packed)
         if asks_calendar:
             self.compare_calendar(*calendar)
@@ -450,7 +455,8 @@ class Registry:
         flags = {name: kinds.get(name, PLAIN) for name in others.flags}
         flags |= {name: kind for name, kind in kinds.items() if name not in first_days}
         events = {name: Since(kinds.get(name, PLAIN), day) for name, day in first_days.items()}
-        return Known(events, flags)
+        held = {text(field): text(value) for field, value in slots.items()}
+        return Known(events, flags, values_in(held, flags))
 
     def certain_kinds(self, client: Any) -> dict[str, str]:
         """The kind of every registered event and flag.

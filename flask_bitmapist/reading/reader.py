@@ -77,10 +77,11 @@ class Reader:
 
         :param scanned: False leaves out bitmapist's own, whose ids are plain.
         """
-        events, flags = self._registry.known(self.redis, scanned=scanned)
+        known = self._registry.known(self.redis, scanned=scanned)
         return Known(
-            {name: since for name, since in events.items() if is_name(name)},
-            {name: kind for name, kind in flags.items() if is_name(name)},
+            {name: since for name, since in known.events.items() if is_name(name)},
+            {name: kind for name, kind in known.flags.items() if is_name(name)},
+            known.dimensions,
         )
 
     def kind(self, names: Iterable[str]) -> str:

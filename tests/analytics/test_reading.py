@@ -149,7 +149,7 @@ def test_the_maps_of_all_events_are_told_at_once(
     tracker.record([Mark("a", 1), Mark("b", "x"), Mark("c", "x", space="rows")])
     tracker.redis.ping()
     round_trips.clear()
-    events, _ = tracker.reader.known(scanned=False)
+    events, *_ = tracker.reader.known(scanned=False)
     assert {name: since.kind for name, since in events.items()} == {
         "a": "plain",
         "b": "mapped",
