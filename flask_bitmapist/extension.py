@@ -44,6 +44,8 @@ class FlaskBitmapist:
         """See `init_app`, which is called if `app` is given."""
         #: Decides whether the current request may see the dashboard; None: see `dashboard_access`.
         self.access_check: Callable[[], object] | None = None
+        #: Decides whether the current request may save something; None: see `may_save`.
+        self.save_check: Callable[[], object] | None = None
         #: The dashboard's name and link for a user; None: see `user_link`.
         self.link: Callable[[Any], object] | None = None
         self._ignored: list[Callable[[], object]] = []
@@ -125,6 +127,20 @@ class FlaskBitmapist:
         self.access_check = check
         return check
 
+    def may_save(self, check: _Check) -> _Check:
+        """Register a function that decides who may save from the dashboard: no arguments -> bool.
+
+        It is asked when a page has something to save, of those whom `dashboard_access` lets in, and
+        only ``True`` grants it. Without a check nobody may: the dashboard changes nothing. The
+        application needs a ``SECRET_KEY``, which signs the forms. As a decorator::
+
+            @bitmapist.may_save
+            def analysts():
+                return current_user.is_authenticated and current_user.is_analyst
+        """
+        self.save_check = check
+        return check
+
     def user_link(self, link: _Link) -> _Link:
         """Register what the dashboard calls a user: a function id -> label, or (label, URL).
 
@@ -169,6 +185,12 @@ class FlaskBitmapist:
     def access_check_of(app: Flask) -> Callable[[], object] | None:
         """The access check of `app`; None if none of its extension objects has one."""
         checks = (extension.access_check for extension in app.extensions[_EXTENSIONS])
+        return next(filter(None, checks), None)
+
+    @staticmethod
+    def save_check_of(app: Flask) -> Callable[[], object] | None:
+        """The check of `may_save` of `app`; None if none of its extension objects has one."""
+        checks = (extension.save_check for extension in app.extensions[_EXTENSIONS])
         return next(filter(None, checks), None)
 
     @staticmethod

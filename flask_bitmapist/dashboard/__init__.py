@@ -69,11 +69,12 @@ def blueprint() -> Blueprint:
     """A fresh blueprint named ``bitmapist``; the extension registers it under the URL prefix."""
     pages = _Dashboard("bitmapist", __name__, static_folder="static")
     pages.before_request(refuse_strangers)
+    pages.before_request(_refuse_unsafe)
     pages.record_once(_seal_answers_of)
     pages.url_value_preprocessor(_forget_host)
     pages.url_defaults(_keep_host)
     for page in PAGES:
-        pages.add_url_rule(page.address, page.endpoint, _answer_of(page))
+        pages.add_url_rule(page.address, page.endpoint, _answer_of(page), methods=page.methods)
     pages.register_error_handler(BadRequest, _bad_request)
     for error in SERVER_ERRORS:
         pages.register_error_handler(error, _no_answer)
@@ -84,16 +85,27 @@ def _answer_of(page: PageEntry) -> Callable[[], Response]:
     return lambda: page.view()
 
 
-def _bad_request(error: BadRequest) -> Response:
+def _refuse_unsafe() -> Response | None:
+    if request.method == "GET":
+        return None
+    from .answers import refuse_unsafe
+
+    return refuse_unsafe()
+
+
+# The application's own checks run before ours, and may fail: strangers are told nothing then.
+
+
+def _bad_request(error: BadRequest) -> Any:
     from .answers import bad_request
 
-    return bad_request(error)
+    return refuse_strangers() or bad_request(error)
 
 
-def _no_answer(error: Exception) -> Response:
+def _no_answer(error: Exception) -> Any:
     from .answers import no_answer
 
-    return no_answer(error)
+    return refuse_strangers() or no_answer(error)
 
 
 def _seal_answers_of(state: BlueprintSetupState) -> None:

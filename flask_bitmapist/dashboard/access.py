@@ -1,4 +1,4 @@
-"""Who may see the dashboard: those whom the application's check lets in; nobody if it fails."""
+"""Who may see the dashboard, and who may save: whom the application's check names, if it works."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, current_app, g, request
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -24,6 +24,32 @@ def is_open() -> bool:
     check = _check()
     if check is None:
         return current_app.debug or current_app.testing
+    return _grants(check, "dashboard_access", "so the dashboard stays closed")
+
+
+def may_save() -> bool:
+    """Whether the current request may save what the dashboard keeps: boards, questions, flags.
+
+    Nobody may without a check, not even in debug mode. The check is asked once in a request.
+    """
+    if "_bitmapist_may_save" not in g:
+        g._bitmapist_may_save = _may_save()
+    granted: bool = g._bitmapist_may_save
+    return granted
+
+
+def _may_save() -> bool:
+    check = current_app.extensions["bitmapist"].save_check_of(current_app)
+    if check is None:
+        return False
+    if not current_app.secret_key:
+        logger.error("nobody may save, as the application has no SECRET_KEY to sign forms with")
+        return False
+    return _grants(check, "may_save", "so nothing can be saved")
+
+
+def _grants(check: Callable[[], object], name: str, otherwise: str) -> bool:
+    """Whether an application's `check` returns True; if it fails, the log says `otherwise`."""
     try:
         verdict = current_app.ensure_sync(check)()
         if verdict is not True and verdict:
@@ -32,7 +58,7 @@ def is_open() -> bool:
                 verdict.close()
             raise TypeError(f"it returned {verdict!r} rather than True or False")
     except Exception:
-        logger.exception("the check of dashboard_access failed, so the dashboard stays closed")
+        logger.exception("the check of %s failed, %s", name, otherwise)
         return False
     return verdict is True
 
@@ -65,6 +91,7 @@ def _log_in() -> Any:
         manager is None
         or not (manager.login_view or manager.blueprint_login_views.get(request.blueprint))
         or _check() is None
+        or request.method not in ("GET", "HEAD")
         or request.endpoint == "bitmapist.static"
         or request.args.get("format", "html") != "html"
         or "HX-Request" in request.headers

@@ -12,12 +12,26 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.urls import iri_to_uri
 
 from ..current import current_tracker
+from .access import may_save
+from .posting import is_genuine
 from .rendering import render
 
 if TYPE_CHECKING:
     from ..analytics import Report
 
 logger = logging.getLogger("flask_bitmapist")
+
+#: The methods that change nothing (RFC 9110, 9.2.1).
+SAFE = ("GET", "HEAD", "OPTIONS")
+#: Bytes of a form; a segment has 2000 characters.
+_LARGEST = 64 * 1024
+
+MAY_NOT_SAVE = """\
+You may look at this dashboard, but not save anything.
+
+If the application is yours: a check registered with @bitmapist.may_save, where bitmapist is your
+FlaskBitmapist object, decides who may.
+"""
 
 
 def empty() -> Response:
@@ -44,6 +58,20 @@ def download(report: Report | None, problem: str, form: str) -> Response:
     return Response(report.to_csv(), mimetype="text/csv")
 
 
+def refuse_unsafe() -> Response | None:
+    """Before any view runs: 403 for a form of somebody who may not save, or of another site."""
+    if request.method in SAFE:
+        return None
+    if not may_save():
+        return Response(MAY_NOT_SAVE, status=403, mimetype="text/plain")
+    if (request.content_length or 0) > _LARGEST:
+        return Response("That form is too large.", status=413, mimetype="text/plain")
+    if is_genuine():
+        return None
+    sentence = "The form was not sent by a page of this dashboard, or that page was too old."
+    return _message("Nothing was saved", sentence, 403, _same_address(), "Open the page again")
+
+
 def bad_request(error: BadRequest) -> Response:
     """A query that cannot be answered, with a sentence that says why."""
     page = str(request.endpoint)
@@ -61,9 +89,13 @@ def no_answer(error: Exception) -> Response:
         if refused
         else "Redis did not answer, so there are no figures now. The application's log says why."
     )
+    return _message("No figures at the moment", sentence, 503, _same_address(), "Try again")
+
+
+def _same_address() -> str:
+    """The path and the query string of the current request."""
     asked = urlsplit(iri_to_uri(request.url))
-    again = f"{asked.path}?{asked.query}"
-    return _message("No figures at the moment", sentence, 503, again, "Try again")
+    return f"{asked.path}?{asked.query}"
 
 
 def _message(title: str, sentence: str, status: int, url: str, link: str) -> Response:

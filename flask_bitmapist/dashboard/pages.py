@@ -18,6 +18,12 @@ class PageEntry(NamedTuple):
     title: str
     #: The module here whose ``view`` answers.
     module: str
+    #: Whether it has forms that change something, which are posted to its own address.
+    posts: bool = False
+
+    @property
+    def methods(self) -> list[str]:
+        return ["GET", "POST"] if self.posts else ["GET"]
 
     @property
     def view(self) -> Callable[[], Response]:

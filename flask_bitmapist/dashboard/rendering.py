@@ -19,8 +19,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ..current import current_tracker
 from ..reading.segments import Event, Flag
 from . import drawing
+from .access import may_save
 from .addresses import url_for
 from .pages import PAGES
+from .posting import hidden_fields
 from .query import BY, JOINTS
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         url_for=url_for,
+        may_save=may_save,
+        hidden_fields=hidden_fields,
         navigation=[page for page in PAGES if page.title],
         grains=BY,
         joints=[*JOINTS],

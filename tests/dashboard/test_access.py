@@ -209,6 +209,13 @@ def test_an_anonymous_visitor_of_a_page_is_led_to_the_log_in_and_back(
         assert parse_qs(target.query)["next"] == [address]
 
 
+def test_a_form_of_an_anonymous_visitor_is_refused(
+    closed_app: Flask, stranger: FlaskClient, only_staff: None
+) -> None:
+    closed_app.add_url_rule("/bitmapist/note", "bitmapist.note", lambda: "", methods=["POST"])
+    assert stranger.post("/bitmapist/note").status_code == 403
+
+
 def test_an_anonymous_reader_of_figures_and_files_is_refused(
     stranger: FlaskClient, only_staff: None
 ) -> None:
