@@ -64,9 +64,20 @@ class Bounds(NamedTuple):
 class Range(ABC):
     """A range of time; its `str` spells it.
 
-    >>> str(parse_range("Last  14 DAYS")), str(parse_range("Q1 2026 to March 2026"))
+    >>> str(Range.parse("Last  14 DAYS")), str(Range.parse("Q1 2026 to March 2026"))
     ('last 14 days', '2026-Q1 to 2026-03')
     """
+
+    @staticmethod
+    def parse(text: str) -> Range:
+        """The range that `text` spells, in small or capital letters.
+
+        :raises RangeError: pointing at the first character that cannot be understood.
+        :raises TypeError: for anything but a str.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a range of time is a str such as 'last 30 days', not {text!r}")
+        return _parsed(text)
 
     @abstractmethod
     def bounds(self, now: datetime, containing: Containing) -> Bounds:
@@ -75,6 +86,21 @@ class Range(ABC):
         :param now: naive in the application's calendar.
         :param containing: the calendar: ``Settings.period``.
         """
+
+    def periods(self, by: Grain, now: datetime, containing: Containing) -> tuple[Period, Period]:
+        """The first and the last period of `by` that reach into it, up to the present one.
+
+        The first one is later than the last one if the range has not begun.
+
+        :raises ValueError: if it has no beginning.
+        """
+        start, end = self.bounds(now, containing)
+        if start is None:
+            raise ValueError(f"{str(self)!r} has no beginning: say since when")
+        last, present = containing(by, end), containing(by, now)
+        # Not the period of the moment before the end: the clocks may skip that one.
+        last = last if last.start < end else last.shift(-1)
+        return containing(by, start), min(last, present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +231,7 @@ class Ever(Range):
 
 
 @lru_cache(maxsize=1024)
-def parse_range(text: str) -> Range:
-    """The range that `text` spells, in small or capital letters.
-
-    :raises RangeError: pointing at the first character that cannot be understood.
-    """
+def _parsed(text: str) -> Range:
     words = [_Word(found[0].casefold(), found.start()) for found in re.finditer(r"\S+", text)]
     if not words:
         raise RangeError(f"a range of time is missing: {_EXAMPLES}")

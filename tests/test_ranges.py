@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.config import Settings
-from flask_bitmapist.ranges import RangeError, parse_range
+from flask_bitmapist.periods import Grain
+from flask_bitmapist.ranges import Range, RangeError
 
 #: A Saturday.
 NOW = datetime(2026, 11, 28, 15, 30)
@@ -18,7 +20,7 @@ ALL_TIME = "ever"
 
 
 def bounds(text: str, now: datetime = NOW, zone: str = "UTC") -> tuple[str, str]:
-    start, end = parse_range(text).bounds(now, Settings(timezone=ZoneInfo(zone)).period)
+    start, end = Range.parse(text).bounds(now, Settings(timezone=ZoneInfo(zone)).period)
     return (ALL_TIME if start is None else f"{start:%F %H}", f"{end:%F %H}")
 
 
@@ -58,7 +60,7 @@ def bounds(text: str, now: datetime = NOW, zone: str = "UTC") -> tuple[str, str]
 )
 def test_a_range_begins_and_ends(text: str, start: str, end: str) -> None:
     assert bounds(text) == (start, end)
-    assert str(parse_range(text)) == text
+    assert str(Range.parse(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -80,8 +82,8 @@ def test_a_range_begins_and_ends(text: str, start: str, end: str) -> None:
     ],
 )
 def test_a_range_may_be_written_in_other_ways(text: str, same: str) -> None:
-    assert str(parse_range(text)) == same
-    assert parse_range(text) == parse_range(same)
+    assert str(Range.parse(text)) == same
+    assert Range.parse(text) == Range.parse(same)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +118,43 @@ def test_a_range_may_be_written_in_other_ways(text: str, same: str) -> None:
 )
 def test_an_error_points_at_the_character(text: str, position: int, reason: str) -> None:
     with pytest.raises(RangeError) as caught:
-        parse_range(text)
+        Range.parse(text)
     assert caught.value.position == position
     assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize("nonsense", [None, 7, ["last month"]])
+def test_only_texts_are_ranges(nonsense: Any) -> None:
+    with pytest.raises(TypeError, match="a range of time is a str such as 'last 30 days'"):
+        Range.parse(nonsense)
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "first", "last"),
+    [
+        ("last 28 days", "day", "2026-11-01", "2026-11-28"),
+        ("last 28 days", "week", "2026-10-26", "2026-11-23"),
+        ("last 28 days", "year", "2026-01-01", "2026-01-01"),
+        ("last month", "day", "2026-10-01", "2026-10-31"),
+        ("last month", "week", "2026-09-28", "2026-10-26"),
+        ("this month", "day", "2026-11-01", "2026-11-28"),
+        ("this year", "month", "2026-01-01", "2026-11-01"),
+        ("2026-10", "month", "2026-10-01", "2026-10-01"),
+        ("since 2026-Q3", "week", "2026-06-29", "2026-11-23"),
+        ("2027", "day", "2027-01-01", "2026-11-28"),
+    ],
+)
+def test_the_periods_of_a_range_end_with_the_present_one(
+    text: str, by: Grain, first: str, last: str
+) -> None:
+    begins, ends = Range.parse(text).periods(by, NOW, Settings().period)
+    assert (f"{begins.start:%F}", f"{ends.start:%F}") == (first, last)
+
+
+@pytest.mark.parametrize("text", ["ever", "before 2026"])
+def test_what_has_no_beginning_has_no_first_period(text: str) -> None:
+    with pytest.raises(ValueError, match="has no beginning: say since when"):
+        Range.parse(text).periods("day", NOW, Settings().period)
 
 
 def test_hours_that_the_clocks_skip_are_not_counted() -> None:
@@ -135,13 +171,13 @@ def test_the_last_units_are_the_present_one_and_those_before_it(
     unit: str, count: int, now: datetime
 ) -> None:
     period = Settings(timezone=UTC).period
-    start, end = parse_range(f"last {count} {unit}s").bounds(now, period)
+    start, end = Range.parse(f"last {count} {unit}s").bounds(now, period)
     assert start is not None
     assert start <= now < end
-    this = parse_range(f"this {unit}").bounds(now, period)
+    this = Range.parse(f"this {unit}").bounds(now, period)
     assert this.end == end
     for _ in range(count - 1):  # back, from each unit to the one that ends where it begins
         assert this.start is not None
         before = this.start - timedelta(microseconds=1)
-        this = parse_range(f"this {unit}").bounds(before, period)
+        this = Range.parse(f"this {unit}").bounds(before, period)
     assert this.start == start
