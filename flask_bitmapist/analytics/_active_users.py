@@ -79,7 +79,7 @@ def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUser
     asked = periods_of(
         "day", question.start, question.end, question.now, tracker, length=question.rows
     )
-    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
+    users = Users.of(question.event, question.where, asked, strict=question.strict)
     days = list(asked.periods[0].shift(-27).until(asked.periods[-1]))
 
     def count(bitmaps: Bitmaps) -> list[int]:
@@ -114,6 +114,6 @@ def behind(
     """The people behind `figure`."""
     asked = periods_of("day", None, figure.at, question.now, tracker, length=1)
     (users,), kind = Users.mapped(
-        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+        (question.event, question.where), asked=asked, strict=question.strict
     )
     return Crowd(rolling_sets(asked, users, WINDOWS[figure.window]), only, kind)

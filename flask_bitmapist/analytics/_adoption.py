@@ -114,7 +114,7 @@ def _sets(asked: Scope, question: AdoptionQuestion) -> tuple[Sets, str]:
     (users, present), kind, first_day = Users.recorded(
         (question.feature, None),
         (question.active, question.where),
-        tracker=asked.tracker,
+        asked=asked,
         strict=question.strict,
     )
     past = Past.of(users.what, asked, first_day)

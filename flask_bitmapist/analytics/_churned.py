@@ -97,7 +97,7 @@ def answer(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
     asked = periods_of(
         question.by, question.start, question.end, question.now, tracker, length=length
     )
-    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
+    users = Users.of(question.event, question.where, asked, strict=question.strict)
     closed = [period for period in asked.periods if period.shift(silent) < asked.current]
     periods = [*closed, *(closed[-1].shift(k + 1) for k in range(silent))] if closed else []
 
@@ -125,7 +125,7 @@ def behind(question: ChurnedQuestion, figure: ChurnedFigure, tracker: Tracker | 
     asked = scope_at(question, figure.at, tracker)
     (period,) = asked.periods
     (users,), kind = Users.mapped(
-        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+        (question.event, question.where), asked=asked, strict=question.strict
     )
     after = [] if figure.active else [period.shift(k + 1) for k in range(question.silent)]
     if after and not asked.is_complete(after[-1]):

@@ -107,7 +107,7 @@ def answer(question: CompareQuestion, tracker: Tracker | None) -> Compare:
     reaching, *groups = Users.each(
         (question.goal, None),
         *((arm, question.where) for arm in listed),
-        tracker=asked.tracker,
+        asked=asked,
         strict=question.strict,
     )
     counted = _sets(asked, reaching, groups).counts()
@@ -166,7 +166,7 @@ def behind(question: CompareQuestion, figure: CompareFigure, tracker: Tracker | 
     (reaching, group), kind = Users.mapped(
         (question.goal, None),
         (arm, question.where),
-        tracker=asked.tracker,
+        asked=asked,
         strict=question.strict,
     )
 

@@ -116,7 +116,7 @@ def funnel(
 def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    users = Users.each(*_each(question), tracker=asked.tracker, strict=question.strict)
+    users = Users.each(*_each(question), asked=asked, strict=question.strict)
     counted = _sets(asked, users, question).counts()
     size = len(question.steps)
     reached, still_open = counted[:size], counted[size : 2 * size]
@@ -189,7 +189,7 @@ def behind(question: FunnelQuestion, figure: FunnelFigure, tracker: Tracker | No
     last = len(question.steps) - 1
     check_length("step", figure.step, least=0 if figure.which == "reached" else 1, most=last)
     asked = scope(question, tracker)
-    users, kind = Users.mapped(*_each(question), tracker=asked.tracker, strict=question.strict)
+    users, kind = Users.mapped(*_each(question), asked=asked, strict=question.strict)
     pick = {
         "reached": nth(figure.step),
         "dropped": _dropped(figure.step, last + 1),

@@ -90,7 +90,7 @@ def answer(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
     """The answer to `question`."""
     asked = scope(question, tracker)
     (users,), _, first_day = Users.recorded(
-        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+        (question.event, question.where), asked=asked, strict=question.strict
     )
     counted = iter(_sets(asked, users, first_day).counts())
     figures = zip(asked.periods, counted, counted, counted, counted, strict=True)
@@ -136,7 +136,7 @@ def behind(question: LifecycleQuestion, figure: LifecycleFigure, tracker: Tracke
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
     (users,), kind, first_day = Users.recorded(
-        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+        (question.event, question.where), asked=asked, strict=question.strict
     )
     sets = _sets(asked, users, first_day)
     return Crowd(sets, nth(GROUPS.index(figure.group)), kind)

@@ -75,7 +75,7 @@ def answer(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
     (period,) = asked.periods
     groups = Users.each(
         *((event, question.where) for event in listed),
-        tracker=asked.tracker,
+        asked=asked,
         strict=question.strict,
     )
     size = range(len(groups))
@@ -114,7 +114,7 @@ def behind(question: OverlapQuestion, figure: OverlapFigure, tracker: Tracker | 
     (one, other), kind = Users.mapped(
         (question.events[figure.one], question.where),
         (question.events[figure.other], question.where),
-        tracker=asked.tracker,
+        asked=asked,
         strict=question.strict,
     )
 

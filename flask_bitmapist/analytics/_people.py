@@ -101,7 +101,7 @@ def behind(question: PeopleQuestion, figure: PeopleFigure, tracker: Tracker | No
 def _crowd(question: PeopleQuestion, tracker: Tracker | None) -> Crowd:
     asked = scope_at(question, question.at, tracker)
     (users,), kind = Users.mapped(
-        (question.expression, question.among), tracker=asked.tracker, strict=question.strict
+        (question.expression, question.among), asked=asked, strict=question.strict
     )
     return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
 
@@ -163,5 +163,5 @@ def _asked(
 ) -> tuple[Users, Period, Tracker, str]:
     """Whom is asked for, in which period, of which tracker, and the id map they share."""
     asked = periods_of(by, None, at, now, tracker, length=1)
-    (group,), kind = Users.mapped((expression, None), tracker=asked.tracker, strict=strict)
+    (group,), kind = Users.mapped((expression, None), asked=asked, strict=strict)
     return group, asked.periods[0], asked.tracker, kind

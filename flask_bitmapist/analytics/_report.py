@@ -33,6 +33,8 @@ class Scope:
     periods: tuple[Period, ...]
     #: The period that contains now.
     current: Period
+    #: The moment that counts as now, naive in the application's calendar.
+    now: datetime
 
     def is_complete(self, period: Period) -> bool:
         """Whether `period` is over, so that its figure will not grow."""
@@ -80,7 +82,8 @@ def periods_of(
     tracker = tracker or current_tracker()
     Choice(GRAINS).checked("by", by)
     period = tracker.settings.period
-    current = period(by, _moment("now", now, tracker))
+    moment = _moment("now", now, tracker)
+    current = period(by, moment)
     last = current if end is None else period(by, _moment("end", end, tracker))
     if start is None:
         first = last.shift(1 - (length or USUAL_LENGTH[by]))
@@ -93,7 +96,7 @@ def periods_of(
             f"from {first.start:%F} to {last.start:%F} are more than {MOST} {by}s: "
             "shorten the range or take longer periods"
         )
-    return Scope(tracker, by, tuple(first.until(last)), current)
+    return Scope(tracker, by, tuple(first.until(last)), current, moment)
 
 
 def _moment(name: str, moment: object, tracker: Tracker) -> datetime:
@@ -135,18 +138,18 @@ class Users:
         cls,
         what: str | Expression,
         where: str | Expression | None,
-        tracker: Tracker,
+        asked: Scope,
         *,
         strict: bool = False,
     ) -> Users:
         """Errors are those of `each`."""
-        return cls.each((what, where), tracker=tracker, strict=strict)[0]
+        return cls.each((what, where), asked=asked, strict=strict)[0]
 
     @classmethod
     def each(
         cls,
         *pairs: tuple[str | Expression, str | Expression | None],
-        tracker: Tracker,
+        asked: Scope,
         strict: bool = False,
     ) -> list[Users]:
         """The users of each pair of `what` and `where`, whose sets one report combines.
@@ -156,35 +159,36 @@ class Users:
         :raises ValueError: for a text that is no segment; for events whose ids are of different
             kinds, because equal offsets mean different people; with `strict`, for unknown events.
         """
-        users, names = cls._named(pairs, tracker, strict)
-        if len(names) > 1 or not tracker.reader.has_compared_calendar:
-            tracker.reader.kind(names)
+        users, names = cls._named(pairs, asked.tracker, strict)
+        if len(names) > 1 or not asked.tracker.reader.has_compared_calendar:
+            asked.tracker.reader.kind(names)
         return users
 
     @classmethod
     def mapped(
         cls,
         *pairs: tuple[str | Expression, str | Expression | None],
-        tracker: Tracker,
+        asked: Scope,
         strict: bool = False,
     ) -> tuple[list[Users], str]:
         """The same as `each`, and the kind of the ids of these users."""
-        users, names = cls._named(pairs, tracker, strict)
-        return users, tracker.reader.kind(names)
+        users, names = cls._named(pairs, asked.tracker, strict)
+        return users, asked.tracker.reader.kind(names)
 
     @classmethod
     def recorded(
         cls,
         *pairs: tuple[str | Expression, str | Expression | None],
-        tracker: Tracker,
+        asked: Scope,
         strict: bool = False,
     ) -> tuple[list[Users], str, date | None]:
         """The same as `mapped`, and the first day of what the first of these users did.
 
         In one round trip, whatever the process has marked; one more for events of others.
         """
-        users, names = cls._named(pairs, tracker, strict)
-        return users, *tracker.reader.kind_and_first_day(names, users[0].what.events())
+        users, names = cls._named(pairs, asked.tracker, strict)
+        first = users[0].what.events()
+        return users, *asked.tracker.reader.kind_and_first_day(names, first)
 
     @classmethod
     def _named(

@@ -270,11 +270,10 @@ def behind(question: RetentionQuestion, figure: RetentionFigure, tracker: Tracke
 def _cohorts(asked: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str]:
     """The cohort of each period of a scope, by what they come back, and their id map."""
     pairs = ((question.cohort, question.where), (question.returned, None))
-    tracker, strict = asked.tracker, question.strict
     if question.members == "every":
-        (users, back), kind = Users.mapped(*pairs, tracker=tracker, strict=strict)
+        (users, back), kind = Users.mapped(*pairs, asked=asked, strict=question.strict)
         return Cohorts(users, None, asked.periods), back.what, kind
-    (users, back), kind, first_day = Users.recorded(*pairs, tracker=tracker, strict=strict)
+    (users, back), kind, first_day = Users.recorded(*pairs, asked=asked, strict=question.strict)
     past = Past.of(users.what, asked, first_day)
     return Cohorts(users, past, asked.periods), back.what, kind
 

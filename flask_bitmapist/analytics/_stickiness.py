@@ -79,7 +79,7 @@ def stickiness(
 def answer(question: StickinessQuestion, tracker: Tracker | None) -> Stickiness:
     """The answer to `question`."""
     asked = _window(question, tracker)
-    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
+    users = Users.of(question.event, question.where, asked, strict=question.strict)
     counted = _sets(asked, users).counts()
     counts = dict(enumerate(counted, start=1))
     first, last = asked.periods[0], asked.periods[-1]
@@ -123,7 +123,7 @@ def behind(
     if k is not None:
         check_length("k", k, most=len(asked.periods))
     (users,), kind = Users.mapped(
-        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+        (question.event, question.where), asked=asked, strict=question.strict
     )
     return Crowd(_sets(asked, users), union if k is None else nth(k - 1), kind)
 

@@ -77,7 +77,7 @@ def trend(
 def answer(question: TrendQuestion, tracker: Tracker | None) -> Trend:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    users = Users.of(question.event, question.where, asked.tracker, strict=question.strict)
+    users = Users.of(question.event, question.where, asked, strict=question.strict)
     counted = rolling_sets(asked, users, question.rolling).counts()
     return Trend(
         [
@@ -91,7 +91,7 @@ def behind(question: TrendQuestion, figure: TrendFigure, tracker: Tracker | None
     """The people behind `figure`."""
     asked = scope_at(question, figure.at, tracker)
     (users,), kind = Users.mapped(
-        (question.event, question.where), tracker=asked.tracker, strict=question.strict
+        (question.event, question.where), asked=asked, strict=question.strict
     )
     return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
 

@@ -25,7 +25,7 @@ from flask_bitmapist.analytics import (
     trend,
     users,
 )
-from flask_bitmapist.analytics._report import Users
+from flask_bitmapist.analytics._report import Users, periods_of
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.bitmap import Bitmap, union
@@ -126,19 +126,21 @@ def test_events_of_different_kinds_do_not_combine_in_any_report(
 ) -> None:
     tracker.record([Mark("a", 1, when=NOW), Mark("b", UUID(int=1 << 64), when=NOW)])
     told = "'a' has plain ids, 'b' has mapped ids"
-    for asked in (tracker, stranger):
+    for one in (tracker, stranger):
+        asked = periods_of("day", None, None, NOW, one)
         with pytest.raises(ValueError, match=told):
-            trend("a", where="b", now=NOW, tracker=asked)
+            trend("a", where="b", now=NOW, tracker=one)
         with pytest.raises(ValueError, match=told):
             Users.of("a - b", None, asked)
         with pytest.raises(ValueError, match=told):
-            Users.each(("a", None), ("b", None), tracker=asked)
-        assert len(Users.each(("a", None), ("never", None), tracker=asked)) == 2
+            Users.each(("a", None), ("b", None), asked=asked)
+        assert len(Users.each(("a", None), ("never", None), asked=asked)) == 2
 
 
 def test_events_of_different_id_maps_do_not_combine(tracker: Tracker, stranger: Tracker) -> None:
     tracker.record([Mark("a", "x", when=NOW), Mark("b", "x", when=NOW, space="rows")])
-    for asked in (tracker, stranger):
+    for one in (tracker, stranger):
+        asked = periods_of("day", None, None, NOW, one)
         with pytest.raises(ValueError, match="'a' has mapped ids, 'b' has mapped:rows ids"):
             Users.of("a | b", None, asked)
 
