@@ -17,6 +17,7 @@ from .api import (
     unmark_event,
     unmark_unique,
 )
+from .boards import chart
 from .events import (
     BitOpAnd,
     BitOpNot,
@@ -61,6 +62,7 @@ __all__ = [
     "YearEvents",
     "analytics",
     "chain_events",
+    "chart",
     "get_cohort",
     "get_event_data",
     "get_event_names",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 from flask import Flask
 from werkzeug.local import LocalProxy
 
+from .boards import Board, Chart, board_of
 from .cli import commands
 from .config import Settings, Switch
 from .current import TRACKER, current_tracker, note_app
@@ -48,6 +49,8 @@ class FlaskBitmapist:
         self.save_check: Callable[[], object] | None = None
         #: The dashboard's name and link for a user; None: see `user_link`.
         self.link: Callable[[Any], object] | None = None
+        #: The boards declared in code, by name, in their order.
+        self.boards: dict[str, Board] = {}
         self._ignored: list[Callable[[], object]] = []
         #: The trackers that its checks hold for.
         self._trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
@@ -156,6 +159,29 @@ class FlaskBitmapist:
         self.link = link
         return link
 
+    def board(self, name: str, charts: Iterable[Chart]) -> Board:
+        """Declare a board: charts that the dashboard shows on one page, and a digest sends.
+
+        ::
+
+            bitmapist.board(
+                "Weekly",
+                [
+                    chart("Sign-ups", "trend", event="user:created", by="week"),
+                    chart("Who stays", "retention", cohort="user:created", returned="user:seen"),
+                ],
+            )
+
+        :param name: its name in the navigation: 1 to 80 printable characters.
+        :param charts: 1 to 12 charts, made with `flask_bitmapist.chart`.
+        :raises ValueError: if there is a board of that name already, or something else among the
+            charts.
+        """
+        if name in self.boards:
+            raise ValueError(f"there are two boards called {name!r}: give one another name")
+        self.boards[name] = board_of(name, charts)
+        return self.boards[name]
+
     def ignore(self, check: _Check) -> _Check:
         """Register a function that decides whose requests mark nothing: no arguments -> bool.
 
@@ -198,6 +224,14 @@ class FlaskBitmapist:
         """The `user_link` of `app`; None if none of its extension objects has one."""
         links = (extension.link for extension in app.extensions[_EXTENSIONS])
         return next(filter(None, links), None)
+
+    @staticmethod
+    def boards_of(app: Flask) -> dict[str, Board]:
+        """The boards that code has declared for `app`, by name."""
+        boards: dict[str, Board] = {}
+        for extension in reversed(app.extensions[_EXTENSIONS]):
+            boards |= extension.boards
+        return boards
 
     @property
     def redis_url(self) -> str:

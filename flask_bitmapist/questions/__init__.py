@@ -6,6 +6,8 @@ it again. Nothing here loads NumPy or talks to a server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .adoption import AdoptionFigure, AdoptionQuestion
 from .base import Figure, Question, Ranged
 from .churned import ChurnedFigure, ChurnedQuestion
@@ -19,6 +21,7 @@ from .trend import ActiveUsersFigure, ActiveUsersQuestion, TrendFigure, TrendQue
 from .users import PeopleFigure, PeopleQuestion, ProfileQuestion, TimelineQuestion
 
 __all__ = [
+    "REPORTS",
     "ActiveUsersFigure",
     "ActiveUsersQuestion",
     "AdoptionFigure",
@@ -47,3 +50,17 @@ __all__ = [
     "TrendFigure",
     "TrendQuestion",
 ]
+
+#: The reports about no single person, by the names of their functions.
+REPORTS: Mapping[str, type[Question]] = {
+    "trend": TrendQuestion,
+    "active_users": ActiveUsersQuestion,
+    "retention": RetentionQuestion,
+    "funnel": FunnelQuestion,
+    "lifecycle": LifecycleQuestion,
+    "stickiness": StickinessQuestion,
+    "churned": ChurnedQuestion,
+    "adoption": AdoptionQuestion,
+    "overlap": OverlapQuestion,
+    "compare": CompareQuestion,
+}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass
 from datetime import date, datetime
 from typing import Any, Self
 
@@ -38,6 +38,32 @@ class Value:
             for each in declared(self)
             if each.told and (value := getattr(self, each.name)) != each.usual
         }
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Its fields as JSON has them, by name; defaults are left out."""
+        return {
+            each.name: each.kind.plain(value)
+            for each in declared(self)
+            if each.told and (value := getattr(self, each.name)) != each.usual
+        }
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The value whose `plain` it is.
+
+        :raises ValueError: for a field that there is not, or that is missing; as `of`.
+        """
+        known = {each.name: each for each in declared(cls) if each.told}
+        for name in plain:
+            if name not in known:
+                raise ValueError(f"there is no {name!r}: there are {', '.join(known)}")
+        for name, each in known.items():
+            if name not in plain and each.usual is MISSING:
+                raise ValueError(f"{name} is missing")
+        return cls.of(
+            **{name: known[name].kind.of_plain(name, value) for name, value in plain.items()}
+        )
 
 
 class Figure(Value):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from ..reading.segments import Event, Expression, parse
@@ -32,6 +32,17 @@ class Kind(ABC):
     def spelt(self, value: Any) -> str | list[str]:
         """`value` as a query string has it."""
         return str(value)
+
+    def plain(self, value: Any) -> Any:
+        """`value` as JSON has it; `of_plain` gives it back."""
+        return value
+
+    def of_plain(self, name: str, value: Any) -> Any:
+        """What `plain` has made of a value, as `checked` takes it.
+
+        :raises ValueError: as `checked`, if it is nothing that `plain` makes.
+        """
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,16 @@ class Moment(Kind):
     def spelt(self, value: Any) -> str:
         return str(value.isoformat())
 
+    def plain(self, value: Any) -> str:
+        return self.spelt(value)
+
+    def of_plain(self, name: str, value: Any) -> Any:
+        day = isinstance(value, str) and len(value) == len("2026-11-23")
+        try:
+            return (date if day else datetime).fromisoformat(value)
+        except (TypeError, ValueError):
+            return self.checked(name, value)
+
 
 @dataclass(frozen=True, slots=True)
 class Segment(Kind):
@@ -126,6 +147,15 @@ class Segment(Kind):
 
     def checked(self, name: str, value: Any) -> Any:
         return parse(value)
+
+    def plain(self, value: Any) -> str:
+        # Unlike a query string, it always tells the name of an event from a segment.
+        return str(value)
+
+    def of_plain(self, name: str, value: Any) -> Any:
+        if value is not None and not isinstance(value, str | Expression):
+            raise ValueError(f"{name} must be an event or a segment, not {value!r}")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +181,14 @@ class Several(Kind):
 
     def spelt(self, value: Any) -> list[str]:
         return [str(self.kind.spelt(one)) for one in value]
+
+    def plain(self, value: Any) -> list[Any]:
+        return [self.kind.plain(one) for one in value]
+
+    def of_plain(self, name: str, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [self.kind.of_plain(name, one) for one in value]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,141 @@
+"""Boards: questions with titles, to be looked at together; declared in code, or saved."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .questions import REPORTS, Question
+
+#: The most charts of a board: its page asks them all at once.
+MOST_CHARTS = 12
+#: The most characters of a name or a title.
+LONGEST_TITLE = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A question and its title; `chart` makes one.
+
+    :ivar title: 1 to 80 printable characters.
+    :ivar report: the report's name, such as ``retention``.
+    """
+
+    title: str
+    report: str
+    question: Question
+
+    def __post_init__(self) -> None:
+        check_title("the title of a chart", self.title)
+        if REPORTS.get(self.report) is not type(self.question):
+            raise ValueError(f"{self.report!r} does not answer a {type(self.question).__name__}")
+
+    @classmethod
+    def of_plain(cls, plain: object) -> Chart:
+        """The chart whose `plain` it is.
+
+        :raises ValueError: if it is no chart's: the message says why.
+        """
+        match plain:
+            case {"title": title, "report": report, "question": dict(question), **rest} if not rest:
+                return _made(title, report, question)
+        raise ValueError("a chart has a title, a report and a question, and nothing else")
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The chart as JSON has it."""
+        return {"title": self.title, "report": self.report, "question": self.question.plain}
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Charts in their order, under a name.
+
+    :ivar name: 1 to 80 printable characters.
+    :ivar charts: at most 12 of them.
+    """
+
+    name: str
+    charts: tuple[Chart, ...]
+
+    def __post_init__(self) -> None:
+        check_title("the name of a board", self.name)
+        if len(self.charts) > MOST_CHARTS:
+            raise ValueError(
+                f"the board {self.name!r} has {len(self.charts)} charts, and {MOST_CHARTS} are the "
+                "most: make two boards of it"
+            )
+
+    @classmethod
+    def of_plain(cls, plain: object) -> Board:
+        """The board whose `plain` it is.
+
+        :raises ValueError: if it is no board's: the message says why.
+        """
+        match plain:
+            case {"name": name, "charts": list(charts), **rest} if not rest:
+                return cls(name, tuple(map(Chart.of_plain, charts)))
+        raise ValueError("a board has a name and charts, and nothing else")
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The board as JSON has it."""
+        return {"name": self.name, "charts": [chart.plain for chart in self.charts]}
+
+
+def chart(title: str, report: str, /, **question: Any) -> Chart:
+    """A chart of a board: what a report is asked, and a title.
+
+    :param title: 1 to 80 printable characters.
+    :param report: the name of a function of `flask_bitmapist.analytics`: ``trend``,
+        ``active_users``, ``retention``, ``funnel``, ``lifecycle``, ``stickiness``, ``churned``,
+        ``adoption``, ``overlap`` or ``compare``.
+    :param question: the arguments of that function. Without an end, the chart ends now.
+    :raises ValueError: if there is no such report, or if the question cannot be asked.
+    """
+    return _made(title, report, question)
+
+
+def board_of(name: str, charts: Iterable[Chart]) -> Board:
+    """The board `name`, as code declares it.
+
+    :raises ValueError: if something in it is no chart, or if there is none.
+    """
+    listed = tuple(charts)
+    for one in listed:
+        if not isinstance(one, Chart):
+            raise ValueError(
+                f"the board {name!r} has {one!r} among its charts: make them with "
+                'flask_bitmapist.chart("Sign-ups", "trend", event="user:created")'
+            )
+    if not listed:
+        raise ValueError(f"the board {name!r} has no charts")
+    return Board(name, listed)
+
+
+def check_title(what: str, title: object) -> None:
+    """:raises ValueError: if `title` is not 1 to 80 printable characters."""
+    fits = isinstance(title, str) and 0 < len(title) <= LONGEST_TITLE
+    if not fits or not str(title).isprintable() or str(title).strip() != title:
+        raise ValueError(
+            f"{what} must be 1 to {LONGEST_TITLE} printable characters, without a space at either "
+            f"end, not {title!r}"
+        )
+
+
+def _made(title: Any, report: Any, question: Mapping[str, Any]) -> Chart:
+    kind = REPORTS.get(report) if isinstance(report, str) else None
+    if kind is None:
+        _refuse_report(title, report)
+    try:
+        return Chart(title, report, kind.of_plain(question))
+    except ValueError as error:
+        raise ValueError(f"the chart {title!r}: {error}") from error
+
+
+def _refuse_report(title: object, report: object) -> NoReturn:
+    near = difflib.get_close_matches(str(report), REPORTS, n=1)
+    meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(REPORTS)}"
+    raise ValueError(f"the chart {title!r}: there is no report {report!r}: {meant}")
