@@ -115,6 +115,8 @@ def test_lifecycle_stickiness_funnel_and_timeline_answer(runner: FlaskCliRunner)
         (("show", "user:created", "--by", "fortnight"), "fortnight"),
         (("show", "user:created", "--start", "yesterday"), "yesterday"),
         (("show", "user:created", "--start", "1990-01-01"), "more than 1000 days"),
+        (("show", "user:created", "--over", "soon"), "write it like 'last 30 days'"),
+        (("show", "user:created", "--over", "today", "--rows", "2"), "give one or the other"),
         (("show", "user:created", "--end", "9999-12-31"), "end must be in the years 1001 to 8998"),
         (("show", "user:created", "--end", "9999-12-31", "--by", "hour"), "end must be"),
         (("stickiness", "user:created", "--end", "0001-01-03"), "end must be in the years"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from ..questions import ActiveUsersFigure, ActiveUsersQuestion
 from ..reading.bitmaps import Bitmaps, Extent, Extents, sliding_sizes, tally
 from ..reading.segments import Expression
-from ._report import Report, Users, label, periods_of
+from ._report import Report, Users, in_range, label, periods_of
 from ._sets import Crowd, only
 from ._trend import rolling_sets
 
@@ -60,6 +60,7 @@ def active_users(
     end: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -69,16 +70,14 @@ def active_users(
     Arguments and errors are those of `trend`.
     """
     question = ActiveUsersQuestion.of(
-        event=event, start=start, end=end, where=where, strict=strict, now=now
+        event=event, start=start, end=end, over=over, where=where, strict=strict, now=now
     )
     return answer(question, tracker)
 
 
 def answer(question: ActiveUsersQuestion, tracker: Tracker | None) -> ActiveUsers:
     """The answer to `question`."""
-    asked = periods_of(
-        "day", question.start, question.end, question.now, tracker, length=question.rows
-    )
+    asked = in_range(question, "day", tracker)
     users = Users.of(question.event, question.where, asked, strict=question.strict)
     days = list(asked.periods[0].shift(-27).until(asked.periods[-1]))
 

@@ -56,6 +56,7 @@ def churned(
     end: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -70,6 +71,7 @@ def churned(
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param start: a moment of the first period; by default, of the 30th, 12th... from the end.
     :param end: a moment of the last period; by default, of the last one whose silence is over.
+    :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param where: only those in this segment, evaluated in each period.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -83,6 +85,7 @@ def churned(
         by=by,
         start=start,
         end=end,
+        over=over,
         where=where,
         strict=strict,
         now=now,
@@ -95,7 +98,13 @@ def answer(question: ChurnedQuestion, tracker: Tracker | None) -> Churned:
     silent, open_ = question.silent, question.silent + 1 if question.end is None else 0
     length = min((question.rows or USUAL_LENGTH[question.by]) + open_, MOST)
     asked = periods_of(
-        question.by, question.start, question.end, question.now, tracker, length=length
+        question.by,
+        question.start,
+        question.end,
+        question.now,
+        tracker,
+        over=question.over,
+        length=length,
     )
     users = Users.of(question.event, question.where, asked, strict=question.strict)
     closed = [period for period in asked.periods if period.shift(silent) < asked.current]

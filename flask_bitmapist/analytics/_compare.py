@@ -74,6 +74,7 @@ def compare(
     by: Grain = "day",
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -87,6 +88,7 @@ def compare(
     :param goal: the event to be reached, or a segment.
     :param start: a moment of the first period; by default 30 days, 12 weeks, 12 months... ago.
     :param end: a moment of the last period; by default now.
+    :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param where: only those in this segment, in a period in which they are in the arm.
     :param strict: an event that was never marked is an error, rather than 0.
@@ -96,7 +98,15 @@ def compare(
     :raises redis.RedisError: if the server does not answer.
     """
     question = CompareQuestion.of(
-        arms=arms, goal=goal, start=start, end=end, by=by, where=where, strict=strict, now=now
+        arms=arms,
+        goal=goal,
+        start=start,
+        end=end,
+        over=over,
+        by=by,
+        where=where,
+        strict=strict,
+        now=now,
     )
     return answer(question, tracker)
 
@@ -135,6 +145,7 @@ def compare_people(
     by: Grain = "day",
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     converted: bool | None = None,
     first: int = 0,
     limit: int = 50,
@@ -153,7 +164,15 @@ def compare_people(
     """
     page = Page(first, limit)
     question = CompareQuestion.of(
-        arms=[arm], goal=goal, start=start, end=end, by=by, where=where, strict=strict, now=now
+        arms=[arm],
+        goal=goal,
+        start=start,
+        end=end,
+        over=over,
+        by=by,
+        where=where,
+        strict=strict,
+        now=now,
     )
     figure = CompareFigure.of(converted=converted)
     return behind(question, figure, tracker).page(page)

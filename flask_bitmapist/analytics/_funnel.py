@@ -70,6 +70,7 @@ def funnel(
     order: Order = "ordered",
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -84,6 +85,7 @@ def funnel(
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param start: a moment of the first period; by default 30 days, 12 weeks, 12 months... ago.
     :param end: a moment of the last period; by default now.
+    :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param within: count those who took the last step at most this many periods after the first.
         The first step is then taken from `start` to `end`, the others up to `within` periods
         later, as far as there are periods yet: who enters on the last day has as long as others.
@@ -104,6 +106,7 @@ def funnel(
         by=by,
         start=start,
         end=end,
+        over=over,
         within=within,
         order=order,
         where=where,
@@ -148,6 +151,7 @@ def funnel_people(
     order: Order = "ordered",
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     dropped: bool = False,
     which: Which = "reached",
     first: int = 0,
@@ -174,6 +178,7 @@ def funnel_people(
         by=by,
         start=start,
         end=end,
+        over=over,
         within=within,
         order=order,
         where=where,

@@ -60,6 +60,7 @@ def lifecycle(
     end: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -73,6 +74,7 @@ def lifecycle(
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param start: a moment of the first period; by default 30 days, 12 weeks, 12 months... ago.
     :param end: a moment of the last period; by default now.
+    :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param where: only those in this segment, evaluated in each period.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -81,7 +83,7 @@ def lifecycle(
     :raises redis.RedisError: if the server does not answer.
     """
     question = LifecycleQuestion.of(
-        event=event, by=by, start=start, end=end, where=where, strict=strict, now=now
+        event=event, by=by, start=start, end=end, over=over, where=where, strict=strict, now=now
     )
     return answer(question, tracker)
 

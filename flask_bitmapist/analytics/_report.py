@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
 from ..periods import GRAINS, Grain, Period, local
+from ..questions.base import InRange
 from ..questions.fields import MOST, Choice, Moment, Number
+from ..ranges import Range
 from ..reading.segments import ByKey, Expression, S, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
@@ -46,8 +48,24 @@ def scope(question: Any, tracker: Tracker | None) -> Scope:
 
     :raises ValueError: as `periods_of`.
     """
+    return in_range(question, question.by, tracker)
+
+
+def in_range(
+    question: InRange, by: Grain, tracker: Tracker | None, *, usual: int | None = None
+) -> Scope:
+    """The periods of `by` in the range of `question`; as many as are `usual` if it says nothing.
+
+    :raises ValueError: as `periods_of`.
+    """
     return periods_of(
-        question.by, question.start, question.end, question.now, tracker, length=question.rows
+        by,
+        question.start,
+        question.end,
+        question.now,
+        tracker,
+        over=question.over,
+        length=question.rows or usual,
     )
 
 
@@ -66,15 +84,17 @@ def periods_of(
     now: date | datetime | None,
     tracker: Tracker | None,
     *,
+    over: str | None = None,
     length: int | None = None,
 ) -> Scope:
-    """The periods from that of `start` to that of `end`, both included.
+    """The periods from that of `start` to that of `end`, both included, or of the range `over`.
 
     :param by: the grain of a period.
     :param start: a moment of the first period; None: as many periods as are usual.
     :param end: a moment of the last one; None is now.
     :param now: the moment as of which to report; None is now.
     :param tracker: None is the current app's.
+    :param over: a range in words; `start`, `end` and `length` then say nothing.
     :param length: the number of periods where `start` is None.
     :raises ValueError: for an unknown grain, `end` before `start`, more than 1000 periods, a moment
         that is no date, or one outside the calendar of reports.
@@ -85,7 +105,11 @@ def periods_of(
     moment = _moment("now", now, tracker)
     current = period(by, moment)
     last = current if end is None else period(by, _moment("end", end, tracker))
-    if start is None:
+    if over is not None:
+        first, last = Range.parse(over).periods(by, moment, period)
+        if last < first:
+            raise ValueError(f"the range {over!r} has not begun")
+    elif start is None:
         first = last.shift(1 - (length or USUAL_LENGTH[by]))
     else:
         first = period(by, _moment("start", start, tracker))

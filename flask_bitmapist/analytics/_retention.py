@@ -135,6 +135,7 @@ def retention(
     start: date | datetime | None = None,
     end: date | datetime | None = None,
     *,
+    over: str | None = None,
     mode: Mode = "on",
     members: Members = "first",
     where: str | Expression | None = None,
@@ -153,6 +154,7 @@ def retention(
     :param periods: the last k, 0 to 999.
     :param start: a moment of the first row's period; by default 30 days, 12 weeks... ago.
     :param end: a moment of the last row's period; by default now.
+    :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param mode: ``on``: did it in that period. ``on_or_after``: in it or later, until now; cells of
         closed periods may grow too. ``on_or_before``: in it or in one before, from their own on.
         ``streak``: in it and in every one before. ``first_return``: in that period for the first
@@ -173,6 +175,7 @@ def retention(
         periods=periods,
         start=start,
         end=end,
+        over=over,
         mode=mode,
         members=members,
         where=where,

@@ -17,7 +17,7 @@ from ..questions import ProfileQuestion, TimelineQuestion
 from ..reading.bitmaps import octets_of
 from ..reading.replies import Octets
 from ..reading.time_limit import check_time
-from ._report import Report, Scope, periods_of
+from ._report import Report, Scope, in_range
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -81,6 +81,7 @@ def timeline(
     start: date | datetime | None = None,
     end: date | datetime | None = None,
     *,
+    over: str | None = None,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
 ) -> Timeline:
@@ -92,12 +93,13 @@ def timeline(
     :param user: whatever the user was marked with: an int, str, UUID, ObjectId or tuple.
     :param start: the first day; by default 365 days up to `end`.
     :param end: the last day; by default today.
+    :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
     :raises ValueError: for something that identifies nobody; for more than 1000 days.
     :raises redis.RedisError: if the server does not answer.
     """
-    return answer(TimelineQuestion.of(user=user, start=start, end=end, now=now), tracker)
+    return answer(TimelineQuestion.of(user=user, start=start, end=end, over=over, now=now), tracker)
 
 
 def answer(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
@@ -117,7 +119,7 @@ def answer(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
 
 def days_of(question: TimelineQuestion, tracker: Tracker | None) -> Scope:
     """The days that are shown."""
-    return periods_of("day", question.start, question.end, question.now, tracker, length=USUAL_DAYS)
+    return in_range(question, "day", tracker, usual=USUAL_DAYS)
 
 
 def profile(
@@ -125,6 +127,7 @@ def profile(
     start: date | datetime | None = None,
     end: date | datetime | None = None,
     *,
+    over: str | None = None,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
 ) -> Profile:
@@ -134,7 +137,9 @@ def profile(
 
     Arguments and errors are those of `timeline`.
     """
-    return _profile(ProfileQuestion.of(user=user, start=start, end=end, now=now), tracker)
+    return _profile(
+        ProfileQuestion.of(user=user, start=start, end=end, over=over, now=now), tracker
+    )
 
 
 def _profile(question: ProfileQuestion, tracker: Tracker | None) -> Profile:

@@ -42,6 +42,7 @@ def trend(
     end: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     rolling: int = 1,
     strict: bool = False,
     now: date | datetime | None = None,
@@ -53,6 +54,7 @@ def trend(
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param start: a moment of the first period; by default 30 days, 12 weeks, 12 months... ago.
     :param end: a moment of the last period; by default now.
+    :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param where: only those in this segment, evaluated in each period.
     :param rolling: a point counts the union of this many periods, the last of which is its own.
     :param strict: an event that was never marked is an error, rather than 0.
@@ -66,6 +68,7 @@ def trend(
         by=by,
         start=start,
         end=end,
+        over=over,
         where=where,
         rolling=rolling,
         strict=strict,

@@ -103,7 +103,11 @@ class Page(ABC):
     @classmethod
     def fields(cls) -> list[Declared]:
         """The fields of its form: a range is given as a number of periods up to an end."""
-        return [field for field in declared(cls.asks) if field.told and field.name != "start"]
+        return [
+            field
+            for field in declared(cls.asks)
+            if field.told and field.name not in ("over", "start")
+        ]
 
     @classmethod
     @abstractmethod

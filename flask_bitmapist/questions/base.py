@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
-from .fields import MOST, Choice, Moment, Number, Segment, Switch, asks, declared
+from .fields import MOST, Choice, Moment, Number, Over, Segment, Switch, asks, declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,25 +92,42 @@ class Question(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranged(Question):
-    """A question about a range of periods.
+class InRange(Question):
+    """A question about a range: ``over``, or from `start` to `end`, or `rows` periods to `end`.
 
-    :ivar by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :ivar over: the range as people say it, such as ``last 28 days`` or ``last month``.
     :ivar start: a moment of the first period.
     :ivar end: a moment of the last period; None is now.
     :ivar rows: the number of periods, if `start` is None.
-    :ivar where: count only people in this segment.
     """
 
-    by: Grain = asks(Choice(GRAINS), "day", help="The period.")
+    over: str | None = asks(
+        Over(), None, help="The range in words: 'last 28 days', 'last month', '2026-10'."
+    )
     start: date | datetime | None = asks(Moment(), None, help="A moment of the first period.")
     end: date | datetime | None = asks(
         Moment(), None, help="A moment of the last period. Default: now."
     )
     rows: int | None = asks(Number(1, MOST), None, help="How many periods, if there is no --start.")
-    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.over is not None and (self.start, self.end, self.rows) != (None, None, None):
+            raise ValueError(
+                f"the range is {self.over!r}, or it has a start, an end or a number of rows: "
+                "give one or the other"
+            )
         if self.start is not None and self.rows is not None:
             raise ValueError("give the start of the range or its number of rows, not both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranged(InRange):
+    """A question about a range of periods.
+
+    :ivar by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :ivar where: count only people in this segment.
+    """
+
+    by: Grain = asks(Choice(GRAINS), "day", help="The period.")
+    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")

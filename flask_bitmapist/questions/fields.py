@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from datetime import date, datetime
 from typing import Any
 
+from ..ranges import Range
 from ..reading.segments import Event, Expression, parse
 
 #: The most periods, events or arms of a question.
@@ -139,6 +140,16 @@ class Moment(Kind):
             return (date if day else datetime).fromisoformat(value)
         except (TypeError, ValueError):
             return self.checked(name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Over(Kind):
+    """A range as people say it, such as ``last 28 days``, in its normal form."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a range such as 'last 28 days', not {value!r}")
+        return str(Range.parse(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Literal
 
 from ..reading.segments import Expression
-from .base import Figure, Question, Ranged
+from .base import Figure, InRange, Ranged
 from .fields import Choice, Did, Moment, Number, Segment, asks
 
 
@@ -27,13 +27,10 @@ class TrendFigure(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActiveUsersQuestion(Question):
+class ActiveUsersQuestion(InRange):
     """How many did `event` on each day, and in the 7 and 28 days that end with it."""
 
     event: Expression = asks(Did(), help="The event that counts as active.")
-    start: date | datetime | None = asks(Moment(), None, help="The first day.")
-    end: date | datetime | None = asks(Moment(), None, help="The last day. Default: today.")
-    rows: int | None = asks(Number(), None, help="How many days, if there is no --start.")
     where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
 
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
-from .base import Figure, Question
+from .base import Figure, InRange, Question
 from .fields import Anyone, Choice, Moment, Number, Segment, asks
 
 
@@ -32,12 +32,10 @@ class PeopleFigure(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimelineQuestion(Question):
+class TimelineQuestion(InRange):
     """Which events `user` did on which days."""
 
     user: object = asks(Anyone(), help="The id of the user, as the application knows it.")
-    start: date | datetime | None = asks(Moment(), None, help="The first day.")
-    end: date | datetime | None = asks(Moment(), None, help="The last day. Default: today.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ ABSURD = [
     ("/cohort?rows=%2B3", "The parameter rows must be a whole number from 1 to 60, not '+3'."),
     ("/cohort?mode=never", "The parameter mode must be on, on_or_after, on_or_before, streak or"),
     ("/cohort?members=some", "The parameter members must be first or every, not 'some'."),
-    ("/cohort?columns=3", "There is no parameter 'columns': use format, by, end, rows, where,"),
+    ("/cohort?columns=3", "There is no parameter 'columns': use format, end, rows, by, where,"),
     ("/cohort?end=0000-00-00", f"The parameter end {DAY} '0000-00-00'."),
     ("/cohort?end=2026-02-30", f"The parameter end {DAY} '2026-02-30'."),
     ("/cohort?end=1999-12-31", f"The parameter end {DAY} '1999-12-31'."),
@@ -64,7 +64,7 @@ ABSURD = [
     ("/funnel?order=reverse", "The parameter order must be ordered, strict or any, not 'reverse'."),
     ("/funnel?within=366", "The parameter within must be a whole number from 0 to 365, not '366'."),
     ("/funnel?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
-    ("/funnel?number=1", "There is no parameter 'number': use format, by, end, rows, where,"),
+    ("/funnel?number=1", "There is no parameter 'number': use format, end, rows, by, where,"),
     # Lifecycle
     ("/lifecycle?event=nobody", "No event 'nobody' has been recorded."),
     ("/lifecycle?rows=121", "The parameter rows must be a whole number from 1 to 120, not '121'."),
