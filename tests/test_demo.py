@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import warm
 from flask import Flask
 from flask.testing import FlaskClient
 from servers import eventually, free_port
@@ -532,7 +533,7 @@ def test_the_demo_can_be_asked_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = [sys.executable, "-m", "flask", "--app", "flask_bitmapist.demo", "bitmapist", "events"]
+    asked = [warm.python(), "-m", "flask", "--app", "flask_bitmapist.demo", "bitmapist", "events"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(asked, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm
 from documented import ROOT
 from servers import MortalServer, free_port
 
@@ -56,7 +57,7 @@ def test_the_transcript_is_what_the_command_prints(tmp_path: Path, mortal: Morta
 
     def run(*words: str) -> str:
         return subprocess.run(
-            [sys.executable, *words],
+            [warm.python(), *words],
             capture_output=True,
             text=True,
             cwd=tmp_path,

@@ -8,13 +8,13 @@ import inspect
 import os
 import re
 import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
+import warm
 from documented import BROUGHT_BY, PAGES, ROOT, example_of, files_of, installed_by, needs_of
 
 import flask_bitmapist
@@ -57,7 +57,7 @@ def test_the_tests_of_a_page_pass(page: Path, tmp_path: Path) -> None:
     # Plugins are ours, and not its reader's.
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options],
+        [warm.python(), "-m", "pytest", *options],
         cwd=ROOT,
         env=environment,
         capture_output=True,

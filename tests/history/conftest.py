@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from flask import Flask
 from sqlalchemy import Engine, create_engine
 
@@ -86,7 +87,7 @@ def shell(redis_url: str, shop: Engine, tmp_path: Path) -> Shell:
     ) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
         return subprocess.run(
-            [sys.executable, "-m", *shlex.split(command)],
+            [warm.python(), "-m", *shlex.split(command)],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

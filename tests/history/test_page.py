@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 PAGE = Path(__file__).parents[2] / "docs" / "history.md"
 TRANSCRIPT = re.compile(r"^```\{code-block\} console\n:caption: [^\n]+\n\n(.*?)^```$", re.M | re.S)
@@ -61,7 +62,7 @@ LOG = (
 def folder(tmp_path: Path, redis_url: str) -> Path:
     (tmp_path / "shop.py").write_text(SHOP.format(folder=str(tmp_path), url=redis_url))
     (tmp_path / "log.csv").write_text(LOG)
-    (tmp_path / "flask").write_text(f'#!/bin/sh\nexec {sys.executable} -m flask "$@"\n')
+    (tmp_path / "flask").write_text(f'#!/bin/sh\nexec {warm.python()} -m flask "$@"\n')
     (tmp_path / "flask").chmod(0o755)
     return tmp_path
 
@@ -74,7 +75,7 @@ def test_the_transcripts_are_what_the_commands_print(folder: Path) -> None:
     environment = {**os.environ, "PATH": path, "PYTHONPATH": paths, "FLASK_APP": "shop"}
     for transcript in transcripts:
         if "reconcile" in transcript:
-            gap = [sys.executable, "-c", GAP]
+            gap = [warm.python(), "-c", GAP]
             subprocess.run(gap, cwd=folder, env=environment, timeout=60, check=True)
         printed = ""
         for command in re.findall(r"^\$ (.*)$", transcript, re.M):
