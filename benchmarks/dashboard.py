@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from flask import Flask
 
-from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist import FlaskBitmapist, chart
 from flask_bitmapist.periods import Period
 from flask_bitmapist.tracker import Tracker
 
@@ -34,9 +34,21 @@ PAGES = {
     "lifecycle, 12 weeks": "lifecycle?rows=12",
     "stickiness, 28 days": "stickiness",
     "funnel, 30 days, 3 steps": "funnel?step=event:1&step=event:2&step=event:3",
+    "board of 8 charts": "boards?board=Benchmark",
     "people of 28 days": "people?rows=28",
     "person, a year": "person?id=77777",
 }
+#: A chart of each report, as far as they fit.
+CHARTS = [
+    chart("Active", "active_users", event="user:logged_in", rows=90),
+    chart("Where from", "lifecycle", event="user:logged_in", by="week"),
+    chart("Who stays", "retention", cohort="user:logged_in", returned="user:logged_in"),
+    chart("How far", "funnel", steps=["event:1", "event:2", "event:3"]),
+    chart("Who uses it", "adoption", feature="event:4", active="user:logged_in"),
+    chart("How often", "stickiness", event="user:logged_in"),
+    chart("How many", "trend", event="event:5", where="user:logged_in - event:6"),
+    chart("Who left", "churned", event="user:logged_in", by="week", silent=4),
+]
 
 
 def fill(tracker: Tracker, events: int, users: int) -> None:
@@ -76,6 +88,7 @@ def main() -> None:
                 "BITMAPIST_ENABLED": True,
             },
         )
+        bitmapist.board("Benchmark", CHARTS)
         with app.app_context():
             fill(bitmapist.tracker, events, users)
         client: Any = app.test_client()

@@ -156,16 +156,18 @@ def line_plot(
     *,
     running: bool = False,
     band: Sequence[tuple[float, float]] | None = None,
+    whole: bool | None = None,
 ) -> LinePlot[_Point]:
     """A line through `values`.
 
     :param points: what the values belong to.
     :param running: whether the last one's period is not over.
-    :param band: the interval of each value, filled instead of the area below the line. With a band
-        the values are rates, without one they are counts.
+    :param band: the interval of each value, filled instead of the area below the line.
+    :param whole: whether the values are counts, not rates; None: those without a band are.
     """
     tops = (top for _, top in band or ())
-    marks, low, high = ticks(max((*values, *tops), default=0), whole=band is None)
+    counts = band is None if whole is None else whole
+    marks, low, high = ticks(max((*values, *tops), default=0), whole=counts)
 
     def height(value: float) -> float:
         return 100 * (high - value) / (high - low)

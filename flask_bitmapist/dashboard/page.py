@@ -283,10 +283,13 @@ def attempt(page: Page, ask: Callable[[], _Answer]) -> tuple[_Answer | None, str
     return (None, problem) if problem else in_time(ask)
 
 
-def in_time(ask: Callable[[], _Answer]) -> tuple[_Answer | None, str]:
-    """What `ask` reports, or None and why it cannot be answered, or not in time."""
+def in_time(ask: Callable[[], _Answer], seconds: float | None = None) -> tuple[_Answer | None, str]:
+    """What `ask` reports, or None and why it cannot be answered, or not in time.
+
+    :param seconds: the most that it may take; None: as long as a page may.
+    """
     try:
-        with time_limit(_LONGEST_WAIT):
+        with time_limit(_LONGEST_WAIT if seconds is None else seconds):
             return ask(), ""
     except ValueError as error:
         return None, str(error)

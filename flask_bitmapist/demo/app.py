@@ -14,7 +14,7 @@ from flask_login import LoginManager
 from sqlalchemy import event
 from werkzeug.exceptions import HTTPException, SecurityError
 
-from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist import FlaskBitmapist, chart
 
 from .models import User, db
 from .views import pages
@@ -67,6 +67,25 @@ def create_app(
     def name_of_reader(user_id: int | str) -> str | None:
         user = db.session.get(User, user_id)
         return user and user.name  # None, which shows the id, for those who closed their account
+
+    bitmapist.board(
+        "Marginalia this week",
+        [
+            chart("Readers", "active_users", event="user:seen", rows=60),
+            chart("Where they come from", "lifecycle", event="user:seen", by="week"),
+            chart("Who stays", "retention", cohort="user:created", returned="user:seen"),
+            chart(
+                "From sign-up to a first post",
+                "funnel",
+                steps=["user:created", "post:read", "post:created"],
+                within=7,
+            ),
+            chart("Readers who like", "adoption", feature="post:liked", active="post:read"),
+            chart("Days of the last 28", "stickiness", event="user:seen"),
+            chart("Writers, week by week", "trend", event="post:created", by="week"),
+            chart("Gone for four weeks", "churned", event="user:seen", by="week", silent=4),
+        ],
+    )
 
     app.before_request(_refuse_cross_origin_posts)
     app.after_request(_send_security_headers)

@@ -23,8 +23,8 @@ from .reading import Element, error_of, read
 
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 PREFIX = "/bitmapist"
-#: Every page that needs no parameter.
-PAGES = tuple(page.address for page in pages.PAGES if page.endpoint != "person")
+#: Every page that asks something of the log, and needs no parameter.
+PAGES = tuple(page.address for page in pages.PAGES if page.endpoint not in ("person", "boards"))
 #: Event -> days ago -> who did it then.
 LOG: dict[str, dict[int, list[int]]] = {
     "song:played": {35: [1, 2], 34: [3], 7: [7], 1: [1], 0: [10]},
@@ -73,7 +73,8 @@ class Browser:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a page answers does not depend on how busy this machine is."""
-    monkeypatch.setattr("flask_bitmapist.dashboard.page._LONGEST_WAIT", 600)
+    for waiting in ("page", "boards"):
+        monkeypatch.setattr(f"flask_bitmapist.dashboard.{waiting}._LONGEST_WAIT", 600)
 
 
 @pytest.fixture

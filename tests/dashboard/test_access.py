@@ -18,6 +18,8 @@ from .conftest import PAGES
 ADDRESSES = [
     *(f"/bitmapist{page}" for page in PAGES),
     "/bitmapist/person?id=1",
+    "/bitmapist/boards",
+    "/bitmapist/boards?board=Weekly",
     "/bitmapist/cohort?rows=nonsense",
     "/bitmapist/?complete=1",
     "/bitmapist/static/dashboard.css",

@@ -30,6 +30,7 @@ POLICY = (
 ANSWERS = [
     *(f"/bitmapist{page}" for page in PAGES),
     "/bitmapist/person?id=1",
+    "/bitmapist/boards",
     "/bitmapist/cohort?format=json",
     "/bitmapist/cohort?format=csv",
     "/bitmapist/cohort?rows=nonsense",

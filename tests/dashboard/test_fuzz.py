@@ -108,6 +108,7 @@ PAGES = {
     "/overlap": {"event": "segment", "by": "grain", "end": "day", **_SEGMENT},
     "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_SEGMENT},
     "/person": {"id": "id", "end": "day"},
+    "/boards": {"board": "find"},
 }
 #: Parameters that tell of which figure the people are asked for, by the page that has it.
 _BEHIND: dict[str, dict[str, str]] = {

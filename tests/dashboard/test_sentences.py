@@ -174,8 +174,8 @@ def test_behind_every_page_of_figures_there_are_people() -> None:
     ]
 
 
-#: The overview's figures are those of other pages.
-_NO_FIGURES = ("index", "people")
+#: The figures of the overview and of boards are those of other pages.
+_NO_FIGURES = ("index", "boards", "people")
 
 
 def test_the_navigation_marks_the_page_that_is_shown(recorded: None, browser: Browser) -> None:

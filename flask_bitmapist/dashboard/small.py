@@ -1,0 +1,302 @@
+"""Reports in the room of a card: one figure, a few words on it, and a small drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from ..analytics import (
+    ActiveUsers,
+    Adoption,
+    Churned,
+    Compare,
+    Funnel,
+    Lifecycle,
+    Overlap,
+    Report,
+    Retention,
+    Stickiness,
+    Trend,
+)
+from ..periods import Grain
+from ..questions import Question
+from ..reading.segments import Event, Expression
+from .drawing import (
+    BarPlot,
+    LinePlot,
+    bar_plot,
+    full_label,
+    label,
+    line_plot,
+    percent,
+    periods,
+    thousands,
+    when,
+)
+
+#: The most pairs of events that a card lists.
+_PAIRS = 5
+#: How many names the axis of a card has room for.
+_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line.
+
+    :ivar labels: the names of its points on the axis; empty for those that it has no room for.
+    :ivar tips: the value of each point.
+    """
+
+    plot: LinePlot[Any]
+    labels: Sequence[str]
+    tips: Sequence[str]
+    percents: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Stacked bars.
+
+    :ivar legend: the kinds of their pieces, with their names.
+    """
+
+    plot: BarPlot[Any]
+    labels: Sequence[str]
+    tips: Sequence[str]
+    legend: Mapping[str, str]
+
+
+class Share(NamedTuple):
+    """A bar from the left, of so much of the whole width; None: there is none to draw."""
+
+    name: str
+    rate: float | None
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Bars below each other."""
+
+    rows: Sequence[Share]
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A report in the room of a card.
+
+    :ivar figure: the one figure that somebody would ask for; empty if there is none yet.
+    :ivar told: what it counts.
+    """
+
+    figure: str
+    told: str
+    drawing: Line | Bars | Shares
+
+
+def small(question: Any, report: Report) -> Small:
+    """The answer to `question` in the room of a card."""
+    return _DRAWN[type(report)](question, report)
+
+
+def _trend(question: Any, report: Trend) -> Small:
+    at, users = _columns(report.points, "users")
+    return _line(question.by, f"did {_said(question.event)}", at, users, report.points)
+
+
+def _active_users(question: Any, report: ActiveUsers) -> Small:
+    at, users = _columns(report.points, "day")
+    return _line("day", f"did {_said(question.event)}", at, users, report.points)
+
+
+def _line(
+    by: Grain, did: str, at: Sequence[date], users: Sequence[int], points: Sequence[Any]
+) -> Small:
+    line = Line(
+        line_plot(points, users, running=not points[-1].complete),
+        _axis([label(one, by) for one in at]),
+        [_tip(one, by, thousands(n), p) for one, n, p in zip(at, users, points, strict=True)],
+    )
+    counts = [thousands(n) for n in users]
+    return Small(*_latest(by, did, at, counts, points), line)
+
+
+def _latest(
+    by: Grain, did: str, at: Sequence[date], values: Sequence[str], points: Sequence[Any]
+) -> tuple[str, str]:
+    """The value of the last period that is over, and what it counts; else the present one's."""
+    over = [number for number, point in enumerate(points) if point.complete]
+    if not over:
+        return values[-1], f"{did} {when(at[-1], by)}, so far"
+    *_, last = over
+    before = f"; {values[last - 1]} the {by} before" if last else ""
+    return values[last], f"{did} {when(at[last], by)}{before}"
+
+
+def _retention(question: Any, report: Retention) -> Small:
+    known = [*takewhile(lambda found: found[1].rate is not None, enumerate(report.average))]
+    rates = [average.rate or 0.0 for _, average in known]
+    band = [(average.low or 0.0, average.high or 0.0) for _, average in known]
+    line = Line(
+        line_plot(known, rates, band=band),
+        _axis([f"+{k}" for k, _ in known]),
+        [f"{periods(k, question.by)} later: {_rate(rate)}" for k, rate in enumerate(rates)],
+        percents=True,
+    )
+    did = f"of those who did {_said(question.cohort)} did {_said(question.returned)}"
+    if len(rates) < 2:
+        return Small("", f"Nobody's first {question.by} is over.", line)
+    return Small(_rate(rates[1]), f"{did} 1 {question.by} later", line)
+
+
+def _lifecycle(question: Any, report: Lifecycle) -> Small:
+    at, users = _columns(report.points, "active")
+    groups = ("returning", "resurrected", "new")
+    bars = Bars(
+        bar_plot(
+            report.points,
+            [[(group, getattr(point, group)) for group in groups] for point in report.points],
+            [[("dormant", point.dormant)] for point in report.points],
+        ),
+        _axis([label(one, question.by) for one in at]),
+        [
+            _tip(
+                point.period_start,
+                question.by,
+                f"{thousands(point.new)} new, {thousands(point.resurrected)} resurrected, "
+                f"{thousands(point.returning)} returning, {thousands(point.dormant)} gone quiet",
+                point,
+            )
+            for point in report.points
+        ],
+        {**{group: group for group in groups}, "dormant": "gone quiet"},
+    )
+    counts = [thousands(n) for n in users]
+    did = f"did {_said(question.event)}"
+    return Small(*_latest(question.by, did, at, counts, report.points), bars)
+
+
+def _stickiness(question: Any, report: Stickiness) -> Small:
+    counts = [*report.counts.items()]
+    bars = Bars(
+        bar_plot(counts, [[("new", users)] for _, users in counts]),
+        _axis([str(k) for k, _ in counts]),
+        [f"on {periods(k, question.by)}: {thousands(users)}" for k, users in counts],
+        {},
+    )
+    window = f"{full_label(report.start, question.by)} to {full_label(report.end, question.by)}"
+    told = f"did {_said(question.event)}, {window}, by the number of {question.by}s"
+    return Small(thousands(report.users), told, bars)
+
+
+def _funnel(question: Any, report: Funnel) -> Small:
+    last = report.steps[-1]
+    rows = [Share(step.event, step.from_first, thousands(step.users)) for step in report.steps]
+    told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
+    return Small(_rate(last.from_first), told, Shares(rows))
+
+
+def _adoption(question: Any, report: Adoption) -> Small:
+    at, _ = _columns(report.points, "users")
+    rates = [point.rate or 0.0 for point in report.points]
+    shares = [_rate(rate) for rate in rates]
+    line = Line(
+        line_plot(report.points, rates, running=not report.points[-1].complete, whole=False),
+        _axis([label(one, question.by) for one in at]),
+        [
+            _tip(point.period_start, question.by, share, point)
+            for point, share in zip(report.points, shares, strict=True)
+        ],
+        percents=True,
+    )
+    did = f"of those who did {_said(question.active)} did {_said(question.feature)}"
+    return Small(*_latest(question.by, did, at, shares, report.points), line)
+
+
+def _churned(question: Any, report: Churned) -> Small:
+    at, _ = _columns(report.points, "users")
+    bars = Bars(
+        bar_plot(report.points, [[("dormant", point.users)] for point in report.points]),
+        _axis([label(one, question.by) for one in at]),
+        [
+            f"{full_label(point.period_start, question.by)}: {thousands(point.users)} of "
+            f"{thousands(point.active)}"
+            for point in report.points
+        ],
+        {},
+    )
+    if not report.points or report.points[-1].rate is None:
+        return Small("", f"Nobody did {_said(question.event)} long enough ago.", bars)
+    last = report.points[-1]
+    did = f"of those who did {_said(question.event)} {when(last.period_start, question.by)}"
+    silence = f"were silent for {periods(question.silent, question.by)}"
+    return Small(_rate(last.rate), f"{did} {silence}", bars)
+
+
+def _overlap(question: Any, report: Overlap) -> Small:
+    size = range(len(report.events))
+    pairs = sorted(
+        ((report.jaccard[i][j], i, j) for i in size for j in size if i < j),
+        key=lambda pair: -(pair[0] or 0.0),
+    )
+    rows = [
+        Share(f"{report.events[i]} and {report.events[j]}", rate, _rate(rate))
+        for rate, i, j in pairs[:_PAIRS]
+    ]
+    if not pairs or pairs[0][0] is None:
+        return Small("", "Nobody did any of it.", Shares(rows))
+    _, i, j = pairs[0]
+    told = f"of those who did {report.events[i]} or {report.events[j]} did both"
+    return Small(rows[0].value, told, Shares(rows))
+
+
+def _compare(question: Any, report: Compare) -> Small:
+    rows = [Share(arm.segment, arm.rate, _rate(arm.rate)) for arm in report.arms]
+    best = max(rows, key=lambda row: row.rate or 0.0)
+    if best.rate is None:
+        return Small("", "Nobody is in any of the arms.", Shares(rows))
+    return Small(best.value, f"of {best.name} did {_said(question.goal)}", Shares(rows))
+
+
+def _axis(names: Sequence[str]) -> list[str]:
+    """The `names` that the axis has room for, among them the last."""
+    step = -(-len(names) // _NAMES) or 1
+    return [
+        name if (len(names) - number) % step == 1 % step else ""
+        for number, name in enumerate(names)
+    ]
+
+
+def _columns(points: Sequence[Any], name: str) -> tuple[list[date], list[int]]:
+    return [point.period_start for point in points], [getattr(point, name) for point in points]
+
+
+def _tip(at: date, by: Grain, value: str, point: Any) -> str:
+    return f"{full_label(at, by)}{'' if point.complete else ', so far'}: {value}"
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{percent(rate)} %"
+
+
+def _said(expression: Expression) -> str:
+    """An event by its name, a segment in its text form."""
+    return expression.name if isinstance(expression, Event) else str(expression)
+
+
+_DRAWN: Mapping[type[Report], Callable[[Question, Any], Small]] = {
+    ActiveUsers: _active_users,
+    Adoption: _adoption,
+    Churned: _churned,
+    Compare: _compare,
+    Funnel: _funnel,
+    Lifecycle: _lifecycle,
+    Overlap: _overlap,
+    Retention: _retention,
+    Stickiness: _stickiness,
+    Trend: _trend,
+}

@@ -1,0 +1,245 @@
+"""The pages of boards: each chart as its own page has it, whatever becomes of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from redis import Redis
+
+from flask_bitmapist import chart, mark_event
+from flask_bitmapist.boards import Chart
+from flask_bitmapist.questions import REPORTS
+from flask_bitmapist.reading.segments import Event
+
+from .conftest import Browser
+from .reading import Element, error_of
+from .test_escaping import NAMES, check_harmless
+
+#: A chart of each report, its one figure of the log, and the words on it.
+CHARTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "active_users": (
+        {"event": "user:logged_in"},
+        "1",
+        "did user:logged_in on 22 Nov 2026; 0 the day before",
+    ),
+    "retention": (
+        {"cohort": "user:created", "returned": "user:logged_in", "by": "day", "periods": 2},
+        "0.0 %",
+        "of those who did user:created did user:logged_in 1 day later",
+    ),
+    "funnel": (
+        {"steps": ["user:created", "user:logged_in"], "by": "week"},
+        "72.7 %",
+        "of those who did user:created got to user:logged_in",
+    ),
+    "lifecycle": (
+        {"event": "user:logged_in", "by": "week", "rows": 3},
+        "3",
+        "did user:logged_in in the week of 16 Nov 2026; 3 the week before",
+    ),
+    "stickiness": (
+        {"event": "user:logged_in"},
+        "8",
+        "did user:logged_in, 27 Oct 2026 to 23 Nov 2026, by the number of days",
+    ),
+    "churned": (
+        {"event": "user:logged_in", "silent": 1, "by": "week", "rows": 2},
+        "66.7 %",
+        "of those who did user:logged_in in the week of 9 Nov 2026 were silent for 1 week",
+    ),
+    "adoption": (
+        {"feature": "song:played", "active": "user:logged_in", "rows": 2},
+        "100.0 %",
+        "of those who did user:logged_in did song:played on 22 Nov 2026",
+    ),
+    "overlap": (
+        {"events": ["song:played", "user:logged_in", "flag:beta"], "by": "month"},
+        "50.0 %",
+        "of those who did user:logged_in or flag:beta did both",
+    ),
+    "compare": (
+        {"arms": ["user:created", "flag:beta"], "goal": "user:logged_in", "by": "month"},
+        "100.0 %",
+        "of flag:beta did user:logged_in",
+    ),
+}
+LOGINS = chart("Log-ins", "lifecycle", event="user:logged_in", by="week", rows=3)
+
+
+def declare(app: Flask, *charts: Chart, name: str = "Weekly") -> None:
+    app.extensions["bitmapist"].board(name, charts)
+
+
+def cards(page: Element) -> list[Element]:
+    """The cards of a board."""
+    (board,) = page.all("div", class_="board")
+    return board.all("section")
+
+
+@pytest.mark.parametrize("report", CHARTS)
+def test_a_card_has_the_figure_that_one_would_ask_for(
+    app: Flask, recorded: None, browser: Browser, report: str
+) -> None:
+    question, figure, told = CHARTS[report]
+    declare(app, chart("Title", report, **question))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    assert [one.text for one in card.all("p")] == [figure, told]
+    assert card.all("svg")
+
+
+@pytest.mark.parametrize("report", [report for report in CHARTS if report != "active_users"])
+def test_a_card_leads_to_the_page_that_asks_the_same(
+    app: Flask, recorded: None, client: FlaskClient, browser: Browser, report: str
+) -> None:
+    declare(app, chart("Title", report, **CHARTS[report][0]))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    address = card.one("h2").one("a").attributes["href"]
+    told: Any = client.get("/bitmapist/boards?board=Weekly&format=json").json
+    assert told["charts"][0]["answer"] == client.get(f"{address}&format=json").json
+
+
+def test_active_users_lead_to_the_overview(app: Flask, recorded: None, browser: Browser) -> None:
+    declare(app, chart("T", "active_users", event="song:played", where="flag:beta", rows=3))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    shown = browser.open(card.one("h2").one("a").attributes["href"])
+    assert "did song:played" in shown.all("p", class_="lede")[0].text
+    assert "counting only flag:beta" in shown.all("p", class_="lede")[0].text
+
+
+@pytest.mark.parametrize(
+    ("report", "question"),
+    [
+        ("lifecycle", {"event": Event("song:played") & Event("user:created")}),
+        ("lifecycle", {"event": "song:played", "by": "hour"}),
+        ("lifecycle", {"event": "never:marked"}),
+        ("retention", {"cohort": "song:played", "returned": "song:played", "periods": 100}),
+    ],
+)
+def test_what_no_page_asks_is_a_chart_without_a_link(
+    app: Flask, recorded: None, browser: Browser, report: str, question: dict[str, Any]
+) -> None:
+    declare(app, chart("Title", report, **question))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    assert not card.all("a")
+    assert card.all("svg")
+
+
+def test_charts_are_shown_in_their_order(app: Flask, recorded: None, browser: Browser) -> None:
+    titles = ["B", "A", "C"]
+    declare(app, *(chart(title, "trend", event="song:played") for title in titles))
+    page = browser.open("/boards?board=Weekly")
+    assert page.one("h1").text == "Weekly"
+    assert [card.one("h2").text for card in cards(page)] == titles
+
+
+def test_a_chart_that_cannot_be_answered_says_so_and_the_others_show(
+    app: Flask, recorded: None, client: FlaskClient, browser: Browser, redis: Redis
+) -> None:
+    mark_event("visitor:seen", ["u1", "u2"])
+    redis.delete("trackist_song:played_2026-11-23")
+    redis.rpush("trackist_song:played_2026-11-23", "not a bitmap")
+    declare(
+        app,
+        chart("Refused", "trend", event="song:played"),
+        chart("Mixed", "overlap", events=["visitor:seen", "user:logged_in"]),
+        LOGINS,
+    )
+    refused, mixed, shown = cards(browser.open("/boards?board=Weekly"))
+    assert "WRONGTYPE" in refused.one("p", class_="problem").text
+    assert "different" in mixed.one("p", class_="problem").text
+    assert shown.one("p", class_="n").text == "3"
+    told: Any = client.get("/bitmapist/boards?board=Weekly&format=json").json
+    assert [{"answer", "error"} & {*one} for one in told["charts"]] == [
+        {"error"},
+        {"error"},
+        {"answer"},
+    ]
+
+
+def test_a_chart_that_takes_too_long_says_so(
+    app: Flask, recorded: None, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.dashboard.boards._LONGEST_WAIT", 0)
+    slow = chart("Slow", "trend", event="user:logged_in", rows=1_000, rolling=7)
+    declare(app, slow, slow)
+    for card in cards(browser.open("/boards?board=Weekly")):
+        assert "takes longer than 0 seconds" in card.one("p", class_="problem").text
+
+
+def test_without_redis_a_board_says_so(unreachable_app: Flask) -> None:
+    declare(unreachable_app, LOGINS)
+    answer = unreachable_app.test_client().get("/bitmapist/boards?board=Weekly")
+    assert answer.status_code == 503
+
+
+def test_the_list_has_all_boards(app: Flask, recorded: None, browser: Browser) -> None:
+    declare(app, LOGINS)
+    declare(app, LOGINS, name="Größe & <more>")
+    leads = browser.open("/boards").all("ul", class_="listed")[0].all("a")
+    assert [one.text for one in leads] == ["Weekly", "Größe & <more>"]
+    for one in leads:
+        assert browser.open(one.attributes["href"]).one("h1").text == one.text
+
+
+def test_without_a_board_the_list_says_how_to_declare_one(browser: Browser) -> None:
+    assert "bitmapist.board(" in browser.open("/boards").one("pre").text
+
+
+def test_a_board_is_shown_before_anything_is_recorded(app: Flask, browser: Browser) -> None:
+    declare(app, *(chart(name, name, **asked) for name, (asked, _, _) in CHARTS.items()), LOGINS)
+    assert len(cards(browser.open("/boards?board=Weekly"))) == len(CHARTS) + 1
+    assert {*CHARTS, "trend"} == {*REPORTS}
+
+
+def test_an_unknown_board_is_a_sentence(browser: Browser) -> None:
+    assert "There is no board 'Weekly'." in error_of(browser.open("/boards?board=Weekly", 400))
+
+
+def test_boards_are_no_one_table(app: Flask, recorded: None, client: FlaskClient) -> None:
+    declare(app, LOGINS)
+    for address in ("boards?format=csv", "boards?board=Weekly&format=csv"):
+        answer = client.get(f"/bitmapist/{address}")
+        assert (answer.status_code, answer.mimetype) == (400, "text/plain")
+
+
+def test_the_list_as_json(app: Flask, client: FlaskClient) -> None:
+    declare(app, LOGINS)
+    told: Any = client.get("/bitmapist/boards?format=json").json
+    assert told["boards"] == [{"name": "Weekly", "charts": [LOGINS.plain]}]
+
+
+def test_names_titles_and_events_are_shown_and_never_run(
+    app: Flask, at_now: None, client: FlaskClient
+) -> None:
+    for name in NAMES:
+        mark_event(name, [1, 2])
+    for number, name in enumerate(NAMES):
+        title = name[:80].strip() if name.isprintable() else "T"
+        kinds = [
+            chart(title, "trend", event=Event(name)),
+            chart(title, "funnel", steps=[Event(name), Event(NAMES[0])], order="strict"),
+            chart(title, "overlap", events=[Event(name), Event(NAMES[0])]),
+            chart(title, "stickiness", event=Event(name)),
+        ]
+        declare(app, *kinds, name=f"{number} {title}"[:80].strip())
+    check_harmless(client.get("/bitmapist/boards").text)
+    for board in app.extensions["bitmapist"].boards:
+        answer = client.get("/bitmapist/boards", query_string={"board": board})
+        assert answer.status_code == 200
+        check_harmless(answer.text)
+
+
+def test_a_board_changes_nothing_on_the_server(
+    app: Flask, recorded: None, client: FlaskClient, redis: Redis
+) -> None:
+    def dump() -> dict[bytes, bytes | None]:
+        keys: Any = redis.keys("*")
+        return {key: redis.dump(key) for key in keys}
+
+    before = dump()
+    declare(app, *(chart(name, name, **asked) for name, (asked, _, _) in CHARTS.items()))
+    assert client.get("/bitmapist/boards?board=Weekly").status_code == 200
+    assert dump() == before
