@@ -12,6 +12,7 @@ SEGMENT = [("where", "user:logged_in - flag:user:premium")]
 
 #: What a page is asked, by its module; the others answer when nothing is asked.
 ASKED: dict[str, list[tuple[str, str]]] = {
+    "boards": [("board", "Weekly")],
     "funnel": FUNNEL,
     "people": [("rows", "7")],
     "person": [("id", "9")],
@@ -19,6 +20,7 @@ ASKED: dict[str, list[tuple[str, str]]] = {
 #: What of a page holds its figures, by its module.
 FIGURES = {
     "overview": ".kpi .n a",
+    "boards": ".board .chart",
     "retention": ".heat td a",
     "funnel": ".funnel td a",
     "lifecycle": ".bar a",
@@ -40,6 +42,7 @@ def _address(page: PageEntry) -> str:
 #: Name -> (address, what of the page holds its figures).
 PAGES = {page.module: (_address(page), FIGURES[page.module]) for page in pages.PAGES} | {
     "retention-of-a-segment": (f"/cohort?{urlencode(SEGMENT)}", FIGURES["retention"]),
+    "list-of-boards": ("/boards", ".listed a"),
     "people-behind-a-cell": ("/people?of=cohort&at=2026-11-02&k=1", FIGURES["people"]),
 }
 #: Pages that say what is wrong: name -> (address, status).

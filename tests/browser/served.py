@@ -13,14 +13,16 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
+from flask_bitmapist import FlaskBitmapist, chart, mark_event, mark_unique
+from flask_bitmapist.reading.segments import Event
 
 #: A Wednesday: the day, the week and the month are all still running.
 NOW = datetime(2026, 11, 25, 14, 32)
 DAYS, PEOPLE = 120, 948
 #: More events than a page of the overview lists, among them names that want to be more than text.
 FEATURES = [f"feature:{number:02}" for number in range(60)]
-AWKWARD = ["<b>\"bold\" & 'sly'</b>", "import:" + "averylongnamewithoutaspace" * 6, "größe: 東京 ✓"]
+AWKWARD_STEP = Event("import:" + "averylongnamewithoutaspace" * 6)
+AWKWARD = ["<b>\"bold\" & 'sly'</b>", AWKWARD_STEP.name, "größe: 東京 ✓"]
 
 
 def application(redis_url: str, root: str | None = None, **config: Any) -> Flask:
@@ -39,6 +41,20 @@ def application(redis_url: str, root: str | None = None, **config: Any) -> Flask
     @bitmapist.user_link
     def link(user: int | str) -> tuple[str, str] | str:
         return (f"Person No. {user}", f"/people/{user}") if int(user) % 2 else f"Reader {user}"
+
+    bitmapist.board(
+        "Weekly",
+        [
+            chart("Who logs in", "active_users", event="user:logged_in", rows=60),
+            chart("Where from", "lifecycle", event="user:logged_in", by="week"),
+            chart("Who stays", "retention", cohort="user:created", returned="user:logged_in"),
+            chart("3 steps", "funnel", steps=["user:created", "post:read", AWKWARD_STEP]),
+            chart("Who writes", "adoption", feature="post:created", active="post:read"),
+            chart("What goes together", "overlap", events=["sold", "post:read", "post:created"]),
+            chart("Cannot be asked", "overlap", events=["mapped", "post:read"]),
+            chart("Nothing yet", "churned", event="never:marked", silent=4),
+        ],
+    )
 
     @app.get("/favicon.ico")
     def icon() -> tuple[str, int]:  # a browser asks for it beside a page that names none
@@ -71,6 +87,7 @@ def record(app: Flask) -> None:
         for event in (*FEATURES, *AWKWARD):
             mark_event(event, chance.choice(people, 20), now=NOW - timedelta(days=2))
             mark_event(event, chance.choice(people, 9), now=NOW)
+        mark_event("mapped", "somebody", now=NOW)
         mark_unique("user:premium", people[habit > 0.5])
 
 
