@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
-from typing import Any, ParamSpec, TypeGuard, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from flask import current_app
 from werkzeug.local import LocalProxy
 
 from .current import current_tracker
 from .faults import contained_faults
-from .ids import behind, normal_form
+from .ids import behind, is_many, normal_form
 from .marks import Mark, checked_name
 from .periods import local, marked_periods, unique_key
 from .registry import scanned
@@ -134,12 +134,12 @@ def _mark(
         return
     who = behind(uuid)
     if names_own_system(tracker, system):
-        if _is_many(who):
+        if is_many(who):
             tracker.record_many(event, who, *options)
         else:
             tracker.record([Mark(event, who, *options)])
         return
-    marks = [Mark(event, id_, *options) for id_ in (who if _is_many(who) else [who])]
+    marks = [Mark(event, id_, *options) for id_ in (who if is_many(who) else [who])]
     # All ids are checked before the first is sent: one wrong id among many marks nothing.
     bits = [bit for mark in marks for bit in _bits_elsewhere(tracker, mark, system)]
     client = client_of(system)
@@ -188,12 +188,6 @@ def get_event_names(system: Any = None, prefix: str = "", batch: int = 10_000) -
     else:
         names = sorted({name for part in scanned(client_of(system), batch) for name in part})
     return [name for name in names if name.startswith(prefix)]
-
-
-def _is_many(uuid: object) -> TypeGuard[Iterable[object]]:
-    """Whether the caller passed a collection of ids; a tuple is one composite id."""
-    one = isinstance(uuid, int | str | bytes | tuple | Mapping)
-    return not one and isinstance(uuid, Iterable)
 
 
 def mark(

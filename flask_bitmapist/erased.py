@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -36,6 +37,11 @@ class Erasure(NamedTuple):
     kept: Collection[str] = ()
     #: Kind of ids -> offsets whose bits are still to be cleared.
     unfinished: Mapping[str, Collection[int]] = MappingProxyType({})
+
+    @property
+    def when(self) -> datetime:
+        """The moment, in UTC."""
+        return datetime.fromtimestamp(self.moment / _SECOND, UTC)
 
     def dumps(self) -> str:
         """As it is kept on the server."""

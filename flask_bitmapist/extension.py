@@ -21,6 +21,7 @@ from .tracker import Tracker
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
 _Link = TypeVar("_Link", bound=Callable[[Any], object])
+_Finder = TypeVar("_Finder", bound=Callable[[str], object])
 
 
 #: The key, in an app's ``extensions``, of the extension objects that have set it up, latest first.
@@ -51,6 +52,8 @@ class FlaskBitmapist:
         self.link: Callable[[Any], object] | None = None
         #: The boards declared in code, by name, in their order.
         self.boards: dict[str, Board] = {}
+        #: Whom the dashboard's users mean by a text; None: see `find_user`.
+        self.finder: Callable[[str], object] | None = None
         self._ignored: list[Callable[[], object]] = []
         #: The trackers that its checks hold for.
         self._trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
@@ -182,6 +185,21 @@ class FlaskBitmapist:
         self.boards[name] = board_of(name, charts)
         return self.boards[name]
 
+    def find_user(self, find: _Finder) -> _Finder:
+        """Register how the dashboard finds people: a function text -> id, several ids, or None.
+
+        The text is what somebody has typed into the field *Find a person*, at most 512 characters.
+        A list, a set or a query's rows are several ids, of which 50 are shown; a tuple is one
+        composite id. Ids are found without it. As a decorator::
+
+            @bitmapist.find_user
+            def by_email(text):
+                users = User.query.filter(User.email.startswith(text, autoescape=True))
+                return [user.id for user in users.limit(50)]
+        """
+        self.finder = find
+        return find
+
     def ignore(self, check: _Check) -> _Check:
         """Register a function that decides whose requests mark nothing: no arguments -> bool.
 
@@ -232,6 +250,10 @@ class FlaskBitmapist:
         for extension in reversed(app.extensions[_EXTENSIONS]):
             boards |= extension.boards
         return boards
+    def finder_of(app: Flask) -> Callable[[str], object] | None:
+        """The `find_user` of `app`; None if none of its extension objects has one."""
+        finders = (extension.finder for extension in app.extensions[_EXTENSIONS])
+        return next(filter(None, finders), None)
 
     @property
     def redis_url(self) -> str:

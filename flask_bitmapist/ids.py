@@ -7,12 +7,13 @@ offset; a str is *mapped* to a dense offset.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from operator import index
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 from uuid import UUID
 
 from werkzeug.local import LocalProxy
@@ -42,6 +43,12 @@ class TextKey(str):
 def mapped_kind(space: str) -> str:
     """The kind of ids that are mapped in `space`, apart from the users' ('')."""
     return f"{MAPPED}:{space}" if space else MAPPED
+
+
+def is_many(ids: object) -> TypeGuard[Iterable[object]]:
+    """Whether `ids` is a collection of ids; a tuple is one composite id."""
+    one = isinstance(ids, int | str | bytes | tuple | Mapping)
+    return not one and isinstance(ids, Iterable)
 
 
 def behind(identifier: object) -> object:

@@ -23,6 +23,7 @@ from ._report import Report, csv_rows, csv_text
 from ._retention import Average, Cell, Retention, Row, retention, retention_people
 from ._sets import People
 from ._stickiness import Stickiness, stickiness, stickiness_people
+from ._summaries import Summaries, Summary, summaries
 from ._timeline import EventSpan, Profile, Timeline, profile, timeline
 from ._trend import Point, Trend, trend
 
@@ -58,6 +59,8 @@ __all__ = [
     "SegmentError",
     "Step",
     "Stickiness",
+    "Summaries",
+    "Summary",
     "TimeLimitError",
     "Timeline",
     "Trend",
@@ -86,6 +89,7 @@ __all__ = [
     "retention_people",
     "stickiness",
     "stickiness_people",
+    "summaries",
     "time_limit",
     "timeline",
     "trend",

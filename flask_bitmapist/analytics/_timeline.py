@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import compress, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..ids import PLAIN, normal_form
 from ..periods import KEY_PREFIX, Grain, Period, unique_key
 from ..questions import ProfileQuestion, TimelineQuestion
-from ..reading.bitmaps import octets_of
-from ..reading.replies import Octets
-from ..reading.time_limit import check_time
+from ._bits import Keys, Periods, bits_of
 from ._report import Report, Scope, in_range
 
 if TYPE_CHECKING:
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 USUAL_DAYS = 365
 # So many days take no longer than one more round trip.
 _FEW = 2_000
-# Commands of one round trip: 2 MB.
-_BATCH = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +147,7 @@ def _profile(question: ProfileQuestion, tracker: Tracker | None) -> Profile:
     until_now = [*_from(since, "month", asked.current)]
     every = sorted({*until_now, *calendar.months.each})
     since_then = {
-        first_day: _Periods([m for m in every if m in calendar or m.end.date() > first_day])
+        first_day: Periods([m for m in every if m in calendar or m.end.date() > first_day])
         for first_day in {*bits.first_days.values()}
     }
     told = bits.periods({event: since_then[first] for event, first in bits.first_days.items()})
@@ -185,21 +181,6 @@ def _timeline(days: Mapping[str, Sequence[Period]], asked: Scope) -> Timeline:
     return Timeline(dates, min(every, default=None), max(every, default=None))
 
 
-@dataclass(frozen=True, eq=False)
-class _Periods:
-    """Periods in which many events are looked for.
-
-    Events share them: to work out the same 365 keys for each of 2,000 events takes seconds.
-    """
-
-    each: Sequence[Period]
-
-    @cached_property
-    def suffixes(self) -> tuple[str, ...]:
-        """What follows the event's name in the key of each."""
-        return tuple(period.key("")[len(KEY_PREFIX) :] for period in self.each)
-
-
 class _Calendar:
     """The months and days of a range, and in which months there are days to be looked at."""
 
@@ -207,19 +188,19 @@ class _Calendar:
         self._days: dict[Period, list[Period]] = {}
         for day in asked.periods:
             self._days.setdefault(Period.containing("month", day.start), []).append(day)
-        self.months = _Periods([*self._days])
+        self.months = Periods([*self._days])
         ttl = asked.tracker.settings.ttl
         #: Months whose days are looked at whatever the months tell. What bitmapist unmarks today is
         #: no longer told by this month, however many days of it are left.
         self._always = {Period.containing("month", asked.current.start)}
         if ttl.get("month", timedelta.max) < ttl.get("day", timedelta.max):
             self._always.update(self._days)
-        self._made: dict[tuple[tuple[Period, ...], frozenset[Period]], _Periods] = {}
+        self._made: dict[tuple[tuple[Period, ...], frozenset[Period]], Periods] = {}
 
     def __contains__(self, month: Period) -> bool:
         return month in self._days
 
-    def days(self, told: Iterable[Period], whole: Iterable[Period] = ()) -> _Periods:
+    def days(self, told: Iterable[Period], whole: Iterable[Period] = ()) -> Periods:
         """The days to be looked at, in time order.
 
         :param told: months in which there is a day.
@@ -230,9 +211,9 @@ class _Calendar:
             self._made[asked] = self._of(*asked)
         return self._made[asked]
 
-    def _of(self, told: Sequence[Period], whole: Collection[Period]) -> _Periods:
+    def _of(self, told: Sequence[Period], whole: Collection[Period]) -> Periods:
         ranged = {month for month in (*told, *self._always) if month in self._days}
-        return _Periods(
+        return Periods(
             [
                 day
                 for month in sorted({*ranged, *whole})
@@ -281,14 +262,6 @@ def _any_in(month: Period, days: Sequence[Period]) -> bool:
     return place < len(days) and days[place].start < month.end
 
 
-#: A name, how its keys begin, and how each of them ends.
-_Keys = tuple[str, str, tuple[str, ...]]
-#: By a bit's number, the bytes in which it is set. The first bit is the most significant one.
-_WITH_BIT = [
-    frozenset(bytes([octet]) for octet in range(256) if octet & (0x80 >> bit)) for bit in range(8)
-]
-
-
 class _Bits:
     """The bits of one user, in the bitmaps of all events and flags."""
 
@@ -309,43 +282,17 @@ class _Bits:
             for name in sorted(self._offsets.keys() & known.events.keys())
         }
 
-    def periods(self, asked: Mapping[str, _Periods]) -> dict[str, list[Period]]:
+    def periods(self, asked: Mapping[str, Periods]) -> dict[str, list[Period]]:
         """By event, those of its periods in which the user did it, in the order asked for."""
-        keys = ((event, f"{KEY_PREFIX}{event}", asked[event].suffixes) for event in asked)
-        found = ((event, [*compress(asked[event].each, bits)]) for event, bits in self._read(keys))
+        keys = (
+            Keys(event, self._offsets[event], f"{KEY_PREFIX}{event}", asked[event].suffixes)
+            for event in asked
+        )
+        read = bits_of(self._redis, keys)
+        found = ((event, [*compress(asked[event].each, bits)]) for event, bits in read)
         return {event: periods for event, periods in found if periods}
 
     def flags(self) -> list[str]:
         """The flags that are set."""
-        keys = ((flag, unique_key(flag), ("",)) for flag in self._flags)
-        return [flag for flag, bits in self._read(keys) if any(bits)]
-
-    def _read(self, keys: Iterable[_Keys]) -> Iterator[tuple[str, list[bool]]]:
-        """Each name, and the user's bit under each of its keys."""
-        for batch in _batches(keys):
-            check_time()
-            places = [divmod(self._offsets[name], 8) for name, _, _ in batch]
-            octets = iter(
-                octets_of(
-                    self._redis,
-                    [
-                        Octets(prefix, suffixes, byte)
-                        for (_, prefix, suffixes), (byte, _) in zip(batch, places, strict=True)
-                    ],
-                )
-            )
-            for (name, _, suffixes), (_, bit) in zip(batch, places, strict=True):
-                yield name, [*map(_WITH_BIT[bit].__contains__, islice(octets, len(suffixes)))]
-
-
-def _batches(keys: Iterable[_Keys]) -> Iterator[list[_Keys]]:
-    """The `keys`, as many at a time as are at least `_BATCH` in all."""
-    batch, size = list[_Keys](), 0
-    for named in keys:
-        batch.append(named)
-        size += len(named[2])
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+        keys = (Keys(flag, self._offsets[flag], unique_key(flag), ("",)) for flag in self._flags)
+        return [flag for flag, bits in bits_of(self._redis, keys) if any(bits)]

@@ -10,7 +10,7 @@ import flask
 from flask import current_app, g
 
 #: What Werkzeug leaves as it is in a query string.
-_SAFE = "!$'()*,/:;?@"
+SAFE = "!$'()*,/:;?@"
 
 
 def url_for(endpoint: str, **values: Any) -> str:
@@ -44,4 +44,4 @@ def _beginning(endpoint: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _pair(name: str, value: str) -> str:
-    return f"{quote_plus(name, _SAFE)}={quote_plus(value, _SAFE)}"
+    return f"{quote_plus(name, SAFE)}={quote_plus(value, SAFE)}"

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from flask import Response, current_app, request
+from werkzeug.datastructures import MultiDict
 
 from ..analytics import answer, time_limit
 from ..current import current_tracker
@@ -50,6 +51,10 @@ class Visit(NamedTuple):
         foreign: dict[str, Any] = {}
         current_app.inject_url_defaults(str(request.endpoint), foreign)
         return cls(now, Query(request.args, tracker.reader.known(), now.date(), foreign))
+
+    def asking(self, args: MultiDict[str, str]) -> Self:
+        """The same visit, had it asked `args`."""
+        return self._replace(query=self.query.asking(args))
 
     @property
     def asks_nothing(self) -> bool:

@@ -46,4 +46,5 @@ PAGES = (
     PageEntry("compare", "/compare", "Compare", "compare"),
     PageEntry("people", "/people", "People", "people"),
     PageEntry("person", "/person", "", "person"),
+    PageEntry("find", "/find", "", "find"),
 )

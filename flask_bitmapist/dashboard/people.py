@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, NamedTuple, Self
+from urllib.parse import urlencode, urlsplit
 
 from flask import Response, current_app, request, stream_with_context
 from werkzeug.exceptions import BadRequest
 
-from ..analytics import People, csv_rows, csv_text, everyone_behind, people_behind
+from ..analytics import (
+    People,
+    Summary,
+    csv_rows,
+    csv_text,
+    everyone_behind,
+    people_behind,
+    summaries,
+)
 from ..questions import PeopleFigure, PeopleQuestion
 from ..refusals import SERVER_ERRORS
+from .addresses import SAFE
 from .adoption import AdoptionPage
 from .answers import download, empty
 from .churned import ChurnedPage
@@ -87,29 +97,67 @@ class Person(NamedTuple):
     url: str
 
 
+class Listing(NamedTuple):
+    """Which people are asked for."""
+
+    page: Page
+    behind: Behind
+    #: Which page of them, from 1.
+    number: int
+
+    @classmethod
+    def read(cls, visit: Visit) -> Self:
+        """What `visit` asks.
+
+        :raises BadRequest: as `Page.read`.
+        """
+        query = visit.query
+        of = query.choice("of", [*PAGES_WITH_PEOPLE], "people")
+        number = query.number("page", 1, 1, _MOST_PAGES)
+        page = PAGES_WITH_PEOPLE[of].read(visit)
+        behind = page.behind(query)
+        query.close()
+        return cls(page, behind, number)
+
+
+class Listed(NamedTuple):
+    """People as a page lists them, with what is known of each of them now."""
+
+    rows: list[tuple[Person, Summary]]
+    #: Whether anything tells when they were last seen.
+    has_seen: bool
+    dimensions: list[str]
+    has_flags: bool
+
+
+def listed(ids: Sequence[int | str], now: datetime) -> Listed:
+    """The people with these `ids`, as a page lists them."""
+    call = UserLink()
+    known = summaries(ids, now=now)
+    rows = [(call(one.id), one) for one in known.people]
+    return Listed(rows, bool(known.seen), known.dimensions, any(one.flags for one in known.people))
+
+
 def view() -> Response:
     """A page of the users behind a figure, or all of them as CSV."""
     visit = Visit.of_request()
     if visit.asks_nothing:
         return empty()
     query = visit.query
-    of = query.choice("of", [*PAGES_WITH_PEOPLE], "people")
-    number = query.number("page", 1, 1, _MOST_PAGES)
-    page = PAGES_WITH_PEOPLE[of].read(visit)
-    behind = page.behind(query)
-    query.close()
+    page, behind, number = Listing.read(visit)
     if query.form == "csv":
         return _everyone(page, behind)
     limit = _PAGE if query.form == "html" else _DOWNLOAD
     first = limit * (number - 1)
 
-    def people() -> People:
-        return people_behind(behind.question or page.question, behind.figure, first, limit)
+    def people() -> tuple[People, Listed | None]:
+        found = people_behind(behind.question or page.question, behind.figure, first, limit)
+        return found, listed(found.ids, visit.now) if query.form == "html" else None
 
-    report, problem = attempt(page, people)
+    answer, problem = attempt(page, people)
+    report, shown = answer or (None, None)
     if query.form != "html":
         return download(report, problem, query.form)
-    call = UserLink()
     text = render(
         "people",
         as_of=visit.now,
@@ -118,13 +166,14 @@ def view() -> Response:
         report=report,
         problem=problem,
         title=behind.title,
-        people=[call(id_) for id_ in report.ids] if report is not None else [],
+        listed=shown,
         first=first,
         page=number,
         pages=-(-report.users // limit) if report is not None else 0,
         up_to=page.up_to,
         # A download has other pages: it begins with the first.
         arguments={name: told for name, told in request.args.lists() if name != "page"},
+        back=urlencode([*request.args.items(multi=True)], safe=SAFE),
     )
     return Response(text, 400 if problem else 200, mimetype="text/html")
 

@@ -153,6 +153,10 @@ class Query:
         #: The format of the answer.
         self.form = self.choice("format", FORMATS, "html")
 
+    def asking(self, args: MultiDict[str, str]) -> Query:
+        """The query string `args` of the same moment."""
+        return Query(args, self.known, self._today, self._foreign)
+
     def field(
         self, field: Declared, usual: Any, most: int | None, offered: Sequence[str] | None
     ) -> Any:

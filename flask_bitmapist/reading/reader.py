@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
+from ..erased import ERASED, SALT, Erasure, digest
 from ..id_map import IdMap
 from ..ids import PLAIN, normal_form
 from ..marks import is_name
 from ..packed_periods import is_packable, packed_key
-from ..registry import Catalogue, Known, Registry
+from ..registry import Catalogue, Known, Registry, text
 from ..server import Server
 from ..trip import replies
 
@@ -133,6 +134,36 @@ class Reader:
             offsets[PLAIN] = form
         mapped = [kind for kind in kinds if kind != PLAIN]
         return offsets | (self._id_map.lookup(self.redis, str(form), mapped) if mapped else {})
+
+    def offsets_of_each(
+        self, forms: Sequence[int | str], kinds: Collection[str]
+    ) -> dict[str, dict[int | str, int]]:
+        """By kind, the bits of those of several normal forms that have one in its events.
+
+        One round trip for each kind but the plain one. Errors are those of `ids_at`.
+        """
+        texts = {str(form): form for form in forms}
+        offsets: dict[str, dict[int | str, int]] = {}
+        for kind in sorted(kinds):
+            if kind == PLAIN:
+                ints = (form for form in forms if isinstance(form, int) and form < _BITS)
+                offsets[kind] = {form: form for form in ints}
+            else:
+                found = self.known_offsets(texts, kind)
+                offsets[kind] = {texts[text]: offset for text, offset in found.items()}
+        return offsets
+
+    def erased_at(self, identifier: object) -> datetime | None:
+        """When `identifier` was erased for the last time, in UTC; None: never. Reads only.
+
+        :raises UnusableIdError: for something that identifies nobody.
+        """
+        form = normal_form(identifier)
+        ((salt,),) = replies(self.redis, [("HMGET", ERASED, SALT)])
+        if salt is None:
+            return None
+        ((held,),) = replies(self.redis, [("HMGET", ERASED, digest(text(salt), form))])
+        return None if held is None else Erasure.loads(held).when
 
     def known_offsets(self, texts: Collection[str], kind: str) -> dict[str, int]:
         """The offsets of those of `texts` that have one in the map of `kind`. Reads only."""

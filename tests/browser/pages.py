@@ -16,6 +16,7 @@ ASKED: dict[str, list[tuple[str, str]]] = {
     "funnel": FUNNEL,
     "people": [("rows", "7")],
     "person": [("id", "9")],
+    "find": [("text", "9")],
 }
 #: What of a page holds its figures, by its module.
 FIGURES = {
@@ -29,8 +30,9 @@ FIGURES = {
     "adoption": ".bar a",
     "overlap": ".heat td a",
     "compare": ".funnel td a",
-    "people": ".people li",
+    "people": ".people tbody th",
     "person": ".calendar rect",
+    "find": ".calendar rect",
 }
 
 

@@ -24,7 +24,9 @@ from .reading import Element, error_of, read
 NOW = datetime(2026, 11, 23, 14, 32)  # a Monday
 PREFIX = "/bitmapist"
 #: Every page that asks something of the log, and needs no parameter.
-PAGES = tuple(page.address for page in pages.PAGES if page.endpoint not in ("person", "boards"))
+PAGES = tuple(
+    page.address for page in pages.PAGES if page.endpoint not in ("person", "find", "boards")
+)
 #: Event -> days ago -> who did it then.
 LOG: dict[str, dict[int, list[int]]] = {
     "song:played": {35: [1, 2], 34: [3], 7: [7], 1: [1], 0: [10]},

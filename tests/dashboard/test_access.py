@@ -20,6 +20,7 @@ ADDRESSES = [
     "/bitmapist/person?id=1",
     "/bitmapist/boards",
     "/bitmapist/boards?board=Weekly",
+    "/bitmapist/find?text=1",
     "/bitmapist/cohort?rows=nonsense",
     "/bitmapist/?complete=1",
     "/bitmapist/static/dashboard.css",

@@ -137,7 +137,7 @@ def test_the_id_of_a_person_is_shown_and_never_run(
 ) -> None:
     mark_event("song:played", id_)
     people = client.get("/bitmapist/people").text
-    listed = check_harmless(people).one("ul", class_="people").one("li").one("a")
+    listed = check_harmless(people).one("table", class_="people").one("a")
     assert listed.raw.replace("\r\n", "\n") == id_.replace("\r\n", "\n")
     answer = client.get(listed.attributes["href"])
     assert answer.status_code == 200
@@ -176,7 +176,7 @@ def test_an_id_that_a_spreadsheet_would_split_is_quoted(
 def test_an_id_that_reads_like_a_number_is_found_as_a_text(at_now: None, browser: Browser) -> None:
     mark_event("song:played", "007")
     page = browser.open("/people")
-    link = page.one("ul", class_="people").one("a").attributes["href"]
+    link = page.one("table", class_="people").one("a").attributes["href"]
     assert [c.text for c in browser.open(link).all("tbody")[-1].all("th")] == ["song:played"]
 
 

@@ -64,6 +64,7 @@ SORTS = {
     ],
     "find": ["user", "PLAYED", ""],
     "id": ["1", "7", "0", "u1", "None", "-1", "4294967296", "9" * 512, *IDS],
+    "list": ["page=2", "of=cohort&k=1&at=2026-11-16", "of=nothing", "rows=0", "a"],
     "order": ["ordered", "strict", "any"],
     "mode": ["on", "on_or_after", "on_or_before", "streak", "first_return"],
     "members": ["first", "every"],
@@ -107,7 +108,8 @@ PAGES = {
     "/adoption": {"feature": "event", "active": "event", **_RANGE, **_SEGMENT},
     "/overlap": {"event": "segment", "by": "grain", "end": "day", **_SEGMENT},
     "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_SEGMENT},
-    "/person": {"id": "id", "end": "day"},
+    "/person": {"id": "id", "end": "day", "back": "list"},
+    "/find": {"text": "id"},
     "/boards": {"board": "find"},
 }
 #: Parameters that tell of which figure the people are asked for, by the page that has it.
@@ -167,7 +169,9 @@ def test_any_query_is_answered(
 ) -> None:
     mark_event("visitor:seen", ["u1", "u2"])
     query = data.draw(queries({**PAGES, **BEHIND}[page]))
-    answer = client.get(f"/bitmapist{page}{'&' if '?' in page else '?'}{query}")
+    answer = client.get(
+        f"/bitmapist{page}{'&' if '?' in page else '?'}{query}", follow_redirects=True
+    )
     assert answer.status_code in (200, 400)
     assert answer.headers["Cache-Control"] == "no-store"
     match answer.mimetype:

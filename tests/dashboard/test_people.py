@@ -66,7 +66,11 @@ def follow(browser: Browser, address: str) -> int:
             continue
         page = browser.open(link)
         counted = int(page.all("p", class_="lede")[0].one("b").text)
-        listed = [one for ul in page.all("ul", class_="people") for one in ul.all("li")]
+        listed = [
+            one
+            for table in page.all("table", class_="people")
+            for one in table.all("th", scope="row")
+        ]
         assert (counted, len(listed)) == (number, number), link
     assert found
     return sum(found.values())
@@ -113,7 +117,7 @@ def test_people_of_an_arm_who_missed_the_goal_are_the_rest_of_it(
     for converted in ("", "yes", "no"):
         address = f"/people?of=compare&rows=36&arm=flag:beta&converted={converted}"
         page = browser.open(f"{address}&goal=song:played")
-        listed.append([one.text for one in page.one("ul", class_="people").all("a")])
+        listed.append([one.text for one in page.one("table", class_="people").all("a")])
     assert listed == [["2", "3", "8", "10"], ["2", "3", "10"], ["8"]]
 
 
@@ -133,7 +137,7 @@ def test_every_number_of_always_mapped_ids_has_that_many_people_behind_it(
         mark_log(lambda id_: id_ * 10**12)
         follow(browser, "/lifecycle?rows=7")
         page = browser.open("/people?where=flag:beta")
-        listed = page.one("ul", class_="people").all("a")
+        listed = page.one("table", class_="people").all("a")
         assert {one.text for one in listed} == {f"{n}{'0' * 12}" for n in FLAGS["beta"]}
         person = browser.open(listed[0].attributes["href"])
     assert {row[0] for row in person.all("table")[1].rows[1:]} == {
@@ -153,7 +157,7 @@ def called(app: Flask, recorded: None) -> Callable[[Callable[[Any], object]], An
     def listed(link: Callable[[Any], object]) -> list[tuple[str, str, str]]:
         app.extensions["bitmapist"].user_link(link)
         page = read(app.test_client().get("/bitmapist/people?where=flag:beta").text)
-        return [_told(one) for one in page.one("ul", class_="people").all("li")]
+        return [_told(one) for one in page.one("table", class_="people").all("th", scope="row")]
 
     return listed
 
@@ -170,7 +174,9 @@ Called = Callable[[Callable[[Any], object]], list[tuple[str, str, str]]]
 def test_without_a_user_link_people_are_called_by_their_ids(
     recorded: None, browser: Browser
 ) -> None:
-    listed = browser.open("/people?where=flag:beta").one("ul", class_="people").all("li")
+    listed = (
+        browser.open("/people?where=flag:beta").one("table", class_="people").all("th", scope="row")
+    )
     assert [_told(one) for one in listed] == [(id_, "", "") for id_ in ("2", "3", "8", "10")]
 
 
@@ -334,7 +340,7 @@ def test_a_user_link_gets_ids_as_the_application_marked_them(
     key = UUID("12345678-1234-5678-1234-567812345678")
     mark_event("song:played", key)
     page = browser.open("/people")
-    browser.open(page.one("ul", class_="people").one("a").attributes["href"])
+    browser.open(page.one("table", class_="people").one("a").attributes["href"])
     assert asked == [str(key)] * 2
 
 

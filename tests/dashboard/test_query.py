@@ -133,7 +133,7 @@ ABSURD = [
     ("/person?id=" + "9" * 5000, "has 5000 characters; 512 are allowed"),
     ("/person?id=1&end=2026-11-24", f"The parameter end {DAY} '2026-11-24'."),
     ("/person?id=1&end=later", f"The parameter end {DAY} 'later'."),
-    ("/person?id=1&where=a", "There is no parameter 'where': use format, id, end."),
+    ("/person?id=1&where=a", "There is no parameter 'where': use format, id, end, back."),
     # Every page that has segments
     *(
         (f"{page}?{query}", sentence)
