@@ -250,6 +250,8 @@ class FlaskBitmapist:
         for extension in reversed(app.extensions[_EXTENSIONS]):
             boards |= extension.boards
         return boards
+
+    @staticmethod
     def finder_of(app: Flask) -> Callable[[str], object] | None:
         """The `find_user` of `app`; None if none of its extension objects has one."""
         finders = (extension.finder for extension in app.extensions[_EXTENSIONS])

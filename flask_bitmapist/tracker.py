@@ -229,7 +229,12 @@ class Tracker:
             self._submit(self._settled(event, ids, *rest))
 
     def write_many(
-        self, event: str, ids: Iterable[object], *rest: Any, only: Grain | None = None
+        self,
+        event: str,
+        ids: Iterable[object],
+        *rest: Any,
+        only: Grain | None = None,
+        made: float | None = None,
     ) -> Written | None:
         """As `record_many`, but the server has the marks when it returns: nothing is spooled.
 
@@ -237,6 +242,8 @@ class Tracker:
 
         :param only: set the bit of this period alone, and not those that a mark sets. For ``hour``
             the mark must be an hourly one.
+        :param made: when `ids` were found out, in seconds since the epoch: whoever has been erased
+            since is left out. None: now.
         :returns: whether the server has lost what was written before; None: nothing was sent.
         :raises redis.RedisError: if the server does not take all of them.
         :raises ValueError: also if the event has ids of another kind.
@@ -255,7 +262,7 @@ class Tracker:
         registered = self._registry.kind_of(self.server.quick, event)
         if registered not in (None, kind):
             raise ValueError(mismatch(event, kind, str(registered)))
-        return self._deliverer().write(settled)
+        return self._deliverer().write(settled, made)
 
     def _settled(self, event: str, ids: Iterable[object], *rest: Any) -> Sequence[Settled]:
         """The marks of `record_many`. Errors are those of `record`."""

@@ -11,7 +11,7 @@ from ..reading.segments import Event, Expression, Flag, SegmentError, parse
 from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
-from ._answers import answer, everyone_behind, people_behind
+from ._answers import answer, everyone_behind, others_flagged, people_behind
 from ._churned import Churned, ChurnedPoint, churned
 from ._compare import Arm, Compare, compare, compare_people
 from ._funnel import Funnel, Step, funnel, funnel_people
@@ -79,6 +79,7 @@ __all__ = [
     "funnel_people",
     "lifecycle",
     "lifecycle_people",
+    "others_flagged",
     "overlap",
     "overview",
     "parse",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import questions
+from ..periods import unique_key
 from . import (
     _active_users,
     _adoption,
@@ -81,6 +82,19 @@ def everyone_behind(
     The question is checked at once; ids are read as they are asked for.
     """
     return _crowd(question, figure, tracker).everyone()
+
+
+def others_flagged(
+    question: questions.Question,
+    figure: questions.Figure,
+    flag: str,
+    tracker: Tracker | None = None,
+) -> Iterator[list[int | str]]:
+    """All people for whom `flag` is set who are not behind one `figure`, as `everyone_behind`.
+
+    The ids of the flag must be of the same kind as those behind the figure.
+    """
+    return _crowd(question, figure, tracker).others(unique_key(flag)).everyone()
 
 
 def _crowd(

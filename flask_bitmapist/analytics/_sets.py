@@ -115,6 +115,15 @@ class Crowd:
             for begin in range(0, len(offsets), _TOGETHER):
                 yield self._ids(offsets[begin : begin + _TOGETHER].tolist())
 
+    def others(self, key: str) -> Crowd:
+        """Those in the bitmap `key`, whose ids are of the same kind, without these."""
+        sets = Sets(
+            self.sets.tracker,
+            [*self.sets.keys, key],
+            lambda part: [part[key] - self.pick(self.sets.make(part))],
+        )
+        return Crowd(sets, only, self.kind)
+
     def _parts(self) -> Iterator[tuple[int, Bitmap]]:
         """Those of each part of the range of offsets, with its first offset."""
         for part in parts(self.sets.tracker.reader.redis, self.sets.keys):

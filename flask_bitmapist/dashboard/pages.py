@@ -44,7 +44,7 @@ PAGES = (
     PageEntry("adoption", "/adoption", "Adoption", "adoption"),
     PageEntry("overlap", "/overlap", "Overlap", "overlap"),
     PageEntry("compare", "/compare", "Compare", "compare"),
-    PageEntry("people", "/people", "People", "people"),
+    PageEntry("people", "/people", "People", "people", posts=True),
     PageEntry("person", "/person", "", "person"),
     PageEntry("find", "/find", "", "find"),
 )

@@ -35,6 +35,7 @@ from .page import ACTIVE, Behind, Page, Visit, attempt
 from .query import Query, TypedSegment
 from .rendering import render
 from .retention import RetentionPage
+from .saving import Saving
 from .stickiness import StickinessPage
 
 logger = logging.getLogger("flask_bitmapist")
@@ -139,7 +140,7 @@ def listed(ids: Sequence[int | str], now: datetime) -> Listed:
 
 
 def view() -> Response:
-    """A page of the users behind a figure, or all of them as CSV."""
+    """A page of the users behind a figure, or all of them as CSV; they can be kept as a flag."""
     visit = Visit.of_request()
     if visit.asks_nothing:
         return empty()
@@ -147,6 +148,7 @@ def view() -> Response:
     page, behind, number = Listing.read(visit)
     if query.form == "csv":
         return _everyone(page, behind)
+    saving = Saving.of_form(visit, page, behind) if request.method == "POST" else Saving()
     limit = _PAGE if query.form == "html" else _DOWNLOAD
     first = limit * (number - 1)
 
@@ -167,6 +169,7 @@ def view() -> Response:
         problem=problem,
         title=behind.title,
         listed=shown,
+        saving=saving,
         first=first,
         page=number,
         pages=-(-report.users // limit) if report is not None else 0,
@@ -175,7 +178,7 @@ def view() -> Response:
         arguments={name: told for name, told in request.args.lists() if name != "page"},
         back=urlencode([*request.args.items(multi=True)], safe=SAFE),
     )
-    return Response(text, 400 if problem else 200, mimetype="text/html")
+    return Response(text, 400 if problem else saving.status, mimetype="text/html")
 
 
 def _everyone(page: Page, behind: Behind) -> Response:

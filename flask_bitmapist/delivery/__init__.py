@@ -91,14 +91,15 @@ class Delivery:
             self._flusher.attend()
         self._notices.send()
 
-    def write(self, marks: Sequence[Settled]) -> Written:
+    def write(self, marks: Sequence[Settled], made: float | None = None) -> Written:
         """Write `marks` now, all of them or it raises; nothing is queued or spooled.
 
+        :param made: when they were made, at the earliest, in seconds since the epoch; None: now.
         :returns: whether the server has lost what was written before.
         :raises redis.RedisError: if the server does not take them.
         """
         try:
-            self._sender.write_all(marks)
+            self._sender.write_all(marks, made)
         finally:
             self._notices.send()
         return self._sender.writer.written()

@@ -79,14 +79,15 @@ class Sender:
             made = None if since is None else since.made
             self._shelter.keep_apart(to_keep_apart(marks, held, refused), made)
 
-    def write_all(self, marks: Sequence[Settled]) -> None:
+    def write_all(self, marks: Sequence[Settled], made: float | None = None) -> None:
         """Write `marks`: all of them, or it raises.
 
+        :param made: when they were made, at the earliest, in seconds since the epoch; None: now.
         :raises redis.RedisError: if the server does not take them.
         """
         self._send_lost_again(at_once=True)  # they are older
         try:
-            self.writer.write(*self.writer.living([(time.time(), marks)]))
+            self.writer.write(*self.writer.living([(time.time() if made is None else made, marks)]))
         except Exception:
             self.forget_known()
             raise
