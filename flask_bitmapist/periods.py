@@ -6,7 +6,6 @@ begin (``BITMAPIST_TIMEZONE``). Its start is a naive datetime of that calendar.
 
 from __future__ import annotations
 
-from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -169,7 +168,9 @@ class Period:
     @property
     def parts(self) -> tuple[Period, ...]:
         """The stored periods whose union is this one: itself, or what is kept of a year."""
-        return _parts_of_year(self.start, self.ttl) if self.grain == "year" else (self,)
+        if self.grain != "year":
+            return (self,)
+        return stored_parts(self.start, _end(self), self.ttl)
 
     def keys(self, event: str) -> tuple[str, ...]:
         """The keys whose union is this period: one, or those of a year's `parts`."""
@@ -180,18 +181,18 @@ class Period:
 
 
 @lru_cache(maxsize=1024)
-def _parts_of_year(start: datetime, ttl: Ttl) -> tuple[Period, ...]:
-    """The stored periods that the year which begins at `start` is read from.
+def stored_parts(
+    start: datetime, end: datetime, ttl: Ttl, zone: tzinfo | None = None
+) -> tuple[Period, ...]:
+    """The stored periods whose union is the time from `start` to before `end`.
 
     Each of its days is read from the day itself, its week or its month, whichever is kept longest;
-    of those that are kept equally long, from the longest one. A week that lies in two years counts
-    for neither. Without a TTL these are the twelve months.
+    of those that are kept equally long, from the longest one. A week or a month that lies in it in
+    part counts for none of its days. Where a day does, its hours are read.
+
+    :param zone: for hours: the zone, so that the hours its clocks skip are stepped over.
     """
-    january = Period("month", start)
-    months = [january.shift(count) for count in range(12)]
     ages = dict(ttl)
-    if "month" not in ages:
-        return tuple(months)
 
     def expiry(period: Period) -> datetime:
         try:
@@ -200,23 +201,43 @@ def _parts_of_year(start: datetime, ttl: Ttl) -> tuple[Period, ...]:
             return datetime.max
 
     parts: dict[Period, None] = {}
-    for month in months:
-        for day in _days_of(month):
-            week = Period.containing("week", day.start)
-            is_whole = start <= week.start <= start.replace(month=12, day=25)
-            parts[max([month, *([week] if is_whole else []), day], key=expiry)] = None
+    moment = start
+    while moment < end:
+        day = Period.containing("day", moment)
+        over = min(_end(day), end)
+        hour = Period.containing("hour", day.start, zone)
+        if moment > hour.start or over < _end(day):
+            hour = Period.containing("hour", moment, zone)
+            while hour.start < over:
+                parts[hour] = None
+                hour = hour.shift(1)
+            moment = over
+            continue
+        longer = (Period.containing(grain, moment) for grain in _LONGER)
+        whole = [one for one in longer if start <= one.start and _end(one) <= end]
+        part = max([*whole, day], key=expiry)
+        parts[part] = None
+        # A month that is kept forever tells of all its days.
+        moment = _end(part) if part.grain == "month" and "month" not in ages else over
     return tuple(parts)
 
 
-def _days_of(month: Period) -> Iterator[Period]:
-    for number in range(1, monthrange(month.start.year, month.start.month)[1] + 1):
-        yield Period("day", month.start.replace(day=number))
+_LONGER: tuple[Grain, ...] = ("month", "week")
+
+
+def _end(period: Period) -> datetime:
+    """When `period` ends, or the calendar."""
+    try:
+        return period.end
+    except ValueError:
+        return datetime.max
 
 
 @lru_cache(maxsize=1024)
 def _ends_of_keys(start: datetime, ttl: Ttl) -> tuple[str, ...]:
     """What follows an event's name in the keys of a year's parts."""
-    return tuple(part.key("").removeprefix(KEY_PREFIX) for part in _parts_of_year(start, ttl))
+    parts = Period("year", start, ttl=ttl).parts
+    return tuple(part.key("").removeprefix(KEY_PREFIX) for part in parts)
 
 
 @lru_cache(maxsize=16384)

@@ -367,7 +367,7 @@ class Registry:
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine,
             or the server has lost the kind of any.
         """
-        return self.kind_and_first_day(client, names, (), datetime.now)[0]
+        return self.kind_and_first_days(client, names, (), datetime.now)[0]
 
     def kind_and_reply(
         self, client: Any, names: Iterable[str], command: tuple[Any, ...]
@@ -392,24 +392,25 @@ class Registry:
         self._found |= {*listed} - registered.lacking
         return registered.shared_kind(listed), reply
 
-    def kind_and_first_day(
+    def kind_and_first_days(
         self,
         client: Any,
         names: Iterable[str],
         events: Iterable[str],
         clock: Callable[[], datetime],
-    ) -> tuple[str, date | None]:
-        """The `shared_kind` of `names`, and the first day on which any of `events` was ever marked.
+    ) -> tuple[str, dict[str, date]]:
+        """The `shared_kind` of `names`, and the first day on which each of `events` was marked.
 
-        For events that only others mark, it is the first day of their first month; None if there is
-        none. Reads only: one round trip for both, and one more for events of others.
+        For events that only others mark, it is the first day of their first month; those that
+        nobody marked are missing. Reads only: one round trip for both, and one more for events of
+        others.
 
         :raises ValueError: as `shared_kind`.
         """
         listed, dated = sorted(names), list(events)
         asked = [*dict.fromkeys((*listed, *dated))]
         if not asked:
-            return PLAIN, None
+            return PLAIN, {}
         pipe = client.pipeline(transaction=False)
         _ask(pipe, asked)
         pipe.get(PACKED_BEFORE)
@@ -419,12 +420,13 @@ class Registry:
             self.compare_calendar(told.pop())
         note(client, told.pop())
         registered = _answered(asked, told)
-        days = [registered.first_days[event] for event in dated if event in registered.first_days]
-        strangers = [event for event in dated if event not in registered.first_days]
+        known = registered.first_days
+        days = {event: known[event] for event in dated if event in known}
+        strangers = [event for event in dated if event not in known]
         if strangers:
-            months = self._first_months(client, strangers, clock()).values()
-            days += [month for month in months if month is not None]
-        return registered.shared_kind(listed), min(days, default=None)
+            months = self._first_months(client, strangers, clock()).items()
+            days |= {event: month for event, month in months if month is not None}
+        return registered.shared_kind(listed), days
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""

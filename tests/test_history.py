@@ -267,7 +267,7 @@ def test_a_first_day_is_registered_again(
     server_of_the_past.go_back()
     mark(one, "e", 2, when=datetime(2026, 2, 20))
     # The mark of the third was lost, and was sent again.
-    assert one.reader.kind_and_first_day(["e"], ["e"]) == ("plain", date(2026, 2, 3))
+    assert one.reader.kind_and_first_days(["e"], ["e"]) == ("plain", {"e": date(2026, 2, 3)})
 
 
 def test_an_earlier_day_of_an_event_that_the_server_has_lost(
@@ -280,7 +280,10 @@ def test_an_earlier_day_of_an_event_that_the_server_has_lost(
     server_of_the_past.go_back()
     mark(one, "late", 2, when=datetime(2026, 2, 20))
     assert one.stats().refused == 0
-    assert one.reader.kind_and_first_day(["late"], ["late"]) == ("plain", date(2026, 2, 20))
+    assert one.reader.kind_and_first_days(["late"], ["late"]) == (
+        "plain",
+        {"late": date(2026, 2, 20)},
+    )
 
 
 def test_a_flag_that_became_an_event_is_one_again(
@@ -294,7 +297,10 @@ def test_a_flag_that_became_an_event_is_one_again(
     mark(one, "premium", 1, when=today)
     server.go_back()
     mark(one, "premium", 1, when=today)
-    assert one.reader.kind_and_first_day(["premium"], ["premium"]) == ("plain", today.date())
+    assert one.reader.kind_and_first_days(["premium"], ["premium"]) == (
+        "plain",
+        {"premium": today.date()},
+    )
     assert one.reader.catalogue().events == ["premium"]
 
 
@@ -473,7 +479,7 @@ def test_lost_first_days_are_found_again(
     mark(one, "e", 1, when=datetime(2025, 11, 20))
     redis.delete(FIRST_DAYS)
     mark(one, "e", 1)
-    assert one.reader.kind_and_first_day(["e"], ["e"])[1] == date(2025, 11, 1)
+    assert one.reader.kind_and_first_days(["e"], ["e"])[1]["e"] == date(2025, 11, 1)
 
 
 @pytest.mark.parametrize(("policy", "warns"), [("allkeys-lru", 1), ("volatile-lru", 0)])

@@ -681,7 +681,9 @@ class TestRegistry:
         assert "has plain ids" in caplog.text
         mark_event("user:created", 4, now=NOON)
         assert list(DayEvents("user:created", 2026, 3, 14)) == [4]
-        assert tracker.reader.kind_and_first_day([], ["user:created"])[1] == date(2019, 5, 1)
+        assert tracker.reader.kind_and_first_days([], ["user:created"])[1]["user:created"] == date(
+            2019, 5, 1
+        )
 
     def test_a_flag_with_older_data_is_plain(
         self, context: None, redis: Any, caplog: pytest.LogCaptureFixture
@@ -709,7 +711,7 @@ class TestRegistry:
         assert calls["cmdstat_bitpos"] < 400  # those two are looked at closely
         assert ("cmdstat_scan" in calls) == (others == 0)
         assert tracker.stats().refused == 2
-        assert tracker.reader.kind_and_first_day([], ["n 7"])[1] == date(2019, 5, 1)
+        assert tracker.reader.kind_and_first_days([], ["n 7"])[1]["n 7"] == date(2019, 5, 1)
 
     def test_without_the_right_to_count_keys_older_data_is_found_too(
         self, redis_url: str, context: None, redis: Any, tracker: Tracker
@@ -730,7 +732,7 @@ class TestRegistry:
         for day in (14, 20, 3, 9):
             mark_event("e", 1, now=date(2026, 3, day))
         unmark_event("e", 1, now=date(2026, 1, 1))
-        assert tracker.reader.kind_and_first_day([], ["e"])[1] == date(2026, 3, 3)
+        assert tracker.reader.kind_and_first_days([], ["e"])[1]["e"] == date(2026, 3, 3)
 
     def test_an_event_is_plain_or_mapped_never_both(self, context: None) -> None:
         mark_event("plain", 1)

@@ -92,6 +92,9 @@ def answers() -> Iterator[Any]:
     yield analytics.stickiness("seen", within=28, end=start + timedelta(days=30)).to_dict()
     yield analytics.active_users("seen", start=start).to_dict()
     yield [*analytics.users("seen - bought", at=start)]
+    for segment in ("did(bought, ever)", "first(seen, 2026-09)", "did(seen, 3 days of 2026)"):
+        yield [*analytics.users(segment), analytics.contains(segment, CROWD[80])]
+        yield analytics.trend("seen", start=start, where=segment).to_dict()
     yield analytics.contains("seen", CROWD[80], at=start)
     yield analytics.timeline(CROWD[80], start).to_dict()
     yield analytics.profile(CROWD[77]).to_dict()

@@ -7,7 +7,7 @@ frozen dataclass with `to_dict`, `to_csv` and `to_dataframe`.
 from __future__ import annotations
 
 from ..reading.bitmap import Bitmap
-from ..reading.segments import Event, Expression, Flag, SegmentError, parse
+from ..reading.segments import Did, Event, Expression, First, Flag, SegmentError, parse
 from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
@@ -39,10 +39,12 @@ __all__ = [
     "Churned",
     "ChurnedPoint",
     "Compare",
+    "Did",
     "Event",
     "EventActivity",
     "EventSpan",
     "Expression",
+    "First",
     "Flag",
     "FlagCount",
     "Funnel",

@@ -10,7 +10,7 @@ from operator import or_
 from typing import NamedTuple
 
 from ..periods import Grain, Period
-from ..reading.bitmap import EMPTY, Bitmap
+from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
@@ -36,7 +36,7 @@ class Past:
     where a report begins; bitmaps that ``BITMAPIST_TTL`` has removed are not needed where a longer
     one is kept; and five years of days are about 70 keys rather than 1,800.
 
-    Users who are in `what` only because of undated flags have always been in it.
+    Users who are in `what` whatever happens, as because of a flag, have always been in it.
 
     :ivar periods: without a gap, in time order.
     :ivar first_day: a day before which nobody did it; None if nobody ever did.
@@ -68,7 +68,7 @@ class Past:
     def before_each(self, bitmaps: Bitmaps) -> Iterator[Bitmap]:
         """For each of `periods`, those who did it before."""
         # By grain, those of whom its periods tell, and those of longer ones.
-        told = [self.what.evaluate(_Undated(bitmaps), self.periods[0])] * len(self.grains)
+        told = [self.what.evaluate(bitmaps, None)] * len(self.grains)
         for changed, added in self._steps:
             small_step(1 + sum(map(len, added)))
             for index, periods in enumerate(added, start=changed):
@@ -133,20 +133,6 @@ def _step(pending: Sequence[_Pending], since: datetime, now: datetime) -> _Step:
             added.append(over)
         since = max(since, grain.period.start)
     return _Step(changed, added)
-
-
-class _Undated:
-    """The sets of a period in which nothing happened: flags have their users, events nobody."""
-
-    def __init__(self, bitmaps: Bitmaps) -> None:
-        self._bitmaps = bitmaps
-
-    def __getitem__(self, key: str) -> Bitmap:
-        return self._bitmaps[key]
-
-    def union_of(self, keys: tuple[str, ...]) -> Bitmap:
-        """Only events ask for the union of a period's keys."""
-        return EMPTY
 
 
 def _telling(by: Grain, ttl: Mapping[Grain, timedelta]) -> tuple[Grain, ...]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
+from ..ids import PLAIN
 from ..periods import GRAINS, Grain, Period, local
 from ..questions.base import InRange
 from ..questions.fields import MOST, Choice, Moment, Number
 from ..ranges import Range
-from ..reading.segments import ByKey, Expression, S, parse
+from ..reading.segments import AsOf, ByKey, Expression, S, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
 
@@ -183,10 +184,7 @@ class Users:
         :raises ValueError: for a text that is no segment; for events whose ids are of different
             kinds, because equal offsets mean different people; with `strict`, for unknown events.
         """
-        users, names = cls._named(pairs, asked.tracker, strict)
-        if len(names) > 1 or not asked.tracker.reader.has_compared_calendar:
-            asked.tracker.reader.kind(names)
-        return users
+        return cls._read(pairs, asked, strict)[0]
 
     @classmethod
     def mapped(
@@ -196,8 +194,7 @@ class Users:
         strict: bool = False,
     ) -> tuple[list[Users], str]:
         """The same as `each`, and the kind of the ids of these users."""
-        users, names = cls._named(pairs, asked.tracker, strict)
-        return users, asked.tracker.reader.kind(names)
+        return cls._read(pairs, asked, strict, needs_kind=True)[:2]
 
     @classmethod
     def recorded(
@@ -210,22 +207,39 @@ class Users:
 
         In one round trip, whatever the process has marked; one more for events of others.
         """
-        users, names = cls._named(pairs, asked.tracker, strict)
-        first = users[0].what.events()
-        return users, *asked.tracker.reader.kind_and_first_day(names, first)
+        dated = parse(pairs[0][0]).dated()
+        users, kind, days = cls._read(pairs, asked, strict, needs_kind=True, begun=dated)
+        return users, kind, min((days[name] for name in dated if name in days), default=None)
 
     @classmethod
-    def _named(
+    def _read(
         cls,
         pairs: Iterable[tuple[str | Expression, str | Expression | None]],
-        tracker: Tracker,
+        asked: Scope,
         strict: bool,
-    ) -> tuple[list[Users], frozenset[str]]:
+        *,
+        needs_kind: bool = False,
+        begun: frozenset[str] = frozenset(),
+    ) -> tuple[list[Users], str, Mapping[str, date]]:
+        """The users, as of the scope's moment; the kind of their ids; the first days of events.
+
+        :param needs_kind: the kind is asked for where the names alone do not ask for it.
+        :param begun: events whose first days are asked for besides those that ranges need.
+        """
         users = [cls(parse(what), None if where is None else parse(where)) for what, where in pairs]
         names = frozenset[str]().union(*(one.names() for one in users))
+        reader, kind, days = asked.tracker.reader, PLAIN, dict[str, date]()
         if strict:
-            check_known((part for one in users for part in one.parts()), tracker)
-        return users, names
+            check_known((part for one in users for part in one.parts()), asked.tracker)
+        begun = begun.union(*(part.begun() for one in users for part in one.parts()))
+        if needs_kind or begun or len(names) > 1 or not reader.has_compared_calendar:
+            kind, days = reader.kind_and_first_days(names, begun)
+        when = AsOf(asked.now, asked.tracker.settings, days)
+        return [one._as_of(when) for one in users], kind, days
+
+    def _as_of(self, when: AsOf) -> Users:
+        where = None if self.where is None else self.where.as_of(when)
+        return Users(self.what.as_of(when), where)
 
     def parts(self) -> Iterator[Expression]:
         """The events or segments that tell who they are."""

@@ -18,7 +18,7 @@ from ..ids import PLAIN
 from ..periods import Grain, Period, local
 from ..questions import Figure, Question
 from ..questions.fields import Declared, Did, Segment, Several, Window, declared
-from ..reading.segments import Event
+from ..reading.segments import AsOf, Event
 from ..reading.unknown import UnknownTermError
 from ..registry import Catalogue, Known
 from . import drawing
@@ -170,11 +170,21 @@ class Page(ABC):
 
     @property
     def bitmaps(self) -> int:
-        """At most how many bitmaps its segments combine, over all periods."""
-        period = self.visit.period(self["by"], None)
-        expressions = (segment.expression for segment in self.segments.values())
-        names = sum(len([*one.keys(period)]) for one in expressions if one is not None)
-        return names * int(self.values.get("rows") or self.values.get("rolling") or _LONGEST_WINDOW)
+        """At most how many bitmaps its segments combine, over all periods.
+
+        :raises ValueError: for a range of time of too many periods.
+        """
+        period, combined = self.visit.period(self["by"], None), 0
+        rows = int(self.values.get("rows") or self.values.get("rolling") or _LONGEST_WINDOW)
+        events = self.visit.query.known.events.items()
+        first_days = {name: event.first_day for name, event in events}
+        when = AsOf(self.visit.now, current_tracker().settings, first_days)
+        for segment in self.segments.values():
+            for leaf in segment.expression.as_of(when).leaves() if segment.expression else ():
+                keys = len([*leaf.keys(period)])
+                # What is the same in every period is put together once.
+                combined += keys * rows if leaf.is_dated else keys + rows
+        return combined
 
     @property
     def problem(self) -> str:
@@ -184,9 +194,13 @@ class Page(ABC):
                 return f"{name}: {segment.error.reason}"
             if segment.error:
                 return f"{name} cannot be read: see where it is marked."
-        if self.bitmaps > _MOST_BITMAPS:
+        try:
+            bitmaps = self.bitmaps
+        except ValueError as error:
+            return str(error)
+        if bitmaps > _MOST_BITMAPS:
             return (
-                f"The segments would be put together from {self.bitmaps:,} bitmaps, more than "
+                f"The segments would be put together from {bitmaps:,} bitmaps, more than "
                 f"{_MOST_BITMAPS:,}: take fewer periods, or fewer names."
             )
         return ""

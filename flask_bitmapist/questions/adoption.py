@@ -24,9 +24,10 @@ class AdoptionQuestion(Ranged):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.feature.events():
+        if not self.feature.dated():
             raise ValueError(
-                f"a feature is used at a time: {self.feature} has no event, only undated flags"
+                f"a feature is used at a time: {self.feature} has no event, only undated flags or "
+                "ranges of time"
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from operator import or_
@@ -127,7 +127,7 @@ class Bitmaps:
         self._by_key = by_key
         self.first_offset = first_offset
         self.width = width
-        self._unions: dict[tuple[str, ...], Bitmap] = {}
+        self._made: dict[Hashable, Bitmap] = {}
 
     def __getitem__(self, key: str) -> Bitmap:
         return self._by_key[key]
@@ -140,9 +140,13 @@ class Bitmaps:
         """The offsets under any of `keys`, computed once."""
         if len(keys) == 1:
             return self._by_key[keys[0]]
-        if keys not in self._unions:
-            self._unions[keys] = union(self._by_key[key] for key in keys)
-        return self._unions[keys]
+        return self.once(keys, lambda: union(self._by_key[key] for key in keys))
+
+    def once(self, what: Hashable, make: Callable[[], Bitmap]) -> Bitmap:
+        """What `make` makes of them, which it is asked for the first time only."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
 
     def parts(self) -> Iterator[Bitmaps]:
         """These bitmaps in parts of the offsets' range that a processor's cache holds.
@@ -226,6 +230,9 @@ class Extents:
 
     def union_of(self, keys: tuple[str, ...]) -> Extent:
         return Extent.hull(self[key] for key in keys)
+
+    def once(self, what: Hashable, make: Callable[[], Extent]) -> Extent:
+        return make()
 
 
 #: Narrows the known extents of all bitmaps to what is needed of each, by key.

@@ -105,16 +105,16 @@ class Reader:
         """
         return self._registry.kind_and_reply(self.redis, names, command)
 
-    def kind_and_first_day(
+    def kind_and_first_days(
         self, names: Iterable[str], events: Iterable[str]
-    ) -> tuple[str, date | None]:
-        """The `kind` of `names`, and the first day on which any of `events` was ever marked.
+    ) -> tuple[str, dict[str, date]]:
+        """The `kind` of `names`, and the first day of each of `events` that was ever marked.
 
-        One round trip for both; None if no event was.
+        One round trip for both.
 
         :raises ValueError: if the ids of `names` are of different kinds.
         """
-        return self._registry.kind_and_first_day(self.redis, names, events, self.now)
+        return self._registry.kind_and_first_days(self.redis, names, events, self.now)
 
     def offset_of(self, identifier: object, kind: str) -> int | None:
         """The bit of `identifier` in the events of `kind`; None if it never had one. Reads only.

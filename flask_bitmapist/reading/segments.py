@@ -1,34 +1,41 @@
 """Segments: sets of users written as expressions over events and flags.
 
 ``Event("song:played")`` is the set of the period in which it is evaluated, ``Flag("user:premium")``
-an undated set. They combine with ``&``, ``|`` and ``-``. There is no complement: a bitmap's
-complement would count its padding.
+an undated set. ``Did("post:created", "last 14 days")`` and ``First("user:created", "2026-01")`` are
+sets of a range of their own, the same in every period. They combine with ``&``, ``|`` and ``-``.
+There is no complement: a bitmap's complement would count its padding.
 
-The text form is the same: ``user:logged_in & (flag:user:premium | web) - flag:user:staff``. As in
-Python, ``-`` binds tighter than ``&``, and ``&`` tighter than ``|``. ``-`` is an operator only
-between spaces (``sign-up`` is a name); a name with spaces, quotes, parentheses or operators, or one
-that begins with ``~`` or ``!``, is written in double quotes.
+The text form is the same: ``user:logged_in & (flag:user:premium | web) - did(spam, ever)``. As in
+Python, ``-`` binds tighter than ``&``, and ``&`` tighter than ``|``. ``a & not b`` is ``a - b``.
+``-`` is an operator only between spaces (``sign-up`` is a name); a name with spaces, quotes,
+parentheses or operators, or one that begins with ``~`` or ``!``, is written in double quotes.
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from typing import Protocol, Self, TypeVar, cast
+from typing import ClassVar, Protocol, Self, TypeVar, cast
 
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
 from ..marks import checked_name
-from ..periods import Period, unique_key
+from ..periods import GRAINS, Grain, Period, stored_parts, unique_key
+from ..ranges import Before, Ever, Range, RangeError
+from .time_limit import small_step
 
 _FLAG = "flag:"
 #: How other languages negate: before a name, it is meant as an operator, not as part of the name.
 _NOT = ("~", "!")
 #: The most names in a text: each adds one level of nesting when it is evaluated.
 MOST_NAMES = 100
+#: The most periods in which `Did` counts.
+MOST_PERIODS = 1_000
 
 
 class Set(Protocol):
@@ -40,14 +47,52 @@ class Set(Protocol):
 
 
 S = TypeVar("S", bound=Set)
-_S_co = TypeVar("_S_co", bound=Set, covariant=True)
+_Made = TypeVar("_Made")
 
 
-class ByKey(Protocol[_S_co]):
+class ByKey(Protocol[S]):
     """Sets by key."""
 
-    def __getitem__(self, key: str, /) -> _S_co: ...
-    def union_of(self, keys: tuple[str, ...], /) -> _S_co: ...
+    def __getitem__(self, key: str, /) -> S: ...
+    def union_of(self, keys: tuple[str, ...], /) -> S: ...
+    def once(self, what: Hashable, make: Callable[[], S], /) -> S: ...
+
+
+class Calendar(Protocol):
+    """What of the application's `Settings` tells where its periods are, and how long."""
+
+    @property
+    def timezone(self) -> tzinfo: ...
+    @property
+    def ttl(self) -> Mapping[Grain, timedelta]: ...
+    def period(self, grain: Grain, moment: datetime, /) -> Period: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """What ranges of time depend on.
+
+    :ivar now: naive in the application's calendar.
+    :ivar first_days: of the events of `Expression.begun`: a day before which nobody did it. An
+        event that nobody ever did is missing.
+    """
+
+    now: datetime
+    calendar: Calendar
+    first_days: Mapping[str, date]
+
+    def parts(self, start: datetime, end: datetime) -> tuple[Period, ...]:
+        """The stored periods whose union is the time from `start` to before `end`."""
+        calendar = self.calendar
+        return stored_parts(start, end, tuple(calendar.ttl.items()), calendar.timezone)
+
+    def parts_before(self, event: str, end: datetime) -> tuple[Period, ...]:
+        """The stored periods in which anybody can have done `event` before `end`."""
+        if event not in self.first_days:
+            return ()
+        # From the first day of its month on, all days of the month are told by one bitmap.
+        first = datetime.combine(self.first_days[event].replace(day=1), time())
+        return self.parts(first, end) if first < end else ()
 
 
 class Expression(ABC):
@@ -63,8 +108,19 @@ class Expression(ABC):
     precedence = 4
 
     @abstractmethod
-    def evaluate(self, sets: ByKey[S], period: Period) -> S:
-        """The users in `period`.
+    def leaves(self) -> Iterator[Leaf]:
+        """The events, flags and ranges that it combines, from left to right."""
+
+    @abstractmethod
+    def as_of(self, when: AsOf) -> Expression:
+        """The same with each range of time as the stored periods that it is read from.
+
+        Only this can be evaluated. What has no ranges is itself.
+        """
+
+    @abstractmethod
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        """The users in `period`; None is a period in which nothing happened.
 
         :param sets: the sets by key: bitmaps, or what is known about them.
         """
@@ -73,23 +129,32 @@ class Expression(ABC):
     def keys(self, period: Period) -> Iterator[str]:
         """The keys that `evaluate` reads for `period`."""
 
-    @abstractmethod
+    def dated(self) -> frozenset[str]:
+        """The names of the events that are those of the period in which it is evaluated."""
+        return frozenset(leaf.name for leaf in self.leaves() if leaf.is_dated)
+
+    def begun(self) -> frozenset[str]:
+        """The names of the events whose first day `as_of` has to know."""
+        return frozenset(leaf.name for leaf in self.leaves() if leaf.looks_back)
+
     def events(self) -> frozenset[str]:
         """The names of the events in it."""
+        return frozenset(leaf.name for leaf in self.leaves() if not leaf.is_flag)
 
-    @abstractmethod
     def flags(self) -> frozenset[str]:
         """The names of the flags in it."""
+        return frozenset(leaf.name for leaf in self.leaves() if leaf.is_flag)
 
     def names(self) -> frozenset[str]:
         """The names of the events and flags in it."""
-        return self.events() | self.flags()
+        return frozenset(leaf.name for leaf in self.leaves())
 
     @property
     def spreads(self) -> bool:
         """Whether the union over the periods of a span equals the value for the whole span.
 
-        True for one event, and for one event narrowed by flags: their past can be read from months.
+        True for one event, and for one event narrowed by what is the same in every period: their
+        past can be read from months.
         """
         return True
 
@@ -104,25 +169,41 @@ class Expression(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Event(Expression):
-    """Those who did the event `name` in the period."""
+class Leaf(Expression):
+    """One name, and in which way it stands for users."""
 
     name: str
+
+    #: Whether it depends on the period in which it is evaluated.
+    is_dated: ClassVar[bool] = False
+    is_flag: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         checked_name(self.name)
 
-    def evaluate(self, sets: ByKey[S], period: Period) -> S:
-        return sets.union_of(period.keys(self.name))
+    @property
+    def looks_back(self) -> bool:
+        """Whether it is read from the first day of the event on."""
+        return False
+
+    def leaves(self) -> Iterator[Leaf]:
+        yield self
+
+    def as_of(self, when: AsOf) -> Expression:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Leaf):
+    """Those who did the event `name` in the period."""
+
+    is_dated = True
+
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        return sets.union_of(() if period is None else period.keys(self.name))
 
     def keys(self, period: Period) -> Iterator[str]:
         yield from period.keys(self.name)
-
-    def events(self) -> frozenset[str]:
-        return frozenset({self.name})
-
-    def flags(self) -> frozenset[str]:
-        return frozenset()
 
     def __str__(self) -> str:
         plain = _is_bare(self.name) and not self.name.startswith(_FLAG)
@@ -130,28 +211,169 @@ class Event(Expression):
 
 
 @dataclass(frozen=True, slots=True)
-class Flag(Expression):
+class Flag(Leaf):
     """Those for whom the undated flag `name` (bitmapist's ``UniqueEvents``) is set now."""
 
-    name: str
+    is_flag = True
 
-    def __post_init__(self) -> None:
-        checked_name(self.name)
-
-    def evaluate(self, sets: ByKey[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return sets[unique_key(self.name)]
 
     def keys(self, period: Period) -> Iterator[str]:
         yield unique_key(self.name)
 
-    def events(self) -> frozenset[str]:
-        return frozenset()
-
-    def flags(self) -> frozenset[str]:
-        return frozenset({self.name})
-
     def __str__(self) -> str:
         return _FLAG + (self.name if _is_bare(self.name) else _quoted(self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranged(Leaf):
+    """An event in a range of its own, as of the moment at which the question is asked.
+
+    :ivar over: the range, as `flask_bitmapist.ranges` spells it.
+    """
+
+    over: str
+
+    def __post_init__(self) -> None:
+        checked_name(self.name)
+        object.__setattr__(self, "over", str(Range.parse(self.over)))
+
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        raise TypeError(f"{self} is read as of a moment: evaluate what as_of() returns")
+
+    def keys(self, period: Period) -> Iterator[str]:
+        raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
+
+    def _called(self, function: str, over: str) -> str:
+        return f"{function}({spelt_in_range(self.name)}, {over})"
+
+
+@dataclass(frozen=True, slots=True)
+class Did(_Ranged):
+    """Those who did the event `name` in the range `over`, whatever period a report is about.
+
+    >>> print(Event("web") - Did("post:created", "last 30 days"))
+    web - did(post:created, last 30 days)
+
+    :ivar over: such as ``last 14 days``, ``2026-01`` or ``ever``; see `flask_bitmapist.ranges`.
+    :ivar at_least: in how many periods of the range, 1 to 1000.
+    :ivar by: what these periods are: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    """
+
+    at_least: int = 1
+    by: Grain = "day"
+
+    def __post_init__(self) -> None:
+        _Ranged.__post_init__(self)
+        count = self.at_least
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_PERIODS:
+            raise ValueError(
+                f"at_least must be a whole number from 1 to {MOST_PERIODS}, not {count!r}"
+            )
+        if self.by not in GRAINS:
+            raise ValueError(f"by must be one of {', '.join(GRAINS)}, not {self.by!r}")
+        if count == 1:  # in any of them: whatever they are
+            object.__setattr__(self, "by", "day")
+
+    @property
+    def looks_back(self) -> bool:
+        return isinstance(Range.parse(self.over), Before | Ever)
+
+    def as_of(self, when: AsOf) -> Expression:
+        start, end = Range.parse(self.over).bounds(when.now, when.calendar.period)
+        if self.at_least == 1:
+            parts = when.parts_before(self.name, end) if start is None else when.parts(start, end)
+            return _Stored.of(self.name, parts)
+        if start is None:
+            first = when.first_days.get(self.name)
+            start = end if first is None else datetime.combine(first, time())
+        return _Often(self.name, self._groups(start, end, when), self.at_least)
+
+    def _groups(self, start: datetime, end: datetime, when: AsOf) -> tuple[tuple[str, ...], ...]:
+        """The keys of each period of the range, as far as it lies in it."""
+        period, groups = when.calendar.period(self.by, start), list[tuple[str, ...]]()
+        while period.start < end:
+            if len(groups) == MOST_PERIODS:
+                raise ValueError(f"{self} has more than {MOST_PERIODS} {self.by}s: shorten it")
+            parts = when.parts(max(start, period.start), min(end, period.end))
+            groups.append(tuple(part.key(self.name) for part in parts))
+            period = period.shift(1)
+        return tuple(groups)
+
+    def __str__(self) -> str:
+        if self.at_least == 1:
+            return self._called("did", self.over)
+        return self._called("did", f"at least {self.at_least} {self.by}s of {self.over}")
+
+
+@dataclass(frozen=True, slots=True)
+class First(_Ranged):
+    """Those who did the event `name` for the first time ever in the range `over`.
+
+    :ivar over: as in `Did`.
+    """
+
+    @property
+    def looks_back(self) -> bool:
+        return True
+
+    def as_of(self, when: AsOf) -> Expression:
+        start, end = Range.parse(self.over).bounds(when.now, when.calendar.period)
+        if start is None:
+            return _Stored.of(self.name, when.parts_before(self.name, end))
+        before = _Stored.of(self.name, when.parts_before(self.name, start))
+        return Minus(_Stored.of(self.name, when.parts(start, end)), before)
+
+    def __str__(self) -> str:
+        return self._called("first", self.over)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored(Leaf):
+    """Those whom any of the bitmaps `read` of an event holds."""
+
+    read: tuple[str, ...]
+
+    @classmethod
+    def of(cls, event: str, parts: tuple[Period, ...]) -> _Stored:
+        return cls(event, tuple(part.key(event) for part in parts))
+
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        return sets.union_of(self.read)
+
+    def keys(self, period: Period) -> Iterator[str]:
+        yield from self.read
+
+
+@dataclass(frozen=True, slots=True)
+class _Often(Leaf):
+    """Those who did an event in `at_least` periods.
+
+    :ivar periods: the keys of the bitmaps that tell of each of them.
+    """
+
+    periods: tuple[tuple[str, ...], ...]
+    at_least: int
+
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        def count() -> S:
+            # Who did it in at least 1, 2, ... of the periods so far.
+            reached: list[S] = []
+            for keys in self.periods:
+                small_step(1 + len(reached))
+                did = sets.union_of(keys)
+                if len(reached) < self.at_least:
+                    reached.append(did & reached[-1] if reached else did)
+                for number in range(len(reached) - 1, -1, -1):
+                    reached[number] |= did & reached[number - 1] if number else did
+            return reached[-1] if len(reached) == self.at_least else sets.union_of(())
+
+        return sets.once(self, count)
+
+    def keys(self, period: Period) -> Iterator[str]:
+        for keys in self.periods:
+            yield from keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +386,22 @@ class _Pair(Expression):
             if not isinstance(side, Expression):
                 raise TypeError(f"a segment combines with segments, not with {side!r}")
 
+    def leaves(self) -> Iterator[Leaf]:
+        # No recursion, as it may be deeply nested.
+        pending: list[Expression] = [self]
+        while pending:
+            match pending.pop():
+                case _Pair() as pair:
+                    pending += (pair.right, pair.left)
+                case leaf:
+                    yield from leaf.leaves()
+
+    def as_of(self, when: AsOf) -> Expression:
+        return type(self)(self.left.as_of(when), self.right.as_of(when))
+
     def keys(self, period: Period) -> Iterator[str]:
         yield from self.left.keys(period)
         yield from self.right.keys(period)
-
-    def events(self) -> frozenset[str]:
-        return self.left.events() | self.right.events()
-
-    def flags(self) -> frozenset[str]:
-        return self.left.flags() | self.right.flags()
 
     def _text(self, operator: str) -> str:
         def side(operand: Expression, least: int) -> str:
@@ -189,12 +418,12 @@ class And(_Pair):
     __slots__ = ()
     precedence = 2
 
-    def evaluate(self, sets: ByKey[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return self.left.evaluate(sets, period) & self.right.evaluate(sets, period)
 
     @property
     def spreads(self) -> bool:
-        one_is_undated = not self.left.events() or not self.right.events()
+        one_is_undated = not self.left.dated() or not self.right.dated()
         return one_is_undated and self.left.spreads and self.right.spreads
 
     def __str__(self) -> str:
@@ -207,7 +436,7 @@ class Or(_Pair):
     __slots__ = ()
     precedence = 1
 
-    def evaluate(self, sets: ByKey[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return self.left.evaluate(sets, period) | self.right.evaluate(sets, period)
 
     @property
@@ -224,12 +453,12 @@ class Minus(_Pair):
     __slots__ = ()
     precedence = 3
 
-    def evaluate(self, sets: ByKey[S], period: Period) -> S:
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return self.left.evaluate(sets, period) - self.right.evaluate(sets, period)
 
     @property
     def spreads(self) -> bool:
-        return not self.right.events() and self.left.spreads
+        return not self.right.dated() and self.left.spreads
 
     def __str__(self) -> str:
         return self._text("-")
@@ -267,21 +496,30 @@ def parse(text: str | Expression) -> Expression:
 _GRAMMAR = r"""
     ?start: union
     ?union: common | union "|" common -> union
-    ?common: rest | common "&" rest -> common
-    ?rest: atom | rest _MINUS atom -> rest
+    ?common: rest | common "&" rest -> common | common "&" _NOT atom -> without
+    ?rest: atom | rest _MINUS atom -> without
     ?atom: "(" union ")"
         | EVENT -> event
-        | QUOTED_EVENT -> quoted_event
+        | QUOTED_EVENT -> event
         | FLAG -> flag
-        | QUOTED_FLAG -> quoted_flag
+        | QUOTED_FLAG -> flag
+        | DID (NAME | QUOTED_EVENT) "," RANGE ")" -> did
+        | FIRST (NAME | QUOTED_EVENT) "," RANGE ")" -> first
 
     EVENT: /(?!flag:)(?!-(?:[\s()&|"]|$))[^\s()&|"~!][^\s()&|"]*/
     QUOTED_EVENT: /"(?:[^"\\]|\\.)*"/s
     FLAG: /flag:[^\s()&|"~!][^\s()&|"]*/
     QUOTED_FLAG: /flag:"(?:[^"\\]|\\.)*"/s
+    DID.2: /did\s*\(/
+    FIRST.2: /first\s*\(/
+    NAME.-1: /(?!flag:)[^\s()&|",~!][^\s()&|",]*/
+    RANGE.-2: /[^\s()][^()]*/
+    _NOT.2: /not(?=\s*\(|\s+(?!-\s)[^\s&|)])/
     _MINUS: /(?<=\s)-(?=\s)/
     %ignore /\s+/
 """
+#: How often, and then the range: ``at least 3 days of last 14 days``.
+_OFTEN = re.compile(r"(?:at\s+least\s+)?([0-9]{1,9})\s+([a-z]+?)s?\s+of\s+", re.IGNORECASE)
 
 
 class _Build(Transformer[Token, Expression]):
@@ -293,33 +531,61 @@ class _Build(Transformer[Token, Expression]):
     def common(self, sides: list[Expression]) -> Expression:
         return And(*sides)
 
-    def rest(self, sides: list[Expression]) -> Expression:
+    def without(self, sides: list[Expression]) -> Expression:
         return Minus(*sides)
 
     def event(self, names: list[Token]) -> Expression:
-        return _named(Event, names[0], str(names[0]))
-
-    def quoted_event(self, names: list[Token]) -> Expression:
-        return _named(Event, names[0], _unquoted(names[0]))
+        return _made(names[0], lambda: Event(_unquoted(names[0])))
 
     def flag(self, names: list[Token]) -> Expression:
-        return _named(Flag, names[0], names[0][len(_FLAG) :])
+        return _made(names[0], lambda: Flag(_unquoted(names[0][len(_FLAG) :])))
 
-    def quoted_flag(self, names: list[Token]) -> Expression:
-        return _named(Flag, names[0], _unquoted(names[0][len(_FLAG) :]))
+    def did(self, tokens: list[Token]) -> Expression:
+        _, name, over = tokens
+        often = _OFTEN.match(over)
+        event = _made(name, lambda: Event(_unquoted(name))).name
+        if often is None:
+            _check_at_least(over)
+            return _made(over, lambda: Did(event, str(over)))
+        number, unit = often.groups()
+        if unit.lower() not in GRAINS:
+            reason = f"{unit!r} is no period: use {', '.join(GRAINS)}"
+            raise _MistakeError((over.start_pos or 0) + often.start(2), reason)
+        by = cast(Grain, unit.lower())
+        _made(over, lambda: Range.parse(over[often.end() :]), often.end())
+        return _made(over, lambda: Did(event, over[often.end() :], int(number), by))
+
+    def first(self, tokens: list[Token]) -> Expression:
+        _, name, over = tokens
+        event = _made(name, lambda: Event(_unquoted(name))).name
+        return _made(over, lambda: First(event, str(over)))
 
 
-class _UnnameableError(Exception):
+class _MistakeError(Exception):
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(reason)
         self.position = position
 
 
-def _named(kind: type[Event | Flag], token: Token, name: str) -> Expression:
+def _made(token: Token, make: Callable[[], _Made], offset: int = 0) -> _Made:
+    """What `make` makes of `token`.
+
+    :param offset: where in it its text begins.
+    :raises _MistakeError: pointing at what is wrong with it.
+    """
+    begin = (token.start_pos or 0) + offset
     try:
-        return kind(name)
+        return make()
+    except RangeError as error:
+        raise _MistakeError(begin + error.position, error.reason) from None
     except ValueError as error:
-        raise _UnnameableError(token.start_pos or 0, str(error)) from None
+        raise _MistakeError(begin, str(error)) from None
+
+
+def _check_at_least(over: Token) -> None:
+    if re.match(r"at\s+least\b", over, re.IGNORECASE):
+        reason = "say how many periods of which range: 'at least 3 days of last 14 days'"
+        raise _MistakeError(over.start_pos or 0, reason)
 
 
 _PARSER = Lark(_GRAMMAR, parser="lalr", transformer=_Build())
@@ -330,18 +596,40 @@ def _parsed(text: str) -> Expression:
     try:
         expression = cast(Expression, _PARSER.parse(text))
     except UnexpectedToken as error:
-        if error.token.type == "$END":
-            missing = "')'" if "RPAR" in error.expected else "a name"
-            raise SegmentError(text, len(text), f"{missing} is missing") from None
-        reason = f"{str(error.token)!r} is not expected here"
-        raise SegmentError(text, error.pos_in_stream or 0, reason) from None
+        raise _not_expected(text, error) from None
     except UnexpectedCharacters as error:
         raise _not_understood(text, error.pos_in_stream or 0) from None
-    except _UnnameableError as error:
+    except _MistakeError as error:
         raise SegmentError(text, error.position, str(error)) from None
-    if _size(expression) > MOST_NAMES:
+    if sum(1 for _ in expression.leaves()) > MOST_NAMES:
         raise SegmentError(text, len(text), f"a text has at most {MOST_NAMES} names")
     return expression
+
+
+def _not_expected(text: str, error: UnexpectedToken) -> SegmentError:
+    """Why the token of `error` cannot stand where it does."""
+    is_end = error.token.type == "$END"
+    position = len(text) if is_end else error.pos_in_stream or 0
+    negated = re.search(r"(?<![^\s(&|])not\s*\Z", text[:position])
+    if negated and not is_end:
+        return SegmentError(text, negated.start(), _NO_COMPLEMENT)
+    if error.expected & {"COMMA", "RANGE"}:
+        return SegmentError(text, position, _NO_RANGE)
+    if "NAME" in error.expected:
+        return SegmentError(text, position, "the name of an event is missing")
+    if error.token.type in ("NAME", "RANGE"):  # which are understood within did() and first() alone
+        return _not_understood(text, position)
+    if is_end:
+        missing = "')'" if "RPAR" in error.expected else "a name"
+        return SegmentError(text, position, f"{missing} is missing")
+    return SegmentError(text, position, f"{str(error.token)!r} is not expected here")
+
+
+_NO_COMPLEMENT = (
+    "there is nobody to take them from: write 'a & not b', or 'a - b', for those in a who are not "
+    "in b"
+)
+_NO_RANGE = "say when, after a comma: did(a, last 30 days), did(a, 2026-01) or did(a, ever)"
 
 
 def _not_understood(text: str, position: int) -> SegmentError:
@@ -362,24 +650,18 @@ def _not_understood(text: str, position: int) -> SegmentError:
     return SegmentError(text, position, reason)
 
 
-def _size(expression: Expression) -> int:
-    """The number of names in `expression`; no recursion, as it may be deeply nested."""
-    size, pending = 0, [expression]
-    while pending:
-        match pending.pop():
-            case _Pair() as pair:
-                pending += (pair.left, pair.right)
-            case _:
-                size += 1
-    return size
-
-
 def _is_bare(name: str) -> bool:
     return (
-        name != "-"
+        name not in ("-", "not")
         and not name.startswith(_NOT)
         and not any(c.isspace() or c in '()&|"' for c in name)
     )
+
+
+def spelt_in_range(event: str) -> str:
+    """The name of an event as `did(...)` and `first(...)` have it, where a comma ends it."""
+    text = str(Event(event))
+    return _quoted(event) if "," in event else text
 
 
 def _quoted(name: str) -> str:
@@ -387,5 +669,8 @@ def _quoted(name: str) -> str:
 
 
 def _unquoted(text: str) -> str:
+    """The name that `text` spells, in double quotes or not."""
+    if not text.startswith('"'):
+        return str(text)
     characters = iter(text[1:-1])
     return "".join(next(characters) if c == "\\" else c for c in characters)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from ..registry import Known
-from .segments import Event, Expression, Flag, SegmentError
+from .segments import Event, Expression, Flag, SegmentError, spelt_in_range
 
 
 class UnknownTermError(SegmentError):
@@ -18,7 +18,9 @@ class UnknownTermError(SegmentError):
         """:param text: the text form of a segment that has `term`."""
         hint = did_you_mean(term, known)
         reason = f"nothing called {term} has been recorded" + (f"; {hint}" if hint else "")
-        found = re.search(rf"(?<![^\s(]){re.escape(str(term))}(?![^\s)])", text)
+        spellings = {str(term), *([spelt_in_range(term.name)] if isinstance(term, Event) else [])}
+        name = "|".join(map(re.escape, spellings))
+        found = re.search(rf"(?<![^\s(])(?:{name})(?![^\s),])", text)
         return cls(text, found.start() if found else 0, reason)
 
 

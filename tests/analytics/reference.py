@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -16,8 +17,12 @@ from zoneinfo import ZoneInfo
 
 User = int | str
 Users = frozenset[User]
-#: ("event", name), ("flag", name), or ("&" | "|" | "-", left, right).
+#: ("event", name), ("flag", name), ("did", name, range, periods, grain), ("first", name, range), or
+#: ("&" | "|" | "-", left, right).
 Expr = tuple[Any, ...]
+
+#: What is the same in every period.
+UNDATED = ("flag", "did", "first")
 
 NOBODY: Users = frozenset()
 Z95 = 1.959963984540054
@@ -104,6 +109,46 @@ def between(grain: str, first: datetime, last: datetime, zone: ZoneInfo) -> list
     return starts
 
 
+def begins(unit: str, moment: datetime) -> datetime:
+    """When the calendar unit begins in which `moment` lies."""
+    if unit == "quarter":
+        return datetime(moment.year, 3 * ((moment.month - 1) // 3) + 1, 1)
+    return start_of(unit, moment)
+
+
+def bounds_of(text: str, now: datetime, zone: ZoneInfo) -> tuple[datetime | None, datetime]:
+    """When a range begins, None for since ever, and ends: "last 3 days", "2026-01-01 to ..."."""
+    tomorrow = begins("day", now) + timedelta(days=1)
+    first, _, rest = text.partition(" ")
+    if text == "ever":
+        return None, tomorrow
+    if first == "since":
+        return datetime.fromisoformat(rest), tomorrow
+    if first == "before":
+        return None, datetime.fromisoformat(rest)
+    if first == "last" and rest[0].isdigit():
+        number, unit = rest.split()
+        start = now
+        for back in range(int(number)):
+            start = begins(unit.removesuffix("s"), start - timedelta(minutes=1) * bool(back))
+            while unit == "hours" and not exists(start, zone):
+                start -= timedelta(hours=1)
+        return start, _next(unit.removesuffix("s"), now)
+    if first in ("this", "last"):
+        this = begins(rest, now)
+        if first == "this":
+            return this, _next(rest, now)
+        return begins(rest, this - timedelta(minutes=1)), this
+    begin, end = text.split(" to ")
+    return datetime.fromisoformat(begin), datetime.fromisoformat(end) + timedelta(days=1)
+
+
+def _next(unit: str, moment: datetime) -> datetime:
+    """When the unit begins after the one in which `moment` lies."""
+    longer = LONGER_THAN | {"quarter": timedelta(days=93)}
+    return begins(unit, begins(unit, moment) + longer[unit])
+
+
 # Statistics
 
 
@@ -147,6 +192,8 @@ class World:
     zone: ZoneInfo
     log: list[Entry]
     flags: dict[str, Users] = field(default_factory=dict)
+    #: The moment to which ranges are relative.
+    now: datetime = datetime.max
 
     def __post_init__(self) -> None:
         sets: dict[tuple[str, str, datetime], set[User]] = {}
@@ -170,12 +217,49 @@ class World:
             return self.stored.get((operands[0], grain, start), NOBODY)
         if kind == "flag":
             return self.flags.get(operands[0], NOBODY)
+        if kind in ("did", "first"):
+            return self.in_range(*operands) if kind == "did" else self.first_in(*operands)
         left, right = (self.did(operand, grain, start) for operand in operands)
         if kind == "&":
             return left & right
         if kind == "|":
             return left | right
         return left - right
+
+    def as_of(self, now: datetime) -> World:
+        """The same, with ranges relative to `now`."""
+        world = copy(self)
+        world.now = now
+        return world
+
+    def moments(self, event: str) -> list[tuple[datetime, User]]:
+        """When anybody did `event`, in local time."""
+        return [
+            (wall_clock(entry.when, self.zone), entry.user)
+            for entry in self.log
+            if entry.event == event
+        ]
+
+    def in_range(self, event: str, over: str, periods: int, grain: str) -> Users:
+        """Who did `event` in at least so many `periods` of a range."""
+        start, end = bounds_of(over, self.now, self.zone)
+        days: dict[User, set[datetime]] = {}
+        for moment, user in self.moments(event):
+            if (start is None or start <= moment) and moment < end:
+                days.setdefault(user, set()).add(start_of(grain, moment))
+        return frozenset(user for user, on in days.items() if len(on) >= periods)
+
+    def first_in(self, event: str, over: str) -> Users:
+        """Whose first `event` ever lies in a range."""
+        start, end = bounds_of(over, self.now, self.zone)
+        first: dict[User, datetime] = {}
+        for moment, user in self.moments(event):
+            first[user] = min(first.get(user, moment), moment)
+        return frozenset(
+            user
+            for user, moment in first.items()
+            if (start is None or start <= moment) and moment < end
+        )
 
     def among(self, expr: Expr, where: Expr | None, grain: str, start: datetime) -> Users:
         """e[p] & S[p]."""
@@ -195,7 +279,9 @@ class World:
         has always been.
         """
         telling = ("month", "week", "day", "hour") if may_be_told_by_longer(expr) else (grain,)
-        past = World(self.zone, [], self.flags).did(expr, grain, start)
+        nothing = copy(self)
+        nothing.stored = {}
+        past = nothing.did(expr, grain, start)
         recorded = [self.first_moment[e] for e in events_of(expr) if e in self.first_moment]
         hour = start_of("day", min(recorded, default=start))
         while hour < start:
@@ -232,11 +318,11 @@ class World:
 
 
 def events_of(expr: Expr) -> set[str]:
-    """The names of the events in an expression."""
+    """The names of the events in an expression that are those of the period."""
     kind, *operands = expr
     if kind == "event":
         return {operands[0]}
-    if kind == "flag":
+    if kind in UNDATED:
         return set()
     return set.union(*map(events_of, operands))
 
@@ -246,7 +332,7 @@ def flags_of(expr: Expr) -> set[str]:
     kind, *operands = expr
     if kind == "flag":
         return {operands[0]}
-    if kind == "event":
+    if kind in ("event", "did", "first"):
         return set()
     return set.union(*map(flags_of, operands))
 
@@ -254,7 +340,7 @@ def flags_of(expr: Expr) -> set[str]:
 def may_be_told_by_longer(expr: Expr) -> bool:
     """Whether who is in the segment in a month is who is in it in any of its days."""
     kind, *operands = expr
-    if kind in ("event", "flag"):
+    if kind == "event" or kind in UNDATED:
         return True
     left, right = operands
     if kind == "-" and events_of(right):

@@ -55,6 +55,12 @@ REPORTS: dict[str, Callable[..., Any]] = {
     "trend": lambda user, **at: trend("a", where="b", **at),
     "active users": lambda user, **at: active_users("a", where="b", **at),
     "timeline": lambda user, **at: timeline(user, **at),
+    "trend, in ranges": lambda user, **at: trend(
+        "did(a, ever)", where="first(b, last month) | did(a, at least 2 days of this month)", **at
+    ),
+    "retention, in ranges": lambda user, **at: retention(
+        "a", "b", where="flag:vip - did(b, ever)", **at
+    ),
     "users": lambda user, **at: users("a & b", "month", **at),
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bitmapist.periods import Period
+from flask_bitmapist.periods import GRAINS, Period
 from flask_bitmapist.reading.bitmap import Bitmap, union
 from flask_bitmapist.reading.bitmaps import Bitmaps
 from flask_bitmapist.reading.segments import (
     And,
+    Did,
     Event,
     Expression,
+    First,
     Flag,
     Minus,
     Or,
@@ -46,6 +49,7 @@ AWKWARD = [
         "#",
     ),
     *("user:logged_in", "a,b", "a=b", "x" * 200),
+    *("not", "nothing", "did", "did(", "did(a, ever)", "first", "first(", "at least", ","),
 ]
 printable = st.text(
     st.characters(exclude_categories=["C", "Z"], include_characters=" "), min_size=1
@@ -60,7 +64,15 @@ def combined(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expressi
     return st.builds(lambda kind, left, right: kind(left, right), kinds, inner, inner)
 
 
-leaves = st.builds(Event, names) | st.builds(Flag, names)
+ranges = st.sampled_from(
+    [
+        *("ever", "today", "yesterday", "last 14 days", "last month", "this quarter", "2026"),
+        *("2026-Q1", "2026-01", "2026-W05", "2026-01-15", "2026-01 to 2026-W12"),
+        *("since 2026-01", "before 2026"),
+    ]
+)
+did = st.builds(Did, names, ranges, st.integers(1, 1000), st.sampled_from(GRAINS))
+leaves = st.builds(Event, names) | st.builds(Flag, names) | did | st.builds(First, names, ranges)
 expressions = st.recursive(leaves, combined, max_leaves=8)
 
 
@@ -91,6 +103,33 @@ expressions = st.recursive(leaves, combined, max_leaves=8)
         (r'"say \"hi\" \\ \a"', Event(r'say "hi" \ a')),
         ("flag", Event("flag")),
         ("user:logged_in", Event("user:logged_in")),
+        ("did(a, last 14 days)", Did("a", "last 14 days")),
+        ("did( a ,\n Last 14 Days )", Did("a", "last 14 days")),
+        ("did (a,ever)", Did("a", "ever")),
+        ("did(user:posted, 2026-1)", Did("user:posted", "2026-01")),
+        ("did(a, Jan 2026 to Q2 2026)", Did("a", "2026-01 to 2026-Q2")),
+        ('did("a,b", ever)', Did("a,b", "ever")),
+        ('did("flag:a", ever)', Did("flag:a", "ever")),
+        ("did(did, ever)", Did("did", "ever")),
+        ("did(not, ever)", Did("not", "ever")),
+        ("did(a, at least 3 days of last 14 days)", Did("a", "last 14 days", 3)),
+        ("did(a, 2 Weeks of this month)", Did("a", "this month", 2, "week")),
+        ("did(a, at least 1 week of this month)", Did("a", "this month")),
+        ("first(a, 2026-01)", First("a", "2026-01")),
+        ("b & not did(a, ever)", b - Did("a", "ever")),
+        ("b & not did(a, ever) & c", (b - Did("a", "ever")) & c),
+        ("b & c & not a", (b & c) - a),
+        ("b & not(a | c)", b - (a | c)),
+        ("b & not flag:a | c", b - Flag("a") | c),
+        ('b & not "a"', b - a),
+        ("b & not -a", b - Event("-a")),
+        ("not", Event("not")),
+        ("b & not & c", b & Event("not") & c),
+        ("b & not - c", b & (Event("not") - c)),
+        ("b & not", b & Event("not")),
+        ("b & nothing", b & Event("nothing")),
+        ("did & first - not", Event("did") & (Event("first") - Event("not"))),
+        ('"did(" | "first(a, ever)"', Event("did(") | Event("first(a, ever)")),
     ],
 )
 def test_a_text_spells_an_expression(text: str, expression: Expression) -> None:
@@ -151,7 +190,12 @@ def test_white_space_means_nothing(expression: Expression, data: st.DataObject) 
     assert parse(text) == expression
 
 
-fragments = st.sampled_from(["a", "b", "flag:", "-", "&", "|", "(", ")", '"', "\\", " ", "\n", "é"])
+fragments = st.sampled_from(
+    [
+        *("a", "b", "flag:", "-", "&", "|", "(", ")", '"', "\\", " ", "\n", "é"),
+        *("not ", "did(", "first(", ",", "ever", "last 3 days", "at least 2 days of "),
+    ]
+)
 
 
 @given(st.lists(fragments).map("".join) | st.text())
@@ -213,6 +257,31 @@ def test_a_segment_is_read_by_many_threads_at_once() -> None:
         ("a & bitop_b", 4, "'bitop_b' cannot name an event"),
         ("flag:bitop_b", 0, "'bitop_b' cannot name an event"),
         ('a | "b "', 4, "'b ' cannot name an event"),
+        ("not a", 0, "there is nobody to take them from: write 'a & not b', or 'a - b'"),
+        ("not did(a, ever)", 0, "there is nobody to take them from"),
+        ("b | not did(a, ever)", 4, "there is nobody to take them from"),
+        ("b & (not (a))", 5, "there is nobody to take them from"),
+        ("b - not a", 4, "there is nobody to take them from"),
+        ("b & not not a", 8, "there is nobody to take them from"),
+        ("b & not a - c", 10, "'-' is not expected here"),
+        ("did(", 4, "the name of an event is missing"),
+        ("did(, ever)", 4, "the name of an event is missing"),
+        ("did(flag:a, ever)", 4, "the name of an event is missing"),
+        ("did(a", 5, "say when, after a comma: did(a, last 30 days), did(a, 2026-01)"),
+        ("did(a)", 5, "say when, after a comma"),
+        ("did(a last 30 days)", 6, "say when, after a comma"),
+        ("did(a,", 6, "say when, after a comma"),
+        ("b & did(a, )", 11, "say when, after a comma"),
+        ("did(a, ever", 11, "')' is missing"),
+        ("did(a, last 14 dayz)", 15, "'dayz' is no unit of time"),
+        ("b - did(a,  2026-13)", 12, "there is no '2026-13' in the calendar"),
+        ("first(a, soon)", 9, "'soon' is no range of time"),
+        ("did(a, at least 3 days)", 7, "'at least 3 days of last 14 days'"),
+        ("did(a, at least 3 dayz of ever)", 18, "'dayz' is no period: use hour, day, week"),
+        ("did(a, 3 days of last 5 dayz)", 24, "'dayz' is no unit of time"),
+        ("did(a, 0 days of ever)", 7, "at_least must be a whole number from 1 to 1000, not 0"),
+        ("did(bitop_a, ever)", 4, "'bitop_a' cannot name an event"),
+        ("did(a, first(b, ever))", 12, "'(' is not expected here"),
     ],
 )
 def test_an_error_points_at_its_character(text: str, position: int, reason: str) -> None:
@@ -254,6 +323,30 @@ def test_a_text_may_not_nest_deeper_than_can_be_evaluated() -> None:
     assert parse("(" * 5000 + "a" + ")" * 5000) == a
     with pytest.raises(SegmentError, match="at most 100 names"):
         parse(" | ".join("a" * 20_000))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Did("a", "soon"), "'soon' is no range of time"),
+        (lambda: Did("", "ever"), "cannot name an event"),
+        (lambda: First("a", "last"), "'last' needs a unit"),
+        (lambda: Did("a", "ever", at_least=0), "at_least must be a whole number from 1 to 1000"),
+        (lambda: Did("a", "ever", at_least=True), "at_least must be a whole number"),
+        (lambda: Did("a", "ever", at_least=2, by="quarter"), "by must be one of hour, day, week"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_range_is_checked_when_it_is_made(make: Callable[[], Expression], reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        make()
+
+
+def test_a_range_is_no_set_before_it_is_known_which_moment_is_now() -> None:
+    for segment in (Did("a", "last 3 days"), First("a", "2026-01")):
+        with pytest.raises(TypeError, match="is read as of a moment"):
+            segment.evaluate(Bitmaps({}), None)
+        with pytest.raises(TypeError, match="is read as of a moment"):
+            [*segment.keys(FEBRUARY)]
 
 
 # What segments are
@@ -327,6 +420,8 @@ def test_a_segment_that_spreads_is_in_a_month_what_it_is_in_its_days(
         ("a - b", False),
         ("flag:f - a", False),
         ("a | b - a", False),
+        ("a & did(b, ever) - first(c, 2026)", True),
+        ("did(a, ever) - b", False),
         ("a & b & flag:f", False),
         ("flag:f & (a - b)", False),
         ("a & b - flag:f", False),

@@ -32,7 +32,7 @@ from flask_bitmapist.marks import Mark
 from flask_bitmapist.periods import Grain
 from flask_bitmapist.questions.funnel import Order
 from flask_bitmapist.questions.retention import Members, Mode
-from flask_bitmapist.reading.segments import Event, Expression, Flag
+from flask_bitmapist.reading.segments import Did, Event, Expression, First, Flag
 from flask_bitmapist.tracker import Tracker
 
 from . import reference
@@ -155,10 +155,33 @@ def histories(draw: st.DrawFn, grain: Grain, events: Sequence[str] = EVENTS) -> 
     return History(World(zone, log, flags), anchor, mapped, writer, tuple(bursts))
 
 
+#: Relative to the moment of the question.
+RANGES = (
+    *("ever", "this week", "last week", "this month", "last month", "this quarter", "last year"),
+    *("last 1 days", "last 5 days", "last 14 days", "last 45 days", "last 6 hours"),
+    *("last 40 hours", "last 3 weeks", "last 3 months", "last 2 quarters", "last 2 years"),
+)
+
+
+@st.composite
+def in_ranges(draw: st.DrawFn, ranges: Sequence[str] = RANGES) -> Expr:
+    """Who did an event in a range, or in several of its periods, or for the first time."""
+    event, over = draw(st.sampled_from((*EVENTS, *EVENTS, "never"))), draw(st.sampled_from(ranges))
+    if draw(st.integers(0, 2)) == 2:
+        return ("first", event, over)
+    grain = draw(st.sampled_from(GRAINS))
+    # An hour at a time, no more than 1,000 of them.
+    hourly = over in ("last 6 hours", "last 40 hours", "last 5 days")
+    periods = draw(st.sampled_from((1, 1, 1, 2, 3))) if grain != "hour" or hourly else 1
+    return ("did", event, over, periods, grain)
+
+
 @st.composite
 def expressions(draw: st.DrawFn, depth: int = 2) -> Expr:
     """A segment; most have no more than one operation."""
     if depth == 0 or draw(st.integers(0, 2)) > 0:
+        if draw(st.integers(0, 4)) == 4:
+            return draw(in_ranges())
         flag = draw(st.integers(0, 4)) == 4
         names = (*FLAGS, "unknown") if flag else (*EVENTS, *EVENTS, "never")
         return ("flag" if flag else "event", draw(st.sampled_from(names)))
@@ -176,6 +199,10 @@ def as_text(expr: Expr) -> str:
         return f'"{operands[0]}"' if " " in operands[0] else operands[0]
     if kind == "flag":
         return f"flag:{operands[0]}"
+    if kind in ("did", "first"):
+        name, over, *often = operands
+        count = f"at least {often[0]} {often[1]}s of " if often and often[0] > 1 else ""
+        return f'{kind}("{name}", {count}{over})'
     return f"({as_text(operands[0])} {kind} {as_text(operands[1])})"
 
 
@@ -186,6 +213,10 @@ def as_object(expr: Expr) -> Expression:
         return Event(operands[0])
     if kind == "flag":
         return Flag(operands[0])
+    if kind == "did":
+        return Did(*operands)
+    if kind == "first":
+        return First(*operands)
     left, right = map(as_object, operands)
     if kind == "&":
         return left & right
@@ -214,7 +245,7 @@ class Question:
 
     @property
     def world(self) -> World:
-        return self.history.world
+        return self.history.world.as_of(self.moment)
 
     @property
     def periods(self) -> list[datetime]:
@@ -798,7 +829,7 @@ def test_users_count_and_contains(truth_server: Server, data: st.DataObject, gra
         expr = data.draw(expressions())
         expected = q.world.did(expr, grain, q.world.period_of(grain, q.end))
         segment = q.form(expr)
-        at: dict[str, Any] = {"by": grain, "at": q.end, "tracker": q.tracker}
+        at: dict[str, Any] = {"by": grain, "at": q.end, "now": q.moment, "tracker": q.tracker}
         assert analytics.count(segment, **at) == len(expected)
         found = analytics.users(segment, **at)
         assert len(found) == len(expected)

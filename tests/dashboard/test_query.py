@@ -427,6 +427,24 @@ def test_long_segments_of_several_arms_are_counted_together(
     assert "54,000 bitmaps" in error_of(browser.open("/compare", 400, rows=90, arm=arms))[0]
 
 
+def test_a_range_of_time_is_read_once_whatever_the_number_of_periods(
+    recorded: None, browser: Browser
+) -> None:
+    arm = " | ".join(["did(song:played, at least 2 days of last 990 days)"] * 20)
+    browser.open("/compare", rows=90, arm=[arm, arm])
+    error = error_of(browser.open("/compare", 400, rows=90, arm=[arm, arm, arm]))[0]
+    assert "64,800 bitmaps" in error  # 60 times 990, and once more for each of 90 days
+
+
+def test_a_range_of_too_many_periods_is_refused_with_a_sentence(
+    recorded: None, browser: Browser
+) -> None:
+    where = "did(song:played, at least 2 hours of 2026)"
+    for page in ("/lifecycle", "/people", "/cohort"):
+        error = error_of(browser.open(page, 400, where=where))[0]
+        assert "has more than 1000 hours: shorten it" in error
+
+
 STEPS = "rows=366&within=365&" + "&".join(["step=far", "step=user:logged_in"] * 4)
 SLOW = [
     f"/funnel?{STEPS}",
