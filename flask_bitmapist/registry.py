@@ -25,7 +25,8 @@ from .ids import MAPPED, PLAIN
 from .packed_periods import PACKED_BEFORE, note, packed_keys
 from .periods import KEY_PREFIX, OPERATION, Period, unique_key
 from .resp import packed_alike
-from .trip import Trip, replies
+from .trip import Trip, enter_fields, replies
+from .wire import straight
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -40,8 +41,12 @@ CALENDAR = "flask_bitmapist:timezone"
 
 #: bitmapist's first release: none of its bitmaps is older.
 _EARLIEST = Period("month", datetime(2012, 1, 1))
-#: A SCAN of so many keys takes as long as to ask for the possible keys of one name.
-_SCANNED_PER_NAME = 10
+#: A SCAN of so many keys takes no longer than to ask for the possible keys of one name.
+_SCANNED_PER_NAME = 60
+#: Names whose possible keys are asked for in one piece: some 100 kB.
+_NAMES_TOGETHER = 20
+#: Keys asked for in one step of a SCAN, which takes the server about a millisecond.
+_SCAN_STEP = 10_000
 #: How long the names found by a SCAN are trusted: in seconds, and as a multiple of its duration.
 _SCAN_AGE, _SCAN_SHARE = 10.0, 100
 
@@ -276,8 +281,7 @@ class Registry:
     ) -> dict[str, str]:
         """Enter events with their kinds and first days; returns the kinds now registered."""
         pipe = Trip(client)
-        for event, kind in wanted.items():
-            pipe.execute_command("HSETNX", KINDS, event, kind)
+        enter_fields(pipe, KINDS, wanted)
         # Afterwards: a first day without a kind would look as if the kind had been lost.
         if days := [part for name, day in first_days.items() for part in (day.toordinal(), name)]:
             pipe.execute_command("ZADD", FIRST_DAYS, "LT", *days)
@@ -643,22 +647,28 @@ def _with_bitmaps(client: Any, names: list[str], today: datetime) -> list[str]:
     """
     if not names:
         return []
-    pipe = Trip(client)
     try:
         if client.dbsize() <= len(names) * _SCANNED_PER_NAME:
-            return sorted({*chain(*scanned(client))}.intersection(names))
+            return [*_valid(_scanned_among({name.encode() for name in names}, client))]
         if not isinstance(client, redis.Redis):  # in a cluster, a command takes keys of one slot
             return names
         keys = (unique_key(""), *(month.key("") for month in _months(today)))
         endings = tuple(key.removeprefix(KEY_PREFIX) for key in keys)
-        for name in names:
-            asked = packed_alike("EXISTS", f"{KEY_PREFIX}{name}", endings)
-            pipe.queue_packed(("EXISTS", name), asked)
-        found = pipe.execute()
-        pipe.check()
-    except redis.ResponseError:  # a user may lack the right, or a proxy the command
+        found = straight(client.connection_pool, _asked_for(names, endings), len(names))
+    except redis.ResponseError:
         return names
+    # An error: a user may lack the right, or a proxy the command.
     return [name for name, count in zip(names, found, strict=True) if count]
+
+
+def _asked_for(names: Sequence[str], endings: tuple[str, ...]) -> Iterator[bytes]:
+    """The commands that ask for all keys of `names`, some together.
+
+    A generator: the server answers the first ones while the next are made.
+    """
+    for first in range(0, len(names), _NAMES_TOGETHER):
+        part = names[first : first + _NAMES_TOGETHER]
+        yield b"".join([packed_alike("EXISTS", f"{KEY_PREFIX}{name}", endings) for name in part])
 
 
 def _holds_a_bit(reply: Any) -> bool:
@@ -670,24 +680,61 @@ def _holds_a_bit(reply: Any) -> bool:
     return bool(reply >= 0)
 
 
-def scanned(client: Any, batch: int = 10_000) -> Catalogue:
+def scanned(client: Any, batch: int = _SCAN_STEP) -> Catalogue:
     """The events and flags under whose names there are bitmaps, whoever wrote them.
 
     :param batch: keys asked for in one step of the SCAN.
     """
-    # A client made with decode_responses=True would fail on a key that is not UTF-8.
-    keys = client.scan_iter(match=f"{KEY_PREFIX}*", count=batch, NEVER_DECODE=True)
-    parts = (key[len(KEY_PREFIX) :].rpartition("_") for key in _texts(keys))
-    named = {(name, period == "u") for name, _, period in parts if name}
-    named = {pair for pair in named if not pair[0].startswith(OPERATION)}
-    return Catalogue(
-        sorted(name for name, is_flag in named if not is_flag),
-        sorted(name for name, is_flag in named if is_flag),
-    )
+    events, flags = set[bytes](), set[bytes]()
+    for of_step in _scanned_names(client, batch):
+        events |= of_step[0]
+        flags |= of_step[1]
+    return Catalogue(sorted(_valid(events)), sorted(_valid(flags)))
 
 
-def _texts(keys: Iterable[Any]) -> Iterator[str]:
-    """The `keys` that are text: no valid name has any other kind of key."""
-    for key in keys:
-        with suppress(UnicodeDecodeError):
-            yield text(key)
+def _scanned_names(client: Any, batch: int) -> Iterator[tuple[set[bytes], set[bytes]]]:
+    """What may be the names of events, and of flags, step by step of a SCAN."""
+    begin = len(KEY_PREFIX)
+    for keys in _scanned_keys(client, batch):
+        dated = [key for key in keys if not key.endswith(b"_u")]
+        yield (
+            {key[begin : max(key.rfind(b"_"), begin)] for key in dated},
+            {key[begin:-2] for key in keys if key.endswith(b"_u")},
+        )
+
+
+def _scanned_among(names: Collection[bytes], client: Any) -> set[bytes]:
+    """Those of `names` that events or flags have."""
+    begin = len(KEY_PREFIX)
+    return {
+        name
+        for keys in _scanned_keys(client, _SCAN_STEP)
+        for key in keys
+        if (name := key[begin : key.rfind(b"_")]) in names
+    }
+
+
+def _scanned_keys(client: Any, batch: int) -> Iterator[Collection[bytes]]:
+    """The keys of all bitmaps, step by step of a SCAN."""
+    pattern = f"{KEY_PREFIX}*"
+    if not isinstance(client, redis.Redis):
+        yield [*client.scan_iter(match=pattern, count=batch, NEVER_DECODE=True)]
+        return
+    cursor = 0
+    while True:
+        # redis-py's own takes three times as long, and fails on a key that is not UTF-8 if the
+        # client decodes replies.
+        step = replies(client, [("SCAN", cursor, "MATCH", pattern, "COUNT", batch)])
+        cursor = int(step[0][0])
+        yield step[0][1]
+        if not cursor:
+            return
+
+
+def _valid(names: Iterable[bytes]) -> Iterator[str]:
+    """Those of `names` that can be the name of an event: others are keys of bitmapist's own."""
+    for name in names:
+        with suppress(UnicodeDecodeError):  # no valid name has any other kind of key
+            valid = name.decode()
+            if valid and not valid.startswith(OPERATION):
+                yield valid

@@ -19,7 +19,12 @@ _NOT_ALL = object()
 
 def packed(*command: object) -> bytes:
     """`command`, ready to be sent."""
-    return b"".join((b"*%d\r\n" % len(command), *map(_counted, map(_argument, command))))
+    arguments = [value if isinstance(value, bytes) else str(value).encode() for value in command]
+    # Not by `_counted`: some commands have thousands of arguments.
+    return b"*%d\r\n%b" % (
+        len(command),
+        b"".join([b"$%d\r\n%b\r\n" % (len(a), a) for a in arguments]),
+    )
 
 
 def packed_alike(command: str, beginning: str, endings: tuple[str, ...]) -> bytes:
@@ -42,15 +47,15 @@ def _by_length(texts: tuple[str, ...]) -> list[tuple[int, list[bytes]]]:
 
 def packed_with(*command: object, body: bytes) -> tuple[bytes, bytes, bytes]:
     """`command` with one more argument, a long one that is not copied."""
-    head = (b"*%d\r\n" % (len(command) + 1), *map(_counted, map(_argument, command)))
-    return b"".join((*head, b"$%d\r\n" % len(body))), body, b"\r\n"
+    (_, *arguments) = packed(*command).partition(b"\r\n")
+    head = (b"*%d" % (len(command) + 1), *arguments, b"$%d\r\n" % len(body))
+    return b"".join(head), body, b"\r\n"
 
 
 #: `packed`, for commands that are sent again and again.
 packed_once = lru_cache(maxsize=4096)(packed)
 
 
-@lru_cache(maxsize=16384)
 def key_bytes(key: str) -> bytes:
     """`key`, as an argument of a command."""
     return _counted(key.encode())
@@ -58,10 +63,6 @@ def key_bytes(key: str) -> bytes:
 
 def _counted(argument: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
-
-
-def _argument(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
 
 
 class OddReplyError(Exception):

@@ -27,7 +27,7 @@ from .id_map import IdMap
 from .ids import MAPPED, PLAIN, UnusableIdError, mapped_kind, normal_form
 from .locks import Lock
 from .many import hours_of, is_array, listed_ids
-from .marks import Deed, Id, Mark, Settled, SettledMark, checked_name, deed
+from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed
 from .periods import Grain, local
 from .reading.reader import Reader
 from .registry import Registry, mismatch
@@ -463,16 +463,12 @@ class Tracker:
         with contained_faults("deliver marks"):
             self._deliverer().submit(settled)
 
-    def _deed(self, mark: Mark, id_: Id, now: datetime) -> Deed:
-        """What `mark` does, whose id is `id_`; `now` is the hour of marks without a moment."""
-        event, _, value, dated, when, hourly, unique, space, exact = mark
-        event = checked_name(event)
+    def _done(self, mark: Mark, kind: str, now: datetime) -> tuple[Any, ...]:
+        """All of the deed of `mark` but its event; `now` is the hour of marks without a moment."""
+        _, _, value, dated, when, hourly, unique, _, exact = mark
         if when is not None:
             now = self._local_hour(when)
-        kind = PLAIN if isinstance(id_, int) else mapped_kind(space)
-        self._check_kind(event, kind)
-        return deed(
-            event,
+        return (
             value,
             now if dated else None,
             self.settings.track_hourly if hourly is None else hourly,
@@ -558,6 +554,8 @@ class _Settling:
         self._most = tracker._most
         #: By what tells them apart.
         self.deeds: dict[Any, Deed] = {}
+        #: Likewise, what follows the event in a deed.
+        self._done: dict[Any, tuple[Any, ...]] = {}
 
     def __call__(self, given: Mark | tuple[Any, ...]) -> SettledMark:
         """:raises ValueError: for a name, an id or a moment that is not allowed."""
@@ -565,11 +563,21 @@ class _Settling:
         id_: Any = mark[1]
         if type(id_) is not int or not 0 <= id_ <= self._most:  # most need no more checks
             id_ = self._tracker._checked_id(normal_form(id_), mark.space)
-        told = (type(id_), mark[0], mark[2:])
+        options = (type(id_), mark[2:])
+        told = (mark[0], options)
         what = self.deeds.get(told)
         if what is None:
-            what = self.deeds[told] = self._tracker._deed(mark, id_, self._now)
+            what = self.deeds[told] = self._deed(mark, options)
         return what, id_
+
+    def _deed(self, mark: Mark, options: tuple[type, Any]) -> Deed:
+        tracker, event = self._tracker, checked_name(mark[0])
+        done = self._done.get(options)
+        if done is None:
+            kind = PLAIN if options[0] is int else mapped_kind(mark.space)
+            done = self._done[options] = tracker._done(mark, kind, self._now)
+        tracker._check_kind(event, done[-2])
+        return deed(event, *done)
 
 
 class _Hour:

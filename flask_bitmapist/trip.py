@@ -6,7 +6,7 @@ the same machine that is more than the trip itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -83,6 +83,20 @@ class Trip:
         """:raises redis.RedisError: the first error among the replies."""
         if not _PLAIN.issuperset(map(type, self._replies)):
             _check(self.commands, self._replies)
+
+
+def enter_fields(pipe: Trip, key: str, fields: Mapping[str, str]) -> None:
+    """Queue what enters those of `fields` that the hash `key` lacks: a command for each."""
+    name = ("HSETNX", key)
+    if not pipe.packs:
+        for field, value in fields.items():
+            pipe.execute_command(*name, field, value)
+        return
+    begin = b"*4\r\n" + packed(*name).partition(b"\r\n")[2]
+    for field, value in fields.items():
+        given = field.encode()
+        end = packed_once(value).partition(b"\r\n")[2]
+        pipe.queue_packed(name, b"%b$%d\r\n%b\r\n%b" % (begin, len(given), given, end))
 
 
 def replies(client: Any, commands: Sequence[Command]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
@@ -10,7 +10,7 @@ import redis
 from .punctual import Punctual, PunctualPool
 
 
-def straight(pool: Any, sent: Sequence[bytes], count: int) -> list[Any]:
+def straight(pool: Any, sent: Iterable[bytes], count: int) -> list[Any]:
     """The `count` replies to the packed commands `sent`, on a connection of `pool`.
 
     :raises redis.RedisError: if the server does not answer; error replies are returned.
@@ -53,7 +53,7 @@ class Wire:
             return
         self._pool.release(self._connection)
 
-    def send(self, packed: Sequence[bytes]) -> None:
+    def send(self, packed: Iterable[bytes]) -> None:
         self._is_clean = False
         self._connection.send_packed_command(packed)
 

@@ -33,8 +33,9 @@ from flask_bitmapist.id_map.keys import map_keys
 from flask_bitmapist.ids import MAPPED, UnusableIdError
 from flask_bitmapist.maintenance import erase as erasing
 from flask_bitmapist.maintenance.erase import ErasedEvent
+from flask_bitmapist.marks import Mark, SettledMark
 from flask_bitmapist.packed_periods import PACKED_BEFORE, packed_keys
-from flask_bitmapist.tracker import Tracker
+from flask_bitmapist.tracker import Tracker, _Settling
 
 NOON = datetime(2026, 3, 14, 12)
 DAY = "trackist_e_2026-3-14"
@@ -262,7 +263,7 @@ def test_what_is_to_be_kept_is_kept_whatever_was_erased_before(
     assert set(did(tracker, 7)) == {"a", "b"}
     later = NOON + timedelta(days=1)
     for event in ("e", "a", "b"):
-        marks = [(other._deed(_mark(event, 7), 7, later), 7)]
+        marks = [_settled(other, event, 7, later)]
         other._deliverer()._courier.deliver(marks, made)
     assert {event for event, days in did(tracker, 7).items() if len(days) == 2} == {"a"}
 
@@ -282,7 +283,7 @@ def test_those_who_are_erased_at_once_are_erased(
     for thread in threads:
         thread.join()
     late = process(redis_url)
-    marks = [(late._deed(_mark("e", id_), id_, NOON), id_) for id_ in range(9)]
+    marks = [_settled(late, "e", id_) for id_ in range(9)]
     late._deliverer()._courier.deliver(marks, made)
     assert [*analytics.users("e", at=NOON, tracker=late)] == [8]
     moments = [Erasure.loads(held).moment for held in _digests(late).values()]
@@ -398,7 +399,7 @@ class TestLateMarks:
         mortal.start()
         other.erase(id_)
         spool: Any = one._deliverer()._shelter.spool
-        spool.append([(one._deed(_mark("back", id_), id_, NOON), id_)])
+        spool.append([_settled(one, "back", id_)])
         assert one.flush()
         assert did(other, id_) == {"back": [NOON.date()]}
         assert "late" in did(other, rest)
@@ -463,9 +464,7 @@ class TestLateMarks:
         other.record([("e", 7, True, True, NOON)])
         made = time.time()
         one.erase(7)
-        other._deliverer()._courier.deliver(
-            [(other._deed(_mark("e", id_), id_, NOON), id_) for id_ in (7, 8)], made
-        )
+        other._deliverer()._courier.deliver([_settled(other, "e", id_) for id_ in (7, 8)], made)
         assert bits(redis)[DAY] == [8]
 
     def test_those_that_come_to_an_empty_server(
@@ -475,7 +474,7 @@ class TestLateMarks:
         one, other = process(redis_url), process(redis_url)
         made = time.time()
         one.erase(7)
-        marks = [(other._deed(_mark("e", id_), id_, NOON), id_) for id_ in (7, 8)]
+        marks = [_settled(other, "e", id_) for id_ in (7, 8)]
         other._deliverer()._courier.deliver(marks, made)
         assert bits(redis)[DAY] == [8]
 
@@ -488,7 +487,7 @@ class TestLateMarks:
         one.erase(7)
         import numpy as np
 
-        deed = other._deed(_mark("e", 1), 1, NOON)
+        deed, _ = _settled(other, "e", 1)
         other._deliverer()._courier.deliver([(deed, np.arange(2_000)), (deed, [7, 2_000])], made)
         assert bits(redis)[DAY] == [id_ for id_ in range(2_001) if id_ != 7] + [5_000]
         assert not [*redis.scan_iter("flask_bitmapist:merge:*")]
@@ -567,7 +566,7 @@ class TestLateMarks:
         one.erase(7, keep=["rows"])
         later = NOON + timedelta(days=1)
         for event in ("e", "rows"):
-            marks = [(other._deed(_mark(event, 7), 7, later), 7)]
+            marks = [_settled(other, event, 7, later)]
             other._deliverer()._courier.deliver(marks, made)
         assert {key for key, held in bits(redis).items() if held} == {
             "trackist_rows_2026-3-14",
@@ -633,10 +632,9 @@ class TestLateMarks:
         assert did(one, 7) == {"back": [NOON.date()]}
 
 
-def _mark(event: str, id_: int | str) -> Any:
-    from flask_bitmapist.marks import Mark
-
-    return Mark(event, id_)
+def _settled(tracker: Tracker, event: str, id_: int | str, when: datetime = NOON) -> SettledMark:
+    """The mark, as it is handed to delivery."""
+    return _Settling(tracker)(Mark(event, id_, when=when))
 
 
 class Stopped(BaseException):
@@ -692,7 +690,7 @@ def test_wherever_it_stops_it_goes_on_when_it_is_run_again(
                 other.record([("back", ANN, True, True, NOON)])
             tracker = process(redis_url)
             tracker.erase(id_)
-        marks = [(other._deed(_mark("late", id_), id_, NOON), id_)]
+        marks = [_settled(other, "late", id_)]
         other._deliverer()._courier.deliver(marks, made)
         assert did(tracker, id_) == {}
         assert set(did(tracker, rest)) == {"e", "premium"}
@@ -760,7 +758,7 @@ def test_a_cluster(clusters: Callable[[int], Cluster], process: Callable[..., Tr
         receipt = one.erase(person)
         assert (receipt.bits, len(receipt.events)) == (9, 3)
         kind = "plain a" if person == 7 else "mapped a"
-        mark = (other._deed(_mark(kind, person), person, NOON), person)
+        mark = _settled(other, kind, person)
         other._deliverer()._courier.deliver([mark], made)
         assert did(one, person) == {}
         other.record([(kind, person, True, True, NOON)])
@@ -812,7 +810,7 @@ def test_random_lives_leave_what_sets_say(
             held = [(*mark[:3], 0.0) if mark[1] == person else mark for mark in held]
         else:
             for holder, one, of_day, made in held:
-                deed = tracker._deed(_mark("e", name(one)), name(one), NOON)
+                deed, _ = _settled(tracker, "e", name(one))
                 deed = deed._replace(hour=NOON + timedelta(days=of_day))
                 deliverer = trackers[holder]._deliverer()
                 deliverer._courier.deliver([(deed, name(one))], made or 1.0)

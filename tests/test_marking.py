@@ -693,7 +693,7 @@ class TestRegistry:
         assert "has plain ids" in caplog.text
         assert list(UniqueEvents("flag")) == [3]
 
-    @pytest.mark.parametrize("others", [0, 5_000])
+    @pytest.mark.parametrize("others", [0, 7_000])
     def test_many_new_names_cost_few_commands_and_older_data_is_found(
         self, context: None, redis: Any, tracker: Tracker, others: int
     ) -> None:

@@ -199,11 +199,12 @@ class Batches:
         for ids in who:
             if what.kind != PLAIN:
                 ids = [*map(batch.offsets[what.kind].__getitem__, ids)]
-            chunk = Chunk(ids)
-            if chunk.highest > self._max_id:
+            chunk: Chunk | None = Chunk(ids)
+            if chunk is not None and chunk.highest > self._max_id:
                 chunk = chunk.up_to(self._max_id)
-                batch.refusals += [_too_large(what)] * (len(ids) - len(chunk))
-            if len(chunk):
+                refused = len(ids) - (0 if chunk is None else len(chunk))
+                batch.refusals += [_too_large(what)] * refused
+            if chunk is not None:
                 self._density.check(what, chunk.highest, len(chunk))
                 for key in keys:
                     batch.sets.setdefault(key, []).append(chunk)
@@ -311,9 +312,11 @@ def _grouped(marks: Iterable[Settled]) -> dict[Deed, list[Any]]:
 
 @lru_cache(maxsize=4096)
 def _of_day(what: Deed) -> Deed:
-    if what.hour is None or what.hourly:
+    event, value, hour, hourly, unique, kind, exact, only = what
+    if hour is None or hourly or not hour.hour:
         return what
-    return what._replace(hour=what.hour.replace(hour=0))
+    # Not by `_replace`, which takes three times as long.
+    return Deed(event, value, hour.replace(hour=0), hourly, unique, kind, exact, only)
 
 
 def _note_unfit(batch: Batch, groups: Mapping[Deed, Iterable[Any]]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ..resp import key_bytes
 from ..trip import Trip
 
 _T = TypeVar("_T")
@@ -43,7 +42,8 @@ class Bits:
         """Queue the command that writes these bits of `key`; it replies what they were."""
         command, head, tail = self._packed or self._pack()
         if pipe.packs:
-            pipe.queue_packed((command, key), head + key_bytes(key) + tail)
+            name = key.encode()
+            pipe.queue_packed((command, key), b"%b$%d\r\n%b\r\n%b" % (head, len(name), name, tail))
         else:
             pipe.execute_command(command, key, *self._arguments())
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 from ..resp import packed_with
@@ -41,34 +40,32 @@ class Chunk:
         """:param offsets: at least one; a list, or an array of any type of integers."""
         self.offsets = offsets
         self.is_list = isinstance(offsets, list)
+        self.highest = max(offsets) if self.is_list else int(offsets.max())
+        # No cached_property: Python 3.11 takes a lock for each.
+        self._together: tuple[Bits] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    @cached_property
+    @property
     def lowest(self) -> int:
         return min(self.offsets) if self.is_list else int(self.offsets.min())
 
-    @cached_property
-    def highest(self) -> int:
-        return max(self.offsets) if self.is_list else int(self.offsets.max())
-
-    def up_to(self, limit: int) -> Chunk:
-        """Those that are not above `limit`."""
+    def up_to(self, limit: int) -> Chunk | None:
+        """Those that are not above `limit`; None if all are."""
         if self.is_list:
-            return Chunk([offset for offset in self.offsets if offset <= limit])
-        return Chunk(self.offsets[self.offsets <= limit])
-
-    def bits(self) -> Iterator[Bits]:
-        """The bits, as many together as one command sets."""
-        if len(self) <= MOST_TOGETHER:
-            yield self._bits
+            left = [offset for offset in self.offsets if offset <= limit]
         else:
-            yield from map(_bits, slices(self.offsets))
+            left = self.offsets[self.offsets <= limit]
+        return Chunk(left) if len(left) else None
 
-    @cached_property
-    def _bits(self) -> Bits:
-        return _bits(self.offsets)
+    def bits(self) -> Iterable[Bits]:
+        """The bits, as many together as one command sets."""
+        if len(self.offsets) > MOST_TOGETHER:
+            return map(_bits, slices(self.offsets))
+        if self._together is None:
+            self._together = (_bits(self.offsets),)
+        return self._together
 
 
 def is_worth_it(key: Key, chunks: Sequence[Chunk], *, alone: bool) -> bool:
@@ -77,10 +74,8 @@ def is_worth_it(key: Key, chunks: Sequence[Chunk], *, alone: bool) -> bool:
     :param alone: one server has all keys. In a cluster a key with braces has a slot in which no
         name with that key in braces lies.
     """
-    if not alone and ("{" in key.name or "}" in key.name):
-        return False
-    count = sum(map(len, chunks))
-    if count < _FEWEST:
+    count = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
+    if count < _FEWEST or not (alone or {"{", "}"}.isdisjoint(key.name)):
         return False
     return count * _BYTES_PER_BIT >= _bytes(chunks)
 

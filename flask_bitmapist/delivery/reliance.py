@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any
 
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
-from ..trip import Command
+from ..trip import Command, enter_fields
 from .relied_offsets import ReliedOffsets
 
 
@@ -48,8 +48,7 @@ class Reliance:
 
     def enter(self, pipe: Any) -> None:
         """Queue what must be stored before the bits; `entered` takes the replies."""
-        for event, kind in self._uncopied.items():
-            pipe.execute_command("HSETNX", KINDS_COPY, event, kind)
+        enter_fields(pipe, KINDS_COPY, self._uncopied)
         for event, day in self._first_days.items():
             pipe.execute_command("ZADD", FIRST_DAYS, "LT", day.toordinal(), event)
 
