@@ -100,14 +100,17 @@ class PunctualPool(redis.BlockingConnectionPool):
     def drop_idle(self) -> None:
         """Disconnect the connections that nobody uses; each connects again when it is used."""
         self._release_kept()
-        idle = []
-        with suppress(Empty):
-            while True:
-                idle.append(self.pool.get_nowait())
-        for connection in reversed(idle):
-            if connection is not None:
-                connection.disconnect()
-            self.pool.put_nowait(connection)
+        idle: list[Any] = []
+        try:
+            with suppress(Empty):
+                while True:
+                    idle.append(self.pool.get_nowait())
+            for connection in idle:
+                if connection is not None:
+                    connection.disconnect()
+        finally:  # gevent's disconnecting lets others go on, and may raise a timeout
+            for connection in reversed(idle):
+                self.pool.put_nowait(connection)
 
 
 class _Connections(LifoQueue[Any]):

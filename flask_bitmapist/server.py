@@ -117,6 +117,7 @@ class Server:
         *,
         may_be_cluster: bool,
         read_client: Any = None,
+        is_given: bool = False,
     ) -> None:
         """
         :param client: redis client for bulk writes and reports.
@@ -125,6 +126,7 @@ class Server:
         :param may_be_cluster: reports must also find out what the server is first: `client` may be
             unable to read from it.
         :param read_client: redis client for reports alone, of a replica; None: as `client`.
+        :param is_given: whether `client` is the application's own, as `read_client` always is.
         """
         #: The client as given or configured. Using it asks the server nothing first.
         self.client = client
@@ -132,6 +134,7 @@ class Server:
         #: Seconds that a call may wait for the server.
         self.timeout = timeout
         self._may_be_cluster = may_be_cluster
+        self._is_given = is_given
         self._read_client = None if read_client is None else uncached(read_client)
         self._quick: Any = None
         self._pool: Any = None
@@ -157,8 +160,14 @@ class Server:
             # The caller who made the client knows the server; the client's user may not be allowed
             # INFO.
             make = partial(quick_of, timeout=timeout)
+            client = uncached(given)
             return cls(
-                uncached(given), make, timeout, may_be_cluster=False, read_client=read_client
+                client,
+                make,
+                timeout,
+                may_be_cluster=False,
+                read_client=read_client,
+                is_given=client is given,
             )
         parts = urlsplit(settings.redis_url)
         if parts.scheme == "embedded":
@@ -269,10 +278,9 @@ class Server:
         self._facts = None
 
     def close(self) -> None:
-        """Close the connections. Whoever uses a client later opens new ones."""
-        clients = (self.client, self._quick, self._read_client, *(self._cluster or ()))
-        for client in clients:
-            if client is not None:
+        """Close the connections of all clients but given ones. Whoever uses one opens new ones."""
+        for client in (self.client, self._quick, *(self._cluster or ())):
+            if client is not None and not (self._is_given and client is self.client):
                 disconnect(client)
 
     def _plain_quick(self) -> Any:

@@ -15,6 +15,7 @@ from threading import Thread
 from time import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
+from weakref import ref
 
 import redis
 
@@ -334,6 +335,16 @@ class Tracker:
             return True
         return self._deliverer().flush(timeout)
 
+    def close(self) -> None:
+        """Deliver what is queued, and let go of the thread, the files and the connections.
+
+        For an application that goes before its process does, as in tests. What is marked afterwards
+        is delivered at once. A redis client that the extension was given is left as it is.
+        """
+        if self._delivery is not None:
+            self._delivery.end()
+        self.server.close()
+
     def stats(self) -> Stats:
         """What became of this process's marks, and what waits in the spool."""
         return self._deliverer().stats()
@@ -428,8 +439,7 @@ class Tracker:
             self.server,
             registry=self._registry,
             id_map=self._id_map,
-            # The server's first day may be later than the moment that `at` gives.
-            clock=lambda: max(self.now(), local(None, settings.timezone)),
+            clock=_clock_of(self),
             zone=settings.timezone,
             max_id=settings.max_id,
             dense_limit=settings.dense_limit,
@@ -440,6 +450,7 @@ class Tracker:
             writer,
             spool,
             Notices(self._sender),
+            self,
             background=settings.delivery == "background",
         )
 
@@ -614,6 +625,18 @@ _NO_MOMENTS: Mapping[int, datetime | date] = MappingProxyType({})
 _moments: ContextVar[Mapping[int, datetime | date]] = ContextVar(
     "bitmapist_moments", default=_NO_MOMENTS
 )
+
+
+def _clock_of(tracker: Tracker) -> Callable[[], datetime]:
+    """The clock of the calendar in which `tracker` marks, which does not keep it alive."""
+    reference, zone = ref(tracker), tracker.settings.timezone
+
+    def clock() -> datetime:
+        tracker, now = reference(), local(None, zone)
+        # The server's first day may be later than the moment that `at` gives.
+        return now if tracker is None else max(tracker.now(), now)
+
+    return clock
 
 
 def hour_of(moment: datetime) -> datetime:

@@ -46,12 +46,14 @@ class Wire:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if not self._is_clean:
-            self._connection.disconnect()  # the rest of the replies is nobody's
-        elif self._keeps:
+        if self._is_clean and self._keeps:
             self._pool.keep(self._connection)
             return
-        self._pool.release(self._connection)
+        try:
+            if not self._is_clean:
+                self._connection.disconnect()  # the rest of the replies is nobody's
+        finally:  # also if a timeout of gevent comes in between
+            self._pool.release(self._connection)
 
     def send(self, packed: Iterable[bytes]) -> None:
         self._is_clean = False

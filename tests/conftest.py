@@ -8,7 +8,7 @@ import importlib.metadata
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,27 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
         yield client
 
 
+@contextmanager
+def running(app: Flask) -> Iterator[Flask]:
+    """`app`, whose tracker is closed at the end."""
+    extension: FlaskBitmapist = app.extensions["bitmapist"]
+    try:
+        yield app
+    finally:
+        extension.tracker_of(app).close()
+
+
 @pytest.fixture
-def app(redis_url: str, tmp_path: Path) -> Flask:
+def app(redis_url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app without the dashboard, whose routes are three quarters of its set-up."""
-    return made_app(redis_url, tmp_path, DISABLE_BLUEPRINT=True)
+    with running(made_app(redis_url, tmp_path, DISABLE_BLUEPRINT=True)) as app:
+        yield app
 
 
 @pytest.fixture
-def app_with_pages(redis_url: str, tmp_path: Path) -> Flask:
-    return made_app(redis_url, tmp_path)
+def app_with_pages(redis_url: str, tmp_path: Path) -> Iterator[Flask]:
+    with running(made_app(redis_url, tmp_path)) as app:
+        yield app
 
 
 @pytest.fixture
@@ -152,7 +164,7 @@ def tracker_on(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
 
     yield make
     for tracker in made:
-        tracker.server.close()
+        tracker.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import mmap
 import os
@@ -33,6 +34,7 @@ from flask_bitmapist import (
     FlaskBitmapist,
     UniqueEvents,
     analytics,
+    current,
     get_event_names,
     mark_event,
     mark_unique,
@@ -41,6 +43,7 @@ from flask_bitmapist import (
 from flask_bitmapist.delivery import Stats
 from flask_bitmapist.delivery.addresses import Addresses
 from flask_bitmapist.delivery.breaker import Breaker
+from flask_bitmapist.delivery.file_lock import FileLock
 from flask_bitmapist.delivery.flusher import _threads_run
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Mark, count
@@ -678,7 +681,7 @@ def test_marks_wait_while_another_process_creates_the_spool(
 
 
 def test_marks_wait_though_others_keep_the_spool_locked(
-    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
 ) -> None:
     """For longer than a call may wait; the last of a mark and an unmark decides."""
     tracker = tracker_on(mortal.url, BITMAPIST_TIMEOUT=0.1)
@@ -692,6 +695,46 @@ def test_marks_wait_though_others_keep_the_spool_locked(
         mortal.start()
     eventually(lambda: mortal.ids() == [1, 3])
     assert tracker.flush()
+    assert "lost" not in caplog.text
+
+
+def test_nothing_overtakes_what_waits_in_a_spool_that_others_keep_locked(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever cannot look whether anything waits takes it that something does."""
+    one, other = (tracker_on(mortal.url, BITMAPIST_TIMEOUT=0.1) for _ in range(2))
+    mortal.kill()
+    gate = FileLock(spool_of(one).file.beside("-gate"))
+    with one._deliverer()._flusher.alone(None), other._deliverer()._flusher.alone(None):
+        mark(one, 1, 2)
+        mortal.start()
+        with gate.held():
+            mark(other, 1, value=False)
+        assert other.stats().dropped == 0
+    assert other.flush()
+    assert one.flush()
+    assert mortal.ids() == [2]
+    assert "lost" not in caplog.text
+
+
+def test_what_is_refused_waits_though_others_keep_the_spool_locked(
+    mortal: MortalServer, tracker_on: Callable[..., Tracker]
+) -> None:
+    tracker = tracker_on(mortal.url, BITMAPIST_TIMEOUT=0.1)
+    mark(tracker, 1)
+    redis = redis_py.Redis.from_url(mortal.url)
+    redis.execute_command("ACL", "SETUSER", "default", "-setbit", "-bitfield")
+    gate = FileLock(spool_of(tracker).file.beside("-gate"))
+    with tracker._deliverer()._flusher.alone(None), gate.held():
+        mark(tracker, 2)
+    redis.execute_command("ACL", "SETUSER", "default", "+@all")
+    eventually(tracker.flush)
+    assert mortal.ids() == [1, 2]
+    assert tracker.stats().dropped == 0
+
+
+def mark(tracker: Tracker, *ids: int, value: bool = True) -> None:
+    tracker.record([("e", id_, value, True, NOON) for id_ in ids])
 
 
 def test_marks_of_a_signal_handler_wait_while_its_thread_is_in_the_spool(
@@ -1329,7 +1372,7 @@ if os.fork() == 0:
     tracker.record([("e", 2)])
     tracker._deliverer()._outage.breaker.trip()
     os._exit(0 if tracker.stats().sent == 1 else 1)
-assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))  # its locks stay held
 """
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, mortal.url, str(mortal.folder)],
@@ -1365,7 +1408,138 @@ assert tracker.stats() == before
     assert run(script, mortal.url, str(told)) == "0 0 0 1"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.parametrize("told", [True, False], ids=["Python is told", "as uWSGI forks"])
+@pytest.mark.parametrize("delivery", ["background", "immediate"])
+def test_a_forked_child_does_not_take_its_parents_losses_for_its_own(
+    mortal: MortalServer, told: bool, delivery: str
+) -> None:
+    """Nor what waits in its memory, nor what it has to tell."""
+    script = """
+import ctypes, logging, os, sqlite3, sys
+from pathlib import Path
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+from flask_bitmapist.signals import delivery_recovered
+logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
+logging.disable(logging.CRITICAL)
+folder = Path(sys.argv[2])
+folder.write_text("a file, where a folder is to be")
+app = Flask("app")
+tracker = FlaskBitmapist(app, {
+    "BITMAPIST_REDIS_URL": "redis://127.0.0.1:1", "BITMAPIST_SPOOL": folder / "spool",
+    "BITMAPIST_DELIVERY": sys.argv[4],
+}).tracker
+delivery = tracker._deliverer()
+delivery._flusher.enter()
+shelter = delivery._shelter
+mark = tracker._settled("e", [1])
+shelter.keep([(0.0, mark)])
+shelter.lose(1)
+shelter._pending.append((0.0, mark))
+fork = os.fork if sys.argv[3] == "True" else ctypes.CDLL(None).fork
+if fork() == 0:
+    folder.unlink()
+    logging.disable(logging.NOTSET)
+    tracker.record([("e", 2)])
+    assert not tracker.flush()
+    print(len(shelter._pending), tracker.stats().backlog, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    told_of = run(script, mortal.url, f"{mortal.folder}/folder", str(told), delivery)
+    assert told_of.splitlines()[-1] == "0 1"
+    assert "marks were lost" not in told_of
+
+
 def test_an_outage_leaves_the_applications_random_numbers_alone() -> None:
     before = random.getstate()
     Breaker().trip()
     assert random.getstate() == before
+
+
+def open_files(folder: Path) -> list[str]:
+    """The files in `folder` that this process has open or mapped."""
+    names = list[str]()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # as of the folder itself
+            names.append(str(link.readlink()))
+    names += [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()]
+    return [name for name in names if name.startswith(str(folder))]
+
+
+class TestEnd:
+    """A tracker goes before its process does."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "instance"
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it looks into /proc")
+    @pytest.mark.parametrize("delivery", ["background", "immediate"])
+    def test_apps_that_are_dropped_leave_nothing_behind(
+        self, mortal: MortalServer, folder: Path, delivery: str
+    ) -> None:
+        """As in tests and with application factories; what they have queued is delivered."""
+        others = delivery_threads()
+        for id_ in range(5):
+            app = Flask("dropped", instance_path=str(folder))
+            options = {"BITMAPIST_DELIVERY": delivery, "BITMAPIST_REDIS_URL": mortal.url}
+            FlaskBitmapist(app, options).tracker.record([("e", id_, True, True, NOON)])
+            with app.app_context():
+                mark_event("e", 10 + id_, now=NOON)
+            del app
+            gc.collect()
+        current._Process.tracker = None
+        gc.collect()
+        eventually(lambda: not delivery_threads() - others)
+        assert mortal.ids() == [*range(5), *range(10, 15)]
+        assert not open_files(folder)
+        assert not [*folder.glob("*-queue-*")]
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it looks into /proc")
+    def test_a_tracker_that_is_closed_has_delivered_all_and_let_go_of_all(
+        self, mortal: MortalServer, tracker_on: Callable[..., Tracker], folder: Path
+    ) -> None:
+        others = delivery_threads()
+        tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY="background")
+        mark_event("e", range(1_000), now=NOON)
+        tracker.close()
+        assert mortal.ids() == [*range(1_000)]
+        assert not delivery_threads() - others
+        assert not open_files(folder)
+        tracker.close()
+        mark_event("e", 1_000, now=NOON)  # at once
+        assert mortal.ids() == [*range(1_001)]
+
+    def test_a_tracker_that_is_closed_in_an_outage_leaves_its_marks_in_the_spool(
+        self, mortal: MortalServer, tracker_on: Callable[..., Tracker]
+    ) -> None:
+        others = delivery_threads()
+        for delivery in ("background", "immediate"):
+            tracker = tracker_on(mortal.url, BITMAPIST_DELIVERY=delivery)
+            mark_event("e", 1, now=NOON)
+            mortal.kill()
+            mark_event("e", 2, now=NOON)
+            tracker.close()
+            assert not delivery_threads() - others
+            mortal.start()
+            assert tracker_on(mortal.url).flush()
+            assert mortal.ids() == [1, 2]
+
+    def test_marks_that_wait_in_memory_are_in_the_spool_when_the_process_has_ended(
+        self, mortal: MortalServer, tracker_on: Callable[..., Tracker]
+    ) -> None:
+        """Though they are made at once, and others had the spool locked."""
+        tracker = tracker_on(mortal.url, BITMAPIST_TIMEOUT=0.1)
+        mortal.kill()
+        mark_event("e", 1, now=NOON)
+        with closing(sqlite3.connect(spool_of(tracker).path, isolation_level=None)) as locker:
+            locker.execute("BEGIN EXCLUSIVE")
+            with tracker._deliverer()._flusher.alone(None):
+                mark_event("e", 2, now=NOON)
+            locker.execute("ROLLBACK")
+        tracker.close()
+        mortal.start()
+        assert tracker_on(mortal.url).flush()
+        assert mortal.ids() == [1, 2]

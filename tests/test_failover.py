@@ -170,6 +170,26 @@ class TestRestart:
         mark(tracker, 4)
         assert {1, 2, 4} <= {*server.ids()}
 
+    def test_what_the_server_then_refuses_waits(
+        self, server: MortalServer, tracker_on: Any
+    ) -> None:
+        """It is sent again at once, before what is written now."""
+        tracker = tracker_on(server.url)
+        mark(tracker, 1)
+        tracker.write_many("f", [1])
+        self.save(server)
+        mark(tracker, 2)
+        self.go_back(server)
+        with redis_py.Redis.from_url(server.url) as client:
+            held = client.dump(DAY)
+            client.delete(DAY)
+            client.lpush(DAY, "what is no bitmap")
+            tracker.write_many("f", [2])
+            assert sum(tracker.stats().waiting.values()) >= 1
+            client.restore(DAY, 0, held, replace=True)
+        eventually(tracker.flush)
+        assert server.ids() == [1, 2]
+
     def test_what_somebody_emptied_stays_empty(self, server: MortalServer, tracker_on: Any) -> None:
         tracker = tracker_on(server.url)
         mark(tracker, 1, 2)

@@ -13,6 +13,7 @@ import redis as redis_py
 
 from flask_bitmapist.clients import from_url
 from flask_bitmapist.deadline import within
+from flask_bitmapist.punctual import Punctual
 from flask_bitmapist.trip import Trip, drop_idle, replies
 
 
@@ -168,6 +169,27 @@ def test_whoever_waits_for_a_connection_gets_the_one_that_a_trip_gives_back(
     with ThreadPoolExecutor(8) as pool:
         assert [*pool.map(use, range(8))] == [*range(8)]
     client.connection_pool.disconnect()
+
+
+def test_dropping_idle_connections_costs_none_if_it_is_interrupted(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a timeout of gevent, or Ctrl-C."""
+    client: Any = from_url(f"{redis_url}&max_connections=2", wait=0.1, timeout=5)
+    assert told(client, ("ECHO", "x")) == [b"x"]
+    pool = client.connection_pool
+
+    def interrupted(self: Any, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Punctual, "disconnect", interrupted, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            drop_idle(client)
+    taken = [pool.get_connection() for _ in range(2)]
+    for connection in taken:
+        pool.release(connection)
+    pool.disconnect()
 
 
 def test_a_look_that_is_interrupted_costs_no_connection(

@@ -8,7 +8,6 @@ the queue, probes a server that failed, and drains the spool when it is back.
 
 from __future__ import annotations
 
-import atexit
 import time
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from ..deadline import within
 from ..marks import Deed, Id, Settled, count
 from ..server import Server
 from .courier import Courier
+from .ending import end_with, has_ended
 from .flusher import Flusher, Next
 from .notices import Notices
 from .outage import Outage
@@ -48,9 +48,11 @@ class Delivery:
         writer: Writer,
         spool: Spool | None,
         notices: Notices,
+        owner: object,
         *,
         background: bool,
     ) -> None:
+        """:param owner: whoever makes marks with it: without it there will be no more."""
         self._server = server
         self._notices = notices
         self._outcomes = Outcomes()
@@ -59,11 +61,10 @@ class Delivery:
         self._sender = Sender(server, writer, self._shelter, self._outage, self._outcomes)
         self._courier = Courier(self._sender, self._shelter, self._outage)
         self._queue = Queue(spool) if background else None
-        self._flusher = Flusher(self._take_up, self._work, self._hurry, self._leave)
+        self._flusher = Flusher(self._take_up, self._work, self._hurry, self._leave, self.end)
         #: When journals of dead processes are looked for next.
         self._adopts_at = 0.0
-        if background:
-            atexit.register(self._end)
+        end_with(owner, self)
 
     def add(self, what: Deed, id_: Id) -> None:
         """Deliver or queue one mark, as `submit`; the fastest way into the queue."""
@@ -77,13 +78,13 @@ class Delivery:
 
     def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
+        self._flusher.enter()
         if self._queue is None:
             with within(self._server.timeout):
                 work_to_do = self._courier.deliver(marks, time.time())
             if work_to_do:
                 self._flusher.attend()
         else:
-            self._flusher.enter()
             if left := self._queue.put(marks):
                 self._spill(self._queue, left)
             if self._queue is not None and len(self._queue.marks) >= BATCH:
@@ -98,6 +99,7 @@ class Delivery:
         :returns: whether the server has lost what was written before.
         :raises redis.RedisError: if the server does not take them.
         """
+        self._flusher.enter()
         try:
             self._sender.write_all(marks, made)
         finally:
@@ -128,6 +130,29 @@ class Delivery:
         with self._flusher.alone(timeout) as alone, within(timeout):
             if alone:
                 self._deliver_queue()
+
+    def end(self) -> None:
+        """Deliver what is queued, and let go of the thread and the files.
+
+        What is marked afterwards is delivered at once.
+        """
+        with self._flusher.alone(None), within(_PATIENCE):
+            queue, self._queue = self._queue, None
+            if queue is not None:
+                self._drain(queue)
+                queue.end()
+            self._shelter.close()
+        self._flusher.end()
+        has_ended(self)
+        self._notices.send()
+
+    def end_soon(self) -> None:
+        """As `end`, but the thread delivers what is queued: nobody makes marks any more.
+
+        Where no thread runs, what is queued waits for the end of the process.
+        """
+        if not self._flusher.end_soon() and not self._queue:
+            self.end()
 
     def stats(self) -> Stats:
         """What became of the marks of this process so far."""
@@ -168,6 +193,8 @@ class Delivery:
 
     def _leave(self) -> None:
         """This process is a child."""
+        self._shelter.begin_anew()
+        self._notices.begin_anew()
         if self._queue is not None:
             self._queue.begin_anew()
 
@@ -210,11 +237,3 @@ class Delivery:
                 return
         # The flusher waits for a server that neither answers nor fails.
         self._shelter.lose(count(marks))
-
-    def _end(self) -> None:
-        """The process is ending: deliver what is queued, and queue nothing more."""
-        with self._flusher.alone(None), within(_PATIENCE):
-            queue, self._queue = self._queue, None
-            if queue is not None:
-                self._drain(queue)
-                queue.end()

@@ -6,7 +6,6 @@ mark does a little of its work.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 from .. import locks
 from ..faults import contained_faults
+from .forks import begin_anew_in_children
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -27,6 +27,8 @@ _PAUSE = 0.1  # seconds between two passes, unless there is more to do or someth
 _IDLE = 5.0  # seconds without work after which the thread ends, or looks as seldom as that
 #: Seconds for which a caller waits if another is at work.
 _GRACE = 0.005
+#: Seconds for which whoever ends the thread waits for it.
+_LAST_GRACE = 1.0
 #: Whether this process may become another one without Python being told.
 _FORKS_UNTOLD = "uwsgi" in sys.modules
 
@@ -56,27 +58,37 @@ class Flusher:
         work: Callable[[], Next],
         hurry: Callable[[], None],
         forked: Callable[[], None],
+        finish: Callable[[], None],
     ) -> None:
         """
         :param begin: the thread's first pass, before there is a batch: the process may end soon.
         :param work: any other pass.
         :param hurry: a short pass, for the caller who does it where no thread runs.
         :param forked: called in a child whose work is not that of its parent.
+        :param finish: the thread's last pass, after `end_soon`.
         """
         self._begin = begin
         self._work = work
         self._hurry = hurry
         self._forked = forked
+        self._finish = finish
+        #: Whether there will be no more work.
+        self._finishes = False
         self._entering = locks.Lock()
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            reference = weakref.ref(self)
-            os.register_at_fork(after_in_child=functools.partial(_forked, reference))
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """This process is a child: its parent's thread is not here, and has its own work."""
+        self._forked()
+        self._reset()
 
     def _reset(self) -> None:
         # Made at the first use in a process: what gevent patches must not be made before it does.
         self._process = 0
         self._thread: threading.Thread | None = None
+        #: What that thread has, and no other one.
+        self._turn: object = None
         #: Whether the thread runs, so that nobody need `attend`.
         self.runs = False
         #: Whether it has little to do, and is to be woken if there is more.
@@ -136,6 +148,24 @@ class Flusher:
         finally:
             working.release()
 
+    def end(self) -> None:
+        """Let go of the thread, and wait for it. Whoever has more work starts another."""
+        self.enter()
+        thread, self._thread, self._turn = self._thread, None, None
+        self.runs = self._dozes = False
+        if thread is not None and thread is not threading.current_thread():
+            self.wake()
+            thread.join(_LAST_GRACE)
+
+    def end_soon(self) -> bool:
+        """Have the thread `finish`; False if there is none. Waits for nothing."""
+        if self._thread is None or self._process != os.getpid():
+            return False
+        self._finishes = True
+        with suppress(RuntimeError):
+            self._asleep.release()
+        return True
+
     def _start(self, pause: float = 0.0) -> bool:
         """Whether the thread runs now.
 
@@ -146,9 +176,10 @@ class Flusher:
         with self._starting:
             if self._thread is not None:
                 return True
+            self._turn = object()
             thread = threading.Thread(
                 target=_run,
-                args=(weakref.ref(self), self._asleep, pause),
+                args=(weakref.ref(self), self._turn, self._asleep, pause),
                 name="flask-bitmapist-delivery",
                 daemon=True,
             )
@@ -159,6 +190,15 @@ class Flusher:
             self._thread = thread
             self.runs = not _FORKS_UNTOLD
             return True
+
+    def _goes_on(self, turn: object) -> bool:
+        """Whether the thread that has `turn` is to do another pass."""
+        if turn is not self._turn:
+            return False
+        if self._finishes:
+            with contained_faults("deliver marks"):
+                self._finish()
+        return not self._finishes
 
     def _do(self, work: Callable[[], Next]) -> Next:
         """Do `work`. A fault of ours is logged, and is not the end of the thread."""
@@ -193,30 +233,31 @@ class Flusher:
         self.runs, self._dozes = not _FORKS_UNTOLD, False
 
 
-def _run(reference: weakref.ref[Flusher], asleep: threading.Lock, pause: float) -> None:
+def _run(
+    reference: weakref.ref[Flusher], turn: object, asleep: threading.Lock, pause: float
+) -> None:
     """The thread, which does not keep alive the flusher of an application that is gone."""
     try:
-        time.sleep(pause)
-        _pass_by_pass(reference, asleep)
+        if pause:
+            asleep.acquire(timeout=pause)
+        _pass_by_pass(reference, turn, asleep)
     except BaseException as error:
         flusher = reference()
-        if flusher is not None:
+        if flusher is not None and flusher._turn is turn:
             flusher._replace(error)
 
 
-def _pass_by_pass(reference: weakref.ref[Flusher], asleep: threading.Lock) -> None:
+def _pass_by_pass(reference: weakref.ref[Flusher], turn: object, asleep: threading.Lock) -> None:
     flusher = reference()
     following = Next.NEVER if flusher is None else flusher._do(flusher._begin)
     worked = time.monotonic()
     pause = _PAUSE
     while True:
         del flusher
-        if following is Next.LATER:
-            time.sleep(_IDLE)
-        elif following is not Next.NOW:
-            asleep.acquire(timeout=pause)
+        if following is not Next.NOW:
+            asleep.acquire(timeout=_IDLE if following is Next.LATER else pause)
         flusher = reference()
-        if flusher is None:
+        if flusher is None or not flusher._goes_on(turn):
             return
         flusher._go_on()
         pause = _PAUSE
@@ -246,10 +287,3 @@ def _threads_run() -> bool:
         return False
     enabled, threads = (options.get(name, b"0") for name in ("enable-threads", "threads"))
     return enabled not in _OFF or threads not in (*_OFF, b"1")
-
-
-def _forked(reference: weakref.ref[Flusher]) -> None:
-    flusher = reference()
-    if flusher is not None:
-        flusher._forked()
-        flusher._reset()

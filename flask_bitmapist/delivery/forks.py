@@ -8,6 +8,12 @@ import weakref
 from typing import Protocol
 
 
+class Forked(Protocol):
+    """Something that a child has to do with, and that is its parent's."""
+
+    def begin_anew(self) -> None: ...
+
+
 class Stopped(Protocol):
     """Something that threads use, and that a fork in the middle of it would spoil."""
 
@@ -17,6 +23,7 @@ class Stopped(Protocol):
 
 
 _all: weakref.WeakSet[Stopped] = weakref.WeakSet()
+_anew: weakref.WeakSet[Forked] = weakref.WeakSet()
 #: Those that the fork at hand has stopped.
 _stopped: list[Stopped] = []
 _forking = threading.Lock()
@@ -25,6 +32,11 @@ _forking = threading.Lock()
 def stop_for_forks(stopped: Stopped) -> None:
     """Have `stopped` told before each fork, and afterwards, as long as it lives."""
     _all.add(stopped)
+
+
+def begin_anew_in_children(forked: Forked) -> None:
+    """Have `forked` told in each child that begins, as long as it lives."""
+    _anew.add(forked)
 
 
 def _before_fork() -> None:
@@ -44,6 +56,8 @@ def _after_fork_in_child() -> None:
     while _stopped:
         _stopped.pop().after_fork_in_child()
     _forking.release()
+    for forked in [*_anew]:
+        forked.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,6 +19,10 @@ class Notices:
     def __init__(self, sender: Callable[[], object]) -> None:
         """:param sender: returns the app; None: it is gone, and nobody is told."""
         self._sender = sender
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """This process is a child, or the first: what its parent has to tell is not its own."""
         self._due: deque[tuple[NamedSignal, dict[str, str]]] = deque()
 
     def degraded(self, part: Part, reason: str) -> None:

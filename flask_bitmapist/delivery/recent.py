@@ -8,11 +8,8 @@ older state, and says how many trips it still has.
 
 from __future__ import annotations
 
-import functools
-import os
 import secrets
 import time
-import weakref
 from array import array
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +22,7 @@ from ..locks import Lock
 from ..marks import ONE, Deed, Settled, Who, count, parts
 from ..trip import Trip, drop_idle, replies
 from .erasures import Waited
+from .forks import begin_anew_in_children
 
 #: How long marks are kept, as long as trips find that the server has them; in seconds.
 _AGE = 60.0
@@ -91,11 +89,11 @@ class Recent:
         self._lock = Lock()
         #: Whether a loss will show. If not, each fault may be one.
         self.is_counted = True
-        self._anew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=functools.partial(_forked, weakref.ref(self)))
+        self.begin_anew()
+        begin_anew_in_children(self)
 
-    def _anew(self) -> None:
+    def begin_anew(self) -> None:
+        """Keep nothing: a child's parent sees to its own marks."""
         self._key = f"flask_bitmapist:trips:{secrets.token_hex(8)}"
         self._spans: deque[_Span] = deque()
         self._size = 0
@@ -213,7 +211,7 @@ class Recent:
     def expected(self) -> tuple[object, int]:
         """The era, and the least count that the next trip finds if nothing is lost."""
         if self._renewal and time.monotonic() - self._renewal > _LIFE / 2:  # it may have expired
-            self._anew()
+            self.begin_anew()
         return self.era, self.count + 1
 
     def queue(self, pipe: Trip) -> int:
@@ -294,9 +292,3 @@ def _by_deed(marks: Sequence[Settled]) -> Sequence[Settled]:
             last, ids = what, singles.setdefault(what, [])
         ids.append(who)
     return [*many, *singles.items()]
-
-
-def _forked(reference: weakref.ref[Recent]) -> None:
-    recent = reference()
-    if recent is not None:  # the parent sees to its marks
-        recent._anew()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,6 +25,9 @@ logger = logging.getLogger("flask_bitmapist")
 
 #: How many marks kept apart are tried in one trip: few enough to find each refused one.
 _APART_PER_TRIP = 30
+
+#: Marks that the server refuses, each with the reason.
+Refused = dict[SettledMark, str]
 
 
 class Trip(NamedTuple):
@@ -71,10 +74,19 @@ class Sender:
         :param since: as `Writer.write`.
         :raises redis.RedisError: as `Writer.write`; any other fault is raised too.
         """
+        self._write_or_keep(marks, since, lambda writable: self._written(writable, outcome, since))
+
+    def _write_or_keep(
+        self,
+        marks: Sequence[Settled],
+        since: Since | None,
+        written: Callable[[Sequence[Settled]], Refused],
+    ) -> None:
+        """Have `marks` `written`, and keep those apart that the server refuses, now or before."""
         held = self._shelter.held(marks)
         behind = {mark for mark, _ in to_keep_apart(marks, held, {})} if held else set()
         writable = [mark for mark in singles(marks) if mark not in behind] if behind else marks
-        refused = self._written(writable, outcome, since)
+        refused = written(writable)
         if refused or behind:
             made = None if since is None else since.made
             self._shelter.keep_apart(to_keep_apart(marks, held, refused), made)
@@ -148,15 +160,22 @@ class Sender:
             self._complaints.clear()  # if they are refused again, log it again
         return Trip(len(kept), len(refused))
 
-    def _written(
-        self, marks: Sequence[Settled], outcome: Outcome, since: Since | None
-    ) -> dict[SettledMark, str]:
+    def _written(self, marks: Sequence[Settled], outcome: Outcome, since: Since | None) -> Refused:
         """Write `marks`; returns those that the server refuses, each with the reason."""
         self._send_lost_again(at_once=True)  # they are older
-        refused: dict[SettledMark, str] = {}
         left_out = sift(partial(self.writer.write, since=since), marks)
         if marks:  # else the server has not been asked
             self._outage.end()
+        refused = self._refused(left_out)
+        missed = sum(mark in left_out for mark in singles(marks)) if left_out else 0
+        self._outcomes.add(outcome, count(marks) - missed)
+        # What waits in the spool is later than what the server has lost.
+        self._send_lost_again(at_once=outcome == "replayed")
+        return refused
+
+    def _refused(self, left_out: Mapping[SettledMark, Exception]) -> Refused:
+        """Those that `sift` has left out and the server may take later, each with the reason."""
+        refused: Refused = {}
         for mark, error in left_out.items():
             if need_of(error) is None:
                 told = (mark[0].event, mark[0].kind)  # not the id, which may be an e-mail address
@@ -165,10 +184,6 @@ class Sender:
                 self._outcomes.add("refused", 1)
             else:
                 refused[mark] = self._why(error)
-        missed = sum(mark in left_out for mark in singles(marks)) if left_out else 0
-        self._outcomes.add(outcome, count(marks) - missed)
-        # What waits in the spool is later than what the server has lost.
-        self._send_lost_again(at_once=outcome == "replayed")
         return refused
 
     def _send_lost_again(self, *, at_once: bool) -> None:
@@ -182,7 +197,8 @@ class Sender:
         if at_once or not self._shelter.keep(lost):
             try:
                 living, since = self.writer.living(lost)
-                sift(partial(self.writer.write, since=since), living)
+                write = partial(self.writer.write, since=since)
+                self._write_or_keep(living, since, lambda marks: self._refused(sift(write, marks)))
             except Exception:
                 self.writer.give_back(lost)
                 raise

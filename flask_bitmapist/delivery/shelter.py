@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +33,10 @@ class Shelter:
         #: How often something was kept.
         self.kept = 0
         self._notices = notices
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """This process is a child, or the first: what its parent has lost is not its own."""
         #: What the spool is yet to take, in order: others have kept its file locked for longer than
         #: a call may wait.
         self._pending: deque[Waited] = deque()
@@ -82,6 +87,12 @@ class Shelter:
         """Whether the spool has all that waited in memory for it."""
         return not self._pending or (self.keep(()) and not self._pending)
 
+    def close(self) -> None:
+        """Close the spool's files until they are needed again."""
+        self.keep_pending()
+        if self.spool is not None:
+            self.spool.file.close()
+
     def adopt(self) -> None:
         """Take over what processes that are dead had queued."""
         try:
@@ -97,16 +108,23 @@ class Shelter:
         self._outcomes.add("dropped", marks)
 
     def note(self, error: SpoolError) -> None:
-        """The spool is unusable: say so once, and once it works again, how many marks were lost."""
-        if self._lost is None:
+        """The spool is unusable: say so once, and once it works again, how many marks were lost.
+
+        One that others keep locked is not: what it is to hold waits in memory.
+        """
+        if isinstance(error, SpoolBusyError) and len(self._pending) < _PENDING:
+            logger.debug("%s", error)
+        elif self._lost is None:
             self._lost = 0
             logger.error("%s; until it can, marks of an outage are lost", error)
             self._notices.degraded("spool", str(error))
 
     def holds_marks(self) -> bool:
-        """Whether any wait in the spool, or for it."""
+        """Whether any wait in the spool, or for it; if others keep it locked, it may well be."""
         try:
             return self.spool is not None and (bool(self._pending) or self.spool.holds_marks())
+        except SpoolBusyError:
+            return True
         except SpoolError as error:
             self.note(error)
             return False
@@ -137,10 +155,16 @@ class Shelter:
             return {}
 
     def keep_apart(self, marks: Sequence[tuple[SettledMark, str]], made: float | None) -> None:
-        """Keep `marks` apart, each with its reason; without a spool they are lost."""
+        """Keep `marks` apart, each with its reason; without a spool they are lost.
+
+        If others keep the spool locked they wait in memory, to be refused again.
+        """
         try:
             if self.apart is not None:
                 self.apart.append(marks, made)
+                return
+        except SpoolBusyError:
+            if self.keep([(time.time() if made is None else made, [mark for mark, _ in marks])]):
                 return
         except SpoolError as error:
             self.note(error)
