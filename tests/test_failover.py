@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import redis as redis_py
+from interpreter import run
 from nodes import Marking, Pair, pair
 from servers import DAY, MortalServer, eventually, marked
 
@@ -24,6 +25,18 @@ NOON = datetime(2026, 3, 14, 12)
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with pair(tmp_path_factory.mktemp("pair")) as both:
         yield both
+
+
+#: A process that delivers what others have spooled.
+DRAIN = """
+import os, sys
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+tracker = FlaskBitmapist(Flask("job"), {
+    "BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_SPOOL": sys.argv[2], "BITMAPIST_TIMEOUT": 10,
+}).tracker
+assert tracker.flush()
+"""
 
 
 def mark(tracker: Tracker, *ids: object, value: bool = True) -> None:
@@ -189,6 +202,70 @@ class TestRestart:
             client.restore(DAY, 0, held, replace=True)
         eventually(tracker.flush)
         assert server.ids() == [1, 2]
+
+    @pytest.mark.parametrize("end", ["os._exit(0)", "tracker.close()"], ids=["killed", "ended"])
+    @pytest.mark.parametrize("delivery", ["background", "immediate"])
+    def test_what_a_process_that_is_gone_has_drained_is_sent_again(
+        self,
+        server: MortalServer,
+        tracker_on: Any,
+        end: str,
+        delivery: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Such as a job's, though those that are left have lost nothing of their own."""
+        monkeypatch.setattr("flask_bitmapist.delivery.courier._RECALL_PAUSE", 0.1)
+        tracker = tracker_on(server.url, BITMAPIST_DELIVERY=delivery)
+        mark(tracker, 1)
+        assert tracker.flush()
+        self.save(server)
+        with tracker._deliverer()._flusher.alone(None):
+            server.kill()
+            mark(tracker, *range(2, 2_000))
+            mark(tracker, 3, value=False)
+            assert tracker._deliverer()._queue is None or tracker._deliverer()._queue.move(
+                lambda moved: tracker._deliverer()._shelter.keep([(0.0, moved)])
+            )
+            server.start("--appendonly", "no")
+            spool = tracker._deliverer()._shelter.spool.path
+            run(DRAIN + end, server.url, str(spool))
+        assert server.ids() == [1, 2, *range(4, 2_000)]
+        self.go_back(server)
+        assert server.ids() == [1]
+        mark(tracker, 5_000)
+        eventually(lambda: server.ids() == [1, 2, *range(4, 2_000), 5_000])
+
+    def test_what_was_drained_is_kept_no_longer_than_it_takes_to_know(
+        self, server: MortalServer, tracker_on: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flask_bitmapist.delivery.recent._AGE", 0.5)
+        monkeypatch.setattr("flask_bitmapist.delivery.flusher._IDLE", 0.1)
+        monkeypatch.setattr("flask_bitmapist.delivery.courier._RECALL_PAUSE", 0.1)
+        tracker = tracker_on(server.url)
+        mark(tracker, 1)
+        server.kill()
+        mark(tracker, 2)
+        server.start()
+        spool = tracker._deliverer()._shelter.spool.path
+        eventually(lambda: not spool.exists())  # by the thread
+        eventually(lambda: not tracker._deliverer()._flusher.runs)
+        assert tracker.stats().resent == 0
+
+    def test_what_was_drained_stays_gone_where_somebody_has_emptied_the_server(
+        self, server: MortalServer, tracker_on: Any
+    ) -> None:
+        tracker = tracker_on(server.url)
+        mark(tracker, 1)
+        server.kill()
+        mark(tracker, 2)
+        server.start()
+        eventually(tracker.flush)
+        with redis_py.Redis.from_url(server.url) as client:
+            client.flushall()
+        other = tracker_on(server.url)
+        assert other.flush()
+        assert server.ids() == []
+        assert not other._deliverer()._shelter.spool.path.exists()
 
     def test_what_somebody_emptied_stays_empty(self, server: MortalServer, tracker_on: Any) -> None:
         tracker = tracker_on(server.url)

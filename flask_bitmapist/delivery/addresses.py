@@ -57,7 +57,7 @@ def name_of(db: sqlite3.Connection, server: Addresses) -> str:
     known = [name for (name,) in db.execute(query, server.names)]
     name = known[0] if known else server.names[0]
     for other in (*known[1:], server.formerly):
-        for table in ("servers", "spooled", "apart"):
+        for table in ("servers", "spooled", "apart", "sent"):
             db.execute(f"UPDATE {table} SET server = ? WHERE server = ?", (name, other))
     db.executemany(
         "INSERT OR IGNORE INTO servers (address, server) VALUES (?, ?)",

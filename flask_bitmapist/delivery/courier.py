@@ -9,13 +9,18 @@ from ..marks import Settled, count
 from .erasures import Since, Waited
 from .outage import Outage
 from .sender import Sender
+from .sent import Proof
 from .shelter import Shelter
 from .spool import SpoolError
 
 #: Seconds after which marks that are kept apart are tried again, where some were refused.
 _APART_PAUSE = 30.0
+#: Seconds between two looks whether the server still has what left the spool.
+_RECALL_PAUSE = 10.0
 #: Seconds that `empty` waits while another process drains the spool, and between two looks.
 _PATIENCE, _LOOK = 5.0, 0.01
+#: What the spool may hold, if nobody looks.
+_UNKNOWN = frozenset(("spooled", "apart"))
 
 
 class Courier:
@@ -26,6 +31,8 @@ class Courier:
         self._shelter = shelter
         self._outage = outage
         self._apart_due = time.monotonic() + _APART_PAUSE
+        self._recall_due = 0.0
+        self._era: object = None
 
     def deliver(self, marks: Sequence[Settled], made: float) -> bool:
         """Write `marks`, or see that they wait.
@@ -34,8 +41,8 @@ class Courier:
         :returns: whether there is something to `work` at now.
         """
         # Of a mark and an unmark of one bit, the last one decides: so none overtakes those waiting.
-        waits = self._outage.is_on or self._shelter.holds_marks()
-        if waits and self._shelter.keep([(made, marks)]):
+        contents = _UNKNOWN if self._outage.is_on else self._shelter.contents()
+        if "spooled" in contents and self._shelter.keep([(made, marks)]):
             return True
         # With a spool that fails each mark tries the server, as it would be lost otherwise.
         if self._shelter.spool is None and not self._outage.breaker.lets_pass():
@@ -43,24 +50,27 @@ class Courier:
             return True
         kept = self._shelter.kept
         try:
-            self._sender.write(marks, "sent", Since(made))
+            none_apart = "apart" not in contents
+            self._sender.write(marks, "sent", Since(made), none_apart=none_apart)
         except Exception as error:
             self._broke(error)
             if not self._shelter.keep([(made, marks)]):
                 self._shelter.lose(count(marks))
             return True
         # What the server turned out to have lost may wait to be sent again.
-        return self._shelter.kept != kept or self._is_apart_due()
+        return self._shelter.kept != kept or (
+            bool(contents) and (self._is_apart_due(contents) or self._is_recall_due(contents))
+        )
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything for `work`, now or later."""
-        return self._outage.is_on or self._shelter.holds_marks() or self._shelter.holds_apart()
+        return self._outage.is_on or not {"spooled", "apart"}.isdisjoint(self._shelter.contents())
 
     @property
     def watches(self) -> bool:
         """Whether there will be something to `work` at, though nobody marks any more."""
-        return self._sender.writer.watches
+        return self._sender.writer.watches or "sent" in self._shelter.contents()
 
     def work(self, trips: int) -> bool:
         """Send what waits, in at most `trips` trips, and find out if a server that failed is back.
@@ -70,14 +80,18 @@ class Courier:
         if not self._outage.breaker.lets_pass():
             return False
         try:
-            if self._shelter.holds_marks():
+            contents = self._shelter.contents()
+            if self._is_recall_due(contents):
+                self._recall()
+                contents = self._shelter.contents()
+            if "spooled" in contents:
                 replay = _Replay(self._sender)
                 drained = self._shelter.drain(replay.write, trips, replay.living)
                 return drained and self._shelter.holds_marks()
             if self._outage.is_on:
                 self._sender.probe()
             self._sender.look_back()
-            return self._is_apart_due() and self._try_apart(trips)
+            return self._is_apart_due(contents) and self._try_apart(trips)
         except Exception as error:
             self._broke(error)
             return False
@@ -89,7 +103,10 @@ class Courier:
         :returns: whether nothing is left.
         """
         try:
-            return self._shelter.keep_pending() and self._drain(end) and self._empty_apart(end)
+            if not self._shelter.keep_pending():
+                return False
+            self._recall()
+            return self._drain(end) and self._empty_apart(end)
         except SpoolError as error:
             self._shelter.note(error)
         except Exception as error:
@@ -117,8 +134,23 @@ class Courier:
                 return False
         return True
 
-    def _is_apart_due(self) -> bool:
-        return time.monotonic() >= self._apart_due and self._shelter.holds_apart()
+    def _is_recall_due(self, contents: frozenset[str]) -> bool:
+        return "sent" in contents and (
+            time.monotonic() >= self._recall_due or self._era is not self._sender.writer.era
+        )
+
+    def _recall(self) -> None:
+        """Have marks wait again that left the spool lately, if the server has lost them."""
+        self._recall_due = time.monotonic() + _RECALL_PAUSE
+        self._era = self._sender.writer.era
+        try:
+            if "sent" in self._shelter.contents():
+                self._sender.recall()
+        except SpoolError as error:
+            self._shelter.note(error)
+
+    def _is_apart_due(self, contents: frozenset[str]) -> bool:
+        return "apart" in contents and time.monotonic() >= self._apart_due
 
     def _try_apart(self, trips: int) -> bool:
         self._apart_due = time.monotonic() + _APART_PAUSE
@@ -150,8 +182,9 @@ class _Replay:
         living, self._since = self._sender.writer.living(waited)
         return living
 
-    def write(self, marks: Sequence[Settled]) -> None:
+    def write(self, marks: Sequence[Settled]) -> Proof | None:
         self._sender.write(marks, "replayed", self._since)
+        return self._sender.writer.proof()
 
 
 def _is_over(end: float | None) -> bool:

@@ -20,9 +20,11 @@ import redis
 from ..ids import PLAIN
 from ..locks import Lock
 from ..marks import ONE, Deed, Settled, Who, count, parts
+from ..registry import text
 from ..trip import Trip, drop_idle, replies
 from .erasures import Waited
 from .forks import begin_anew_in_children
+from .sent import Proof, Sent
 
 #: How long marks are kept, as long as trips find that the server has them; in seconds.
 _AGE = 60.0
@@ -193,6 +195,12 @@ class Recent:
         with self._lock:
             self._lost = [*lost, *self._lost]
 
+    def proof(self) -> Proof | None:
+        """How to see whether the server still has what was written until now; None: not at all."""
+        if not self.is_counted or self._origin is None:
+            return None
+        return Proof(self._key, self.count, text(self._origin))
+
     def take_kept(self) -> int | None:
         """How many trips the server had left at its last loss; None: there was none since asked."""
         with self._lock:
@@ -256,6 +264,27 @@ class Recent:
             return replies(client, [("GET", _ORIGIN)]) != [self._origin]
         except redis.RedisError:
             return False
+
+
+def sorted_out(client: Any, sent: Sequence[Sent]) -> tuple[list[int], list[int]]:
+    """The rows of `sent` that the server has lost, and those that need be kept no longer.
+
+    :raises redis.RedisError: if it does not answer.
+    """
+    keys = sorted({one.proof.trips for one in sent})
+    origin, *counts = replies(client, [("GET", key) for key in (_ORIGIN, *keys)])
+    has = {key: int(held or 0) for key, held in zip(keys, counts, strict=True)}
+    lost, done = [], []
+    now = time.time()
+    for row, at, proof in sent:
+        age = abs(now - at)
+        # If somebody has deleted everything, nothing is to be brought back.
+        is_there = origin is not None and text(origin) == proof.origin
+        if is_there and has[proof.trips] < proof.number and age < _LIFE / 2:
+            lost.append(row)
+        elif not is_there or age >= _AGE:
+            done.append(row)
+    return lost, done
 
 
 class _CountedTrip(Trip):

@@ -13,7 +13,7 @@ import redis
 from ..marks import Settled, SettledMark, count, singles
 from ..refusals import need_of, refusal
 from ..server import Server
-from .apart import to_keep_apart
+from .apart import Held, to_keep_apart
 from .erasures import Since
 from .outage import Outage
 from .shelter import Shelter
@@ -67,23 +67,35 @@ class Sender:
         self.writer.forget_known()
 
     def write(
-        self, marks: Sequence[Settled], outcome: Outcome = "replayed", since: Since | None = None
+        self,
+        marks: Sequence[Settled],
+        outcome: Outcome = "replayed",
+        since: Since | None = None,
+        *,
+        none_apart: bool = False,
     ) -> None:
         """Write the `marks` that the server takes, and keep the others apart.
 
         :param since: as `Writer.write`.
+        :param none_apart: nothing is kept apart, so that none of them waits behind it.
         :raises redis.RedisError: as `Writer.write`; any other fault is raised too.
         """
-        self._write_or_keep(marks, since, lambda writable: self._written(writable, outcome, since))
+        held = {} if none_apart else self._shelter.held(marks)
+        self._write_or_keep(
+            marks, held, since, lambda writable: self._written(writable, outcome, since)
+        )
 
     def _write_or_keep(
         self,
         marks: Sequence[Settled],
+        held: Held,
         since: Since | None,
         written: Callable[[Sequence[Settled]], Refused],
     ) -> None:
-        """Have `marks` `written`, and keep those apart that the server refuses, now or before."""
-        held = self._shelter.held(marks)
+        """Have `marks` `written`, and keep those apart that the server refuses, now or before.
+
+        :param held: as `Shelter.held`.
+        """
         behind = {mark for mark, _ in to_keep_apart(marks, held, {})} if held else set()
         writable = [mark for mark in singles(marks) if mark not in behind] if behind else marks
         refused = written(writable)
@@ -198,11 +210,34 @@ class Sender:
             try:
                 living, since = self.writer.living(lost)
                 write = partial(self.writer.write, since=since)
-                self._write_or_keep(living, since, lambda marks: self._refused(sift(write, marks)))
+                held = self._shelter.held(living)
+                self._write_or_keep(
+                    living, held, since, lambda marks: self._refused(sift(write, marks))
+                )
             except Exception:
                 self.writer.give_back(lost)
                 raise
-        marks = sum(count(of_span) for _, of_span in lost)
+        self._note_resent(sum(count(of_span) for _, of_span in lost))
+
+    def recall(self) -> None:
+        """Have marks wait again that left the spool lately, if the server has lost them since.
+
+        :raises redis.RedisError: if it does not answer.
+        :raises SpoolError: if the spool's file cannot be used.
+        """
+        spool = self._shelter.spool
+        if spool is None:
+            return
+        with spool.alone() as alone:
+            if not alone or not (sent := spool.sent()):
+                return
+            lost, done = self.writer.sorted_out(sent)
+            if lost or done:
+                recalled = spool.settle(lost=lost, done=done)
+        if lost:
+            self._note_resent(recalled)
+
+    def _note_resent(self, marks: int) -> None:
         self._outcomes.add("resent", marks)
         logger.warning(
             "the server may have fallen back to an older state, as after a failover: %d marks of "

@@ -14,6 +14,7 @@ from .database import SpoolBusyError
 from .erasures import Waited
 from .journal import adopt
 from .notices import Notices
+from .sent import Proof
 from .spool import Spool, SpoolError
 from .stats import Outcomes
 
@@ -21,6 +22,9 @@ logger = logging.getLogger("flask_bitmapist")
 
 #: How many entries wait in memory for others to let go of the spool's file, at most.
 _PENDING = 10_000
+#: What the spool holds: nothing, or marks that wait, and perhaps any others.
+_NOTHING = frozenset[str]()
+_WAITING = frozenset(("spooled", "apart", "sent"))
 
 
 class Shelter:
@@ -119,19 +123,28 @@ class Shelter:
             logger.error("%s; until it can, marks of an outage are lost", error)
             self._notices.degraded("spool", str(error))
 
-    def holds_marks(self) -> bool:
-        """Whether any wait in the spool, or for it; if others keep it locked, it may well be."""
+    def contents(self) -> frozenset[str]:
+        """What the spool holds, as `Spool.contents`, and what waits for it in memory.
+
+        If others keep it locked, something may well wait.
+        """
+        if self._pending:
+            return _WAITING
         try:
-            return self.spool is not None and (bool(self._pending) or self.spool.holds_marks())
+            return _NOTHING if self.spool is None else self.spool.contents()
         except SpoolBusyError:
-            return True
+            return _WAITING
         except SpoolError as error:
             self.note(error)
-            return False
+            return _NOTHING
+
+    def holds_marks(self) -> bool:
+        """Whether any wait in the spool, or for it."""
+        return "spooled" in self.contents()
 
     def drain(
         self,
-        write: Callable[[Sequence[Settled]], None],
+        write: Callable[[Sequence[Settled]], Proof | None],
         trips: int,
         living: Callable[[Sequence[Waited]], Sequence[Settled]],
     ) -> bool:
@@ -169,14 +182,6 @@ class Shelter:
         except SpoolError as error:
             self.note(error)
         self.lose(len(marks))
-
-    def holds_apart(self) -> bool:
-        """Whether any marks are kept apart."""
-        try:
-            return self.apart is not None and bool(self.apart.events())
-        except SpoolError as error:
-            self.note(error)
-            return False
 
     def reasons(self) -> Mapping[str, int]:
         """How many marks are kept apart, by reason."""

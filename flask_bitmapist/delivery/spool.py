@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from ..marks import Settled, count, deed, parts, singles
+from . import sent
 from .addresses import Addresses, name_of, server_of
 from .database import Database, SpoolError, State
 from .erasures import Waited
 from .file_lock import FileLock
+from .sent import Left, Proof, Sent
 from .stats import Outcomes
 from .tables import used_bytes
 from .writer import BULK
@@ -45,7 +47,12 @@ _INSERT = """
     SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM spooled), 0)), ?, ?, ?, ?
 """
 _WAITING = "FROM spooled WHERE server = :server AND id > :done"
-_ANYTHING = f"SELECT 1 WHERE EXISTS (SELECT 1 {_WAITING}) OR EXISTS (SELECT 1 FROM aside)"
+#: What the file holds for a server, by table.
+_CONTENTS = f"""
+    SELECT 'spooled' WHERE EXISTS (SELECT 1 {_WAITING}) OR EXISTS (SELECT 1 FROM aside)
+    UNION SELECT 'apart' WHERE EXISTS (SELECT 1 FROM apart WHERE server = :server)
+    UNION SELECT 'sent' WHERE EXISTS (SELECT 1 FROM sent WHERE server = :server)
+"""
 
 
 def _all(waited: Sequence[Waited]) -> list[Settled]:
@@ -91,9 +98,16 @@ class Spool:
         """How many marks are gone for good: beyond the limit, or in rows that cannot be read."""
         return self._outcomes["dropped"]
 
+    def contents(self) -> frozenset[str]:
+        """What it holds: ``spooled`` marks, which wait; those kept ``apart``; and those ``sent``.
+
+        Errors and cost are those of `look`.
+        """
+        return self.look(_CONTENTS)
+
     def holds_marks(self) -> bool:
         """Whether anything waits. Errors and cost are those of `look`."""
-        return bool(self.look(_ANYTHING))
+        return "spooled" in self.contents()
 
     def look(self, query: str) -> frozenset[Any]:
         """The values that `query` finds. Costs two stat() while nobody has written to the file.
@@ -158,6 +172,7 @@ class Spool:
         dropped = 0
         if self.file.size <= self._limit or used_bytes(db) <= self._limit:
             return dropped
+        db.execute("DELETE FROM sent")  # which the server has
         for table in tables:
             marks = "SUM(count)" if table == "spooled" else "COUNT(*)"
             oldest = f"SELECT id FROM {table} ORDER BY id LIMIT {_ROWS_DROPPED}"
@@ -187,14 +202,15 @@ class Spool:
 
     def drain(
         self,
-        write: Callable[[Sequence[Settled]], None],
+        write: Callable[[Sequence[Settled]], Proof | None],
         trips: int,
         living: Callable[[Sequence[Waited]], Sequence[Settled]] = _all,
     ) -> bool:
         """Hand what waits, and is `living`, to `write`, oldest first, at most `trips` times.
 
-        Rows leave the file after `write` returns. A crash in between replays them, which is
-        harmless as long as all other marks queue behind.
+        Rows leave their table after `write` returns: for that of `sent` marks, if it returns a
+        proof. A crash in between replays them, which is harmless as long as all other marks queue
+        behind.
 
         :returns: False, having done nothing, if another process is draining: it will find what was
             appended meanwhile.
@@ -215,7 +231,7 @@ class Spool:
 
     def _drain_one_trip(
         self,
-        write: Callable[[Sequence[Settled]], None],
+        write: Callable[[Sequence[Settled]], Proof | None],
         living: Callable[[Sequence[Waited]], Sequence[Settled]],
     ) -> bool:
         """Whether there was anything."""
@@ -234,12 +250,15 @@ class Spool:
             waited.append((made, found))
             last = id_
         # The file is not locked meanwhile, so that appending never waits for Redis.
-        write(living(waited))
+        marks = living(waited)
+        proof = write(marks)
         for size, fault in unreadable:
             logger.error("%d marks in the spool %s cannot be read: %s", size, self.path, fault)
             self._outcomes.add("dropped", size)
         if last:
-            self._forget(last)
+            made = min((made for made, _ in waited), default=0.0)
+            kept = Left(last, json.dumps(_grouped(marks)), count(marks), made) if marks else None
+            self._forget(last, kept, proof)
         return bool(last)
 
     def _next_rows(self, db: sqlite3.Connection) -> list[tuple[int, str, int, float]]:
@@ -254,15 +273,47 @@ class Spool:
             rows.append(row)
         return rows
 
-    def _forget(self, last: int) -> None:
-        """Delete the rows up to `last`, or if that is not possible, remember that they are done."""
+    def _forget(self, last: int, left: Left | None, proof: Proof | None) -> None:
+        """Delete the rows up to `last`, or if that is not possible, remember that they are done.
+
+        :param left: what was sent of them; None: nothing.
+        """
         query = "DELETE FROM spooled WHERE server = ? AND id <= ?"
+
+        def move(db: sqlite3.Connection) -> None:
+            if left is not None and proof is not None:
+                sent.note(db, self.server, left, time.time(), proof)
+            db.execute(query, (self.server, last))
+
         try:
-            self.file.transact(lambda db: db.execute(query, (self.server, last)))
+            self.file.transact(move)
         except SpoolError as error:  # on a full disk there is no room to note what is deleted
             logger.debug("what was sent stays in the spool: %s", error)
             state = self.file.state()
             self._kept = (0 if state is None else state[0][0], last)
+
+    def sent(self) -> list[Sent]:
+        """What has been sent lately.
+
+        :raises SpoolError: if the file cannot be read.
+        """
+        return self.file.run(lambda db: sent.listed(db, self.server))
+
+    def settle(self, *, lost: Sequence[int], done: Sequence[int]) -> int:
+        """Have rows of what was sent wait again that are `lost`, and forget those that are `done`.
+
+        :returns: how many marks wait again.
+        :raises SpoolError: if the file cannot be written.
+        """
+
+        def work(db: sqlite3.Connection) -> int:
+            sent.forget(db, done)
+            return sent.recall(db, lost)
+
+        recalled = self.file.transact(work)
+        if not lost:
+            self._tidy()
+        return recalled
 
     def _tidy(self) -> None:
         self._overflows = False

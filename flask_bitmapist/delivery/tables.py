@@ -11,7 +11,7 @@ COLUMNS = {
     "apart": ("id", "server", "event", "identity", "value", "mark", "reason", "made"),
     "servers": ("id", "address", "server"),
 }
-_NAMES = ("spooled", "apart", "servers", "aside", "spooled_server", "apart_name")
+_NAMES = ("spooled", "apart", "servers", "aside", "sent", "spooled_server", "apart_name")
 _LISTED = ", ".join(f"'{name}'" for name in _NAMES)
 #: Of columns that the first versions did not make. Marks were made at `made`, at the earliest.
 _TYPES = {"count": "INTEGER NOT NULL DEFAULT 1", "made": "REAL NOT NULL DEFAULT 0"}
@@ -27,6 +27,10 @@ _MADE = (
     # A server may have several addresses; one of them stands for it in the other tables.
     "CREATE TABLE IF NOT EXISTS servers (id INTEGER PRIMARY KEY, address TEXT UNIQUE NOT NULL, "
     "server TEXT NOT NULL)",
+    # What a trip has written lately, and how to see whether the server still has it (`sent.Proof`).
+    "CREATE TABLE IF NOT EXISTS sent (id INTEGER PRIMARY KEY, server TEXT NOT NULL, "
+    "marks TEXT NOT NULL, count INTEGER NOT NULL, made REAL NOT NULL, at REAL NOT NULL, "
+    "trips TEXT NOT NULL, number INTEGER NOT NULL, origin TEXT NOT NULL)",
     # Damaged files that have not been brought over yet.
     "CREATE TABLE IF NOT EXISTS aside (file TEXT PRIMARY KEY)",
 )
@@ -66,6 +70,7 @@ def is_empty(db: sqlite3.Connection, done: Mapping[str, object]) -> bool:
     (found,) = db.execute(
         "SELECT EXISTS (SELECT 1 FROM spooled WHERE server != :server OR id > :done) "
         "OR EXISTS (SELECT 1 FROM apart) OR EXISTS (SELECT 1 FROM aside) "
+        "OR EXISTS (SELECT 1 FROM sent) "
         "OR EXISTS (SELECT 1 FROM sqlite_schema "
         f"WHERE name NOT IN ({_LISTED}) AND name NOT LIKE 'sqlite%')",
         done,

@@ -26,7 +26,8 @@ from .density import Density
 from .erasures import Erasures, Since, Waited
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
-from .recent import Recent
+from .recent import Recent, sorted_out
+from .sent import Proof, Sent
 from .single import Single
 from .stats import Outcomes
 from .unmarking import Key, Values
@@ -129,6 +130,19 @@ class Writer:
     def written(self) -> Written:
         """What the server has of this process's trips; not known for a cluster."""
         return Written(self._recent.count, self._recent.take_kept())
+
+    def proof(self) -> Proof | None:
+        """How any process sees whether the server still has what was written; None: not at all."""
+        return self._recent.proof()
+
+    def sorted_out(self, sent: Sequence[Sent]) -> tuple[list[int], list[int]]:
+        """As `recent.sorted_out`."""
+        return sorted_out(self._server.quick, sent)
+
+    @property
+    def era(self) -> object:
+        """Another one after each loss that this process has noticed."""
+        return self._recent.era
 
     @property
     def refused(self) -> int:
