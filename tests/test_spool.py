@@ -28,6 +28,7 @@ from warm import WARM
 from flask_bitmapist import FlaskBitmapist, mark_event
 from flask_bitmapist.delivery.addresses import Addresses, server_of
 from flask_bitmapist.delivery.apart import Apart
+from flask_bitmapist.delivery.sent import Proof
 from flask_bitmapist.delivery.spool import Spool, SpoolError
 from flask_bitmapist.marks import Settled, singles
 from flask_bitmapist.tracker import Tracker
@@ -125,7 +126,7 @@ class TestDamage:
         fill(other, [3_000])
         close(spool)
         close(other)
-        damage(path, 10 * 4096)
+        damage(path, 12 * 4096)
         assert drained(other)[-1] == 3_000
         fill(spool, [5])
         assert drained(other) == [5]
@@ -386,6 +387,30 @@ class TestSize:
         assert [one.mark for one in apart.after(0, 1)] == [(DEED, 10_000 - kept)]
         fill(spool, [1])
         assert drained(spool) == [1]
+
+    def test_what_was_sent_waits_again_in_its_old_place(self, spool: Spool, path: Path) -> None:
+        proof = Proof("trips", 7, "origin")
+        fill(spool, range(2_000))
+        while spool.holds_marks():
+            assert spool.drain(lambda marks: proof, trips=1)
+        fill(spool, [5_000])
+        assert spool.contents() == {"spooled", "sent"}
+        first, second = spool.sent()
+        assert first.proof == second.proof == proof
+        assert spool.settle(lost=[second.row], done=[first.row]) == 1_000
+        assert spool.backlog() == 1_001
+        assert drained(spool) == [*range(1_000, 2_000), 5_000]
+        assert not path.exists()
+
+    def test_what_was_sent_takes_no_room_from_what_waits(self, path: Path) -> None:
+        spool = Spool(path, SERVER, limit=1_000_000)
+        for id_ in range(600):
+            fill(spool, [id_])
+            assert spool.drain(lambda marks: Proof("trips", 7, "origin"), trips=1)
+        assert len(spool.sent()) == 500
+        fill(spool, range(9_000))
+        assert len(spool.sent()) == 0
+        assert spool.lost < 9_000
 
     def test_appends_share_a_connection(
         self, spool: Spool, monkeypatch: pytest.MonkeyPatch

@@ -68,13 +68,13 @@ class Delivery:
 
     def add(self, what: Deed, id_: Id) -> None:
         """Deliver or queue one mark, as `submit`; the fastest way into the queue."""
-        queue = self._queue
-        if queue is None or not self._flusher.runs or not queue.add(what, id_):
+        queue, flusher = self._queue, self._flusher
+        if queue is None or not flusher.runs or not queue.add(what, id_):
             self.submit([(what, id_)])
-        elif not self._flusher.runs:  # its thread has ended in between
-            self._flusher.attend()
+        elif not flusher.runs:  # its thread has ended in between
+            flusher.attend()
         elif len(queue.marks) == BATCH:
-            self._flusher.wake()
+            flusher.wake()
 
     def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
