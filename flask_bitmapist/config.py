@@ -52,6 +52,7 @@ class Settings:
     track_seen: bool = True
     visitors: bool = False
     visitor_age: timedelta = timedelta(days=365)
+    promote_visitors: bool = False
 
     def period(self, grain: Grain, moment: datetime) -> Period:
         """The period of the application's calendar that contains the naive local `moment`."""
@@ -84,6 +85,8 @@ class Settings:
                 "BITMAPIST_VISITORS needs BITMAPIST_ID_MAP = 'always', not "
                 f"{settings.id_map!r}: an event with users and visitors has one kind of ids"
             )
+        if settings.promote_visitors and not settings.visitors:
+            raise ValueError("BITMAPIST_PROMOTE_VISITORS needs BITMAPIST_VISITORS = True")
         return settings
 
 
@@ -317,5 +320,6 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "track_seen": _flag,
     "visitors": _flag,
     "visitor_age": _lifetime,
+    "promote_visitors": _flag,
     "enabled": _flag,
 }

@@ -95,7 +95,8 @@ class FlaskBitmapist:
             extension._guard(tracker)
         note_app(app)
         _register_server(settings.redis_system)
-        if (settings.track_login or settings.track_seen) and find_spec("flask_login"):
+        told_of = settings.track_login or settings.track_seen or settings.promote_visitors
+        if told_of and find_spec("flask_login"):
             from .login import track
 
             track(app)

@@ -20,6 +20,8 @@ from werkzeug.local import LocalProxy
 
 #: The kind of ids that are offsets themselves, and that of the users' mapped ones.
 PLAIN, MAPPED = "plain", "mapped"
+#: How the ids of visitors begin: reports show what they are.
+VISITOR = "visitor:"
 
 #: Longest identifier that is mapped, in characters.
 LONGEST_TEXT = 512

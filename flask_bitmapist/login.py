@@ -16,7 +16,9 @@ except ImportError as error:
         'Flask-Login is missing: pip install "flask-bitmapist[login]"', name=error.name
     ) from error
 
+from .current import TRACKER
 from .faults import contained_faults
+from .visitors import promote_visitor
 
 #: Marked once per user and day, whatever the user did.
 SEEN = "user:seen"
@@ -33,6 +35,10 @@ def track(app: Flask) -> None:
 
 def _logged_in(sender: Flask, user: Any, **_: Any) -> None:
     _publish(sender, "user:logged_in", user)
+    with contained_faults("promote a visitor"):
+        id_ = user_id(user)
+        if sender.extensions[TRACKER].settings.promote_visitors and id_ is not None:
+            promote_visitor(id_)
 
 
 def _logged_out(sender: Flask, user: Any, **_: Any) -> None:

@@ -145,6 +145,26 @@ def merge(client: Any, key: str, value: bytes, life: int | None) -> None:
     raise UnstableError(key)
 
 
+def exchange(client: Any, key: str, old: int, new: int) -> None:
+    """Have the bitmap under `key`, if it is packed and has `old`, have `new` instead.
+
+    :raises UnreadableError: if it is damaged.
+    """
+    from .reading.packed import Packed
+
+    for pipe, forms, expiry in _watched(client, key):
+        bitmap = joined(key, forms)
+        if forms[1] is None or old not in bitmap:
+            return
+        changed = Packed.of(bitmap).without([old]) | Packed.containing([new])
+        pipe.multi()
+        pipe.delete(key)
+        pipe.set(packed_key(key), changed.to_portable(), px=expiry)
+        if _executed(pipe):
+            return
+    raise UnstableError(key)
+
+
 def clear(client: Any, bits: Mapping[str, Collection[int]]) -> None:
     """Clear bits of packed bitmaps, which stay packed. One that has no other bit goes.
 

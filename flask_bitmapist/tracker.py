@@ -25,11 +25,13 @@ from .deadline import within
 from .faults import contained_faults
 from .gate import Check, Gate, Gated
 from .id_map import IdMap
+from .id_map.promoting import is_visitor
 from .ids import MAPPED, PLAIN, UnusableIdError, mapped_kind, normal_form
 from .locks import Lock
 from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed
 from .periods import Grain, local
+from .promoter import Promoter
 from .reading.reader import Reader
 from .registry import Registry, mismatch
 from .server import Server
@@ -77,6 +79,7 @@ class Tracker:
         self._most = -1 if settings.id_map == "always" else settings.max_id
         self._delivery: Delivery | None = None
         self._delivery_lock = Lock()
+        self._promoter = Promoter(self.promote)
         self._hour = _Hour(self, datetime.min, 0.0, 0.0)
 
     def ignore(self, check: Check) -> None:
@@ -324,7 +327,7 @@ class Tracker:
             self.publish([Mark(event, id_)])
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver what is queued or spooled.
+        """Deliver what is queued or spooled, and promote the visitors who wait for it.
 
         :param timeout: seconds that it may take, and perhaps one round trip more; None: as long as
             it takes.
@@ -333,14 +336,16 @@ class Tracker:
         # The spool may hold real marks: a test must not deliver them either.
         if Tracker.recorder is not None or self._switch.tested:
             return True
-        return self._deliverer().flush(timeout)
+        return self._promoter.wait(timeout) and self._deliverer().flush(timeout)
 
     def close(self) -> None:
         """Deliver what is queued, and let go of the thread, the files and the connections.
 
-        For an application that goes before its process does, as in tests. What is marked afterwards
-        is delivered at once. A redis client that the extension was given is left as it is.
+        For an application that goes before its process does, as in tests; visitors who wait for it
+        are promoted. What is marked afterwards is delivered at once. A redis client that the
+        extension was given is left as it is.
         """
+        self._promoter.end()
         if self._delivery is not None:
             self._delivery.end()
         self.server.close()
@@ -387,6 +392,45 @@ class Tracker:
             dry_run=dry_run,
             watch=watch,
         )
+
+    def promote(self, visitor: str, user: object, since: date | None = None) -> bool:
+        """Make `visitor` the user `user`: what they did, and will do, is what the user did.
+
+        It waits for the server. In a request use `visitors.promote_visitor`, which does not. It can
+        be stopped at any time and run again. Where no marks are sent, as in tests, nothing is done.
+
+        :param visitor: the id of a visitor, as `visitors.visitor_id` gives it.
+        :param user: whatever the user is marked with.
+        :param since: the first day on which the visitor may have done something; default:
+            ``BITMAPIST_VISITOR_AGE`` ago.
+        :returns: whether the visitor is that user now; False: they have become another one before.
+        :raises UnusableIdError: for something that identifies nobody.
+        :raises ValueError: if one is no visitor, or the other is one, or ids are not all mapped.
+        :raises redis.RedisError: if the server does not answer.
+        """
+        who = str(normal_form(user))
+        if not is_visitor(visitor) or is_visitor(who):
+            wrong = f"{who!r} is a visitor" if is_visitor(visitor) else f"{visitor!r} is no visitor"
+            raise ValueError(f"{wrong}: promote() makes a visitor a user")
+        if self.settings.id_map != "always":
+            raise ValueError(
+                f"promote() needs BITMAPIST_ID_MAP = 'always', not {self.settings.id_map!r}"
+            )
+        if not self.sends():
+            return False
+        from .maintenance.promote import promote
+
+        # By the machine's clock: `at` dates marks, and the visitor's were made before now.
+        today = local(None, self.settings.timezone)
+        first = since or (today - self.settings.visitor_age).date()
+        return promote(
+            self.server.patient, self._registry, self._id_map, visitor, who, first, today
+        )
+
+    def promote_later(self, visitor: str, user: object, since: date) -> None:
+        """As `promote`, from a thread: this neither waits nor raises."""
+        if self.sends():
+            self._promoter.submit(visitor, user, since)
 
     def reindex(self) -> list[str]:
         """Register the events and flags that others, such as bitmapist itself, have marked.

@@ -7,25 +7,30 @@ who have one set none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
+from typing import Any
 
 from flask import Flask, Response, current_app, has_request_context, request
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from .current import TRACKER, current_tracker
+from .ids import VISITOR, normal_form
 from .tracker import Tracker
 
 #: The cookie's name.
 COOKIE = "bitmapist_visitor"
-#: How the ids of visitors begin: reports show what they are.
-PREFIX = "visitor:"
 #: Random bytes in an id: nobody can guess another visitor's, and no two are the same.
 _CHANCE = 12
+#: By how much earlier than in the cookie a visitor may have been marked: in another zone's day.
+_MARGIN = timedelta(days=1)
 #: In an app's ``extensions``: whether its responses bring new visitors their cookies.
 _TRACKED = "bitmapist.visitors"
 #: In a request's environment: its `Visitor`, and whether its response has been made.
 _VISITOR, _ANSWERED = "flask_bitmapist.visitor", "flask_bitmapist.answered"
+#: Likewise: whether the visitor in its cookie has become a user.
+_PROMOTED = "flask_bitmapist.promoted"
 
 
 @dataclass(slots=True)
@@ -53,14 +58,52 @@ def visitor_id() -> str | None:
 
     :raises RuntimeError: if the app has no ``secret_key``.
     """
-    if not has_request_context():
+    known = _of_cookie() if has_request_context() else None
+    return None if known is None else known[0]
+
+
+def promote_visitor(user: object) -> None:
+    """Make the visitor of the current request the user who has just logged in.
+
+    It is called for logins of Flask-Login, where ``BITMAPIST_PROMOTE_VISITORS`` is set; call it
+    where your application logs users in without it. What the visitor has done counts for `user`,
+    soon: a thread sees to it, so this neither waits for the server nor fails with it. The response
+    removes the visitor's cookie: the next visitor on this browser is another one.
+
+    Nothing is done if the request is ignored, or has no visitor.
+
+    :param user: whatever the user is marked with.
+    :raises UnusableIdError: for something that identifies nobody.
+    :raises RuntimeError: if ``BITMAPIST_VISITORS`` is not set, or as `visitor_id`.
+    """
+    tracker = current_tracker()
+    if not tracker.settings.visitors:
+        raise RuntimeError("promote_visitor() needs BITMAPIST_VISITORS = True")
+    who = normal_form(user)
+    if not has_request_context() or not tracker.enabled or tracker.ignores():
+        return
+    marked: Visitor | None = request.environ.get(_VISITOR)
+    known = _of_cookie()
+    # What the rest of this request marks is the user's.
+    request.environ[_VISITOR] = Visitor(str(who), is_new=False)
+    request.environ[_PROMOTED] = True
+    if known is not None:
+        tracker.promote_later(known[0], who, (known[1] - _MARGIN).date())
+    elif marked is not None and marked.is_marked:
+        tracker.promote_later(marked.id, who, (datetime.now(UTC) - _MARGIN).date())
+
+
+def _of_cookie() -> tuple[str, datetime] | None:
+    """The visitor in the cookie of the current request, and when they got it."""
+    if _PROMOTED in request.environ:
         return None
     age = current_tracker().settings.visitor_age.total_seconds()
-    signer = _signer(current_app)
+    held = request.cookies.get(COOKIE, "")
     try:
-        return str(signer.loads(request.cookies.get(COOKIE, ""), max_age=int(age)))
+        id_, since = _signer(current_app).loads(held, max_age=int(age), return_timestamp=True)
     except BadData:
         return None
+    return str(id_), since
 
 
 def current_visitor(tracker: Tracker) -> Visitor | None:
@@ -78,31 +121,36 @@ def current_visitor(tracker: Tracker) -> Visitor | None:
         id_ = visitor_id()
         if id_ is None and _ANSWERED in request.environ:
             return None
-        found = Visitor(id_ or PREFIX + token_urlsafe(_CHANCE), is_new=id_ is None)
+        found = Visitor(id_ or VISITOR + token_urlsafe(_CHANCE), is_new=id_ is None)
         request.environ[_VISITOR] = found
     return found
 
 
 def _answer(response: Response) -> Response:
-    """Add the cookie to `response`, if a visitor without one has been marked."""
+    """Add the cookie to `response`, if a visitor without one has been marked.
+
+    Remove it, if the visitor has become a user.
+    """
     request.environ[_ANSWERED] = True
     visitor: Visitor | None = request.environ.get(_VISITOR)
-    if visitor is None or not (visitor.is_new and visitor.is_marked):
+    is_new = visitor is not None and visitor.is_new and visitor.is_marked
+    if not is_new and not (_PROMOTED in request.environ and COOKIE in request.cookies):
         return response
     app = current_app
     interface = app.session_interface
-    age = app.extensions[TRACKER].settings.visitor_age
-    response.set_cookie(
-        COOKIE,
-        str(_signer(app).dumps(visitor.id)),
-        max_age=age,
-        path=interface.get_cookie_path(app),
-        domain=interface.get_cookie_domain(app),
-        secure=interface.get_cookie_secure(app),
-        httponly=True,
-        samesite="Lax",
-    )
-    # A shared cache would give one visitor's id to all others.
+    attributes: Any = {
+        "path": interface.get_cookie_path(app),
+        "domain": interface.get_cookie_domain(app),
+        "secure": interface.get_cookie_secure(app),
+        "httponly": True,
+        "samesite": "Lax",
+    }
+    if visitor is not None and is_new:
+        age = app.extensions[TRACKER].settings.visitor_age
+        response.set_cookie(COOKIE, str(_signer(app).dumps(visitor.id)), max_age=age, **attributes)
+    else:
+        response.delete_cookie(COOKIE, **attributes)
+    # A shared cache would give one visitor's id to all others, or take theirs away.
     response.vary.add("Cookie")
     response.cache_control.public = False
     response.cache_control.s_maxage = None

@@ -201,6 +201,8 @@ class Writer:
                 for reason in batch.refusals:
                     self._refuse(reason)
                 return marks
+            if batch.offsets.is_overtaken:
+                continue
             erasures.hear(client)
             if erasures.bell == relied_on:
                 self.forget_known()
@@ -279,7 +281,11 @@ class Writer:
     def _set(self, client: Any, batch: Batch) -> bool:
         """As `_wrote`, where bits are only set."""
         alone = isinstance(client, redis.Redis)
-        in_order = groupby(batch.sets_in_order(), lambda bits: is_worth_it(*bits, alone=alone))
+        # A merge cannot be taken back, as the bits of a visitor who is promoted meanwhile must be.
+        may_merge = not batch.offsets.has_visitors
+        in_order = groupby(
+            batch.sets_in_order(), lambda bits: may_merge and is_worth_it(*bits, alone=alone)
+        )
         for is_merged, run in in_order:
             if not is_merged:
                 if not self._set_each(client, batch, run):

@@ -19,6 +19,7 @@ from .faults import HistoryChangedError
 from .index import restored
 from .keys import GAP, Stretch, map_keys, reading, stretches
 from .known import Known, State
+from .promoting import Move, forget, is_visitor, moves, promote, user_of, visitors_of
 from .retiring import retire
 from .searching import Search
 
@@ -40,6 +41,10 @@ class Offsets(dict[str, int]):
         self.known = known
         #: The state of the map in which they hold; None: there is no map.
         self.state: State | None = None
+        #: Whether some are those of visitors, and hold only as long as nobody is promoted.
+        self.has_visitors = False
+        #: What `PROMOTIONS` was then.
+        self.promotions: bytes | None = None
 
 
 class IdMap:
@@ -98,9 +103,14 @@ class IdMap:
         offsets.state = known.state
         for batch in _batches(unknown):
             since = offsets.state
-            found, now = self._fetch(client, known.kind, batch, since, assigned, at_first)
+            found, now, promotions = self._fetch(
+                client, known.kind, batch, since, assigned, at_first
+            )
+            if not offsets.has_visitors and any(map(is_visitor, batch)):
+                offsets.has_visitors, offsets.promotions = True, promotions
             if now is not None:
-                known.advance(since, now, found)
+                lasting = {id_: offset for id_, offset in found.items() if not is_visitor(id_)}
+                known.advance(since, now, lasting)
             offsets.update(found)
             offsets.state = now
         return offsets
@@ -113,7 +123,7 @@ class IdMap:
         since: State | None,
         assigned: bool,
         at_first: Callable[[str], None],
-    ) -> tuple[dict[str, int], State | None]:
+    ) -> tuple[dict[str, int], State | None, bytes | None]:
         keys = map_keys(kind)
         search = self._searched(client, kind, ids, since)
         if search.state is None and (assigned or is_begun(client, keys)):
@@ -122,10 +132,10 @@ class IdMap:
         found, state = search.found, search.state
         missing = {id_: entry for id_, entry in search.entries.items() if id_ not in found}
         if not (missing and assigned) or state is None:
-            return found, state
+            return found, state, search.promotions
         offsets, state = assign(client, keys, [*missing.values()], state)
         self._sizes[kind] = state.size
-        return found | dict(zip(missing, offsets, strict=True)), state
+        return found | dict(zip(missing, offsets, strict=True)), state, search.promotions
 
     def _searched(
         self, client: Any, kind: str, ids: Sequence[str], since: State | None = None
@@ -206,6 +216,32 @@ class IdMap:
         :raises redis.RedisError: if the server does not answer.
         """
         retire(client, map_keys(kind), id_, offset)
+
+    def promote(
+        self, client: Any, kind: str, visitor: str, user: str, since: int, began: int
+    ) -> str | None:
+        """As `promoting.promote`."""
+        return promote(client, map_keys(kind), visitor, user, since, began)
+
+    def user_of(self, client: Any, kind: str, id_: str) -> str:
+        """The user that `id_` has become, or `id_` itself."""
+        return user_of(client, map_keys(kind), id_)
+
+    def visitors_of(self, client: Any, kind: str, user: str) -> list[str]:
+        """The visitors who have become `user`."""
+        return visitors_of(client, map_keys(kind), user)
+
+    def moves(self, client: Any, kind: str) -> dict[str, Move]:
+        """The bits of visitors that are still to be moved."""
+        return moves(client, map_keys(kind))
+
+    def moved(self, client: Any, kind: str, visitor: str) -> None:
+        """The bits of `visitor` are moved."""
+        client.hdel(map_keys(kind).moving, visitor)
+
+    def forget_visitors(self, client: Any, kind: str, visitors: Iterable[str]) -> None:
+        """Forget that `visitors` have become somebody."""
+        forget(client, map_keys(kind), visitors)
 
     def forget_known(self) -> None:
         """Drop what the process remembers: the server may have come back with other data."""

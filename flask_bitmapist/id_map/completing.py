@@ -18,6 +18,7 @@ from .faults import DamagedMapError, IncompleteMapError
 from .index import Entry, entry, nobody, stored
 from .keys import BLOCK, MapKeys
 from .known import State
+from .promoting import restore
 
 #: Blocks that are looked for behind the last one.
 _BLOCKS = 1024
@@ -121,6 +122,7 @@ def _finish(client: Any, keys: MapKeys, size: int, at_first: Callable[[], None])
         raise DamagedMapError(f"{keys.block(size)} is gone or too short")
     if not size:
         at_first()
+    restore(client, keys, size)
     state = State.new(size)
     with node_of(client, keys.index).pipeline(transaction=True) as pipe:
         pipe.unlink(keys.order)

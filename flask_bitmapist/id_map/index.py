@@ -94,6 +94,11 @@ def without(records: bytes, wanted: bytes) -> bytes:
     return b"".join(record for record in listed if not record.startswith(wanted))
 
 
+def with_record(records: bytes, digest: bytes, offset: int) -> bytes:
+    """The `records` of a bucket with one more."""
+    return records + digest + offset.to_bytes(4)
+
+
 class GrowingIndex:
     """The part of an index that changes when it takes more ids."""
 
@@ -129,7 +134,7 @@ class GrowingIndex:
     def _add(self, new: bytes, number: int) -> int:
         """Give the digest `new`, which belongs in the bucket `number`, the next offset."""
         offset = self.size
-        self.changed[number] = self._records(number) + new + offset.to_bytes(4)
+        self.changed[number] = with_record(self._records(number), new, offset)
         self.size += 1
         count = _extent(offset)[0]
         if _extent(self.size)[0] > count:

@@ -25,6 +25,10 @@ class MapKeys:
     order: str
     #: In earlier builds, a hash id -> offset.
     former: str
+    #: A hash: a visitor who has become a user -> that user.
+    promoted: str
+    #: A hash: such a visitor -> the `Move` of their bits, until it is done.
+    moving: str
 
     def block(self, offset: int) -> str:
         """The list with the id of `offset`."""
@@ -39,7 +43,8 @@ class MapKeys:
 def map_keys(kind: str) -> MapKeys:
     """The keys of the mapped `kind`."""
     begin = f"flask_bitmapist:{{ids{kind.removeprefix(MAPPED)}}}"
-    return MapKeys(f"{begin}:index", f"{begin}:order", f"{begin}:offsets")
+    names = ("index", "order", "offsets", "promoted", "moving")
+    return MapKeys(*(f"{begin}:{name}" for name in names))
 
 
 #: Offsets that one command reads: the first and the last.

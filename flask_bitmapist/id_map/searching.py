@@ -9,6 +9,7 @@ from .faults import HistoryChangedError
 from .index import buckets, entry, offset_in, stored
 from .keys import map_keys
 from .known import State
+from .promoting import PROMOTIONS
 
 
 class Search:
@@ -22,6 +23,8 @@ class Search:
         self.kind = kind
         #: The state in which the offsets were found; None: there is no complete index.
         self.state = since
+        #: What `PROMOTIONS` was when the first of them were looked for.
+        self.promotions: bytes | None = None
         self.found: dict[str, int] = {}
         self._size = size
         #: Each of the ids as it would be entered.
@@ -29,6 +32,7 @@ class Search:
         self._left = {id_: digest for id_, (_, digest) in self.entries.items()}
         self._buckets: list[int] = []
         self._read: list[int] = []
+        self._has_read = False
 
     @property
     def is_over(self) -> bool:
@@ -40,20 +44,22 @@ class Search:
         self._buckets = [*buckets(self._left.values(), self._size)]
         self._read = [*dict.fromkeys(self._buckets)]
         since = "state" if self.state is None else self.state.field
-        return ("HMGET", map_keys(self.kind).index, "state", since, *self._read)
+        return ("HMGET", map_keys(self.kind).index, "state", since, PROMOTIONS, *self._read)
 
     def take(self, reply: Sequence[Any]) -> None:
         """Take the reply to `command`.
 
         :raises HistoryChangedError: if the map has not been in the state `since`.
         """
-        text, since, *held = reply
+        text, since, promotions, *held = reply
         if self.state is not None and since != self.state.text:
             raise HistoryChangedError
         if text is None:
             self._left = {}
             return
         self.state = State.of(text)
+        if not self._has_read:
+            self._has_read, self.promotions = True, promotions
         records = dict(zip(self._read, held, strict=True))
         now: Iterable[int] = self._buckets
         if self.state.size != self._size:

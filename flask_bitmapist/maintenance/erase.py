@@ -3,7 +3,7 @@
 1. The server remembers the erasure (`flask_bitmapist.erased`). From here on, no process writes a
    mark that was made before.
 2. The entry in the id map goes. Nobody gets its offset again; if the person comes back, they get
-   another one.
+   another one. Visitors who have become the person go likewise.
 3. The bits are cleared under every key, packed ones too, until a pass finds no more.
 
 If a run is cut short, the erasure that the server remembers says which offsets are not done: the
@@ -121,6 +121,8 @@ def erase(
     :param watch: called now and then with the number of keys looked at since.
     """
     id_ = normal_form(user)
+    if isinstance(id_, str):
+        id_ = id_map.user_of(client, MAPPED, id_)
     eraser = _Eraser(client, registry, id_map, id_, frozenset(keep), watch)
     if dry_run:
         eraser.look_up()
@@ -165,6 +167,8 @@ class _Eraser:
         self._offsets: dict[str, set[int]] = {}
         #: What the server calls the person.
         self._name = ""
+        #: The visitors who have become the person.
+        self._visitors: set[str] = set()
 
     @property
     def _mapped(self) -> set[str]:
@@ -180,7 +184,18 @@ class _Eraser:
             self._offsets.setdefault(kind, set()).add(offset)
         if isinstance(self._id, int) and self._id < _BITS:
             self._offsets[PLAIN] = {self._id}
+        self._look_for_visitors()
         return earlier
+
+    def _look_for_visitors(self) -> bool:
+        """Whether there are visitors who have become the person, and of whom nothing was known."""
+        found = {*self._id_map.visitors_of(self._client, MAPPED, str(self._id))} - self._visitors
+        if found:
+            self._visitors |= found
+            moves = self._id_map.moves(self._client, MAPPED)
+            offsets = self._offsets.setdefault(MAPPED, set())
+            offsets.update(move.source for name, move in moves.items() if name in found)
+        return bool(found)
 
     def _earlier(self) -> Erasure | None:
         (salt,) = replies(self._client, [("HGET", ERASED, SALT)])
@@ -201,6 +216,14 @@ class _Eraser:
         moment = self._remember(kept)
         for kind, offset in self._entries.items():
             self._id_map.retire(client, kind, str(self._id), offset)
+        # From here on no visitor becomes the person.
+        if self._look_for_visitors():
+            moment = self._remember(kept)
+        for visitor in self._visitors:
+            for offset in self._offsets.get(MAPPED, ()):
+                self._id_map.retire(client, MAPPED, visitor, offset)
+        # From here on nobody moves the bits of one.
+        self._id_map.forget_visitors(client, MAPPED, self._visitors)
         for key in keys_of(client, STAGED):  # what was staged before relies on an earlier state
             client.unlink(key)
         found = self._clear_all()
@@ -223,10 +246,13 @@ class _Eraser:
             with suppress(redis.WatchError), node_of(client, ERASED).pipeline() as pipe:
                 # Whoever hears of a moment must find all erasures up to it.
                 pipe.watch(ERASED)
-                moment = max(now + _MARGIN, int(pipe.hget(ERASED, LAST) or 0) + 1)
-                erasure = Erasure(moment, kept, unfinished)
+                last, salt = replies(pipe, [("HMGET", ERASED, LAST, SALT)])[0]
+                moment = max(now + _MARGIN, int(last or 0) + 1)
+                late = Erasure(moment, kept).dumps()
+                erased = {digest(text(salt), visitor): late for visitor in self._visitors}
+                erased[self._name] = Erasure(moment, kept, unfinished).dumps()
                 pipe.multi()
-                pipe.hset(ERASED, mapping={self._name: erasure.dumps(), LAST: moment})
+                pipe.hset(ERASED, mapping={**erased, LAST: moment})
                 pipe.execute()
                 client.hset(KINDS, BELL, moment)
                 if server_time(client) < moment:

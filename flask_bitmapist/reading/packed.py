@@ -55,6 +55,11 @@ class Packed(Bitmap):
             raise ValueError("no bitmap") from error
 
     @classmethod
+    def containing(cls, offsets: Iterable[int]) -> Packed:
+        """The set of `offsets`."""
+        return cls(pyroaring.BitMap(offsets))
+
+    @classmethod
     def of(cls, bitmap: Bitmap) -> Packed:
         """The same set as `bitmap`."""
         if isinstance(bitmap, Packed):
