@@ -7,9 +7,12 @@ from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Any
 
-from flask import Response, current_app, g, request
+from flask import Response, current_app, request
 
 logger = logging.getLogger("flask_bitmapist")
+
+#: Where a request keeps whether it may save.
+_KEPT = "flask_bitmapist.may_save"
 
 CLOSED = """\
 This dashboard is closed to you.
@@ -32,9 +35,11 @@ def may_save() -> bool:
 
     Nobody may without a check, not even in debug mode. The check is asked once in a request.
     """
-    if "_bitmapist_may_save" not in g:
-        g._bitmapist_may_save = _may_save()
-    granted: bool = g._bitmapist_may_save
+    # Not in `g`: requests that are made inside an app context share that.
+    kept = request.environ
+    if _KEPT not in kept:
+        kept[_KEPT] = _may_save()
+    granted: bool = kept[_KEPT]
     return granted
 
 

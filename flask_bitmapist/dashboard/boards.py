@@ -1,15 +1,15 @@
-"""Boards: charts on one page, each in the room of a card; and the list of all boards."""
+"""Boards: charts on one page, each in the room of a card; and the list of all that is saved."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 from redis import ResponseError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
@@ -20,7 +20,9 @@ from ..boards import Board, Chart
 from ..current import current_tracker
 from ..questions import ActiveUsersQuestion, Question
 from ..questions.fields import declared
+from ..saved import Saved, saved
 from .addresses import url_for
+from .board_forms import act
 from .page import Page, Visit, in_time
 from .people import PAGES_WITH_PEOPLE
 from .query import Query
@@ -51,43 +53,71 @@ class Card(NamedTuple):
         return {**self.chart.plain, **told}
 
 
+@dataclass(frozen=True, slots=True)
+class Boards:
+    """All boards: those of the application, by name, and what has been saved."""
+
+    declared: Mapping[str, Board]
+    saved: Saved
+
+    @classmethod
+    def of_application(cls) -> Boards:
+        """Those of the current application."""
+        return cls(
+            current_app.extensions["bitmapist"].boards_of(current_app),
+            saved(current_tracker().reader.redis),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of them, as JSON has them."""
+        return {
+            "boards": [board.plain for board in self.declared.values()],
+            "saved": {id_: board.plain for id_, board in self.saved.boards.items()},
+            "questions": {id_: one.plain for id_, one in self.saved.questions.items()},
+        }
+
+
 def view() -> Response:
     """The list of boards; or one of them."""
     visit = Visit.of_request()
+    if request.method == "POST":
+        return Response(status=303, headers={"Location": act(visit, request.form)})
     query = visit.query
-    name = query.text("board")
+    name, id_ = query.text("board"), query.text("saved")
     query.close()
     if query.form == "csv":
         raise BadRequest("A board is several tables: open one of its charts to download it as CSV.")
-    boards = _declared()
-    if not name:
-        return _list(visit, boards)
-    if name not in boards:
-        raise BadRequest(f"There is no board {name!r}.")
-    return _shown(visit, boards[name])
+    boards = Boards.of_application()
+    if id_:
+        if id_ not in boards.saved.boards:
+            raise BadRequest("That board is no longer there.")
+        return _shown(visit, boards.saved.boards[id_], id_)
+    if name:
+        if name not in boards.declared:
+            raise BadRequest(f"There is no board {name!r}.")
+        return _shown(visit, boards.declared[name])
+    return _listed(visit, boards)
 
 
-def _declared() -> dict[str, Board]:
-    boards: dict[str, Board]
-    boards = current_app.extensions["bitmapist"].boards_of(current_app)
-    return boards
-
-
-def _list(visit: Visit, boards: dict[str, Board]) -> Response:
+def _listed(visit: Visit, boards: Boards) -> Response:
     if visit.query.form == "json":
-        told = {"boards": [board.plain for board in boards.values()]}
-        return Response(json.dumps(told), mimetype="application/json")
-    text = render("boards", as_of=visit.now, boards=boards.values())
+        return Response(json.dumps(boards.to_dict()), mimetype="application/json")
+    questions = [
+        (id_, chart, address_of(chart.question, visit))
+        for id_, chart in boards.saved.questions.items()
+    ]
+    text = render("boards", as_of=visit.now, boards=boards, questions=questions)
     return Response(text, mimetype="text/html")
 
 
-def _shown(visit: Visit, board: Board) -> Response:
+def _shown(visit: Visit, board: Board, id_: str = "") -> Response:
+    """:param id_: that of a saved board."""
     cards = [*_cards(visit, board)]
     if visit.query.form == "json":
         told = {"name": board.name, "charts": [card.to_dict() for card in cards]}
         told = current_tracker().server.with_replica(told)
         return Response(json.dumps(told), mimetype="application/json")
-    text = render("board", as_of=visit.now, board=board, cards=cards, boards=_declared().values())
+    text = render("board", as_of=visit.now, board=board, id=id_, cards=cards)
     return Response(text, mimetype="text/html")
 
 

@@ -16,7 +16,7 @@ from ..analytics import answer, time_limit
 from ..current import current_tracker
 from ..ids import PLAIN
 from ..periods import Grain, Period, local
-from ..questions import Figure, Question
+from ..questions import REPORTS, Figure, Question
 from ..questions.fields import Declared, Did, Segment, Several, Window, declared
 from ..reading.segments import AsOf, Event
 from ..reading.unknown import UnknownTermError
@@ -145,6 +145,11 @@ class Page(ABC):
         :raises ValueError: if the question makes no sense, with a sentence that says why.
         """
         return answer(self.question)
+
+    @property
+    def report_name(self) -> str:
+        """The report that a chart of this question has; empty if it can be none."""
+        return next((name for name, kind in REPORTS.items() if kind is self.asks), "")
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class PageEntry(NamedTuple):
 #: In the order of the navigation. The endpoints and addresses of the first two are those of 2016.
 PAGES = (
     PageEntry("index", "/", "Overview", "overview"),
-    PageEntry("boards", "/boards", "Boards", "boards"),
+    PageEntry("boards", "/boards", "Boards", "boards", posts=True),
     PageEntry("cohort", "/cohort", "Retention", "retention"),
     PageEntry("funnel", "/funnel", "Funnel", "funnel"),
     PageEntry("lifecycle", "/lifecycle", "Lifecycle", "lifecycle"),

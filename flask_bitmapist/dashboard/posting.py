@@ -13,21 +13,24 @@ from collections.abc import Mapping
 from hmac import compare_digest
 from urllib.parse import urlsplit
 
-from flask import Response, after_this_request, current_app, g, request, url_for
+from flask import Response, after_this_request, current_app, request, url_for
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 #: The cookie that a token is bound to; what it holds is known to this browser alone.
 _COOKIE = "bitmapist_browser"
 _FIELD = "bitmapist_token"
+#: Where a request keeps its fields.
+_KEPT = "flask_bitmapist.fields"
 #: Seconds for which an open page can be used.
 _LIFE = 24 * 60 * 60
 
 
 def hidden_fields() -> Mapping[str, str]:
     """The hidden fields of a form that is sent by POST: name -> value."""
-    if "_bitmapist_fields" not in g:
-        g._bitmapist_fields = {_FIELD: _serializer().dumps(_browser()), **_of_application()}
-    fields: Mapping[str, str] = g._bitmapist_fields
+    kept = request.environ
+    if _KEPT not in kept:
+        kept[_KEPT] = {_FIELD: _serializer().dumps(_browser()), **_of_application()}
+    fields: Mapping[str, str] = kept[_KEPT]
     return fields
 
 

@@ -12,12 +12,15 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from flask import request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ..boards import Board
 from ..current import current_tracker
 from ..reading.segments import Event, Flag
+from ..saved import saved
 from . import drawing
 from .access import may_save
 from .addresses import url_for
@@ -45,6 +48,8 @@ def _environment() -> Environment:
         url_for=url_for,
         may_save=may_save,
         hidden_fields=hidden_fields,
+        saved_boards=saved_boards,
+        query_of=lambda arguments: urlencode(arguments, doseq=True),
         navigation=[page for page in PAGES if page.title],
         grains=BY,
         joints=[*JOINTS],
@@ -68,6 +73,11 @@ def _environment() -> Environment:
         pairs=lambda values: [(value, value) for value in values],
     )
     return environment
+
+
+def saved_boards() -> Mapping[str, Board]:
+    """The boards that somebody has saved, by id."""
+    return saved(current_tracker().reader.redis).boards
 
 
 def render(name: str, as_of: datetime | None = None, up_to: str = "", **values: Any) -> str:

@@ -63,6 +63,9 @@ def create_app(
         # example `return current_user.is_authenticated and current_user.is_admin`.
         return request.remote_addr in {"127.0.0.1", "::1"}
 
+    # Of those, everybody may save boards and questions.
+    bitmapist.may_save(visitor_sits_at_this_machine)
+
     @bitmapist.user_link
     def name_of_reader(user_id: int | str) -> str | None:
         user = db.session.get(User, user_id)
