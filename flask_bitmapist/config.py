@@ -20,6 +20,8 @@ from .periods import Grain, Period
 PREFIX = "BITMAPIST_"
 #: SETBIT's own limit; one bit that far out costs half a gigabyte per key.
 LARGEST_OFFSET = 2**32 - 1
+#: Values of a dimension: whoever gets one is looked up in the bitmaps of all.
+MOST_VALUES = 1_000
 #: The file in the instance folder where marks wait, if no other is named.
 SPOOL_NAME = "bitmapist-spool.sqlite3"
 STORED_GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month")
@@ -46,6 +48,7 @@ class Settings:
     max_id: int = 2**27 - 1
     dense_limit: int = 2**24 - 1
     id_map: IdMapMode = "auto"
+    dimension_values: int = 100
     ttl: Mapping[Grain, timedelta] = field(default_factory=dict)
     pack_after: timedelta | None = None
     track_login: bool = True
@@ -257,6 +260,13 @@ def _offset(value: object, option: str) -> int:
     return cast(int, value)
 
 
+def _values(value: object, option: str) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not 0 < cast(int, value) <= MOST_VALUES:
+        _refuse(option, value, f"a whole number from 1 to {MOST_VALUES}")
+    return cast(int, value)
+
+
 def _bytes(value: object, option: str) -> int:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or cast(int, value) < 2**20:
@@ -314,6 +324,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "max_id": _offset,
     "dense_limit": _offset,
     "id_map": _one_of("auto", "always", "never"),
+    "dimension_values": _values,
     "ttl": _ttl,
     "pack_after": _age,
     "track_login": _flag,

@@ -6,17 +6,22 @@ is kept in numbered slots, in the order in which they first came.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+
+from .marks import checked_name
 
 #: A hash: a slot of a dimension, ``0:user:plan`` -> the value in it.
 DIMENSIONS = "flask_bitmapist:dimensions"
 #: The value that stands for those for which a dimension has no room. It has no slot.
 OTHER = "other"
+#: Between the dimension and the value in the name of a flag.
+_IS = "="
 
 
 def flag_of(dimension: str, value: str) -> str:
     """The flag of those whose `value` it is."""
-    return f"{dimension}={value}"
+    return f"{dimension}{_IS}{value}"
 
 
 def slot(dimension: str, number: int) -> str:
@@ -24,19 +29,95 @@ def slot(dimension: str, number: int) -> str:
     return f"{number}:{dimension}"
 
 
-def values_in(slots: Mapping[str, str], flags: Collection[str]) -> dict[str, tuple[str, ...]]:
+def choice_of(value: object) -> str:
+    """The text of a dimension's `value`; '' of None, which is no value.
+
+    :raises TypeError: for something else than a str, an int, a bool or an Enum.
+    """
+    if isinstance(value, Enum):
+        value = value.value if isinstance(value.value, str) else value.name
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int):
+        return str(value).strip()
+    raise TypeError(f"a dimension's value is a str, int, bool, Enum or None, not {value!r}")
+
+
+def checked_dimension(name: str) -> str:
+    """`name`, if it can name a dimension.
+
+    :raises ValueError: saying what is allowed.
+    """
+    if _IS in checked_name(name):
+        raise ValueError(f"{name!r} cannot name a dimension: {_IS!r} stands before its values")
+    return name
+
+
+def checked_choice(dimension: str, choice: str) -> str:
+    """`choice`, if it can be a value of `dimension`, or is ''.
+
+    :raises ValueError: if it, or the dimension's name, is not allowed.
+    """
+    checked_dimension(dimension)
+    if choice:
+        try:
+            checked_name(flag_of(dimension, choice))
+        except ValueError:
+            raise ValueError(
+                f"{choice!r} cannot be a value of {dimension!r}: use printable characters, not "
+                "more than an event's name has room for"
+            ) from None
+    return choice
+
+
+class Slots:
+    """The values of all dimensions, as the server had them at one moment."""
+
+    def __init__(self, held: Mapping[str, str]) -> None:
+        """:param held: the fields of `DIMENSIONS`."""
+        self.held = dict(held)
+        self._numbered: dict[str, dict[int, str]] = {}
+        for field, value in held.items():
+            number, _, dimension = field.partition(":")
+            self._numbered.setdefault(dimension, {})[int(number)] = value
+
+    @property
+    def dimensions(self) -> list[str]:
+        """The names of the dimensions that have any value, sorted."""
+        return sorted(self._numbered)
+
+    def values(self, dimension: str) -> list[str]:
+        """The values of `dimension`, in the order in which they came."""
+        return [value for _, value in sorted(self._numbered.get(dimension, {}).items())]
+
+    def fields(self, dimension: str) -> list[str]:
+        """The fields that have the `values`, in the same order."""
+        return [slot(dimension, number) for number in sorted(self._numbered.get(dimension, {}))]
+
+    def of(self, dimensions: Iterable[str]) -> dict[str, str]:
+        """The fields of `dimensions`, with their values."""
+        return {
+            field: value
+            for dimension in dimensions
+            for field, value in zip(self.fields(dimension), self.values(dimension), strict=True)
+        }
+
+    def free(self, dimension: str) -> str:
+        """The first field of `dimension` that has no value."""
+        numbers = self._numbered.get(dimension, {})
+        return slot(dimension, next(n for n in range(len(numbers) + 1) if n not in numbers))
+
+
+def values_in(slots: Slots, flags: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The values of each dimension, in the order in which they came; `OTHER` is the last.
 
-    :param slots: the fields of `DIMENSIONS`.
     :param flags: those that there are. A value that has none has never been marked.
     """
-    numbered: dict[str, dict[int, str]] = {}
-    for field, value in slots.items():
-        number, _, dimension = field.partition(":")
-        numbered.setdefault(dimension, {})[int(number)] = value
     found: dict[str, tuple[str, ...]] = {}
-    for dimension, values in sorted(numbered.items()):
-        in_order = (*(values[number] for number in sorted(values)), OTHER)
-        if marked := tuple(value for value in in_order if flag_of(dimension, value) in flags):
+    for dimension in slots.dimensions:
+        values = (*slots.values(dimension), OTHER)
+        if marked := tuple(value for value in values if flag_of(dimension, value) in flags):
             found[dimension] = marked
     return found

@@ -40,6 +40,8 @@ class Mark(NamedTuple):
     #: Taken back: the week and the month keep the bit while another of their days has it. False
     #: clears them too, as bitmapist does.
     exact: bool = True
+    #: `event` is a dimension, and this the value that the person has of it from now on; '' is none.
+    choice: object = None
 
 
 class Deed(NamedTuple):
@@ -56,6 +58,7 @@ class Deed(NamedTuple):
     kind: str  # the registry's name for ids of this kind
     exact: bool = True
     only: Grain | None = None  # the one period whose bitmap it sets; None: all that a mark sets
+    choice: str | None = None  # of the dimension `event`, the value from now on; '': none
 
 
 #: `Deed`, with the arguments in order; equal ones are one object.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .dimensions import DIMENSIONS, values_in
+from .dimensions import DIMENSIONS, OTHER, Slots, flag_of, values_in
 from .id_map.faults import DamagedMapError
 from .id_map.keys import map_keys
 from .ids import MAPPED, PLAIN
@@ -85,6 +85,8 @@ class _Learnt:
         self.copied: set[str] = set()
         #: What `BELL` told; '': it was not asked for.
         self.bell: str | None = ""
+        #: The values of dimensions; None: they were not asked for.
+        self.slots: Slots | None = None
 
     def rung(self, bell: str | None) -> _Learnt:
         """The same, but for the `bell`."""
@@ -231,6 +233,35 @@ class Registry:
             kinds |= self._enter(client, entered, first_days)
             learnt.first_days |= first_days
         learnt.kinds |= {event: kinds.get(event) for event in wanted}
+
+    def admit_values(self, client: Any, wanted: Mapping[str, Collection[str]], most: int) -> Slots:
+        """The values of dimensions, once those of `wanted` have a slot for which there is room.
+
+        :param wanted: dimension -> values.
+        :param most: how many values a dimension may have, besides `OTHER`.
+        """
+        learnt = self.history
+        if learnt.slots is None or not _have_all(learnt.slots, wanted, most):
+            learnt.slots = self._with_values(client, wanted, most)
+        return learnt.slots
+
+    @staticmethod
+    def _with_values(client: Any, wanted: Mapping[str, Collection[str]], most: int) -> Slots:
+        slots = _slots(client.hgetall(DIMENSIONS))
+        for dimension, values in wanted.items():
+            if not slots.values(dimension):
+                for value in _values_with_flags(client, dimension):
+                    slots = _with_value(client, slots, dimension, value)
+            for value in values:
+                if len(slots.values(dimension)) < most:
+                    slots = _with_value(client, slots, dimension, value)
+        return slots
+
+    def forget_values(self) -> None:
+        """Others have entered values of dimensions, or the first mark of one: ask for them."""
+        learnt = self.history
+        learnt.slots = None
+        learnt.kinds = {event: kind for event, kind in learnt.kinds.items() if kind is not None}
 
     @staticmethod
     def _registered(client: Any, events: Collection[str]) -> _Registered:
@@ -461,8 +492,7 @@ class Registry:
         flags = {name: kinds.get(name, PLAIN) for name in others.flags}
         flags |= {name: kind for name, kind in kinds.items() if name not in first_days}
         events = {name: Since(kinds.get(name, PLAIN), day) for name, day in first_days.items()}
-        held = {text(field): text(value) for field, value in slots.items()}
-        return Known(events, flags, values_in(held, flags))
+        return Known(events, flags, values_in(_slots(slots), flags))
 
     def certain_kinds(self, client: Any) -> dict[str, str]:
         """The kind of every registered event and flag.
@@ -553,6 +583,42 @@ class Registry:
         self.history = _Learnt().rung(self.history.bell)
         self._scan_expires = 0.0
         self.has_compared_calendar = False
+
+
+def _slots(held: Mapping[Any, Any]) -> Slots:
+    return Slots({text(field): text(value) for field, value in held.items()})
+
+
+def _have_all(slots: Slots, wanted: Mapping[str, Collection[str]], most: int) -> bool:
+    """Whether each of `wanted` has its slot, or there is no room."""
+    for dimension, values in wanted.items():
+        held = slots.values(dimension)
+        if len(held) < most and not {*values} <= {*held, OTHER}:
+            return False
+    return True
+
+
+def _with_value(client: Any, slots: Slots, dimension: str, value: str) -> Slots:
+    """The slots, once `value` has one, whichever process has given it."""
+    while value != OTHER and value not in slots.values(dimension):
+        pipe = client.pipeline(transaction=False)
+        pipe.hsetnx(DIMENSIONS, slots.free(dimension), value)
+        pipe.hgetall(DIMENSIONS)
+        slots = _slots(pipe.execute()[-1])
+    return slots
+
+
+def _values_with_flags(client: Any, dimension: str) -> list[str]:
+    """The values of `dimension` whose flags are registered, though it has no slots: they are lost.
+
+    Whoever has one of them is not to have another one besides.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.hkeys(KINDS)
+    pipe.hkeys(KINDS_COPY)
+    begin = flag_of(dimension, "")
+    names = {*map(text, chain(*pipe.execute()))}
+    return sorted(name.removeprefix(begin) for name in names if name.startswith(begin))
 
 
 def _check_not_lost(events: Collection[str]) -> None:

@@ -22,6 +22,7 @@ import redis
 from .config import Settings, Switch, unknown_options
 from .daily import Daily
 from .deadline import within
+from .dimensions import checked_choice, choice_of, flag_of
 from .faults import contained_faults
 from .gate import Check, Gate, Gated
 from .id_map import IdMap
@@ -256,16 +257,17 @@ class Tracker:
             return None
         settled = self._settled(event, ids, *rest)
         if only is not None:
-            settled = [(deed(*what[:-1], only), who) for what, who in settled]
+            settled = [(deed(*what[:-2], only), who) for what, who in settled]
         if not settled:
             return None
         if Tracker.recorder is not None or self.keeps_marks_in_process():
             self._submit(settled)
             return None
-        kind = settled[0][0].kind
-        registered = self._registry.kind_of(self.server.quick, event)
+        kind, choice = settled[0][0].kind, settled[0][0].choice
+        name = flag_of(event, choice) if choice else event
+        registered = self._registry.kind_of(self.server.quick, name)
         if registered not in (None, kind):
-            raise ValueError(mismatch(event, kind, str(registered)))
+            raise ValueError(mismatch(name, kind, str(registered)))
         return self._deliverer().write(settled, made)
 
     def _settled(self, event: str, ids: Iterable[object], *rest: Any) -> Sequence[Settled]:
@@ -488,6 +490,7 @@ class Tracker:
             max_id=settings.max_id,
             dense_limit=settings.dense_limit,
             ttl=settings.ttl,
+            values=settings.dimension_values,
         )
         return Delivery(
             self.server,
@@ -500,7 +503,7 @@ class Tracker:
 
     def _submit(self, settled: Sequence[Settled]) -> None:
         if self.ignores():  # what is taken back stays no longer than it must
-            settled = [(what, who) for what, who in settled if not what.value]
+            settled = [mark for mark in map(_without_news, settled) if mark is not None]
         if not settled:
             return
         if Tracker.recorder is not None:
@@ -520,7 +523,7 @@ class Tracker:
 
     def _done(self, mark: Mark, kind: str, now: datetime) -> tuple[Any, ...]:
         """All of the deed of `mark` but its event; `now` is the hour of marks without a moment."""
-        _, _, value, dated, when, hourly, unique, _, exact = mark
+        _, _, value, dated, when, hourly, unique, _, exact, _ = mark
         if when is not None:
             now = self._local_hour(when)
         return (
@@ -531,6 +534,13 @@ class Tracker:
             kind,
             exact,
         )
+
+    def _choice(self, dimension: str, value: object, kind: str) -> Deed:
+        """The deed of a mark that gives `value` in `dimension`."""
+        choice = checked_choice(dimension, choice_of(value))
+        if choice:
+            self._check_kind(flag_of(dimension, choice), kind)
+        return deed(dimension, bool(choice), None, False, False, kind, True, None, choice)
 
     def _local_hour(self, moment: object) -> datetime:
         return hour_of(local(checked_moment(moment), self.settings.timezone))
@@ -627,6 +637,9 @@ class _Settling:
 
     def _deed(self, mark: Mark, options: tuple[type, Any]) -> Deed:
         tracker, event = self._tracker, checked_name(mark[0])
+        if mark.choice is not None:
+            kind = PLAIN if options[0] is int else mapped_kind(mark.space)
+            return tracker._choice(event, mark.choice, kind)
         done = self._done.get(options)
         if done is None:
             kind = PLAIN if options[0] is int else mapped_kind(mark.space)
@@ -662,6 +675,16 @@ class _Hour:
         start = hour_of(local_time.replace(tzinfo=None))
         begins = moment - (local_time.replace(tzinfo=None) - start).total_seconds()
         return cls(tracker, start, begins, begins + 3600)
+
+
+def _without_news(mark: Settled) -> Settled | None:
+    """What is left of `mark` if nothing new is to be marked: what no longer holds is taken back."""
+    what, who = mark
+    if not what.value:
+        return mark
+    if what.choice is None:
+        return None
+    return deed(what.event, False, *what[2:-1], ""), who
 
 
 # One variable for all trackers: a ContextVar per tracker would never be garbage-collected.

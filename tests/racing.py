@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 
+from flask import Flask
 from redis import Redis
 from servers import eventually
 
+from flask_bitmapist import FlaskBitmapist
 from flask_bitmapist.id_map import IdMap
 from flask_bitmapist.ids import MAPPED
+from flask_bitmapist.marks import Mark
 
 RACERS, RACING = 8, 500
 
@@ -24,3 +27,29 @@ def racing_offsets(url: str, seed: int) -> dict[str, int]:
         for first in range(0, RACING, 25):
             offsets |= id_map.offsets(client, MAPPED, ids[first : first + 25])
     return offsets
+
+
+def racing_values(url: str, folder: str, racers: int, seed: int, rounds: int) -> int:
+    """Give few people many values, most of which this process alone knows at first.
+
+    Returns how many marks had to wait in the spool.
+    """
+    app = Flask("racer", instance_path=f"{folder}/{seed}")
+    options = {
+        "BITMAPIST_REDIS_URL": url,
+        "BITMAPIST_TIMEOUT": 30,
+        "BITMAPIST_DIMENSION_VALUES": 40,
+    }
+    tracker = FlaskBitmapist(app, {**options, "DISABLE_BLUEPRINT": True}).tracker_of(app)
+    chance = random.Random(seed)
+    tracker.redis.incr("ready")
+    eventually(lambda: int(tracker.redis.get("ready")) == racers)
+    for _ in range(rounds):
+        people = chance.sample(range(20), chance.choice([1, 1, 5]))
+        values = [f"v{chance.randrange(12) + (seed % 4) * 4}" for _ in people]
+        tracker.record(
+            Mark("user:plan", person, dated=False, choice=value)
+            for person, value in zip(people, values, strict=True)
+        )
+    assert tracker.flush(60)
+    return tracker.stats().spooled

@@ -1,8 +1,8 @@
 """Marks kept apart, in the spool's file: the server refuses them while it takes others.
 
 An ACL may lack a command, or a key may hold something else. They are written once the server takes
-them. Until then, their opposites (a mark of an unmarked bit, or the reverse) wait behind them,
-because the later one decides.
+them. Until then, their opposites (a mark of an unmarked bit, the reverse, or another value of a
+dimension) wait behind them, because the later one decides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..marks import Settled, SettledMark, singles
+from ..marks import Deed, Settled, SettledMark, singles
 from .spool import Spool, packed, unpacked
 
 logger = logging.getLogger("flask_bitmapist")
@@ -44,8 +44,8 @@ _INSERT = """
     )
 """
 
-#: The events and ids of marks kept apart: value -> why.
-Held = dict[tuple[str, int | str], dict[bool, str]]
+#: The events and ids of marks kept apart: what they make of the person (`_outcome`) -> why.
+Held = dict[tuple[str, int | str], dict[int | str, str]]
 
 
 class KeptApart(NamedTuple):
@@ -88,7 +88,7 @@ class Apart:
             )
             for event, identity, value, reason in self._rows(query, last, *sum(part, ())):
                 values = found.setdefault((event, json.loads(identity)), {})
-                values[bool(value)] = reason
+                values[value] = reason
         return found
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
@@ -111,7 +111,8 @@ class Apart:
                 what, id_ = mark
                 name = (self._spool.server, what.event, json.dumps(id_))
                 text = json.dumps(packed(mark))
-                db.execute(_INSERT, (now, *name, what.value, text, reason, since, text, *name))
+                row = (now, *name, _outcome(what), text, reason, since, text, *name)
+                db.execute(_INSERT, row)
             return self._spool.make_room(db, "apart", "spooled")
 
         self._spool.lose(self._spool.file.transact(insert))
@@ -156,8 +157,15 @@ def to_keep_apart(
     for mark in singles(marks):
         what, id_ = mark
         values = held.get((what.event, id_), {})
-        reason = refused.get(mark) or values.get(not what.value)
+        outcome = _outcome(what)
+        others = (reason for other, reason in values.items() if other != outcome)
+        reason = refused.get(mark) or next(others, None)
         if reason is not None:
             kept.append((mark, reason))
-            held.setdefault((what.event, id_), {})[what.value] = reason
+            held.setdefault((what.event, id_), {})[outcome] = reason
     return kept
+
+
+def _outcome(what: Deed) -> int | str:
+    """1 for a mark and 0 for an unmark; for a dimension, '=' and the value."""
+    return int(what.value) if what.choice is None else f"={what.choice}"

@@ -16,6 +16,7 @@ from ..marks import ONE, Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
 from ..registry import Registry, Wanted, mismatch
 from .bits import Bits, slices
+from .choosing import Choices, Choosing
 from .density import Density
 from .expiry import Expiries
 from .merging import Chunk
@@ -47,8 +48,19 @@ class Batch:
     writes: Writes = field(default_factory=list)
     #: Bits to unmark under names that nobody has registered: key -> its event, and offsets.
     strays: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
+    #: Other bits to read: by the name of the key, their offsets.
+    looked_up: Mapping[str, Collection[int]] = field(default_factory=dict)
     #: Why marks are refused for good.
     refusals: list[str] = field(default_factory=list)
+    #: Who gets which value of which dimension; None: nobody does.
+    choices: Choices | None = None
+    #: Whether they could not be made, as a dimension has got a value that was not known.
+    is_outgrown: bool = False
+
+    @property
+    def has_choices_alone(self) -> bool:
+        """Whether there is nothing to write but the `choices`."""
+        return self.choices is not None and not self.relies_on.kinds
 
     def sets_in_order(self) -> list[tuple[Key, list[Chunk]]]:
         """The `sets`: those of days before those of weeks and months, as `Unmarking` relies on."""
@@ -56,9 +68,11 @@ class Batch:
 
     def reads(self) -> list[tuple[str, Sequence[int]]]:
         """The bits to read in each trip: the name of the key, and as many as one command reads."""
-        if self.unmarking is None and not self.strays:
+        if self.unmarking is None and not self.strays and not self.looked_up:
             return []
-        reads = self.unmarking.reads() if self.unmarking is not None else {}
+        reads: dict[str, Collection[int]] = dict(self.looked_up)
+        if self.unmarking is not None:
+            reads |= self.unmarking.reads()
         reads |= {key: bits for key, (_, bits) in self.strays.items()}
         return [(name, part) for name, offsets in reads.items() for part in slices([*offsets])]
 
@@ -78,7 +92,10 @@ class Batches:
         expiries: Expiries,
         max_id: int,
         density: Density,
+        values: int,
     ) -> None:
+        """:param values: how many a dimension may have."""
+        self._choosing = Choosing(registry, clock, max_id, values)
         self._registry = registry
         self._id_map = id_map
         self._clock = clock
@@ -95,6 +112,23 @@ class Batches:
         if len(marks) == 1 and (batch := self._of_one(client, *marks[0])):  # most are
             return batch
         groups = _grouped(marks)
+        if all(what.choice is None for what in groups):
+            return self._of_events(client, marks, groups)
+        marks, chosen = (
+            [mark for mark in marks if (mark[0].choice is None) is of_events]
+            for of_events in (True, False)
+        )
+        batch = self._of_events(client, marks, _grouped(marks))
+        batch.choices = self._choosing.choices(
+            client, chosen, self._offsets(client, _grouped(chosen))
+        )
+        batch.choices.relies_on.bell = batch.relies_on.bell
+        batch.refusals += batch.choices.refusals
+        return batch
+
+    def _of_events(
+        self, client: Any, marks: Sequence[Settled], groups: Mapping[Deed, list[Any]]
+    ) -> Batch:
         relies_on = self._reliance(client, (*groups,))
         kinds = relies_on.kinds
         fit = {what: who for what, who in groups.items() if kinds[what.event] == what.kind}
@@ -110,7 +144,7 @@ class Batches:
 
     def _of_one(self, client: Any, what: Deed, who: Who) -> Batch | None:
         """The batch of a mark that sets one bit; None if it may be another."""
-        if not isinstance(who, ONE) or not what.value:
+        if not isinstance(who, ONE) or not what.value or what.choice is not None:
             return None
         relies_on = self._reliance(client, (what,))
         if relies_on.kinds[what.event] != what.kind:

@@ -206,9 +206,12 @@ class Queue:
 
 
 def _undoing(moved: Sequence[Settled], earlier: Sequence[Settled]) -> list[Settled]:
-    """Those of `moved` whose events both mark and unmark, here or among the `earlier` ones."""
-    values: dict[str, set[bool]] = {what.event: {what.value} for what, _ in earlier}
+    """Those of `moved` whose events both mark and unmark, here or among the `earlier` ones.
+
+    So do those of a dimension that give several values.
+    """
+    values: dict[str, set[object]] = {what.event: set() for what, _ in earlier}
     for what, _ in (*earlier, *moved):
         if what.event in values:
-            values[what.event].add(what.value)
+            values[what.event].add((what.value, what.choice))
     return [mark for mark in moved if len(values.get(mark[0].event, ())) > 1]

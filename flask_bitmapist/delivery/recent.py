@@ -19,7 +19,7 @@ import redis
 
 from ..ids import PLAIN
 from ..locks import Lock
-from ..marks import ONE, Deed, Settled, Who, count, parts
+from ..marks import ONE, Deed, Id, Settled, Who, count, parts, singles
 from ..registry import text
 from ..trip import Trip, drop_idle, replies
 from .erasures import Waited
@@ -32,6 +32,8 @@ _AGE = 60.0
 _MOST = 4 * 2**20
 #: What an id takes: a plain one, and a text besides its characters.
 _PLAIN_ID, _TEXT = 8, 60
+#: What the value of somebody in a dimension takes.
+_CHOICE = 150
 #: Marks are kept, and lost, in spans of so many seconds, or of so many marks.
 _SPAN, _OF_SPAN = 1.0, 5_000
 #: Seconds after which a server forgets the count of a process that has ended, and after which a
@@ -43,7 +45,10 @@ _ORIGIN = "flask_bitmapist:origin"
 
 
 class _Span:
-    """Marks of one second, without an order: all of them mark, or all unmark."""
+    """Marks of one second, without an order: all of them mark, or all unmark.
+
+    Values of dimensions are among either; the last one of each person counts.
+    """
 
     def __init__(self, began: float, value: bool, made: float) -> None:
         self.began = began
@@ -55,9 +60,13 @@ class _Span:
         #: How many marks, and about how many bytes they take.
         self.length = self.size = 0
         self._ids: dict[Deed, Any] = {}
+        #: Of each dimension and kind of ids, what was chosen last for each of them.
+        self._choices: dict[tuple[str, str], dict[Id, Deed]] = {}
 
     def add(self, what: Deed, who: Any) -> int:
         """Returns about how many bytes that takes."""
+        if what.choice is not None:
+            return self._choose(what, who)
         ids: Any = self._ids.get(what)
         if ids is None:
             ids = array("Q") if what.kind == PLAIN else []
@@ -77,11 +86,25 @@ class _Span:
         self.size += size
         return size
 
+    def _choose(self, what: Deed, who: Any) -> int:
+        chosen = self._choices.setdefault((what.event, what.kind), {})
+        before = len(chosen)
+        chosen |= dict.fromkeys([id_ for _, id_ in singles([(what, who)])], what)
+        added = len(chosen) - before
+        self.length += added
+        self.size += _CHOICE * added
+        return _CHOICE * added
+
     def is_over(self, now: float) -> bool:
         return now - self.began > _SPAN or self.length >= _OF_SPAN
 
     def marks(self) -> list[Settled]:
-        return [(what, list(ids)) for what, ids in self._ids.items()]
+        marks: list[Settled] = [(what, list(ids)) for what, ids in self._ids.items()]
+        chosen: dict[Deed, list[Any]] = {}
+        for choices in self._choices.values():
+            for id_, what in choices.items():
+                chosen.setdefault(what, []).append(id_)
+        return [*marks, *chosen.items()]
 
 
 class Recent:
@@ -151,7 +174,11 @@ class Recent:
 
     def _add(self, what: Deed, who: Who, now: float, made: float) -> None:
         spans = self._spans
-        if not spans or spans[-1].value != what.value or spans[-1].is_over(now):
+        if (
+            not spans
+            or (spans[-1].value != what.value and what.choice is None)
+            or spans[-1].is_over(now)
+        ):
             spans.append(_Span(now, what.value, made))
         span = spans[-1]
         span.made = min(span.made, made)
@@ -308,13 +335,13 @@ def _by_deed(marks: Sequence[Settled]) -> Sequence[Settled]:
 
     They stay as they are if some mark and some unmark, whose order matters.
     """
-    if len({what.value for what, _ in marks}) > 1:
+    if len({what.value for what, _ in marks if what.choice is None}) > 1:
         return marks
     many: list[Settled] = []
     singles: dict[Deed, list[Any]] = {}
     last, ids = None, []
     for what, who in marks:
-        if not isinstance(who, ONE):
+        if not isinstance(who, ONE) or what.choice is not None:
             many.append((what, who))
             continue
         if what is not last:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from ..dimensions import DIMENSIONS
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
 from ..trip import Command, enter_fields
 from .relied_offsets import ReliedOffsets
@@ -82,12 +83,12 @@ class Reliance:
         asked = len(replies) - offsets.questions
         told = replies[:asked]
         if told != self._held:
-            if not self._still_holds([*map(_list, told)]):
+            if not self._still_holds([*map(_checked, told)]):
                 return False
             self._held = told
         return offsets.hold([*map(_list, replies[asked:])])
 
-    def _still_holds(self, replies: list[list[Any]]) -> bool:
+    def _still_holds(self, replies: list[Any]) -> bool:
         kinds, *first_days = replies
         if [kind and text(kind) for kind in kinds] != [*self.kinds.values(), self.bell]:
             return False
@@ -113,7 +114,45 @@ class Reliance:
             self._registry.remember(self._uncopied, self._first_days)
 
 
-def _list(reply: Any) -> list[Any]:
+class ValueReliance(Reliance):
+    """The kinds of the flags of dimensions, and that these have no more values than are known."""
+
+    def __init__(
+        self, registry: Registry, kinds: Mapping[str, str | None], slots: Mapping[str, str], of: int
+    ) -> None:
+        """
+        :param slots: those of the dimensions in question, with their values.
+        :param of: how many slots all dimensions have: any new one may be of one of these.
+        """
+        super().__init__(registry, kinds, {})
+        self.slots = slots
+        self.of = of
+        #: Whether the server turned out to have more values, or marks of one that had none.
+        self.is_outgrown = False
+
+    def questions(self) -> list[Command]:
+        """Also the commands that ask for the slots."""
+        of_slots: list[Command] = [("HLEN", DIMENSIONS)]
+        if self.slots:
+            of_slots.append(("HMGET", DIMENSIONS, *self.slots))
+        return [*super().questions(), *of_slots]
+
+    def _still_holds(self, replies: list[Any]) -> bool:
+        kinds, of, *slots = replies
+        *kinds, bell = [told and text(told) for told in kinds]
+        named = zip(self.kinds.values(), kinds, strict=True)
+        changed = [known for known, told in named if known != told]
+        held = [value and text(value) for value in (slots[0] if slots else ())]
+        has_grown = of != self.of or held != [*self.slots.values()] or bool(changed)
+        self.is_outgrown = has_grown and bell == self.bell and not any(changed)
+        return not has_grown and bell == self.bell
+
+
+def _checked(reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
-    return list(reply)
+    return reply
+
+
+def _list(reply: Any) -> list[Any]:
+    return list(_checked(reply))

@@ -47,6 +47,16 @@ class ReliedOffsets(dict[str, dict[str, int]]):
         for kind in self._promotions:
             pipe.repeat_command("HMGET", map_keys(kind).index, PROMOTIONS)
 
+    def expected(self) -> list[tuple[str, str, bytes]]:
+        """What `hold` looks for: the index of a map, its field, and what that is to have."""
+        states = [
+            (map_keys(known.kind).index, state.field, state.text) for known, state in self._states
+        ]
+        promotions = self._promotions.items()
+        return states + [
+            (map_keys(kind).index, PROMOTIONS, held or b"") for kind, held in promotions
+        ]
+
     def hold(self, replies: Sequence[Any]) -> bool:
         """Whether the server has been in the states in which the offsets hold."""
         rest = iter(replies)

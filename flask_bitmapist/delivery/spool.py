@@ -353,7 +353,9 @@ def packed(mark: Settled) -> list[object]:
     what, who = mark
     hour = None if what.hour is None else what.hour.isoformat()
     listed = who if isinstance(who, int | str | list) else who.tolist()
-    return [[what.event, what.value, hour, *what[3:]], listed]
+    # As of before there were dimensions, so that an earlier version can read what it may.
+    options = what[3:] if what.choice is not None else what[3:-1]
+    return [[what.event, what.value, hour, *options], listed]
 
 
 def unpacked(values: list[Any]) -> Settled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
@@ -10,6 +11,7 @@ from itertools import chain, compress, groupby, islice
 from typing import Any, NamedTuple
 
 import redis
+from redis.exceptions import NoScriptError
 
 from ..id_map import IdMap
 from ..ids import PLAIN
@@ -22,6 +24,7 @@ from ..server import Server
 from ..trip import Trip, node_of
 from .batch import Batch, Batches, Writes, keeps_other_days, writes
 from .bits import Bits
+from .choosing import DONE, OUTGROWN, Choices
 from .density import Density
 from .erasures import Erasures, Since, Waited
 from .expiry import Expiries
@@ -49,6 +52,10 @@ _PROBE = "flask_bitmapist:probe"
 #: How often a batch is rewritten because the server turned out to have other data, or because other
 #: processes mark what this one unmarks.
 _ATTEMPTS = 5
+#: How often the values of people are looked at who get other ones from other processes meanwhile.
+_LOOKS = 30
+#: Seconds between two of these looks, at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
 
 
 class Written(NamedTuple):
@@ -75,12 +82,14 @@ class Writer:
         max_id: int,
         dense_limit: int,
         ttl: Mapping[Grain, timedelta],
+        values: int,
     ) -> None:
         """
         :param clock: the naive local time of the calendar `zone`.
         :param max_id: largest offset that is written.
         :param dense_limit: largest plain id that is not warned of.
         :param ttl: how long after its end a period's bitmap is kept, by grain.
+        :param values: how many a dimension may have.
         """
         self._server = server
         self._registry = registry
@@ -90,7 +99,7 @@ class Writer:
         self._erasures = Erasures(registry)
         self._recent = Recent()
         self._batches = Batches(
-            registry, id_map, clock, self._expiries, max_id, Density(dense_limit)
+            registry, id_map, clock, self._expiries, max_id, Density(dense_limit), values
         )
         #: The ``maxmemory-policy`` seen last.
         self._eviction = ""
@@ -192,7 +201,8 @@ class Writer:
     def _write(self, client: Any, marks: Sequence[Settled], since: Since) -> Sequence[Settled]:
         """Write those of `marks` whose people were not erased since; returns them."""
         erasures = self._erasures
-        for _ in range(_ATTEMPTS):
+        attempts = _ATTEMPTS
+        while attempts:
             if erasures.may_concern(since) and not (marks := erasures.sifted(client, marks, since)):
                 return marks
             batch = self._batches.batch(client, marks)
@@ -201,6 +211,10 @@ class Writer:
                 for reason in batch.refusals:
                     self._refuse(reason)
                 return marks
+            if batch.is_outgrown:  # as often as a dimension gets a value, so not for ever
+                self._registry.forget_values()
+                continue
+            attempts -= 1
             if batch.offsets.is_overtaken:
                 continue
             erasures.hear(client)
@@ -216,7 +230,56 @@ class Writer:
         """
         if batch.single is not None:
             return self._marked(client, batch, *batch.single)
+        if batch.choices is None:
+            return self._was_done(client, batch)
+        return (batch.has_choices_alone or self._was_done(client, batch)) and all(
+            self._chose(client, batch, part) for part in batch.choices.parts()
+        )
+
+    def _was_done(self, client: Any, batch: Batch) -> bool:
+        """As `_was_written`, of marks of events."""
         return self._set(client, batch) if batch.sets else self._wrote(client, batch)
+
+    def _chose(self, client: Any, batch: Batch, choices: Choices) -> bool:
+        """As `_was_written`, of values of dimensions."""
+        if not isinstance(client, redis.Redis):
+            return self._chose_by_commands(client, batch, choices)
+        pipe = self._recent.trip(client)
+        choices.relies_on.enter(pipe)
+        pipe.execute_command(*choices.script(is_known=True))
+        told = pipe.execute()[-1]
+        if isinstance(told, NoScriptError):
+            pipe = self._recent.trip(client)
+            choices.relies_on.enter(pipe)
+            pipe.execute_command(*choices.script(is_known=False))
+            told = pipe.execute()[-1]
+        if isinstance(told, redis.ResponseError):
+            # As in `id_map.assigning`: servers without scripts word it differently, and any other
+            # fault will show in the commands too.
+            return self._chose_by_commands(client, batch, choices)
+        pipe.check()
+        if told != DONE:
+            batch.is_outgrown = told == OUTGROWN
+            return False
+        choices.relies_on.remember()
+        return True
+
+    def _chose_by_commands(self, client: Any, batch: Batch, choices: Choices) -> bool:
+        reliance = choices.relies_on, choices.offsets
+        for look in range(_LOOKS):
+            if look:  # others are at the same people: the next time they may not be
+                time.sleep(random.random() * min(_FIRST_PAUSE * 2**look, _LONGEST_PAUSE))
+            values = self._trip(client, Batch(*reliance, looked_up=choices.reads()), ())
+            if values is not None:
+                choices = choices.unsettled(values)
+                if not choices.groups:
+                    return True
+                outstanding = writes(choices.outstanding(values))
+                values = self._trip(client, Batch(*reliance), outstanding)
+            if values is None:
+                batch.is_outgrown = choices.relies_on.is_outgrown
+                return False
+        raise redis.RedisError("other processes keep giving the same people other values")
 
     def _warn_of_eviction(self) -> None:
         """Say once that a server will delete irreplaceable data when it is full."""
@@ -347,7 +410,7 @@ class Writer:
             self._expire(client, expiring)
         return all(was_merged(replies[end]) for end in ends)
 
-    def _trip(self, client: Any, batch: Batch, writes: Writes) -> Values | None:
+    def _trip(self, client: Any, batch: Batch, writes: Sequence[tuple[Key, Bits]]) -> Values | None:
         """Make `writes` and read the bits of `batch`; None if what it relies on no longer holds."""
         pipe = self._recent.trip(client)
         batch.relies_on.enter(pipe)
