@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .api import (
     get_event_names,
     mark,
+    mark_dimension,
     mark_event,
     mark_unique,
     mark_visitor,
@@ -67,6 +68,7 @@ __all__ = [
     "get_event_data",
     "get_event_names",
     "mark",
+    "mark_dimension",
     "mark_event",
     "mark_unique",
     "mark_visitor",

@@ -12,6 +12,7 @@ from flask import current_app
 from werkzeug.local import LocalProxy
 
 from .current import current_tracker
+from .dimensions import checked_choice, choice_of
 from .faults import contained_faults
 from .ids import behind, is_many, normal_form
 from .marks import Mark, checked_name
@@ -123,6 +124,31 @@ def mark_unique(event_name: str, uuid: object, system: Any = None) -> None:
 def unmark_unique(event_name: str, uuid: object, system: Any = None) -> None:
     """Clear an undated flag. Arguments and errors are those of `mark_event`."""
     _mark(event_name, uuid, (False, False), system, use_pipeline=False)
+
+
+def mark_dimension(name: str, uuid: object, value: object) -> None:
+    """Give `uuid` a value of a dimension, instead of the one that they had.
+
+    ``mark_dimension("user:plan", 42, "pro")`` sets the flag ``user:plan=pro``, and clears those of
+    all other plans. A dimension has as many values as ``BITMAPIST_DIMENSION_VALUES`` allows; later
+    ones count as ``other``.
+
+    :param name: the dimension, such as ``user:plan``: a name without ``=``.
+    :param uuid: one id or many, as for `mark_event`.
+    :param value: a str, int, bool or Enum; None or ``""``: no value.
+    :raises TypeError: for an id or a value of a wrong type, before any I/O.
+    :raises ValueError: for a name, id or value that is not allowed, before any I/O.
+    :raises RuntimeError: before any `FlaskBitmapist.init_app`.
+    """
+    tracker = current_tracker()
+    if not tracker.enabled:
+        return
+    who, choice = behind(uuid), checked_choice(name, choice_of(value))
+    options = (bool(choice), False, None, None, None, "", True, choice)
+    if is_many(who):
+        tracker.record_many(name, who, *options)
+    else:
+        tracker.record([Mark(name, who, *options)])
 
 
 def _mark(

@@ -45,6 +45,18 @@ def choice_of(value: object) -> str:
     raise TypeError(f"a dimension's value is a str, int, bool, Enum or None, not {value!r}")
 
 
+def fitting_choice(dimension: str, value: object) -> str:
+    """As `choice_of`; `OTHER`, if the text can be no value of `dimension`: it may be too long.
+
+    :raises TypeError: as `choice_of`.
+    """
+    choice = choice_of(value)
+    try:
+        return checked_choice(dimension, choice)
+    except ValueError:
+        return OTHER
+
+
 def checked_dimension(name: str) -> str:
     """`name`, if it can name a dimension.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis as redis_py
 from flask import Flask
@@ -17,9 +19,11 @@ from servers import MortalServer, marked
 from test_ids import url_without_scripting
 from warm import WARM
 
-from flask_bitmapist.dimensions import DIMENSIONS, OTHER, choice_of
+from flask_bitmapist import UniqueEvents, mark_dimension
+from flask_bitmapist.dimensions import DIMENSIONS, OTHER, choice_of, fitting_choice
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.registry import KINDS, KINDS_COPY
+from flask_bitmapist.testing import record_marks
 from flask_bitmapist.tracker import Tracker
 
 Processes = Callable[..., Tracker]
@@ -326,6 +330,64 @@ class TestErasing:
         with redis_py.Redis.from_url(mortal.url) as client:
             assert held(client) == {"pro": {2}}
             assert 1 not in marked(client, "trackist_a:b=free_u")
+
+
+class TestMarkDimension:
+    def test_it_gives_one_or_many_a_value(self, app: Flask, redis: Any) -> None:
+        with app.app_context():
+            mark_dimension("user:plan", 1, Plan.FREE)
+            mark_dimension("user:plan", [2, 3, 4], "pro")
+            mark_dimension("user:plan", 3, None)
+            mark_dimension("user:plan", np.arange(4, 6), "free")
+            assert {1, 4, 5} == {*UniqueEvents("user:plan=free")}
+        assert held(redis) == {"free": {1, 4, 5}, "pro": {2}}
+
+    @pytest.mark.parametrize(
+        ("name", "who", "value", "error", "told"),
+        [
+            ("user=plan", 1, "pro", ValueError, "'user=plan' cannot name a dimension"),
+            ("", 1, "pro", ValueError, "'' cannot name an event"),
+            ("user:plan", -1, "pro", ValueError, "-1"),
+            ("user:plan", None, "pro", TypeError, "None"),
+            ("user:plan", 1, 1.5, TypeError, "a dimension's value is a str, int, bool, Enum"),
+            ("user:plan", 1, "a\nb", ValueError, "cannot be a value of 'user:plan'"),
+            ("user:plan", 1, "a" * 200, ValueError, "cannot be a value of 'user:plan'"),
+        ],
+    )
+    def test_a_wrong_call_is_an_error_before_any_io(
+        self,
+        app: Flask,
+        redis: Any,
+        name: str,
+        who: object,
+        value: object,
+        error: type[Exception],
+        told: str,
+    ) -> None:
+        with app.app_context(), pytest.raises(error, match=re.escape(told)):
+            mark_dimension(name, who, value)
+        assert not redis.keys("*")
+
+    def test_a_test_reads_what_was_recorded(self, app: Flask) -> None:
+        with app.app_context(), record_marks() as marks:
+            mark_dimension("user:plan", 7, "free")
+            mark_dimension("user:plan", [7, 8], Plan.PRO)
+            mark_dimension("user:plan", 8, None)
+        assert marks == [
+            Mark("user:plan", 7, dated=False, choice="free"),
+            Mark("user:plan", 7, dated=False, choice="PRO"),
+            Mark("user:plan", 8, dated=False, choice="PRO"),
+            Mark("user:plan", 8, dated=False, choice=""),
+        ]
+        assert marks != [("user:plan", 7), *marks[1:]]
+        assert marks.flags() == {"user:plan=PRO": {7}}
+        assert marks.of("user:plan=free") == set()
+        assert eval(repr(marks)) == marks
+
+    def test_a_value_of_a_model_that_fits_no_name_counts_as_other(self) -> None:
+        assert fitting_choice("user:country", "x" * 300) == OTHER
+        assert fitting_choice("user:country", "a\tb") == OTHER
+        assert fitting_choice("user:country", None) == ""
 
 
 class Plan(Enum):

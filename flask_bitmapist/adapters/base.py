@@ -10,6 +10,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+from ..dimensions import checked_choice, choice_of, fitting_choice
 from ..faults import contained_faults
 from ..ids import normal_form
 from ..marks import Mark, checked_name
@@ -30,6 +31,9 @@ class BitmapistableModel:
     __bitmapist_events__: ClassVar[Collection[str]] = ACTIONS
     #: Boolean attributes kept in step as ``UniqueEvents("<model>:<attribute>")``.
     __bitmapist_flags__: ClassVar[Collection[str]] = ()
+    #: Attributes of which each person has one value at a time, such as ``{"plan", "country"}``:
+    #: those who have it are ``UniqueEvents("<model>:plan=pro")``.
+    __bitmapist_dimensions__: ClassVar[Collection[str]] = ()
     #: A name keeps this model's mapped ids apart from the users'.
     __bitmapist_ids__: ClassVar[str] = ""
     #: Whether bulk statements are marked too.
@@ -67,6 +71,11 @@ def _check_options(model: type[BitmapistableModel]) -> None:
     flags = model.__bitmapist_flags__
     if isinstance(flags, str) or not all(isinstance(flag, str) and flag for flag in flags):
         refuse("__bitmapist_flags__", 'names of boolean attributes, such as ("premium",)')
+    dimensions = model.__bitmapist_dimensions__
+    if isinstance(dimensions, str) or not all(map(_is_dimension, dimensions)):
+        refuse("__bitmapist_dimensions__", 'names of attributes, such as ("plan",)')
+    if both := {*flags} & {*dimensions}:
+        refuse("__bitmapist_dimensions__", f"others than the flags {sorted(both)}")
     chosen = model.__bitmapist_id__
     if chosen is not None and not callable(chosen) and not (isinstance(chosen, str) and chosen):
         refuse("__bitmapist_id__", "the name of an attribute or a method")
@@ -76,6 +85,32 @@ def _check_options(model: type[BitmapistableModel]) -> None:
         refuse("__bitmapist_bulk__", "True or False")
 
 
+def _is_dimension(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and "=" not in name
+
+
+def kept_attributes(model: type[BitmapistableModel]) -> list[str]:
+    """The attributes of `model` whose values are kept: its flags and dimensions."""
+    return [*model.__bitmapist_flags__, *model.__bitmapist_dimensions__]
+
+
+def _states(model: type[BitmapistableModel], values: Mapping[str, object]) -> dict[str, bool | str]:
+    """What `values` of attributes say: a bool of a flag, and of a dimension its value as text."""
+    states: dict[str, bool | str] = {}
+    for name, value in values.items():
+        if name not in model.__bitmapist_dimensions__:
+            states[name] = bool(value)
+            continue
+        with contained_faults("note the value of %s.%s", model.__name__, name):
+            states[name] = fitting_choice(f"{name_in_events(model)}:{name}", value)
+    return states
+
+
+def name_in_events(model: type[BitmapistableModel]) -> str:
+    """What the events, flags and dimensions of `model` begin with."""
+    return model.__bitmapist_name__ or model.__name__.lower()
+
+
 def checked_marks(marks: Iterable[Mark | tuple[Any, ...]]) -> list[Mark]:
     """The marks that the caller of an adapter's ``record`` passed, once they are checked.
 
@@ -83,7 +118,10 @@ def checked_marks(marks: Iterable[Mark | tuple[Any, ...]]) -> list[Mark]:
     """
     checked = [Mark(*mark) for mark in marks]
     for mark in checked:
-        checked_name(mark.event)
+        if mark.choice is None:
+            checked_name(mark.event)
+        else:
+            checked_choice(mark.event, choice_of(mark.choice))
         normal_form(mark.id)
     return checked
 
@@ -93,11 +131,12 @@ class _RowChange:
     """What a transaction did to one row: its first and last actions give the net effect."""
 
     model: type[BitmapistableModel]
-    #: None while it was only written without a change that the ORM saw: then only its flags count.
+    #: None while it was only written without a change that the ORM saw: then only its states count.
     first: Action | None
     last: Action | None
     id: object
-    flags: dict[str, bool]
+    #: Those of its flags and dimensions.
+    states: dict[str, bool | str]
     #: The row's identity before the first change.
     origin: Hashable
     #: Its id before the first change, if its key was changed; else None.
@@ -107,7 +146,7 @@ class _RowChange:
         self.model, self.id = later.model, later.id
         self.first = self.first or later.first
         self.last = later.last or self.last
-        self.flags |= later.flags
+        self.states |= later.states
         if self.former_id is None:
             self.former_id = later.former_id
 
@@ -125,33 +164,42 @@ class _RowChange:
 
     def marks(self) -> Iterable[Mark]:
         if self.first is None:
-            yield from self._marks_of(self.id, None, self.flags)
+            yield from self._marks_of(self.id, None, self.states)
             return
         action = self.net
         if action == "deleted":
             id_ = self.id if self.former_id is None else self.former_id
-            yield from self._marks_of(id_, action, self._no_flags)
+            yield from self._marks_of(id_, action, self._nothing)
         elif action is not None:
             if action == "updated":
-                yield from self._marks_of(self.former_id, None, self._no_flags)
-            yield from self._marks_of(self.id, action, self.flags)
+                yield from self._marks_of(self.former_id, None, self._nothing)
+            yield from self._marks_of(self.id, action, self.states)
 
     def _marks_of(
-        self, id_: object, action: Action | None, flags: Mapping[str, bool]
+        self, id_: object, action: Action | None, states: Mapping[str, bool | str]
     ) -> Iterable[Mark]:
         if id_ is None:
             return
         model = self.model
-        name = model.__bitmapist_name__ or model.__name__.lower()
+        name = name_in_events(model)
         space = model.__bitmapist_ids__
         if action in model.__bitmapist_events__:
             yield Mark(f"{name}:{action}", id_, space=space)
-        for flag, value in flags.items():
-            yield Mark(f"{name}:{flag}", id_, value, dated=False, space=space)
+        for attribute, state in states.items():
+            kept = f"{name}:{attribute}"
+            if isinstance(state, bool):
+                yield Mark(kept, id_, state, dated=False, space=space)
+            else:
+                yield Mark(kept, id_, bool(state), dated=False, space=space, choice=state)
 
     @property
-    def _no_flags(self) -> dict[str, bool]:
-        return dict.fromkeys(self.model.__bitmapist_flags__, False)
+    def _nothing(self) -> dict[str, bool | str]:
+        """No flag, and no value of a dimension."""
+        model = self.model
+        return {
+            **dict.fromkeys(model.__bitmapist_flags__, False),
+            **dict.fromkeys(model.__bitmapist_dimensions__, ""),
+        }
 
 
 class Changes:
@@ -167,7 +215,7 @@ class Changes:
         model: type[BitmapistableModel],
         action: Action | None,
         id_: object,
-        flags: Mapping[str, bool],
+        values: Mapping[str, object],
         *,
         before: tuple[Hashable, object] | None = None,
     ) -> None:
@@ -175,11 +223,12 @@ class Changes:
 
         :param action: None if the row was written unchanged, as far as the ORM can tell.
         :param id_: the id to mark, read now: after the commit it may be gone.
-        :param flags: the values of the ``__bitmapist_flags__`` that the action may have changed.
+        :param values: of the `kept_attributes` that the action may have changed.
         :param before: the row's identity and id before an update that changed its key.
         """
         origin, former_id = before or (row, None)
-        change = _RowChange(model, action, action, id_, dict(flags), origin, former_id)
+        states = _states(model, values)
+        change = _RowChange(model, action, action, id_, states, origin, former_id)
         self._absorb_rows({row: change})
 
     def enlist(self, marks: Iterable[Mark]) -> None:

@@ -540,6 +540,8 @@ class AdapterContract:
             ("__bitmapist_events__", ("made",)),
             ("__bitmapist_flags__", "premium"),
             ("__bitmapist_flags__", ("no_such_attribute",)),
+            ("__bitmapist_dimensions__", "name"),
+            ("__bitmapist_dimensions__", ("no_such_attribute",)),
             ("__bitmapist_ids__", None),
             ("__bitmapist_bulk__", "yes"),
         ],
@@ -596,6 +598,76 @@ class AdapterContract:
             orm.delete(row)
         assert marked.flags() == {}
 
+    # Dimensions
+
+    def test_a_dimension_has_one_value_at_a_time(self, orm: ContractOrm, marked: Marked) -> None:
+        """`__bitmapist_dimensions__`: each value is a flag of those who have it, and no other"""
+        account = orm.model("Account", __bitmapist_dimensions__=("name", "premium"))
+        with orm.transaction():
+            one, two = orm.create(account, name="free"), orm.create(account, name="pro")
+        with orm.transaction():
+            orm.update(one, name="pro")
+        with orm.transaction():
+            orm.update(two, name="gold", premium=True)
+        assert marked.flags() == {
+            "account:name=pro": {_id(orm, one)},
+            "account:name=gold": {_id(orm, two)},
+            "account:premium=false": {_id(orm, one)},
+            "account:premium=true": {_id(orm, two)},
+        }
+
+    def test_an_update_of_something_else_leaves_the_dimension(
+        self, orm: ContractOrm, marked: Marked
+    ) -> None:
+        """A dimension keeps its value when another attribute changes"""
+        account = orm.model("Account", __bitmapist_dimensions__=("name",))
+        with orm.transaction():
+            row = orm.create(account, name="pro")
+        with orm.transaction():
+            orm.update(row, premium=True)
+        assert marked.flags() == {"account:name=pro": {_id(orm, row)}}
+
+    def test_the_last_value_of_a_dimension_wins(self, orm: ContractOrm, marked: Marked) -> None:
+        """A dimension that has several values in one transaction has the last one"""
+        account = orm.model("Account", __bitmapist_dimensions__=("name",))
+        with orm.transaction():
+            back, new = orm.create(account, name="free"), orm.create(account, name="pro")
+        with orm.transaction():
+            for name in ("pro", "gold", "free"):
+                orm.update(back, name=name)
+            for name in ("gold", "silver"):
+                orm.update(new, name=name)
+        assert marked.flags() == {
+            "account:name=free": {_id(orm, back)},
+            "account:name=silver": {_id(orm, new)},
+        }
+
+    def test_no_value_and_a_deletion_clear_the_dimension(
+        self, orm: ContractOrm, marked: Marked
+    ) -> None:
+        """None clears a dimension, and so does a deletion"""
+        account = orm.model("Account", __bitmapist_dimensions__=("name",))
+        with orm.transaction():
+            one, two, three = (orm.create(account, name=name) for name in ("a", "a", "b"))
+        with orm.transaction():
+            orm.update(one, name=None)
+        with orm.transaction():
+            orm.delete(three)
+        assert marked.flags() == {"account:name=a": {_id(orm, two)}}
+
+    @_needs("transactions")
+    def test_a_rolled_back_transaction_leaves_the_dimension(
+        self, orm: ContractOrm, marked: Marked
+    ) -> None:
+        """A transaction is rolled back: dimensions keep their values"""
+        account = orm.model("Account", __bitmapist_dimensions__=("name",))
+        with orm.transaction():
+            row = orm.create(account, name="free")
+        id_ = _id(orm, row)
+        with abandoned(orm.transaction()):
+            orm.update(row, name="pro")
+        assert marked.flags() == {"account:name=free": {id_}}
+
     # Keys
 
     @_needs("textual keys")
@@ -639,12 +711,16 @@ class AdapterContract:
             __bitmapist_bulk__=True,
             __bitmapist_id__="author",
             __bitmapist_flags__=("premium",),
+            __bitmapist_dimensions__=("name",),
         )
         with orm.transaction():
-            rows = [{"author": 1, "premium": True}, {"author": 2, "premium": False}]
+            rows: list[dict[str, Any]] = [
+                {"author": 1, "premium": True, "name": "pro"},
+                {"author": 2, "premium": False, "name": None},
+            ]
             orm.bulk_insert(account, rows)
         assert marked.events() == {"account:created": {1, 2}}
-        assert marked.flags() == {"account:premium": {1}}
+        assert marked.flags() == {"account:premium": {1}, "account:name=pro": {1}}
 
     @_needs("bulk update")
     def test_rows_updated_in_bulk_are_marked(self, orm: ContractOrm, marked: Marked) -> None:
@@ -681,6 +757,21 @@ class AdapterContract:
         with abandoned(orm.transaction()):
             orm.bulk_update(account, {"name": "a"}, {"premium": True})
         assert (marked.events(), marked.flags()) == ({}, {})
+
+    @_needs("bulk update", "bulk delete")
+    def test_dimensions_follow_bulk_statements(self, orm: ContractOrm, marked: Marked) -> None:
+        """`__bitmapist_bulk__`: dimensions of rows updated and deleted by one statement"""
+        account = orm.model(
+            "Account", __bitmapist_bulk__=True, __bitmapist_dimensions__=("name", "premium")
+        )
+        with orm.transaction():
+            one, two, _ = (orm.create(account, name=name) for name in ("free", "free", "pro"))
+        ids = {_id(orm, one), _id(orm, two)}
+        with orm.transaction():
+            orm.bulk_update(account, {"name": "free"}, {"name": "gold"})
+        with orm.transaction():
+            orm.bulk_delete(account, {"name": "pro"})
+        assert marked.flags() == {"account:name=gold": ids, "account:premium=false": ids}
 
     @staticmethod
     def _bulk_model(orm: ContractOrm, *events: str) -> Any:

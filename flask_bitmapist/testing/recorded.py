@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import overload
 
+from ..dimensions import choice_of, flag_of
 from ..ids import normal_form
 from ..marks import Mark, Settled, SettledMark, singles
 from ..tracker import Tracker
@@ -32,6 +33,8 @@ class RecordedMark:
     unique: bool
     #: ``__bitmapist_ids__`` of the model; '' for the users' ids and for ids that are not mapped.
     space: str
+    #: Of the dimension `event`, the value from now on; '' is none. None: `event` is no dimension.
+    choice: str | None = None
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, RecordedMark):
@@ -39,6 +42,10 @@ class RecordedMark:
         if not isinstance(other, tuple):
             return NotImplemented
         mark = Mark(*other)
+        if self.choice is not None or mark.choice is not None:
+            return (self.event, self.choice) == (mark.event, _text(mark.choice)) and _is_id(
+                self.id, mark.id
+            )
         return (
             (self.event, self.value) == (mark.event, mark.value)
             and _is_id(self.id, mark.id)
@@ -52,6 +59,8 @@ class RecordedMark:
         return hash((self.event, self.id))
 
     def __repr__(self) -> str:
+        if self.choice is not None:
+            return f"Mark({self.event!r}, {self.id!r}, dated=False, choice={self.choice!r})"
         if self.hour is not None and self.value:
             return repr((self.event, self.id))
         undated = "" if self.hour is not None else ", dated=False"
@@ -63,6 +72,10 @@ class RecordedMark:
         if isinstance(when, datetime):
             return self.hour == when.replace(minute=0, second=0, microsecond=0)
         return self.hour.date() == when
+
+
+def _text(choice: object) -> str | None:
+    return None if choice is None else choice_of(choice)
 
 
 def _is_id(recorded: int | str, given: object) -> bool:
@@ -118,13 +131,24 @@ class RecordedMarks(Sequence[RecordedMark]):
         return _by_event(key[:2] for key, set_ in bits.items() if set_ and on in (None, key[2]))
 
     def flags(self) -> dict[str, set[int | str]]:
-        """The ids that each flag (an undated event) is set for now."""
+        """The ids that each flag (an undated event) is set for now.
+
+        Each value of a dimension is one: ``user:plan=pro``.
+        """
         bits = {
             (mark.event, mark.id): mark.value
             for mark in self._marks
-            if mark.hour is None or mark.unique
+            if mark.choice is None and (mark.hour is None or mark.unique)
         }
-        return _by_event(key for key, set_ in bits.items() if set_)
+        chosen = {
+            (mark.event, mark.id): mark.choice for mark in self._marks if mark.choice is not None
+        }
+        return _by_event(
+            [
+                *(key for key, set_ in bits.items() if set_),
+                *((flag_of(event, value), id_) for (event, id_), value in chosen.items() if value),
+            ]
+        )
 
     def clear(self) -> None:
         """Forget what was recorded."""
@@ -138,7 +162,9 @@ class RecordedMarks(Sequence[RecordedMark]):
 def _recorded(mark: SettledMark) -> RecordedMark:
     what, id_ = mark
     _, _, space = what.kind.partition(":")
-    return RecordedMark(what.event, id_, what.value, what.hour, what.hourly, what.unique, space)
+    return RecordedMark(
+        what.event, id_, what.value, what.hour, what.hourly, what.unique, space, what.choice
+    )
 
 
 def _by_event(bits: Iterable[tuple[str, int | str]]) -> dict[str, set[int | str]]:

@@ -22,7 +22,7 @@ except ImportError as error:
         'MongoEngine is missing: pip install "flask-bitmapist[mongoengine]"', name=error.name
     ) from error
 
-from ..base import BitmapistableModel
+from ..base import BitmapistableModel, kept_attributes
 from ._rows import id_of
 from ._saves import listen
 from ._statements import see_statements
@@ -61,7 +61,7 @@ def _check_attributes(model: Any) -> None:
     if model._meta.get("abstract") or model._dynamic:
         return
     chosen = model.__bitmapist_id__
-    for name in (*model.__bitmapist_flags__, *([chosen] if isinstance(chosen, str) else [])):
+    for name in (*kept_attributes(model), *([chosen] if isinstance(chosen, str) else [])):
         # MongoEngine adds the field `id` after the class is made.
         if name != "id" and not hasattr(model, name):
             raise TypeError(f"{model.__name__} has no attribute {name!r}, which its options name")

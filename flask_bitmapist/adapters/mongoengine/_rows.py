@@ -1,8 +1,8 @@
-"""What marks need to know about a document: its class, its identity, its id and its flags."""
+"""What marks need to know about a document: its class, identity, id, flags and dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from mongoengine.base import BaseField
 
 from ...faults import contained_faults
 from ...ids import TextKey
-from ..base import Action, BitmapistableModel
+from ..base import Action, BitmapistableModel, kept_attributes
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,23 @@ class Row:
     #: Its collection and key: the same whichever class of a hierarchy it is read as.
     identity: tuple[object, ...]
     id: object
-    #: Those that a change may have given a new value.
-    flags: Mapping[str, bool]
+    #: Of the flags and dimensions to which a change may have given a new value.
+    values: Mapping[str, object]
 
     def __post_init__(self) -> None:
         hash(self.identity)  # raises for a key that is a dict, which cannot be an id
 
 
-def row_of(document: Any, collection: Any, flags: Iterable[str] | None = None) -> Row:
+def row_of(document: Any, collection: Any, kept: Iterable[str] | None = None) -> Row:
     """The row of `document`.
 
     :param collection: the one that it is stored in, which may not be its class's own.
-    :param flags: the names of those to read; None: all.
+    :param kept: the names of the flags and dimensions to read; None: all.
     """
     model = type(document)
-    names = model.__bitmapist_flags__ if flags is None else flags
+    names = kept_attributes(model) if kept is None else kept
     # A dynamic document may lack it.
-    values = {name: bool(getattr(document, name, False)) for name in names}
+    values = {name: getattr(document, name, None) for name in names}
     return Row(model, (collection.full_name, _key_of(document)), id_of(document), values)
 
 
@@ -64,7 +64,7 @@ def rows_of(documents: Iterable[Any], collection: Any, action: Action) -> list[R
 
 def needs_document(model: type[BitmapistableModel]) -> bool:
     """Whether marks of `model` need more than a document's key."""
-    return bool(model.__bitmapist_flags__) or model.__bitmapist_id__ is not None
+    return bool(kept_attributes(model)) or model.__bitmapist_id__ is not None
 
 
 def raw_key(document: Any) -> Any:
@@ -90,19 +90,17 @@ def id_of(document: Any) -> object:
     return key_behind(document._bitmapist_chosen_id())
 
 
-def changed_flags(document: Any, changed: Iterable[str]) -> list[str]:
-    """The flags that are among the fields `changed` (called as in the database)."""
+def changed_attributes(document: Any, changed: Iterable[str]) -> list[str]:
+    """The kept ones that are among the fields `changed` (called as in the database)."""
     names = {name.partition(".")[0] for name in changed}
-    return [flag for flag in _flags(document) if document._db_field_map.get(flag) in names]
+    fields = document._db_field_map
+    return [name for name in kept_attributes(type(document)) if fields.get(name) in names]
 
 
-def computed_flags(document: Any) -> list[str]:
-    """The flags that are not fields of the class: each may depend on any field."""
-    return [flag for flag in _flags(document) if flag not in document._db_field_map]
-
-
-def _flags(document: Any) -> Collection[str]:
-    return cast(Collection[str], type(document).__bitmapist_flags__)
+def computed_attributes(document: Any) -> list[str]:
+    """The kept ones that are not fields of the class: each may depend on any field."""
+    fields = document._db_field_map
+    return [name for name in kept_attributes(type(document)) if name not in fields]
 
 
 def _key_field(model: Any) -> Any:

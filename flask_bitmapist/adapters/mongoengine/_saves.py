@@ -16,7 +16,7 @@ from mongoengine import signals
 from ...faults import contained_faults
 from ..base import Action
 from ._reading import documents, find
-from ._rows import Row, changed_flags, computed_flags, raw_key, row_of, rows_of
+from ._rows import Row, changed_attributes, computed_attributes, raw_key, row_of, rows_of
 from ._transactions import note
 
 # Slot of a document's __dict__ between the two signals of a save: what was known before it.
@@ -55,12 +55,12 @@ def _after_save(_: object, document: Any, created: bool = False, **__: object) -
 def _changed_row(document: Any, changed: Iterable[str]) -> Row:
     """The row of `document`, whose `changed` fields (called as in the database) were written."""
     collection = document._get_collection()
-    row = row_of(document, collection, changed_flags(document, changed))
+    row = row_of(document, collection, changed_attributes(document, changed))
     # They may depend on fields that this document has not loaded, or that others changed.
-    if computed := computed_flags(document):
+    if computed := computed_attributes(document):
         for stored in _as_stored(document):
-            flags = row_of(stored, collection, computed).flags
-            row = replace(row, flags={**row.flags, **flags})
+            values = row_of(stored, collection, computed).values
+            row = replace(row, values={**row.values, **values})
     return row
 
 

@@ -52,7 +52,7 @@ def note(action: Action, rows: Collection[Row]) -> None:
     changes = _open_changes(current_session())
     noted = Changes() if changes is None else changes
     for row in rows:
-        noted.note(row.identity, row.model, action, row.id, row.flags)
+        noted.note(row.identity, row.model, action, row.id, row.values)
     if changes is None:
         publish(noted.marks())
 

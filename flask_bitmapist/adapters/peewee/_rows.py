@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from peewee import ForeignKeyField, IntegerField, Model, ModelSelect, Node
 
 from ...ids import TextKey
-from ..base import Action, BitmapistableModel, Changes
+from ..base import Action, BitmapistableModel, Changes, kept_attributes
 
 Key = tuple[Any, ...]
 #: A model with the mixin, whose attributes are peewee's.
@@ -21,7 +21,8 @@ class MarkedRow(NamedTuple):
     model: type[BitmapistableModel]
     key: Key
     id: object
-    flags: dict[str, bool]
+    #: Of its flags and dimensions.
+    values: dict[str, object]
 
 
 def note(
@@ -35,7 +36,7 @@ def note(
     :param before: its identity and id before an update that changed its key.
     """
     identity = row_of(row.model, row.key)
-    changes.note(identity, row.model, action, row.id, row.flags, before=before)
+    changes.note(identity, row.model, action, row.id, row.values, before=before)
 
 
 def row_of(model: TrackedModel, key: Key) -> object:
@@ -45,9 +46,9 @@ def row_of(model: TrackedModel, key: Key) -> object:
     return (model._meta.schema, model._meta.table_name, *key)
 
 
-def marked_row(instance: Any, flags: Iterable[str] = ()) -> MarkedRow:
-    """What is marked for the row of `instance`, with the values of its `flags`."""
-    values = {flag: bool(getattr(instance, flag)) for flag in flags}
+def marked_row(instance: Any, kept: Iterable[str] = ()) -> MarkedRow:
+    """What is marked for the row of `instance`, with the values of those `kept` attributes."""
+    values = {name: getattr(instance, name) for name in kept}
     return MarkedRow(type(instance), key_of(instance), instance.__bitmapist_identity__(), values)
 
 
@@ -92,7 +93,7 @@ def is_expression(value: object) -> bool:
 def named_attributes(model: TrackedModel) -> list[str]:
     """The attributes that the options of `model` name."""
     chosen = model.__bitmapist_id__
-    return [*model.__bitmapist_flags__, *([chosen] if isinstance(chosen, str) else [])]
+    return [*kept_attributes(model), *([chosen] if isinstance(chosen, str) else [])]
 
 
 def field_named(model: Any, name: object) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from peewee import Expression
 
 from ...faults import contained_faults
-from ..base import Action
+from ..base import Action, kept_attributes
 from ._rows import TrackedModel, as_is_stored, field_named, marked_row, note
 from ._statements import Deletion, mix_in
 from ._transactions import changes_of
@@ -66,21 +66,21 @@ class _OfRow:
 
     def _note(self, database: Any, action: Action | None) -> None:
         instance, written = self._saved.instance, self._saved.values
-        flags = [
-            flag
-            for flag in self.model.__bitmapist_flags__
+        kept = [
+            name
+            for name in kept_attributes(self.model)
             # The value of an attribute that was not written may be out of date.
             if action == "created"
-            or (field := field_named(self.model, flag)) is None
+            or (field := field_named(self.model, name)) is None
             or field.name in written
         ]
-        if action is None and not flags:
+        if action is None and not kept:
             return
         created = action == "created"
         row = as_is_stored(database, instance, created=created, written=written)
         if row is not None:
             with changes_of(database) as changes:
-                note(changes, action, marked_row(row, flags))
+                note(changes, action, marked_row(row, kept))
 
 
 class _InsertionOfRow(_OfRow):

@@ -19,7 +19,7 @@ from typing import Any, cast
 from peewee import Node, SqliteDatabase, Value
 
 from ...faults import contained_faults
-from ..base import Action
+from ..base import Action, kept_attributes
 from ._rows import (
     Key,
     MarkedRow,
@@ -115,10 +115,10 @@ class _Statement:
         fields = self._key_fields
         return [tuple(map(as_stored, fields, row)) for row in rows]
 
-    def _rows(self, database: Any, keys: Iterable[Key], *, flags: bool = True) -> list[MarkedRow]:
+    def _rows(self, database: Any, keys: Iterable[Key], *, values: bool = True) -> list[MarkedRow]:
         """What to mark for the rows with `keys`: read from the table, unless the keys suffice."""
         model = self.model
-        names = model.__bitmapist_flags__ if flags else ()
+        names = kept_attributes(model) if values else []
         if not names and model.__bitmapist_id__ is None:
             return [MarkedRow(model, key, id_from_key(key), {}) for key in dict.fromkeys(keys)]
         rows = []
@@ -248,11 +248,11 @@ class Deletion(_Change):
         doomed: list[MarkedRow] | None = None
         if self.model.__bitmapist_id__ is not None:
             with contained_faults("read the rows of %s to be deleted", name):
-                doomed = self._rows(database, self._matching_keys(database), flags=False)
+                doomed = self._rows(database, self._matching_keys(database), values=False)
         keys, result = self._execute_noting_keys(database)
         with contained_faults("note deleted rows of %s", name), changes_of(database) as changes:
             gone = set(keys)
-            rows = self._rows(database, keys, flags=False) if doomed is None else doomed
+            rows = self._rows(database, keys, values=False) if doomed is None else doomed
             for row in rows:
                 if row.key in gone:
                     note(changes, "deleted", row)

@@ -20,7 +20,7 @@ from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ...ids import TextKey, can_identify
-from ..base import BitmapistableModel
+from ..base import BitmapistableModel, kept_attributes
 
 
 def row_of(mapper: Mapper[Any], key: Iterable[object], token: object = None) -> Hashable:
@@ -174,7 +174,7 @@ def _check_bulk_options(
             f"{model.__name__}.__bitmapist_id__ must name a column, as __bitmapist_bulk__ is True: "
             "bulk statements load no objects whose method could be called"
         )
-    names = [name for name in model.__bitmapist_flags__ if name not in mapper.columns]
+    names = [name for name in kept_attributes(model) if name not in mapper.columns]
     for name in names + ([chosen] if columns is None else []):
         raise TypeError(
             f"{model.__name__}.{name} must be a column, as __bitmapist_bulk__ is True: "
@@ -185,4 +185,4 @@ def _check_bulk_options(
 def _named_attributes(model: type[BitmapistableModel]) -> list[str]:
     """The attributes that the options of `model` name."""
     chosen = model.__bitmapist_id__
-    return [*model.__bitmapist_flags__, *([chosen] if isinstance(chosen, str) else [])]
+    return [*kept_attributes(model), *([chosen] if isinstance(chosen, str) else [])]

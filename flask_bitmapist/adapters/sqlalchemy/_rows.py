@@ -1,4 +1,4 @@
-"""What a flush does to a row: created, updated with which flags, deleted."""
+"""What a flush does to a row: created, updated with which flags and dimensions, deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 from sqlalchemy.orm.interfaces import MANYTOONE
 
 from ...faults import contained_faults
-from ..base import Action, BitmapistableModel
+from ..base import Action, BitmapistableModel, kept_attributes
 from ._ids import check_options, id_of, row_of
 from ._transactions import changes_of
 
@@ -38,7 +38,7 @@ def _note(
     target: BitmapistableModel,
     action: Action,
     key: tuple[object, ...],
-    flags: Iterable[str] = (),
+    kept: Iterable[str] = (),
     key_before: tuple[object, ...] | None = None,
 ) -> None:
     model = type(target)
@@ -46,7 +46,7 @@ def _note(
         changes = changes_of(connection)
         if changes is None:
             return
-        values = {flag: bool(getattr(target, flag)) for flag in flags}
+        values = {name: getattr(target, name) for name in kept}
         state = inspect(target)
         mapper, token = state.mapper, state.identity_token
         before = None
@@ -58,7 +58,7 @@ def _note(
 
 def _after_insert(mapper: Mapper[Any], connection: Connection, target: BitmapistableModel) -> None:
     key = mapper.primary_key_from_instance(target)
-    _note(connection, target, "created", tuple(key), type(target).__bitmapist_flags__)
+    _note(connection, target, "created", tuple(key), kept_attributes(type(target)))
 
 
 def _before_update(mapper: Mapper[Any], _: object, target: BitmapistableModel) -> None:
@@ -71,13 +71,13 @@ def _after_update(mapper: Mapper[Any], connection: Connection, target: Bitmapist
     changed = inspect(target).info.pop(_CHANGED, set()) | _changed(mapper, target)
     if not changed:
         return
-    flags = type(target).__bitmapist_flags__
+    kept = kept_attributes(type(target))
     key = tuple(mapper.primary_key_from_instance(target))
     before = inspect(target).identity
     if before is not None and before != key:
-        _note(connection, target, "updated", key, flags, before)
+        _note(connection, target, "updated", key, kept, before)
     else:
-        _note(connection, target, "updated", key, _perhaps_changed(mapper, flags, changed))
+        _note(connection, target, "updated", key, _perhaps_changed(mapper, kept, changed))
 
 
 def _before_delete(_: object, connection: Connection, target: BitmapistableModel) -> None:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
 from ...faults import contained_faults
-from ..base import Action, BitmapistableModel
+from ..base import Action, BitmapistableModel, kept_attributes
 from ._ids import id_columns, id_from_values, row_of
 from ._transactions import changes_of
 
@@ -84,7 +84,8 @@ class _Row(NamedTuple):
     key: _Key
     model: type[BitmapistableModel]
     id: object
-    flags: dict[str, bool]
+    #: Of its flags and dimensions.
+    values: dict[str, object]
 
 
 class _Statement:
@@ -158,22 +159,22 @@ class _Statement:
         changes = changes_of(self._connection)
         token = self._state.execution_options.get("identity_token")
         if changes is not None:
-            for key, model, id_, flags in rows:
+            for key, model, id_, values in rows:
                 if model.__bitmapist_bulk__:
-                    changes.note(row_of(self._mapper, key, token), model, action, id_, flags)
+                    changes.note(row_of(self._mapper, key, token), model, action, id_, values)
 
-    def _rows(self, keys: Sequence[_Key], *, flags: bool) -> list[_Row]:
+    def _rows(self, keys: Sequence[_Key], *, values: bool) -> list[_Row]:
         """What to mark for the rows with `keys`: read from the table, unless the keys suffice."""
         keys = list(dict.fromkeys(keys))
         with _unharmed(self._connection):
-            return _rows(self._connection, self._mapper, keys, flags=flags)
+            return _rows(self._connection, self._mapper, keys, values=values)
 
 
 class _Insertion(_Statement):
     def execute(self) -> Result[Any]:
         keys, result = self._inserted()
         with contained_faults("note inserted rows of %s", self._mapper.class_.__name__):
-            self._note("created", self._rows(keys(), flags=True))
+            self._note("created", self._rows(keys(), values=True))
         return result
 
     def _inserted(self) -> tuple[Callable[[], list[_Key]], Result[Any]]:
@@ -210,7 +211,7 @@ class _Change(_Statement):
         keys, result = self._changed()
         with contained_faults("note changed rows of %s", self._mapper.class_.__name__):
             if doomed is None:
-                rows = self._rows(keys(), flags=not deletes)
+                rows = self._rows(keys(), values=not deletes)
             else:
                 gone = set(keys())
                 rows = [row for row in doomed if row.key in gone]
@@ -223,7 +224,7 @@ class _Change(_Statement):
         with contained_faults(
             "read the rows of %s that will be deleted", self._mapper.class_.__name__
         ):
-            return self._rows(keys, flags=False)
+            return self._rows(keys, values=False)
         return []
 
     def _changed(self) -> tuple[Callable[[], list[_Key]], Result[Any]]:
@@ -316,34 +317,34 @@ def _is_polymorphic(mapper: Mapper[Any]) -> bool:
 
 
 def _rows(
-    connection: Connection, mapper: Mapper[Any], keys: list[_Key], *, flags: bool
+    connection: Connection, mapper: Mapper[Any], keys: list[_Key], *, values: bool
 ) -> list[_Row]:
     if not _is_polymorphic(mapper):
-        return _rows_of_class(connection, mapper, keys, flags=flags)
+        return _rows_of_class(connection, mapper, keys, values=values)
     by_mapper: dict[Mapper[Any], list[_Key]] = {}
     for key, (value,) in _read(connection, mapper, keys, [mapper.polymorphic_on]):
         by_mapper.setdefault(mapper.polymorphic_map.get(value, mapper), []).append(key)
     return [
         row
         for other, its_keys in by_mapper.items()
-        for row in _rows_of_class(connection, other, its_keys, flags=flags)
+        for row in _rows_of_class(connection, other, its_keys, values=values)
     ]
 
 
 def _rows_of_class(
-    connection: Connection, mapper: Mapper[Any], keys: list[_Key], *, flags: bool
+    connection: Connection, mapper: Mapper[Any], keys: list[_Key], *, values: bool
 ) -> list[_Row]:
     model = mapper.class_
-    names = list(model.__bitmapist_flags__) if flags else []
+    names = kept_attributes(model) if values else []
     id_of_key = model.__bitmapist_id__ is None
     chosen = id_columns(mapper) or ()
     if id_of_key and not names:
         return [_Row(key, model, id_from_values(chosen, key), {}) for key in keys]
     columns = [mapper.columns[name] for name in names] + ([] if id_of_key else [*chosen])
     rows = []
-    for key, values in _read(connection, mapper, keys, columns):
-        held = dict(zip(names, map(bool, values), strict=False))
-        parts = key if id_of_key else tuple(values[len(names) :])
+    for key, read in _read(connection, mapper, keys, columns):
+        held = dict(zip(names, read, strict=False))
+        parts = key if id_of_key else tuple(read[len(names) :])
         id_ = None if None in parts else id_from_values(chosen, parts)
         rows.append(_Row(key, model, id_, held))
     return rows
