@@ -20,7 +20,17 @@ from werkzeug.exceptions import BadRequest
 from ..marks import is_name
 from ..questions import fields
 from ..questions.fields import Declared
-from ..reading.segments import And, Event, Expression, Flag, Minus, Or, SegmentError, parse
+from ..reading.segments import (
+    And,
+    Event,
+    Expression,
+    Flag,
+    Minus,
+    Or,
+    SegmentError,
+    parse,
+    spelt_in_range,
+)
 from ..reading.unknown import UnknownTermError, did_you_mean, unknown_terms
 from ..registry import Known
 
@@ -41,6 +51,21 @@ FIRST_REPORTED_YEAR = 1800
 LONGEST_SEGMENT = 2_000
 #: How a condition joins the ones before it, in the segment builder's words.
 JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
+_SIGNS = {"and": "&", "or": "|", "except": "-"}
+#: When an event of a condition was done: in the period in question, or in a range of its own.
+TIMES: dict[str, str] = {
+    "": "in that period",
+    "did": "in a time of its own:",
+    "first": "for the first time ever in:",
+}
+#: The range of its own, unless it is told.
+USUAL_RANGE = "last 30 days"
+#: What the builder proposes.
+RANGES = (
+    *("ever", "today", "yesterday", "last 7 days", "last 14 days", "last 30 days", "last 90 days"),
+    *("this week", "last week", "this month", "last month", "this quarter", "last quarter"),
+    *("this year", "last year"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +108,11 @@ class TypedSegment:
         """This segment with one more condition, given in its text form."""
         if self.error is not None:
             return self
-        joined = _joined([*_spine(self.expression), (JOINTS[joint], parse(term))])
+        added = TypedSegment.read(term)
+        if added.expression is None:
+            # Together, so that the text shows what is wrong with the condition.
+            return TypedSegment.read(f"{self.text} {_SIGNS[joint]} {term}" if self.text else term)
+        joined = _joined([*_spine(self.expression), (JOINTS[joint], added.expression)])
         # It may now be too long.
         return TypedSegment.read(str(joined))
 
@@ -102,6 +131,14 @@ class TypedSegment:
             )
             for i, (kind, term) in enumerate(spine)
         ]
+
+
+def _in_range(time: str, term: str, when: str) -> str:
+    """The condition that the event `term` was done in the range `when`."""
+    event = parse(term)
+    if not isinstance(event, Event):
+        raise BadRequest(f"{term} has no date: take it as it is now, with no time of its own.")
+    return f"{time}({spelt_in_range(event.name)}, {when[:LONGEST_SEGMENT]})"
 
 
 def _asked(hint: str) -> str:
@@ -266,15 +303,20 @@ class Query:
         """A segment's text form, with what the segment builder adds to it."""
         segment = self._segment(self.text(name).strip() or usual)
         joint, term = self.choice("joint", [*JOINTS], "and"), self.text("term")
+        time, when = self.choice("time", [*TIMES], ""), self.text("when").strip() or USUAL_RANGE
         if not term:
             return self._of_known(segment)
         if term not in self.terms:
             raise BadRequest(f"No event or flag {term!r} has been recorded.")
-        return self._of_known(segment.joined(joint, term))
+        if time:
+            term = _in_range(time, term, when)
+        return self._of_known(self._checked(segment.joined(joint, term)))
+
+    def _segment(self, text: str) -> TypedSegment:
+        return self._checked(TypedSegment.read(text[: LONGEST_SEGMENT + 1]))
 
     @staticmethod
-    def _segment(text: str) -> TypedSegment:
-        segment = TypedSegment.read(text[: LONGEST_SEGMENT + 1])
+    def _checked(segment: TypedSegment) -> TypedSegment:
         # Links spell it with spaces, which may make it longer.
         if len(segment.text) > LONGEST_SEGMENT:
             raise BadRequest(f"A segment has at most {LONGEST_SEGMENT} characters.")

@@ -26,7 +26,7 @@ from .access import may_save
 from .addresses import url_for
 from .pages import PAGES
 from .posting import hidden_fields
-from .query import BY, JOINTS
+from .query import BY, JOINTS, RANGES, TIMES, USUAL_RANGE
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -53,6 +53,9 @@ def _environment() -> Environment:
         navigation=[page for page in PAGES if page.title],
         grains=BY,
         joints=[*JOINTS],
+        times=TIMES,
+        ranges=RANGES,
+        usual_range=USUAL_RANGE,
         most_options=_MOST_OPTIONS,
         segment_of=lambda event: str(Event(event)),
         flag_of=lambda flag: str(Flag(flag)),

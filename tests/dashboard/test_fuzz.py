@@ -75,6 +75,17 @@ SORTS = {
     "members": ["first", "every"],
     "within": ["7", "12", "28", "week", "month"],
     "joint": ["and", "or", "except"],
+    "time": ["", "did", "first"],
+    "when": [
+        "ever",
+        "last 30 days",
+        "last month",
+        "2026-W53",
+        "3 days of ever",
+        "soon",
+        ")",
+        "a, b",
+    ],
     "group": ["returning", "resurrected", "new", "dormant", "active"],
     "complete": ["", "1"],
     "switch": ["", "yes"],
@@ -85,7 +96,7 @@ SORTS = {
     "format": ["html", "json", "csv"],
     "sort": ["event", "today", "week", "month", "year"],
 }
-_SEGMENT = {"where": "segment", "term": "segment", "joint": "joint"}
+_SEGMENT = {"where": "segment", "term": "segment", **{n: n for n in ("joint", "time", "when")}}
 _RANGE = {"by": "grain", "rows": "number", "end": "day"}
 #: Page -> its parameters, and what sort of value each takes.
 PAGES = {

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from flask_bitmapist import mark_event, mark_unique
-from flask_bitmapist.analytics import Event, Flag, parse
+from flask_bitmapist.analytics import Did, Event, Flag, parse
 from flask_bitmapist.current import current_tracker
 from flask_bitmapist.marks import Mark
 
@@ -30,7 +30,7 @@ ABSURD = [
     ("/?page=0", "The parameter page must be a whole number from 1 to 10000, not '0'."),
     ("/?table=flags&format=json", "The parameter table must be events or days, not 'flags'."),
     ("/?complete=yes", "The parameter complete must be empty, 1 or events, not 'yes'."),
-    ("/?arm=a", "There is no parameter 'arm': use format, event, where, joint, term, find, sort,"),
+    ("/?arm=a", "There is no parameter 'arm': use format, event, where, joint, term, time,"),
     ("/?format=xml", "The parameter format must be html, json or csv, not 'xml'."),
     # Retention
     ("/cohort?cohort=nobody", "No event 'nobody' has been recorded."),
@@ -142,6 +142,7 @@ ABSURD = [
             ("where=" + "a" * 2001, "A segment has at most 2000 characters."),
             ("term=nobody", "No event or flag 'nobody' has been recorded."),
             ("term=user:created+%26+beta", "No event or flag 'user:created & beta' has been"),
+            ("time=once&term=user:created", "The parameter time must be empty, did or first, not"),
             ("joint=xor&term=user:created", "The parameter joint must be and, or or except, not"),
             ("end=2026-13-01", f"The parameter end {DAY} '2026-13-01'."),
             ("format=pdf", "The parameter format must be html, json or csv, not 'pdf'."),
@@ -261,6 +262,45 @@ def test_a_condition_is_added_in_the_way_that_was_chosen(
         shown = browser.open(page, where="user:created", joint=joint, term="flag:beta")
         assert segment_of(shown) == f"user:created {sign} flag:beta"
         assert conditions_of(shown) == ["user:created", f"{joint} flag:beta"]
+
+
+@pytest.mark.parametrize("page", BUILDERS)
+def test_a_condition_may_have_a_time_of_its_own(
+    recorded: None, browser: Browser, page: str
+) -> None:
+    for time, when, joint, condition in (
+        ("did", "Last 14 DAYS", "and", "did(song:played, last 14 days)"),
+        ("did", "", "except", "did(song:played, last 30 days)"),
+        ("first", "2026-10", "or", "first(song:played, 2026-10)"),
+        ("did", "2 days of ever", "and", "did(song:played, at least 2 days of ever)"),
+    ):
+        shown = browser.open(
+            page, where="user:created", joint=joint, term="song:played", time=time, when=when
+        )
+        assert conditions_of(shown) == ["user:created", f"{joint} {condition}"]
+        assert "the same people in every period" in shown.text
+
+
+def test_what_is_wrong_with_a_time_is_marked_in_the_text(recorded: None, browser: Browser) -> None:
+    for where, text in (("", ""), ("user:created", "user:created & ")):
+        shown = browser.open(
+            "/lifecycle", 400, where=where, term="song:played", time="did", when="last 14 dayz"
+        )
+        assert segment_of(shown) == f"{text}did(song:played, last 14 dayz)"
+        assert "'dayz' is no unit of time" in shown.one("pre", class_="error").raw
+
+
+def test_a_flag_has_no_time_of_its_own(recorded: None, browser: Browser) -> None:
+    shown = browser.open("/lifecycle", 400, term="flag:beta", time="did", when="ever")
+    assert "flag:beta has no date: take it as it is now" in error_of(shown)[0]
+
+
+def test_every_event_can_be_added_in_a_time_of_its_own(recorded: None, browser: Browser) -> None:
+    for name in ('a "quoted" name', "a,b", "flag:x", "did(x)", "not", ","):
+        mark_event(name, 1)
+        term = str(Event(name))
+        shown = browser.open("/lifecycle", rows=1, term=term, time="did", when="ever")
+        assert parse(segment_of(shown)) == Did(name, "ever")
 
 
 @pytest.mark.parametrize("page", BUILDERS)
