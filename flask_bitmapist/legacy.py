@@ -9,7 +9,7 @@ from operator import and_, or_
 from typing import TYPE_CHECKING, Any
 
 from .analytics._report import Users, check_length
-from .analytics._retention import Cohorts, count_returns
+from .analytics._retention import Cohorts, Returns, count_returns
 from .current import current_tracker
 from .events import BitOpAnd, BitOpOr, DayEvents, MonthEvents, WeekEvents, YearEvents
 from .periods import Grain, Period
@@ -67,11 +67,13 @@ def get_cohort(
     periods = list(last.shift(1 - num_rows).until(last))
     counted = count_returns(
         reader_of(system).redis,
-        Cohorts(Users(Event(primary_event_name)), None, periods),
-        _chained(_groups(secondary_event_name, additional_events)),
-        periods,
-        columns=num_cols,
-        mode="on" if with_replacement else "first_return",
+        Returns(
+            cohorts=Cohorts(Users(Event(primary_event_name)), None, periods),
+            returned=_chained(_groups(secondary_event_name, additional_events)),
+            followed=periods,
+            columns=num_cols,
+            mode="on" if with_replacement else "first_return",
+        ),
     )
     cohort = [
         [users if size and i + k < num_rows else None for k, users in enumerate(row)]

@@ -54,6 +54,7 @@ def marked(tracker: Tracker, at_now: None) -> Tracker:
         with tracker.at(NOW - timedelta(days=back)):
             tracker.record_many("seen", list(CROWD[back::3]))
             tracker.record_many("bought", list(CROWD[back::11]))
+    tracker.record([Mark("pro", user, dated=False) for user in CROWD[::7]])
     return tracker
 
 
@@ -89,6 +90,11 @@ def answers() -> Iterator[Any]:
                     ["seen", "bought"], by=by, start=start, order=order, within=within
                 ).to_dict()
         yield analytics.overlap(["seen", "bought"], by=by, at=start).to_dict()
+        parts: dict[str, Any] = {"by": by, "start": start, "breakdown": ["flag:pro", "bought"]}
+        yield analytics.trend("seen", **parts).to_dict()
+        yield analytics.lifecycle("seen", **parts).to_dict()
+        yield analytics.retention("seen", "bought", periods=4, **parts).to_dict()
+        yield analytics.funnel(["seen", "bought"], within=3, **parts).to_dict()
     yield analytics.stickiness("seen", within=28, end=start + timedelta(days=30)).to_dict()
     yield analytics.active_users("seen", start=start).to_dict()
     yield [*analytics.users("seen - bought", at=start)]

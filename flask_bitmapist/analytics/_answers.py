@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import questions
+from ..current import current_tracker
 from ..periods import unique_key
 from . import (
     _active_users,
@@ -21,6 +22,7 @@ from . import (
     _timeline,
     _trend,
 )
+from ._breakdown import part_of
 from ._report import Report
 from ._sets import Crowd, Page, People
 
@@ -100,5 +102,7 @@ def others_flagged(
 def _crowd(
     question: questions.Question, figure: questions.Figure, tracker: Tracker | None
 ) -> Crowd:
+    if isinstance(figure, questions.PartFigure) and figure.value is not None:
+        question = part_of(question, figure.value, tracker or current_tracker())
     crowd: Crowd = _MODULES[type(question)].behind(question, figure, tracker)
     return crowd

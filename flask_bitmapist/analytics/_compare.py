@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from math import erfc, sqrt
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from ..questions import CompareFigure, CompareQuestion
 from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
-from ._report import Report, Scope, Users, check_length, scope
+from ._breakdown import Breakdown, Divided, Values, counted
+from ._report import Scope, Users, check_length, scope
 from ._sets import Crowd, Page, People, Sets
 from ._statistics import rate
 
@@ -47,7 +49,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Compare(Report):
+class Compare(Divided):
     """The arms in the order in which they were asked for; the first is the one compared with.
 
     :ivar shared: for each arm, how many of its users are in the first one too. The test assumes
@@ -75,6 +77,7 @@ def compare(
     where: str | Expression | None = None,
     *,
     over: str | None = None,
+    breakdown: Breakdown = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -91,6 +94,8 @@ def compare(
     :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param where: only those in this segment, in a period in which they are in the arm.
+    :param breakdown: also give the report for the people of each value: the name of a dimension,
+        or flags and segments. See `Compare.parts`.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -105,6 +110,7 @@ def compare(
         over=over,
         by=by,
         where=where,
+        breakdown=breakdown,
         strict=strict,
         now=now,
     )
@@ -114,13 +120,25 @@ def compare(
 def answer(question: CompareQuestion, tracker: Tracker | None) -> Compare:
     """The answer to `question`."""
     asked, listed = scope(question, tracker), question.arms
+    values = Values.of(question, asked.tracker)
     reaching, *groups = Users.each(
         (question.goal, None),
         *((arm, question.where) for arm in listed),
+        *values.pairs(),
         asked=asked,
         strict=question.strict,
     )
-    counted = _sets(asked, reaching, groups).counts()
+
+    arms, having = groups[: len(listed)], groups[len(listed) :]
+
+    def sets(where: Expression | None) -> Sets:
+        return _sets(asked, reaching, [Users(arm.what, where) for arm in arms])
+
+    return counted(asked, values.told(having), arms[0].where, sets, partial(_report, question))
+
+
+def _report(question: CompareQuestion, counted: list[int]) -> Compare:
+    """The report of the counts of `_sets`."""
     sizes, converted, shared = counted[::3], counted[1::3], counted[2::3]
     return Compare(
         [
@@ -131,7 +149,7 @@ def answer(question: CompareQuestion, tracker: Tracker | None) -> Compare:
                 *rate(n, size),
                 *(_difference(n, size, converted[0], sizes[0]) if i else (None, None)),
             )
-            for i, (arm, size, n) in enumerate(zip(listed, sizes, converted, strict=True))
+            for i, (arm, size, n) in enumerate(zip(question.arms, sizes, converted, strict=True))
         ],
         shared,
     )

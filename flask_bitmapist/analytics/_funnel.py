@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import and_
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ from ..reading.bitmap import EMPTY, Bitmap, union
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
-from ._report import Report, Scope, Users, check_length, scope
+from ._breakdown import Breakdown, Divided, Values, counted
+from ._report import Scope, Users, check_length, scope
 from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Funnel(Report):
+class Funnel(Divided):
     """The steps in the order in which they were asked for.
 
     The order in which somebody took two of them inside one period is unknown.
@@ -71,6 +73,7 @@ def funnel(
     where: str | Expression | None = None,
     *,
     over: str | None = None,
+    breakdown: Breakdown = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -95,6 +98,8 @@ def funnel(
     :param order: ``ordered``, ``strict`` or ``any``. The same event twice in a row means that it is
         done in two periods with ``strict``, and is an error otherwise.
     :param where: only those in this segment in the period in which they took the first step.
+    :param breakdown: also give the report for the people of each value: the name of a dimension,
+        or flags and segments. See `Funnel.parts`.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -110,6 +115,7 @@ def funnel(
         within=within,
         order=order,
         where=where,
+        breakdown=breakdown,
         strict=strict,
         now=now,
     )
@@ -119,8 +125,20 @@ def funnel(
 def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    users = Users.each(*_each(question), asked=asked, strict=question.strict)
-    counted = _sets(asked, users, question).counts()
+    values = Values.of(question, asked.tracker)
+    pairs = (*_each(question), *values.pairs())
+    users = Users.each(*pairs, asked=asked, strict=question.strict)
+    entering, *following = users[: len(question.steps)]
+    having = users[len(question.steps) :]
+
+    def sets(where: Expression | None) -> Sets:
+        return _sets(asked, [Users(entering.what, where), *following], question)
+
+    return counted(asked, values.told(having), entering.where, sets, partial(_report, question))
+
+
+def _report(question: FunnelQuestion, counted: list[int]) -> Funnel:
+    """The report of the counts of `_sets`."""
     size = len(question.steps)
     reached, still_open = counted[:size], counted[size : 2 * size]
     rated = counted[2 * size :] or reached

@@ -14,8 +14,9 @@ from ..questions.lifecycle import GROUPS, Group
 from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
+from ._breakdown import Breakdown, Divided, Values, counted
 from ._past import Past
-from ._report import Report, Scope, Users, label, scope, scope_at
+from ._report import Scope, Users, label, scope, scope_at
 from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LifecyclePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Lifecycle(Report):
+class Lifecycle(Divided):
     """New, returning, resurrected and dormant users in each period, in time order."""
 
     points: list[LifecyclePoint]
@@ -61,6 +62,7 @@ def lifecycle(
     where: str | Expression | None = None,
     *,
     over: str | None = None,
+    breakdown: Breakdown = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -76,6 +78,8 @@ def lifecycle(
     :param end: a moment of the last period; by default now.
     :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param where: only those in this segment, evaluated in each period.
+    :param breakdown: also give the report for the people of each value: the name of a dimension,
+        or flags and segments. See `Lifecycle.parts`.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -83,7 +87,15 @@ def lifecycle(
     :raises redis.RedisError: if the server does not answer.
     """
     question = LifecycleQuestion.of(
-        event=event, by=by, start=start, end=end, over=over, where=where, strict=strict, now=now
+        event=event,
+        by=by,
+        start=start,
+        end=end,
+        over=over,
+        where=where,
+        breakdown=breakdown,
+        strict=strict,
+        now=now,
     )
     return answer(question, tracker)
 
@@ -91,19 +103,26 @@ def lifecycle(
 def answer(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    (users,), _, first_day = Users.recorded(
-        (question.event, question.where), asked=asked, strict=question.strict
-    )
-    counted = iter(_sets(asked, users, first_day).counts())
-    figures = zip(asked.periods, counted, counted, counted, counted, strict=True)
-    return Lifecycle(
-        [
-            LifecyclePoint(
-                label(period), new, returning, resurrected, dormant, asked.is_complete(period)
-            )
-            for period, new, returning, resurrected, dormant in figures
-        ]
-    )
+    values = Values.of(question, asked.tracker)
+    pairs = ((question.event, question.where), *values.pairs())
+    (users, *having), _, first_day = Users.recorded(*pairs, asked=asked, strict=question.strict)
+
+    def sets(where: Expression | None) -> Sets:
+        return _sets(asked, Users(users.what, where), first_day)
+
+    def report(counts: list[int]) -> Lifecycle:
+        counted = iter(counts)
+        figures = zip(asked.periods, counted, counted, counted, counted, strict=True)
+        return Lifecycle(
+            [
+                LifecyclePoint(
+                    label(period), new, returning, resurrected, dormant, asked.is_complete(period)
+                )
+                for period, new, returning, resurrected, dormant in figures
+            ]
+        )
+
+    return counted(asked, values.told(having), users.where, sets, report)
 
 
 def lifecycle_people(

@@ -280,7 +280,7 @@ class Report:
 
     def to_csv(self) -> str:
         """The report's table as CSV (see `csv_text`), with a header."""
-        return csv_text(*self.table())
+        return csv_text(*self.exported())
 
     def to_dataframe(self) -> Any:
         """The report's table as a ``pandas.DataFrame``.
@@ -291,8 +291,12 @@ class Report:
             import pandas as pd
         except ImportError as error:
             raise ImportError("pandas is missing: pip install pandas", name="pandas") from error
-        header, rows = self.table()
+        header, rows = self.exported()
         return pd.DataFrame(rows, columns=header)
+
+    def exported(self) -> tuple[list[str], list[list[Any]]]:
+        """The header and the rows of the table in full."""
+        return self.table()
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """The header and the rows of the report's table: by default, those of its first list."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import reduce
 from itertools import accumulate, repeat
@@ -17,12 +17,13 @@ from ..periods import Grain, Period
 from ..questions import RetentionFigure, RetentionQuestion
 from ..questions.retention import Members, Mode
 from ..reading.bitmap import EMPTY, PAIRED_WORDS, Bitmap, union
-from ..reading.bitmaps import NOWHERE, Bitmaps, Extent, Extents, tally
+from ..reading.bitmaps import NOWHERE, Bitmaps, Extent, Extents
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
+from ._breakdown import Breakdown, Divided, Values, counted
 from ._past import Past
-from ._report import Report, Scope, Users, label, scope, scope_at
-from ._sets import Crowd, Page, People, Sets, only
+from ._report import Scope, Users, label, scope, scope_at
+from ._sets import Crowd, Page, People, Sets, counts, only
 from ._statistics import rate
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Average:
 
 
 @dataclass(frozen=True, slots=True)
-class Retention(Report):
+class Retention(Divided):
     """Cohorts in time order, and for each k the average over them.
 
     The CSV table has the users of the cells, and under ``open`` which k may still grow.
@@ -139,6 +140,7 @@ def retention(
     mode: Mode = "on",
     members: Members = "first",
     where: str | Expression | None = None,
+    breakdown: Breakdown = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -162,6 +164,8 @@ def retention(
     :param members: ``first``: those who did `cohort` for the first time ever. ``every``: all who
         did it in the period.
     :param where: only those in this segment in the row's own period.
+    :param breakdown: also give the report for the people of each value: the name of a dimension,
+        or flags and segments. See `Retention.parts`.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -179,6 +183,7 @@ def retention(
         mode=mode,
         members=members,
         where=where,
+        breakdown=breakdown,
         strict=strict,
         now=now,
     )
@@ -188,7 +193,8 @@ def retention(
 def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
     """The answer to `question`."""
     asked, periods, mode = scope(question, tracker), question.periods, question.mode
-    cohorts, back, _ = _cohorts(asked, question)
+    values = Values.of(question, asked.tracker)
+    cohorts, back, _, having = _cohorts(asked, question, values)
     first, last = asked.periods[0], asked.periods[-1]
     followed = [*asked.periods, *last.shift(1).until(last.shift(periods))]
     states = [_state(period, asked.current) for period in followed]
@@ -196,19 +202,22 @@ def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
         followed = list(first.until(asked.current))
     elif "future" in states:
         followed = followed[: states.index("future")]
-    counted = count_returns(
-        asked.tracker.reader.redis,
-        cohorts,
-        back,
-        followed,
-        columns=periods + 1,
-        mode=mode,
-    )
-    rows = [
-        Row(label(period), size, _cells(size, found, states[i : i + periods + 1]))
-        for i, (period, (size, *found)) in enumerate(zip(asked.periods, counted, strict=True))
-    ]
-    return Retention(rows, _averages(counted, states.count("complete")))
+
+    def sets(where: Expression | None) -> Returns:
+        among = replace(cohorts, users=Users(cohorts.users.what, where))
+        return Returns(
+            cohorts=among, returned=back, followed=followed, columns=periods + 1, mode=mode
+        )
+
+    def report(counts: list[int]) -> Retention:
+        table = _table(counts, periods + 1)
+        rows = [
+            Row(label(period), size, _cells(size, found, states[i : i + periods + 1]))
+            for i, (period, (size, *found)) in enumerate(zip(asked.periods, table, strict=True))
+        ]
+        return Retention(rows, _averages(table, states.count("complete")))
+
+    return counted(asked, values.told(having), cohorts.users.where, sets, report)
 
 
 def retention_people(
@@ -253,7 +262,7 @@ def retention_people(
 def behind(question: RetentionQuestion, figure: RetentionFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     asked, k, mode = scope_at(question, figure.at, tracker), figure.k, question.mode
-    cohorts, back, kind = _cohorts(asked, question)
+    cohorts, back, kind, _ = _cohorts(asked, question, Values({}))
     (period,) = asked.periods
     if k is None:
         sets = Sets(asked.tracker, [*cohorts.keys()], cohorts.members)
@@ -270,15 +279,19 @@ def behind(question: RetentionQuestion, figure: RetentionFigure, tracker: Tracke
     return Crowd(Sets(asked.tracker, keys, make), only, kind)
 
 
-def _cohorts(asked: Scope, question: RetentionQuestion) -> tuple[Cohorts, Expression, str]:
-    """The cohort of each period of a scope, by what they come back, and their id map."""
-    pairs = ((question.cohort, question.where), (question.returned, None))
+def _cohorts(
+    asked: Scope, question: RetentionQuestion, values: Values
+) -> tuple[Cohorts, Expression, str, list[Users]]:
+    """The cohort of each period of a scope, by what they come back, their id map, the values'."""
+    pairs = ((question.cohort, question.where), (question.returned, None), *values.pairs())
     if question.members == "every":
-        (users, back), kind = Users.mapped(*pairs, asked=asked, strict=question.strict)
-        return Cohorts(users, None, asked.periods), back.what, kind
-    (users, back), kind, first_day = Users.recorded(*pairs, asked=asked, strict=question.strict)
+        (users, back, *having), kind = Users.mapped(*pairs, asked=asked, strict=question.strict)
+        return Cohorts(users, None, asked.periods), back.what, kind, having
+    (users, back, *having), kind, first_day = Users.recorded(
+        *pairs, asked=asked, strict=question.strict
+    )
     past = Past.of(users.what, asked, first_day)
-    return Cohorts(users, past, asked.periods), back.what, kind
+    return Cohorts(users, past, asked.periods), back.what, kind, having
 
 
 def _state(period: Period, current: Period) -> State:
@@ -332,46 +345,61 @@ class Cohorts:
         return [members & first for members, first in zip(everyone, new, strict=True)]
 
 
-def count_returns(
-    client: Any,
-    cohorts: Cohorts,
-    returned: Expression,
-    followed: Sequence[Period],
-    *,
-    columns: int,
-    mode: Mode,
-) -> list[list[int]]:
-    """For each cohort its size, and how many of it came back after 0, 1, ... periods.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returns:
+    """Counts for each cohort its size, and how many of it came back after 0, 1, ... periods.
 
-    :param client: any redis-py compatible client; one round trip if the bitmaps are small.
-    :param returned: what they come back by.
-    :param followed: the periods in which they may come back, from the first cohort's own on.
-    :param columns: how many of them each cohort is followed.
-    :param mode: as in `retention`.
-    :returns: lists of 1 + columns; 0 where `followed` has ended.
+    :ivar cohorts: the cohorts.
+    :ivar returned: what they come back by.
+    :ivar followed: the periods in which they may come back, from the first cohort's own on.
+    :ivar columns: how many of them each cohort is followed.
+    :ivar mode: as in `retention`.
     """
 
-    back = Users(returned)
+    cohorts: Cohorts
+    returned: Expression
+    followed: Sequence[Period]
+    columns: int
+    mode: Mode
 
-    def count(bitmaps: Bitmaps) -> list[int]:
-        came_back = [back.in_period(bitmaps, period) for period in followed]
-        if mode == "on_or_after":
+    @property
+    def keys(self) -> list[str]:
+        back = (key for period in self.followed for key in self.returned.keys(period))
+        return [*self.cohorts.keys(), *back]
+
+    def counted(self, bitmaps: Bitmaps, within: Sequence[Bitmap]) -> list[list[int]]:
+        back = Users(self.returned)
+        came_back = [back.in_period(bitmaps, period) for period in self.followed]
+        if self.mode == "on_or_after":
             came_back = _from_each_on(came_back)
-        return _count(cohorts.members(bitmaps), came_back, columns, mode).ravel().tolist()
+        members = self.cohorts.members(bitmaps)
+        every = [members, *([users & some for users in members] for some in within)]
+        return [_count(each, came_back, self.columns, self.mode).ravel().tolist() for each in every]
 
-    def needed(extents: Extents) -> dict[str, Extent]:
+    def narrowing(self, extents: Extents) -> dict[str, Extent]:
         """Of those who may come back, no more than from the first to the last of the cohorts."""
+        cohorts = self.cohorts
         rows = [cohorts.users.in_period(extents, period) for period in cohorts.periods]
         needs = dict.fromkeys(cohorts.keys(), Extent.hull(rows))
-        for j, period in enumerate(followed):
-            since = 0 if mode == "on_or_after" else max(0, j + 1 - columns)
+        for j, period in enumerate(self.followed):
+            since = 0 if self.mode == "on_or_after" else max(0, j + 1 - self.columns)
             of_rows = Extent.hull(rows[since : j + 1])
-            for key in returned.keys(period):
+            for key in self.returned.keys(period):
                 needs[key] = needs.get(key, NOWHERE) | of_rows
         return {key: extent & extents[key] for key, extent in needs.items()}
 
-    keys = [*cohorts.keys(), *(key for period in followed for key in returned.keys(period))]
-    counted = tally(client, keys, count, needed)
+
+def count_returns(client: Any, returns: Returns) -> list[list[int]]:
+    """For each cohort its size, and how many of it came back after 0, 1, ... periods.
+
+    :param client: any redis-py compatible client; one round trip if the bitmaps are small.
+    :returns: lists of 1 + columns; 0 where the periods that are followed have ended.
+    """
+    return _table(counts(client, returns), returns.columns)
+
+
+def _table(counted: list[int], columns: int) -> list[list[int]]:
+    """A list for each cohort: its size, and its `columns`."""
     return [counted[i : i + 1 + columns] for i in range(0, len(counted), 1 + columns)]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..reading.bitmap import Bitmap
-from ..reading.bitmaps import Bitmaps, parts, tally
+from ..reading.bitmaps import Bitmaps, Narrowing, parts, tally
 from ..reading.time_limit import small_step
 from ._report import Report, check_length
 
@@ -60,6 +60,32 @@ class Page:
         check_length("limit", self.limit, most=MOST_LISTED)
 
 
+class Counted(Protocol):
+    """What a report counts."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys of the bitmaps in which it counts."""
+
+    @property
+    def narrowing(self) -> Narrowing | None:
+        """What is needed of long bitmaps; None: all of it."""
+
+    def counted(self, bitmaps: Bitmaps, within: Sequence[Bitmap]) -> list[list[int]]:
+        """The counts of one part of the bitmaps, and then those of the people in each of `within`.
+
+        All lists are of one length.
+        """
+
+
+def counts(client: Any, asked: Counted) -> list[int]:
+    """All that `asked` counts.
+
+    :param client: any redis-py compatible client.
+    """
+    return tally(client, asked.keys, lambda part: asked.counted(part, [])[0], asked.narrowing)
+
+
 @dataclass(frozen=True, slots=True)
 class Sets:
     """The sets behind the figures of a report: it counts them, and tells who is in them.
@@ -73,11 +99,22 @@ class Sets:
     keys: Sequence[str]
     make: Callable[[Bitmaps], Iterable[Bitmap]]
 
+    @property
+    def narrowing(self) -> None:
+        """All of the bitmaps is needed."""
+
     def counts(self) -> list[int]:
         """How many users each has."""
-        return tally(
-            self.tracker.reader.redis, self.keys, lambda part: [*map(_size, self.make(part))]
-        )
+        return counts(self.tracker.reader.redis, self)
+
+    def counted(self, bitmaps: Bitmaps, within: Sequence[Bitmap]) -> list[list[int]]:
+        lists: list[list[int]] = [[] for _ in range(1 + len(within))]
+        # A set at a time, since all of them may be many times as large as the bitmaps.
+        for users in self.make(bitmaps):
+            small_step(len(lists))
+            for counted, size in zip(lists, (len(users), *map(users.common, within)), strict=True):
+                counted.append(size)
+        return lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +168,6 @@ class Crowd:
 
     def _ids(self, offsets: list[int]) -> list[int | str]:
         return self.sets.tracker.reader.identifiers_at(offsets, self.kind)
-
-
-def _size(users: Bitmap) -> int:
-    small_step()
-    return len(users)
 
 
 def nth(index: int) -> Callable[[Iterable[Bitmap]], Bitmap]:

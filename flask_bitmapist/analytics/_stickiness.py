@@ -14,7 +14,8 @@ from ..reading.bitmap import EMPTY, Bitmap, union
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
-from ._report import Report, Scope, Users, check_length, label, periods_of
+from ._breakdown import Breakdown, Divided, Values, counted
+from ._report import Scope, Users, check_length, label, periods_of
 from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Stickiness(Report):
+class Stickiness(Divided):
     """How many users were active in exactly k periods of a window.
 
     :ivar start: the window's first period.
@@ -52,6 +53,7 @@ def stickiness(
     end: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    breakdown: Breakdown = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -64,6 +66,8 @@ def stickiness(
         power-user curves L7 and L28), or the calendar ``week`` or ``month`` that contains `end`.
     :param end: a moment of the window's last period, or of the calendar's; by default now.
     :param where: only those in this segment, evaluated in each period.
+    :param breakdown: also give the report for the people of each value: the name of a dimension,
+        or flags and segments. See `Stickiness.parts`.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -71,7 +75,14 @@ def stickiness(
     :raises redis.RedisError: if the server does not answer.
     """
     question = StickinessQuestion.of(
-        event=event, by=by, within=within, end=end, where=where, strict=strict, now=now
+        event=event,
+        by=by,
+        within=within,
+        end=end,
+        where=where,
+        breakdown=breakdown,
+        strict=strict,
+        now=now,
     )
     return answer(question, tracker)
 
@@ -79,11 +90,19 @@ def stickiness(
 def answer(question: StickinessQuestion, tracker: Tracker | None) -> Stickiness:
     """The answer to `question`."""
     asked = _window(question, tracker)
-    users = Users.of(question.event, question.where, asked, strict=question.strict)
-    counted = _sets(asked, users).counts()
-    counts = dict(enumerate(counted, start=1))
+    values = Values.of(question, asked.tracker)
+    pairs = ((question.event, question.where), *values.pairs())
+    users, *having = Users.each(*pairs, asked=asked, strict=question.strict)
     first, last = asked.periods[0], asked.periods[-1]
-    return Stickiness(label(first), label(last), counts, sum(counted))
+
+    def sets(where: Expression | None) -> Sets:
+        return _sets(asked, Users(users.what, where))
+
+    def report(counts: list[int]) -> Stickiness:
+        exactly = dict(enumerate(counts, start=1))
+        return Stickiness(label(first), label(last), exactly, sum(counts))
+
+    return counted(asked, values.told(having), users.where, sets, report)
 
 
 def stickiness_people(

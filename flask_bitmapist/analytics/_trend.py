@@ -11,7 +11,8 @@ from ..questions import TrendFigure, TrendQuestion
 from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
-from ._report import Report, Scope, Users, label, scope, scope_at
+from ._breakdown import Breakdown, Divided, Values, counted
+from ._report import Scope, Users, label, scope, scope_at
 from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Trend(Report):
+class Trend(Divided):
     """Unique users in each period, in time order."""
 
     points: list[Point]
@@ -43,6 +44,7 @@ def trend(
     where: str | Expression | None = None,
     *,
     over: str | None = None,
+    breakdown: Breakdown = None,
     rolling: int = 1,
     strict: bool = False,
     now: date | datetime | None = None,
@@ -56,6 +58,8 @@ def trend(
     :param end: a moment of the last period; by default now.
     :param over: the range in words instead, such as ``last 28 days`` or ``last month``.
     :param where: only those in this segment, evaluated in each period.
+    :param breakdown: also give the report for the people of each value: the name of a dimension,
+        or flags and segments. See `Trend.parts`.
     :param rolling: a point counts the union of this many periods, the last of which is its own.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -70,6 +74,7 @@ def trend(
         end=end,
         over=over,
         where=where,
+        breakdown=breakdown,
         rolling=rolling,
         strict=strict,
         now=now,
@@ -80,14 +85,22 @@ def trend(
 def answer(question: TrendQuestion, tracker: Tracker | None) -> Trend:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    users = Users.of(question.event, question.where, asked, strict=question.strict)
-    counted = rolling_sets(asked, users, question.rolling).counts()
-    return Trend(
-        [
-            Point(label(period), n, asked.is_complete(period))
-            for period, n in zip(asked.periods, counted, strict=True)
-        ]
-    )
+    values = Values.of(question, asked.tracker)
+    pairs = ((question.event, question.where), *values.pairs())
+    users, *having = Users.each(*pairs, asked=asked, strict=question.strict)
+
+    def sets(where: Expression | None) -> Sets:
+        return rolling_sets(asked, Users(users.what, where), question.rolling)
+
+    def report(counts: list[int]) -> Trend:
+        return Trend(
+            [
+                Point(label(period), n, asked.is_complete(period))
+                for period, n in zip(asked.periods, counts, strict=True)
+            ]
+        )
+
+    return counted(asked, values.told(having), users.where, sets, report)
 
 
 def behind(question: TrendQuestion, figure: TrendFigure, tracker: Tracker | None) -> Crowd:

@@ -68,6 +68,14 @@ def _parameter(field: Declared) -> Callable[[Any], Any]:
         return click.argument(field.name, nargs=-1, required=True)
     if required and isinstance(field.kind, kinds.Segment | kinds.Anyone):
         return click.argument(field.name)
+    if isinstance(field.kind, kinds.Values):
+        return click.option(
+            f"--{name}",
+            field.name,
+            multiple=True,
+            callback=lambda context, option, given: given or None,
+            help=field.help,
+        )
     return click.option(
         f"--{name}",
         field.name,
@@ -101,7 +109,21 @@ def report_command(
     ask.__doc__ = help_
     for field in reversed([f for f in declared(question) if f.told and f.name not in usual]):
         ask = _parameter(field)(ask)
-    command(name, picture)(ask)
+    command(name, lambda report: _with_parts(picture, report))(ask)
+
+
+def _with_parts(picture: Callable[[Any], Picture], report: Any) -> Picture:
+    """The table of a report; if it is broken down, with those of its parts below that."""
+    whole, parts = picture(report), getattr(report, "parts", None)
+    if not parts:
+        return whole
+    rows, is_open = list[list[Any]](), set[int]()
+    for name, part in [("(all)", whole), *((name, picture(part)) for name, part in parts.items())]:
+        is_open.update(len(rows) + number for number in part.open)
+        # Nothing but these have a column more, if any.
+        filled = (len(whole.header) - len(part.header)) * [None]
+        rows += ([name, *row, *filled] for row in part.rows)
+    return Picture(["value", *whole.header], rows, frozenset(is_open), whole.note)
 
 
 @command("events", lambda found: _events(found))

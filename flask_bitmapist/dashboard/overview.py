@@ -193,6 +193,7 @@ def _activity(visit: Visit, table: Table) -> tuple[Activity | None, str]:
         "rows": _LIFECYCLE_WEEKS,
         "end": None,
         "where": table.where,
+        "breakdown": [],
     }
     page = LifecyclePage(visit, values)
     return attempt(page, partial(Activity.of, page))

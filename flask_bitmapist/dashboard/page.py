@@ -17,7 +17,7 @@ from ..current import current_tracker
 from ..ids import PLAIN
 from ..periods import Grain, Period, local
 from ..questions import REPORTS, Figure, Question
-from ..questions.fields import Declared, Did, Segment, Several, Window, declared
+from ..questions.fields import Declared, Did, Segment, Several, Values, Window, declared
 from ..reading.segments import AsOf, Event
 from ..reading.unknown import UnknownTermError
 from ..registry import Catalogue, Known
@@ -252,6 +252,8 @@ class Behind(NamedTuple):
 def _typed(field: Declared, value: Any) -> Any:
     """A form's value in the form that a question takes."""
     match field.kind, value:
+        case Values(), list():
+            return [one.expression or one.text for one in value] or None
         case Several(), list():
             return [_typed(replace(field, kind=field.kind.kind), one) for one in value]
         case Did(), str():

@@ -31,7 +31,7 @@ from ..reading.segments import (
     parse,
     spelt_in_range,
 )
-from ..reading.unknown import UnknownTermError, did_you_mean, unknown_terms
+from ..reading.unknown import UnknownTermError, did_you_mean, no_dimension, unknown_terms
 from ..registry import Known
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ FIRST_YEAR = 2000
 FIRST_REPORTED_YEAR = 1800
 #: Characters of a segment in a query string.
 LONGEST_SEGMENT = 2_000
+#: The segments by which a page breaks a report down.
+MOST_VALUES = 12
 #: How a condition joins the ones before it, in the segment builder's words.
 JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
 _SIGNS = {"and": "&", "or": "|", "except": "-"}
@@ -223,6 +225,8 @@ class Query:
                 return self.number(name, usual or 0, least, min(bound, most or bound))
             case fields.Moment():
                 return self.day(name)
+            case fields.Values():
+                return self.breakdown(name)
         raise TypeError(f"no page asks for {field}")
 
     def text(self, name: str, usual: str = "") -> str:
@@ -298,6 +302,23 @@ class Query:
     def segments(self, name: str) -> list[TypedSegment]:
         """All segments called `name` that are not empty."""
         return [self._of_known(self._segment(text)) for text in self.texts(name)]
+
+    def breakdown(self, name: str) -> str | list[TypedSegment]:
+        """The text form of a dimension's name, or segments; empty if there are none."""
+        texts = self.texts(name)
+        if len(texts) > MOST_VALUES:
+            raise BadRequest(f"A report is broken down by at most {MOST_VALUES} segments.")
+        segments = [self._segment(text) for text in texts]
+        for segment in segments:
+            if isinstance(segment.expression, Event):
+                dimension = segment.expression.name
+                if len(segments) == 1 and dimension in self.known.dimensions:
+                    return segment.text
+                if dimension in self.known.dimensions:
+                    raise BadRequest(f"Break it down by {dimension} alone, or by segments.")
+                if len(segments) == 1:
+                    raise BadRequest(no_dimension(dimension, self.known))
+        return [*map(self._of_known, segments)]
 
     def segment(self, name: str = "where", usual: str = "") -> TypedSegment:
         """A segment's text form, with what the segment builder adds to it."""

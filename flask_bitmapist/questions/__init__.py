@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .adoption import AdoptionFigure, AdoptionQuestion
-from .base import Figure, Question, Ranged
+from .base import BrokenDown, Figure, PartFigure, Question, Ranged
 from .churned import ChurnedFigure, ChurnedQuestion
 from .compare import CompareFigure, CompareQuestion
 from .funnel import FunnelFigure, FunnelQuestion
@@ -26,6 +26,7 @@ __all__ = [
     "ActiveUsersQuestion",
     "AdoptionFigure",
     "AdoptionQuestion",
+    "BrokenDown",
     "ChurnedFigure",
     "ChurnedQuestion",
     "CompareFigure",
@@ -37,6 +38,7 @@ __all__ = [
     "LifecycleQuestion",
     "OverlapFigure",
     "OverlapQuestion",
+    "PartFigure",
     "PeopleFigure",
     "PeopleQuestion",
     "ProfileQuestion",

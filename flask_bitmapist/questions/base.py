@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from datetime import date, datetime
 from typing import Any, Self
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
-from .fields import MOST, Choice, Moment, Number, Over, Segment, Switch, asks, declared
+from .fields import (
+    MOST,
+    Choice,
+    Moment,
+    Number,
+    Over,
+    Segment,
+    Switch,
+    Values,
+    Word,
+    asks,
+    declared,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,3 +144,38 @@ class Ranged(InRange):
 
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
     where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenDown(Question, ABC):
+    """A question whose report may be broken down.
+
+    :ivar where: count only people in this segment.
+    :ivar breakdown: the name of a dimension, or flags and segments: the report is also given for
+        the people of each of its values.
+    """
+
+    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
+    breakdown: str | tuple[Expression, ...] | None = asks(
+        Values(), None, help="Also by the values of a dimension, or by several flags or segments."
+    )
+
+    @property
+    @abstractmethod
+    def whom(self) -> Expression:
+        """A segment that has everybody whom the report counts."""
+
+    def narrowed(self, segment: Expression) -> Self:
+        """The same question about the people in `segment` alone."""
+        where = segment if self.where is None else self.where & segment
+        return replace(self, where=where, breakdown=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFigure(Figure):
+    """One figure of a report that may be broken down.
+
+    :ivar value: the part of the report that it is in, by its name; None: the whole.
+    """
+
+    value: str | None = asks(Word(), None)

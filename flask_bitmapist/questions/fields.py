@@ -179,15 +179,16 @@ class Did(Segment):
 
 @dataclass(frozen=True, slots=True)
 class Several(Kind):
-    """1 to 1000 values of another kind, in order."""
+    """One or more values of another kind, in order."""
 
     kind: Segment
+    most: int = MOST
 
     def checked(self, name: str, value: Any) -> Any:
         if isinstance(value, str | Expression) or not isinstance(value, Iterable):
             raise ValueError(f"{name} must be a list of events or segments, not {value!r} alone")
         listed = tuple(self.kind.checked(name, one) for one in value)
-        Number().checked(f"the number of {name}", len(listed))
+        Number(1, self.most).checked(f"the number of {name}", len(listed))
         return listed
 
     def spelt(self, value: Any) -> list[str]:
@@ -200,6 +201,45 @@ class Several(Kind):
         if not isinstance(value, list | tuple):
             return value
         return [self.kind.of_plain(name, one) for one in value]
+
+
+@dataclass(frozen=True, slots=True)
+class Values(Kind):
+    """What a report is broken down by: the name of a dimension, or flags and segments, in order.
+
+    A name alone is a dimension's, in its text form: what is done at times is no value of a person.
+    """
+
+    most: int = 50
+
+    def checked(self, name: str, value: Any) -> Any:
+        given = [value] if isinstance(value, str | Expression) else value
+        listed: tuple[Expression, ...] = Several(Segment(), self.most).checked(name, given)
+        match listed:
+            case (Event(name=dimension),):
+                return str(Event(dimension))
+        if repeated := [one for number, one in enumerate(listed) if one in listed[:number]]:
+            raise ValueError(f"{name} has {repeated[0]} twice")
+        return listed
+
+    def spelt(self, value: Any) -> str | list[str]:
+        return value if isinstance(value, str) else [str(one) for one in value]
+
+    plain = spelt
+
+    def of_plain(self, name: str, value: Any) -> Any:
+        listed = value if isinstance(value, list | tuple) else [value]
+        return value and [Segment().of_plain(name, one) for one in listed]
+
+
+@dataclass(frozen=True, slots=True)
+class Word(Kind):
+    """Any text."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a text, not {value!r}")
+        return value
 
 
 @dataclass(frozen=True, slots=True)

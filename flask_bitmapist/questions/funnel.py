@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from ..reading.segments import Expression
-from .base import Figure, Ranged
+from .base import BrokenDown, PartFigure, Ranged
 from .fields import Choice, Did, Index, Number, Several, asks
 
 #: ``ordered``: each step in the period of the one before it, or later; ``strict``: later;
@@ -19,7 +19,7 @@ Which = Literal["reached", "dropped", "open"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunnelQuestion(Ranged):
+class FunnelQuestion(BrokenDown, Ranged):
     """How many took the first of `steps`, then the second, the third..."""
 
     steps: tuple[Expression, ...] = asks(Several(Did()), help="The events, in order.", spelt="step")
@@ -41,9 +41,13 @@ class FunnelQuestion(Ranged):
                         "order='strict' to ask who did it in a second period"
                     )
 
+    @property
+    def whom(self) -> Expression:
+        return self.steps[0]
+
 
 @dataclass(frozen=True, kw_only=True)
-class FunnelFigure(Figure):
+class FunnelFigure(PartFigure):
     """The people who took `step` (an index), or may still take it, or did not."""
 
     step: int = asks(Index(), spelt="number")

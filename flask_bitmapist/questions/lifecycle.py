@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Literal, get_args
 
 from ..reading.segments import Expression
-from .base import Figure, Ranged
+from .base import BrokenDown, PartFigure, Ranged
 from .fields import Choice, Did, Moment, asks
 
 #: The groups of a period's users by their past, in the order of a `LifecyclePoint`'s figures.
@@ -16,14 +16,18 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LifecycleQuestion(Ranged):
+class LifecycleQuestion(BrokenDown, Ranged):
     """Who is new, returning, resurrected or dormant in `event`, period by period."""
 
     event: Expression = asks(Did(), help="The event that counts as active.")
 
+    @property
+    def whom(self) -> Expression:
+        return self.event
+
 
 @dataclass(frozen=True, kw_only=True)
-class LifecycleFigure(Figure):
+class LifecycleFigure(PartFigure):
     """One group of one period."""
 
     group: Group = asks(Choice(GROUPS))

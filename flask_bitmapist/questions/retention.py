@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
-from .base import Figure, Ranged
+from .base import BrokenDown, PartFigure, Ranged
 from .fields import MOST, Choice, Did, Moment, Number, asks
 
 Mode = Literal["on", "on_or_after", "on_or_before", "streak", "first_return"]
@@ -16,7 +16,7 @@ Members = Literal["first", "every"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetentionQuestion(Ranged):
+class RetentionQuestion(BrokenDown, Ranged):
     """Of those who did `cohort` in a period, how many did `returned` k periods later."""
 
     cohort: Expression = asks(Did(), help="The event that defines the cohort.")
@@ -26,9 +26,13 @@ class RetentionQuestion(Ranged):
     mode: Mode = asks(Choice(get_args(Mode)), "on", help="When they must come back.")
     members: Members = asks(Choice(get_args(Members)), "first", help="Which time counts.")
 
+    @property
+    def whom(self) -> Expression:
+        return self.cohort
+
 
 @dataclass(frozen=True, kw_only=True)
-class RetentionFigure(Figure):
+class RetentionFigure(PartFigure):
     """A cell: who of the cohort of `at` came back `k` periods later; None: the whole cohort."""
 
     at: date | datetime | None = asks(Moment(), None)

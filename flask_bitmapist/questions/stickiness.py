@@ -8,12 +8,12 @@ from typing import Literal
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
-from .base import Figure, Question
-from .fields import Choice, Count, Did, Moment, Segment, Window, asks
+from .base import BrokenDown, PartFigure
+from .fields import Choice, Count, Did, Moment, Window, asks
 
 
 @dataclass(frozen=True, kw_only=True)
-class StickinessQuestion(Question):
+class StickinessQuestion(BrokenDown):
     """How many did `event` in exactly k periods of a window."""
 
     event: Expression = asks(Did(), help="The event that counts as active.")
@@ -24,11 +24,14 @@ class StickinessQuestion(Question):
     end: date | datetime | None = asks(
         Moment(), None, help="A moment of the last period. Default: now."
     )
-    where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
+
+    @property
+    def whom(self) -> Expression:
+        return self.event
 
 
 @dataclass(frozen=True, kw_only=True)
-class StickinessFigure(Figure):
+class StickinessFigure(PartFigure):
     """Who did it in exactly `k` periods; None: in any of them."""
 
     k: int | None = asks(Count(), None)

@@ -7,20 +7,24 @@ from datetime import date, datetime
 from typing import Literal
 
 from ..reading.segments import Expression
-from .base import Figure, InRange, Ranged
+from .base import BrokenDown, Figure, InRange, PartFigure, Ranged
 from .fields import Choice, Did, Moment, Number, Segment, asks
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrendQuestion(Ranged):
+class TrendQuestion(BrokenDown, Ranged):
     """How many did `event` in each period, or in the `rolling` ones that end with it."""
 
     event: Expression = asks(Did(), help="An event, or a segment.")
     rolling: int = asks(Number(), 1, help="How many periods each point counts, its own last.")
 
+    @property
+    def whom(self) -> Expression:
+        return self.event
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrendFigure(Figure):
+class TrendFigure(PartFigure):
     """Who is in the point of `at`."""
 
     at: date | datetime | None = asks(Moment(), None)

@@ -48,3 +48,12 @@ def did_you_mean(term: Event | Flag, known: Known) -> str:
     close = get_close_matches(str(term).casefold(), by_text, n=3, cutoff=0.7)
     nearest = dict.fromkeys([*same_name, *(by_text[text] for text in close)])
     return f"did you mean {' or '.join(nearest)}?" if nearest else ""
+
+
+def no_dimension(name: str, known: Known) -> str:
+    """That there is no dimension `name`, and which there are, in two sentences."""
+    listed = ", ".join(known.dimensions) or "none yet"
+    return (
+        f"There is no dimension {name!r}. There are: {listed}. To break down by segments, give "
+        "several, or a flag."
+    )

@@ -1,0 +1,187 @@
+"""A report broken down: the same one for the people of each value, in the same round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import chain
+from operator import sub
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ..dimensions import flag_of
+from ..questions import BrokenDown, Question
+from ..reading.bitmap import union
+from ..reading.bitmaps import NOWHERE, Bitmaps, Extent, Extents, Narrowing, tally
+from ..reading.segments import Expression, Flag, parse
+from ..reading.unknown import no_dimension
+from ._report import Report, Scope, Users
+from ._sets import Counted, counts
+
+#: What a report function takes.
+Breakdown = str | Expression | Sequence[str | Expression] | None
+
+if TYPE_CHECKING:
+    from ..tracker import Tracker
+
+#: The part of a report that has the people without any of a dimension's values.
+NO_VALUE = "(no value)"
+#: The whole, beside its parts.
+WHOLE = "(all)"
+
+
+@dataclass(frozen=True, slots=True)
+class Divided(Report):
+    """A report that has the same for the people of each value, if it was asked for a breakdown.
+
+    :ivar parts: the reports by the values' names; empty without a breakdown. With one, the tables
+        have a first column ``value``, which is ``(all)`` in the rows of the whole.
+    """
+
+    parts: dict[str, Self] = field(default_factory=dict, kw_only=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        told = Report.to_dict(self)
+        if not self.parts:
+            del told["parts"]
+        return told
+
+    def exported(self) -> tuple[list[str], list[list[Any]]]:
+        header, rows = self.table()
+        if not self.parts:
+            return header, rows
+        named = {WHOLE: self} | self.parts
+        return ["value", *header], [
+            [name, *row] for name, report in named.items() for row in report.table()[1]
+        ]
+
+
+_Divided = TypeVar("_Divided", bound=Divided)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values by which a report is broken down.
+
+    :ivar segments: those who have each of them, by its name.
+    :ivar rest: whether those who have none are told, too.
+    """
+
+    segments: Mapping[str, Expression]
+    rest: bool = False
+
+    @classmethod
+    def of(cls, question: BrokenDown, tracker: Tracker) -> Values:
+        """One round trip if it is a dimension's values, which the server knows.
+
+        :raises ValueError: for a dimension that there is not, if the question is `strict`.
+        """
+        match question.breakdown:
+            case None:
+                return cls({})
+            case str(text):
+                (dimension,) = parse(text).names()
+                known = tracker.reader.known(scanned=False)
+                if question.strict and dimension not in known.dimensions:
+                    raise ValueError(no_dimension(dimension, known))
+                # Who has no value reads like one who has this one.
+                values = (v for v in known.dimensions.get(dimension, ()) if v != NO_VALUE)
+                flags = {value: Flag(flag_of(dimension, value)) for value in values}
+                return cls(flags, rest=True)
+            case segments:
+                return cls({str(segment): segment for segment in segments})
+
+    def told(self, having: Iterable[Users]) -> Values:
+        """The same with the segments as `Users.each` returned them."""
+        return replace(
+            self,
+            segments={name: users.what for name, users in zip(self.segments, having, strict=True)},
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the parts, in order."""
+        return [*self.segments, *([NO_VALUE] if self.rest else [])]
+
+    def pairs(self) -> Iterator[tuple[Expression, None]]:
+        """As `Users.each` and the like take them, so that they check these too."""
+        return ((segment, None) for segment in self.segments.values())
+
+
+def part_of(question: Question, name: str, tracker: Tracker) -> BrokenDown:
+    """The question that the part `name` of the answer to `question` answers.
+
+    :raises ValueError: if there is no such part.
+    """
+    if not isinstance(question, BrokenDown) or question.breakdown is None:
+        raise ValueError(f"there is no part {name!r}: the question has no breakdown")
+    values = Values.of(question, tracker)
+    if name not in values.names:
+        raise ValueError(f"there is no part {name!r}: there are {', '.join(values.names)}")
+    if name in values.segments:
+        return question.narrowed(values.segments[name])
+    return question.narrowed(reduce(sub, values.segments.values(), question.whom))
+
+
+def counted(
+    asked: Scope,
+    values: Values,
+    where: Expression | None,
+    sets: Callable[[Expression | None], Counted],
+    report: Callable[[list[int]], _Divided],
+) -> _Divided:
+    """A report with its parts, counted in the bitmaps that are fetched once for all of them.
+
+    What a report counts of the people in an undated segment is what its sets have in common with
+    that segment, so they are made once. In a dated one people are at times: its sets are made anew.
+
+    :param where: the segment of the whole.
+    :param sets: those of the report about the people in a segment.
+    :param report: makes the report of their counts.
+    """
+    whole, first = sets(where), asked.periods[0]
+    if not values.names:
+        return report(counts(asked.tracker.reader.redis, whole))
+    undated = {name: one for name, one in values.segments.items() if not one.dated()}
+    dated = {
+        name: sets(one if where is None else where & one)
+        for name, one in values.segments.items()
+        if one.dated()
+    }
+
+    def count(bitmaps: Bitmaps) -> list[int]:
+        within = [one.evaluate(bitmaps, first) for one in undated.values()]
+        everybody, *some, valued = whole.counted(bitmaps, [*within, union(within)])
+        by_name = dict(zip(undated, some, strict=True))
+        by_name |= {name: one.counted(bitmaps, [])[0] for name, one in dated.items()}
+        by_name[NO_VALUE] = [n - having for n, having in zip(everybody, valued, strict=True)]
+        return [*everybody, *chain.from_iterable(by_name[name] for name in values.names)]
+
+    fetched = [whole, *dated.values()]
+    members = [key for one in undated.values() for key in one.keys(first)]
+    keys = [*members, *chain.from_iterable(one.keys for one in fetched)]
+    figures = tally(asked.tracker.reader.redis, keys, count, _narrowing(fetched, members))
+    size = len(figures) // (1 + len(values.names))
+    everybody, *parts = (figures[at : at + size] for at in range(0, len(figures), size))
+    return replace(
+        report(everybody), parts=dict(zip(values.names, map(report, parts), strict=True))
+    )
+
+
+def _narrowing(every: Sequence[Counted], members: Iterable[str]) -> Narrowing | None:
+    """What is needed of long bitmaps by all of several reports; None: all.
+
+    :param members: keys of which all is needed.
+    """
+    narrowings = [sets.narrowing for sets in every if sets.narrowing is not None]
+    if len(narrowings) < len(every):
+        return None
+
+    def needed(extents: Extents) -> Mapping[str, Extent]:
+        needs = {key: extents[key] for key in members}
+        for narrowing in narrowings:
+            for key, extent in narrowing(extents).items():
+                needs[key] = needs.get(key, NOWHERE) | extent
+        return needs
+
+    return needed
