@@ -857,7 +857,7 @@ class TestCommand:
         tracker.record([("e", 7, True, True, NOON), ("rows", 7, True, True, NOON)])
         done = self.run(app, "erase", "7", "--dry-run", "--keep", "rows")
         assert done.exit_code == 0
-        assert "3 bits of 1 events: would be erased" in done.output
+        assert "3 bits of 1 event: would be erased" in done.output
         assert "rows" not in done.output
         assert set(did(tracker, 7)) == {"e", "rows"}
         assert self.run(app, "erase", "7", "--yes", "--keep", "row").exit_code == 2

@@ -9,7 +9,7 @@ import click
 from ..current import current_tracker
 from ..tracker import Tracker
 from .group import command
-from .terminal import Picture, progress
+from .terminal import Picture, counted, progress
 
 if TYPE_CHECKING:
     from ..maintenance.erase import Receipt
@@ -38,9 +38,9 @@ class Erased(NamedTuple):
     def picture(self) -> Picture:
         receipt = self.receipt
         told = "would be erased" if receipt.moment is None else "erased, and found to be gone"
-        parts = [f"{receipt.bits:,} bits of {len(receipt.events)} events"]
+        parts = [f"{counted(receipt.bits, 'bit')} of {counted(len(receipt.events), 'event')}"]
         if receipt.entries:
-            parts.append(f"{receipt.entries} entry of the id map")
+            parts.append(f"{counted(receipt.entries, 'entry', 'entries')} of the id map")
         return Picture(_ERASED, self.rows(), note=f"{' and '.join(parts)}: {told}")
 
 
@@ -91,7 +91,8 @@ class Gone(NamedTuple):
         if self.is_dry:
             note = "nothing is changed: this is what would be"
         else:
-            note = f"{sum(of_grain.gone_bytes for of_grain in self.pruned):,} bytes are free"
+            freed = counted(sum(of_grain.gone_bytes for of_grain in self.pruned), "byte")
+            note = f"{freed} freed"
         rows = [
             [first, *(f"{number:,}" for number in numbers)]
             for first, *numbers in (of_grain.values() for of_grain in self.to_dict())
@@ -117,7 +118,10 @@ def prune(dry_run: bool, yes: bool) -> Gone:
     tracker = _sending_tracker()
     settings = tracker.settings
     if not settings.ttl:
-        raise ValueError("BITMAPIST_TTL is not set: every period is kept")
+        raise ValueError(
+            "BITMAPIST_TTL is not set, so every period is kept: set how long each is to stay, "
+            "such as BITMAPIST_TTL = {'hour': timedelta(days=14), 'day': timedelta(days=400)}"
+        )
     if not dry_run and not yes:
         told = ", ".join(f"{grain}s after {age}" for grain, age in settings.ttl.items())
         click.confirm(f"Delete {told}?", abort=True, err=True)

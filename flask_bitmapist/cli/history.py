@@ -16,7 +16,7 @@ from werkzeug.utils import import_string
 
 from ..current import current_tracker
 from .group import answering, command, commands, unwritten_told
-from .terminal import Picture, progress, shown
+from .terminal import Picture, counted, progress, shown
 
 if TYPE_CHECKING:
     from ..maintenance.backfill import Backfill
@@ -32,6 +32,8 @@ class Outcome(NamedTuple):
     exit_code: int = 0
     #: Where to resume.
     after: str | None = None
+    #: Whether it would have done it.
+    is_dry: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         told: dict[str, Any] = self.done.to_dict()
@@ -45,8 +47,11 @@ class Outcome(NamedTuple):
 
 
 def _picture(outcome: Outcome) -> Picture:
+    names = {"future": "in the future"}
+    if outcome.is_dry:
+        names["marked"] = "would be marked"
     rows = [
-        [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value]
+        [names.get(name, name).replace("_", " "), f"{value:,}" if isinstance(value, int) else value]
         for name, value in outcome.to_dict().items()
         if value not in (0, None, "", []) or name in ("rows", "marked")
     ]
@@ -141,7 +146,13 @@ def _days(since: datetime | None, until: datetime | None) -> Any:
     return Days(since and since.date(), until and until.date())
 
 
-def _outcome(run: Callable[[], Any], key_text: Callable[[Any], str], findings: str = "") -> Outcome:
+def _outcome(
+    run: Callable[[], Any],
+    key_text: Callable[[Any], str],
+    findings: str = "",
+    *,
+    is_dry: bool = False,
+) -> Outcome:
     """What `run` returns, or what it had done when it was stopped.
 
     :param findings: the name of a count which, unless 0, gives exit code 3.
@@ -156,10 +167,13 @@ def _outcome(run: Callable[[], Any], key_text: Callable[[Any], str], findings: s
         level = "" if isinstance(cause, KeyboardInterrupt) else "Error: "
         click.echo(f"{level}{shown(told or str(stopped))}", err=True)
         after = None if stopped.after is None else key_text(stopped.after)
-        again = "." if after is None else f", with --after {_quoted(after)}"
-        click.echo(f"To go on from here, run the same command again{again}", err=True)
-        return Outcome(stopped.counts, 130 if isinstance(cause, KeyboardInterrupt) else 1, after)
-    return Outcome(done, 3 if findings and getattr(done, findings) else 0)
+        # Of a query that fails at once, as for a wrong --where, the next run would do the same.
+        if after is not None or not isinstance(cause, Exception) or told is not None:
+            again = "." if after is None else f", with --after {_quoted(after)}"
+            click.echo(f"To go on from here, run the same command again{again}", err=True)
+        code = 130 if isinstance(cause, KeyboardInterrupt) else 1
+        return Outcome(stopped.counts, code, after, is_dry)
+    return Outcome(done, 3 if findings and getattr(done, findings) else 0, is_dry=is_dry)
 
 
 def _quoted(text: str) -> str:
@@ -189,6 +203,7 @@ def backfill(after: str | None, dry_run: bool, **rows: Any) -> Outcome:
         return _outcome(
             lambda: job.run(after=start, dry=dry_run, told=lambda done: bar.reach(done.rows)),
             key_text,
+            is_dry=dry_run,
         )
 
 
@@ -253,7 +268,7 @@ def reconcile(repair: bool, clear: bool, yes: bool, **rows: Any) -> Comparison:
 
 @command("import", _picture)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="Default: by its name.")
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="Default: as it looks.")
 @click.option("--event", help="The event of all lines.")
 @click.option("--event-column", help="The column that says what was done. Default: event.")
 @click.option("--user-column", help="The column that says who. Default: user.")
@@ -293,14 +308,14 @@ def import_(
     job = Import(
         current_tracker(),
         file,
-        form or ("jsonl" if Path(file).suffix in (".jsonl", ".ndjson", ".json") else "csv"),
+        form,
         columns,
         event=event,
         rejects=Path(rejects or f"{'import' if file == '-' else file}.rejects"),
         naive_in=naive_in,
         has_text_ids=text_ids,
     )
-    return _outcome(lambda: job.run(after=after, dry=dry_run), str, "rejected")
+    return _outcome(lambda: job.run(after=after, dry=dry_run), str, "rejected", is_dry=dry_run)
 
 
 @commands.command("export")
@@ -325,8 +340,8 @@ def export(
             job.write(sys.stdout, form, bar.reach)
         sys.stdout.flush()
     if job.lost:
-        lost = f"{job.lost:,} bits were left out"
-        raise click.ClickException(f"{lost}: the server has lost whose they are")
+        lost = counted(job.lost, "bit")
+        raise click.ClickException(f"left out: {lost}, as the server has lost whose they are")
 
 
 @command("copy", _picture)
@@ -376,7 +391,8 @@ def copy(
             return Outcome(found)
         if not yes:
             to = "there" if out else "here"
-            told = f"Copy {found.bitmaps:,} bitmaps of {found.bytes:,} bytes {to}?"
+            bitmaps, size = counted(found.bitmaps, "bitmap"), counted(found.bytes, "byte")
+            told = f"Copy {bitmaps} of {size} {to}?"
             click.confirm(told, abort=True, err=True)
         with progress(lambda: 2 * found.bitmaps, "bitmaps") as bar:
             outcome = _outcome(lambda: job.run(bar.add), str, "is_wanting")

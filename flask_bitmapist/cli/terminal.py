@@ -65,7 +65,10 @@ class Picture:
     note: str = ""
 
     def show(self) -> None:
-        """Print it; styles reach a terminal only."""
+        """Print it; styles reach a terminal only. Without any rows there is no header."""
+        if not self.rows:
+            click.secho(self.note or "There is nothing to show.", dim=True)
+            return
         fitting, left_out = self._fitting()
         texts = [[shown(_text(value)) for value in row[:fitting]] for row in self.rows]
         header = self.header[:fitting]
@@ -132,6 +135,15 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     return "" if value is None else str(value)
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """`number` with its noun.
+
+    >>> counted(1, "entry", "entries"), counted(1200, "bit")
+    ('1 entry', '1,200 bits')
+    """
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 class Progress:

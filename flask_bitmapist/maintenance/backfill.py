@@ -46,7 +46,7 @@ class Backfilled:
     without_id: int = 0
     #: Rows whose id, or time, cannot be used.
     unusable: int = 0
-    #: Why the first of these ids cannot.
+    #: Why the first of them cannot.
     reason: str = ""
     #: Flags that were set and cleared.
     flags: int = 0
@@ -195,6 +195,12 @@ class Backfill:
         never = _nones(page.moments) & ~nobody
         without_id, without_time = int(nobody.sum()), int(never.sum())
         outside = int((is_timed & ~is_inside)[ids.places].sum())
+        unusable = rows - len(when) - outside - without_time - without_id
+        reason = ids.reason
+        if unusable and not reason:
+            has_id = np.isin(np.arange(rows), ids.places)
+            first = int(np.flatnonzero(has_id & ~is_timed & ~never)[0])
+            reason = f"{self._asked.at} is no time: {page.moments[first]!r}"
         return Backfilled(
             self.names.event,
             rows,
@@ -204,8 +210,8 @@ class Backfill:
             outside,
             without_time,
             without_id,
-            rows - len(when) - outside - without_time - without_id,
-            ids.reason,
+            unusable,
+            reason,
         )
 
     def _write(self, batch: Sequence[Read], bulk: Bulk) -> None:

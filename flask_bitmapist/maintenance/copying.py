@@ -81,7 +81,8 @@ class Copied:
     :ivar skipped: keys with the prefix that are no bitmaps of events.
     :ivar passes: how often all keys were gone through.
     :ivar still_marked: bitmaps that got new bits even in the last pass.
-    :ivar unequal: bitmaps that lacked bits after these had been sent.
+    :ivar unequal: bitmaps that lacked bits after these had been sent, and keys under which the
+        target has something else.
     :ivar erased_meanwhile: somebody has been erased from the source during the copy, or since an
         earlier one.
     """
@@ -413,6 +414,7 @@ class Copy:
 
     def _copy(self, windows: list[_Window], copied: Copied) -> set[str]:
         """Copy these stretches; returns the keys that lacked bits."""
+        windows = self._fitting(windows, copied)
         asked = [one.reading(one.key) for one in windows] + [("PTTL", one.key) for one in windows]
         told = self._source.ask(asked)
         held = dict(zip(windows, told, strict=False))
@@ -424,6 +426,13 @@ class Copy:
             left = self._lacking({one: held[one] for one in lacking}, None)
             copied.unequal += sorted({one.target for one in left})
         return {one.key for one in lacking}
+
+    def _fitting(self, windows: list[_Window], copied: Copied) -> list[_Window]:
+        """Those of `windows` whose keys on the target hold nothing else than a bitmap."""
+        lengths = self._target.lengths(one.target for one in windows)
+        taken = {one.target for one, length in zip(windows, lengths, strict=True) if length is None}
+        copied.unequal += sorted(taken.difference(copied.unequal))
+        return [one for one in windows if one.target not in taken]
 
     def _lacking(
         self, held: Mapping[_Window, bytes], copied: Copied | None

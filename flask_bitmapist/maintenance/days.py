@@ -22,6 +22,13 @@ class Days:
     since: date | None = None
     until: date | None = None
 
+    def __post_init__(self) -> None:
+        """:raises ValueError: if there is no such day."""
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError(
+                f"no day is both since {self.since} and until {self.until}: exchange them"
+            )
+
     def include(self, day: date) -> bool:
         """Whether `day` is one of them."""
         since, until = self.since or date.min, self.until or date.max

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, tzinfo
 from io import TextIOWrapper
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from ..ids import MAPPED, PLAIN, TextKey, mapped_kind, normal_form
 from ..many import is_array
 from ..marks import checked_name
+from ..periods import local
 from ..registry import mismatch
 from ..tracker import Tracker
-from .days import day_of
+from .days import Days, day_of
 from .lines import COLUMNS, GRANULARITIES, Granularity
 from .moments import Clock, Seconds
 from .parts import in_parts
@@ -48,6 +50,8 @@ class Imported:
     #: The first and the last day that was marked.
     first: date | None = None
     last: date | None = None
+    #: Lines that were marked on a day that is still to come.
+    future: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -57,6 +61,7 @@ class Imported:
             "rejects": self.rejects,
             "first": self.first and self.first.isoformat(),
             "last": self.last and self.last.isoformat(),
+            "future": self.future,
         }
 
 
@@ -107,7 +112,7 @@ class Import:
         self,
         tracker: Tracker,
         path: str,
-        form: str,
+        form: str | None,
         columns: Columns | None = None,
         *,
         event: str | None = None,
@@ -117,7 +122,7 @@ class Import:
     ) -> None:
         """
         :param path: of the file; ``-`` is the standard input.
-        :param form: one of `lines.FORMATS`.
+        :param form: one of `lines.FORMATS`; None: as its first line looks.
         :param columns: None: those of an export, or ``event``, ``user`` and ``time``.
         :param event: that of all lines.
         :param rejects: the file for lines that cannot be marked.
@@ -164,7 +169,10 @@ class Import:
 
     def _pages(self, after: int | None) -> Iterator[tuple[int, list[Record]]]:
         with self._opened() as file:
-            records = FORMS[self._form](file)
+            lines = iter(file)
+            begin = [*islice(lines, 1)]
+            form = self._form or ("jsonl" if "".join(begin).startswith("{") else "csv")
+            records = FORMS[form](chain(begin, lines))
             if self._columns is None:
                 self._columns = Columns.of_file(records.columns)
             columns = self._columns
@@ -200,13 +208,16 @@ class Import:
                 groups.setdefault(self._group(record, bulk), []).append(record)
             except ValueError as error:
                 rejected.append(RejectedLine(record, str(error)))
-        marked, days = 0, [day for day in (done.first, done.last) if day is not None]
+        past = Days(until=local(None, self._tracker.settings.timezone).date())
+        marked, future = 0, 0
+        days = [day for day in (done.first, done.last) if day is not None]
         for group, records in groups.items():
             clock, bad = self._mark_group(group, records, bulk)
             rejected += bad
             marked += len(records) - len(bad)
             if len(clock):
                 days += [day_of(clock.min()), day_of(clock.max())]
+                future += int((~past.contain(clock)).sum())
         self._rejects.add(rejected)
         return replace(
             done,
@@ -216,6 +227,7 @@ class Import:
             rejects=self._rejects.name,
             first=min(days, default=None),
             last=max(days, default=None),
+            future=done.future + future,
         )
 
     def _group(self, record: Record, bulk: Bulk | None) -> Group:

@@ -117,15 +117,16 @@ class Reconcile:
             *self._listed("extra", extra),
         ]
         cleared = self._clear(extra) if clear else 0
-        if repair or cleared:  # a week may have lost a bit that days have which are gone
-            self._job.run()
         count = sum(one.found == "missing" for one in differences)
+        repaired = repair and count > 0
+        if repaired or cleared:  # a week may have lost a bit that days have which are gone
+            self._job.run()
         return Reconciled(
             self._event,
             rows.rows,
             count,
             len(differences) - count,
-            repair,
+            repaired,
             cleared,
             differences,
         )

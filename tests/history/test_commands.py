@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,55 @@ def test_what_is_no_model_is_a_usage_error(flask: Any, model: str, complaint: st
 def test_a_query_that_fails_is_told_as_an_error(flask: Any) -> None:
     told = flask("backfill", *OF_SHOP, "--where", "nobody < 1", code=1).output
     assert any(line.startswith("Error: ") and "nobody" in line for line in told.splitlines())
+
+
+def test_a_query_that_fails_at_once_is_not_to_be_run_again(flask: Any) -> None:
+    assert "again" not in flask("backfill", *OF_SHOP, "--where", "nobody < 1", code=1).output
+
+
+@pytest.mark.parametrize("command", ["backfill", "reconcile", "export"])
+def test_there_is_no_day_since_one_that_is_later_than_the_last(flask: Any, command: str) -> None:
+    rows = OF_SHOP if command != "export" else ()
+    told = flask(command, *rows, "--since", "2026-05-02", "--until", "2026-05-01", code=2).output
+    assert "no day is both since 2026-05-02 and until 2026-05-01" in told
+
+
+def test_a_column_without_times_is_told(flask: Any) -> None:
+    options = ("history.shops:Customer", "--at", "vip", "--session", "history.shops:engine")
+    told = json.loads(flask("backfill", *options, "--json").output)
+    assert (told["marked"], told["unusable"]) == (0, 200)
+    assert told["reason"] == "vip is no time: False"
+
+
+def test_a_dry_run_tells_what_would_be_marked(flask: Any, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,time\n1,2024-03-01\n")
+    for command in (("backfill", *OF_SHOP), ("import", "log.csv", "--event", "e")):
+        assert "would be marked" in flask(*command, "--dry-run").output
+        assert "would be" not in flask(*command).output
+
+
+def test_what_is_not_missing_is_not_repaired(flask: Any) -> None:
+    flask("backfill", *OF_SHOP)
+    told = flask("reconcile", *OF_SHOP, "--repair").output
+    assert told.strip() == "Rows: 200. Missing marks: 0. Without a row: 0."
+
+
+def test_lines_of_the_future_are_told(flask: Any) -> None:
+    lines = "user,time\n1,2024-03-01\n2,2924-03-01\n"
+    assert (
+        json.loads(flask("import", "-", "--event", "e", "--json", typed=lines).output)["future"]
+        == 1
+    )
+    told = flask("import", "-", "--event", "e", typed=lines).output
+    assert re.search(r"in the future +1\n", told)
+
+
+def test_json_lines_are_known_by_their_looks(flask: Any, tmp_path: Path) -> None:
+    line = '{"user": 1, "time": "2024-03-01"}\n'
+    (tmp_path / "log.txt").write_text(line)
+    for file, typed in (("-", line), ("log.txt", None)):
+        told = json.loads(flask("import", file, "--event", "e", "--json", typed=typed).output)
+        assert (told["marked"], told["rejected"]) == (1, 0)
 
 
 def test_differences_are_an_exit_code_until_they_are_repaired(flask: Any, tracker: Tracker) -> None:
