@@ -11,16 +11,18 @@ from ..questions import AdoptionFigure, AdoptionQuestion
 from ..questions.adoption import USERS
 from . import page
 from .drawing import BarPlot, bar_plot, when
-from .page import ACTIVE, Behind, Page, of_one_kind
+from .page import ACTIVE, Behind, of_one_kind
 from .query import FIRST_REPORTED_YEAR, Query
+from .ranged_page import RangedPage
 
 
-class AdoptionPage(Page):
+class AdoptionPage(RangedPage):
     """How many of those who did `active` in each period also did `feature`."""
 
     endpoint = "adoption"
     template = "adoption"
     asks = AdoptionQuestion
+    usual_number = 12
     most: ClassVar[Mapping[str, int]] = {"rows": 120}
 
     @classmethod
@@ -31,7 +33,6 @@ class AdoptionPage(Page):
             "feature": (*other, *alike),
             "active": (*(event for event in ACTIVE if event in alike), *alike),
             "by": "week",
-            "rows": 12,
         }
 
     def behind(self, query: Query) -> Behind:

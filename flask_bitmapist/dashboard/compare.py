@@ -13,11 +13,12 @@ from ..questions import CompareFigure, CompareQuestion
 from ..reading.segments import Event, Flag
 from ..registry import Catalogue
 from . import page
-from .page import ACTIVE, Behind, Page, Visit, of_one_kind
+from .page import ACTIVE, Behind, Visit, of_one_kind
 from .query import Query
+from .ranged_page import RangedPage
 
 
-class ComparePage(Page):
+class ComparePage(RangedPage):
     """How many of each of `arms` did `goal`, against the first of them."""
 
     endpoint = "compare"
@@ -29,7 +30,7 @@ class ComparePage(Page):
     def usual(cls, query: Query) -> Mapping[str, Any]:
         usual = of_one_kind(query.known, *query.given("goal", "arm"))
         goals = [event for event in usual.events if event not in ACTIVE]
-        return {"arms": _usual_arms(usual), "goal": (*goals, *usual.events), "rows": 30}
+        return {"arms": _usual_arms(usual), "goal": (*goals, *usual.events)}
 
     def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
         super().__init__(visit, values)

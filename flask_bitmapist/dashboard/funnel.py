@@ -13,11 +13,12 @@ from ..questions.funnel import Order, Which
 from ..registry import Known
 from . import page
 from .drawing import periods
-from .page import ACTIVE, Behind, Page, Visit, of_one_kind
+from .page import ACTIVE, Behind, Visit, of_one_kind
 from .query import Query
+from .ranged_page import RangedPage
 
 
-class FunnelPage(Page):
+class FunnelPage(RangedPage):
     """How many took the first of `steps`, then the second, the third..."""
 
     endpoint = "funnel"
@@ -33,7 +34,7 @@ class FunnelPage(Page):
 
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
-        return {"steps": _usual_steps(query.known), "rows": 30}
+        return {"steps": _usual_steps(query.known)}
 
     def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
         super().__init__(visit, values)

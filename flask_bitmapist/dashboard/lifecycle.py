@@ -12,17 +12,19 @@ from ..questions.lifecycle import Group
 from ..reading.segments import Event
 from . import page
 from .drawing import BarPlot, bar_plot, when
-from .page import ACTIVE, Behind, Page
+from .page import ACTIVE, Behind
 from .query import FIRST_REPORTED_YEAR, LONGEST_SEGMENT, Query, TypedSegment
+from .ranged_page import RangedPage
 
 
-class LifecyclePage(Page):
+class LifecyclePage(RangedPage):
     """Who is new, returning, resurrected or dormant in `event`, period by period."""
 
     endpoint = "lifecycle"
     template = "lifecycle"
     asks = LifecycleQuestion
-    most: ClassVar[Mapping[str, int]] = {"rows": 120}
+    usual_number = 26
+    most: ClassVar[Mapping[str, int]] = {"rows": 190}
     #: The groups in the order of the bar's pieces, with the page's names for them.
     GROUPS: ClassVar[dict[Group, str]] = {
         "returning": "returning",
@@ -33,7 +35,7 @@ class LifecyclePage(Page):
 
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
-        return {"event": ACTIVE, "by": "week", "rows": 26}
+        return {"event": ACTIVE, "by": "week"}
 
     def behind(self, query: Query) -> Behind:
         event, by, where = self["event"], self["by"], self["where"].expression

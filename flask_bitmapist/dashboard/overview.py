@@ -187,11 +187,13 @@ def view() -> Response:
 
 
 def _activity(visit: Visit, table: Table) -> tuple[Activity | None, str]:
-    values = {
+    values: dict[str, Any] = {
         "event": table.event,
         "by": "week",
-        "rows": _LIFECYCLE_WEEKS,
+        "over": f"last {_LIFECYCLE_WEEKS} weeks",
+        "start": None,
         "end": None,
+        "rows": None,
         "where": table.where,
         "breakdown": [],
     }

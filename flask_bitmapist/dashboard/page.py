@@ -77,7 +77,7 @@ class Page(ABC):
     #: The class of its question.
     asks: ClassVar[type[Question]]
     #: The largest number that a page allows, by field.
-    most: ClassVar[Mapping[str, int]] = {"rows": 366}
+    most: ClassVar[Mapping[str, int]] = {}
     #: The choices that the page offers, by field.
     offered: ClassVar[Mapping[str, Sequence[str]]] = {"by": BY}
 
@@ -107,12 +107,8 @@ class Page(ABC):
 
     @classmethod
     def fields(cls) -> list[Declared]:
-        """The fields of its form: a range is given as a number of periods up to an end."""
-        return [
-            field
-            for field in declared(cls.asks)
-            if field.told and field.name not in ("over", "start")
-        ]
+        """The fields of its form."""
+        return [field for field in declared(cls.asks) if field.told]
 
     @classmethod
     @abstractmethod
@@ -136,8 +132,11 @@ class Page(ABC):
 
         :raises ValueError: if it makes no sense.
         """
-        typed = {field.name: _typed(field, self[field.name]) for field in self.fields()}
-        return self.asks.of(**typed, now=self.visit.now)
+        return self.asks.of(**self._typed_values(), now=self.visit.now)
+
+    def _typed_values(self) -> Mapping[str, Any]:
+        """The fields of the question."""
+        return {field.name: _typed(field, self[field.name]) for field in self.fields()}
 
     def report(self) -> Any:
         """The answer.
@@ -180,7 +179,7 @@ class Page(ABC):
         :raises ValueError: for a range of time of too many periods.
         """
         period, combined = self.visit.period(self["by"], None), 0
-        rows = int(self.values.get("rows") or self.values.get("rolling") or _LONGEST_WINDOW)
+        rows = self.number_of_periods
         events = self.visit.query.known.events.items()
         first_days = {name: event.first_day for name, event in events}
         when = AsOf(self.visit.now, current_tracker().settings, first_days)
@@ -190,6 +189,11 @@ class Page(ABC):
                 # What is the same in every period is put together once.
                 combined += keys * rows if leaf.is_dated else keys + rows
         return combined
+
+    @property
+    def number_of_periods(self) -> int:
+        """At most how many periods it is about."""
+        return _LONGEST_WINDOW
 
     @property
     def problem(self) -> str:
@@ -222,21 +226,6 @@ class Page(ABC):
         by: Grain = self["by"]
         last = self.visit.period(by, self.last).start
         return "" if last == self.visit.period(by, None).start else drawing.full_label(last, by)
-
-    @property
-    def span(self) -> str:
-        """Its range as an adverb: in the last 30 days, in the 30 days up to 23 Nov 2026."""
-        return self.range_of(self["rows"], self.last)
-
-    def range_of(self, rows: int, end: date | None) -> str:
-        """The range of so many periods up to that of `end`, as an adverb."""
-        by: Grain = self["by"]
-        last = self.visit.period(by, end).start
-        if rows == 1:
-            return drawing.when(last, by)
-        if end is None:
-            return f"in the last {drawing.periods(rows, by)}"
-        return f"in the {drawing.periods(rows, by)} up to {drawing.full_label(last, by)}"
 
 
 class Behind(NamedTuple):

@@ -28,6 +28,7 @@ from .adoption import AdoptionPage
 from .answers import download, empty
 from .churned import ChurnedPage
 from .compare import ComparePage
+from .drawing import full_label, periods, when
 from .funnel import FunnelPage
 from .lifecycle import LifecyclePage
 from .overlap import OverlapPage
@@ -68,8 +69,19 @@ class PeoplePage(Page):
         return segment
 
     @property
+    def number_of_periods(self) -> int:
+        return int(self["rolling"])
+
+    @property
     def span(self) -> str:
-        return self.range_of(self["rolling"], self["at"])
+        """Its range as an adverb: in the last 30 days, in the 30 days up to 23 Nov 2026."""
+        rows, end, by = self["rolling"], self["at"], self["by"]
+        last = self.visit.period(by, end).start
+        if rows == 1:
+            return when(last, by)
+        if end is None:
+            return f"in the last {periods(rows, by)}"
+        return f"in the {periods(rows, by)} up to {full_label(last, by)}"
 
 
 #: The report whose figure it is.

@@ -20,6 +20,7 @@ from werkzeug.exceptions import BadRequest
 from ..marks import is_name
 from ..questions import fields
 from ..questions.fields import Declared
+from ..ranges import Range
 from ..reading.segments import (
     And,
     Event,
@@ -223,8 +224,10 @@ class Query:
                 if usual is None and not self.text(name):
                     return None
                 return self.number(name, usual or 0, least, min(bound, most or bound))
+            case fields.Over():
+                return self.range(name)
             case fields.Moment():
-                return self.day(name)
+                return self.day(name, FIRST_REPORTED_YEAR if name == "start" else FIRST_YEAR)
             case fields.Values():
                 return self.breakdown(name)
         raise TypeError(f"no page asks for {field}")
@@ -279,6 +282,16 @@ class Query:
             f"The parameter {name} must be a day such as 2026-11-23, from the year {first_year} on "
             f"and up to today, {self._today}, not {text!r}."
         )
+
+    def range(self, name: str) -> str | None:
+        """A range in words, such as ``last 28 days``; None if it is missing."""
+        text = self.text(name)
+        if not text.strip():
+            return None
+        try:
+            return str(Range.parse(text))
+        except ValueError as error:
+            raise BadRequest(f"The parameter {name}: {error}.") from None
 
     def event(self, name: str, *usual: str) -> str:
         """The name of a recorded event; if it is missing, the first of `usual` that is recorded."""

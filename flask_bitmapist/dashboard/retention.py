@@ -12,17 +12,19 @@ from ..questions import RetentionFigure, RetentionQuestion
 from ..questions.retention import Mode
 from . import page
 from .drawing import LinePlot, line_plot, periods, when
-from .page import ACTIVE, Behind, Page, of_one_kind
+from .page import ACTIVE, Behind, of_one_kind
 from .query import FIRST_REPORTED_YEAR, Query
+from .ranged_page import RangedPage
 
 
-class RetentionPage(Page):
+class RetentionPage(RangedPage):
     """Of those who did `cohort` in a period, how many did `returned` k periods later."""
 
     endpoint = "cohort"
     template = "retention"
     asks = RetentionQuestion
-    most: ClassVar[Mapping[str, int]] = {"rows": 60, "periods": 60}
+    usual_number = 12
+    most: ClassVar[Mapping[str, int]] = {"rows": 92, "periods": 60}
     #: The modes in the page's words.
     MODES: ClassVar[dict[Mode, str]] = {
         "on": "in just that period",
@@ -38,7 +40,6 @@ class RetentionPage(Page):
         return {
             "cohort": (*(event for event in alike if event == "user:created"), *alike),
             "returned": (*(event for event in ACTIVE if event in alike), *alike),
-            "rows": 12,
             "periods": 11,
         }
 

@@ -61,7 +61,7 @@ def test_the_address_is_worth_sharing(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     pick(page, "The event by which they return", "post:re")
     page.get_by_text("month", exact=True).click()
-    page.get_by_label("Rows").fill("3")
+    page.get_by_label("When", exact=True).select_option("this quarter")
     show(page)
     assert "" not in dict(asked(page)).values()
     other = visit(page.url)
@@ -161,9 +161,9 @@ def test_after_an_answer_one_is_where_one_was_and_hears_what_it_says(
     page = visit(f"{site}/funnel", refused=(400,))
     said = page.locator("#said")
     expect(said).to_have_text("")
-    page.get_by_label("Periods", exact=True).fill("7")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**rows=7**")
+    page.get_by_label("When", exact=True).select_option("last 7 days")
+    page.locator("#show").press("Enter")
+    page.wait_for_url("**over=last%207%20days**")
     settle(page)
     assert page.evaluate("document.activeElement.id") == "show"
     expect(said).to_contain_text("Of the people who did user:created in the last 7 days")
@@ -194,10 +194,41 @@ def test_a_screen_reader_finds_one_combobox_a_picker_and_hears_its_choice(
 
 
 def test_a_day_that_is_not_chosen_is_today(site: str, visit: Visit) -> None:
-    page = visit(f"{site}/cohort")
+    page = visit(f"{site}/stickiness")
     assert page.locator(".until span").is_visible()
     page.locator("input[name=end]").fill("2026-10-31")
     assert page.locator(".until span").is_hidden()
     show(page)
     assert dict(asked(page))["end"] == "2026-10-31"
     assert page.locator(".until span").is_hidden()
+
+
+def test_a_range_has_a_name_or_two_days(site: str, visit: Visit) -> None:
+    page = visit(f"{site}/lifecycle?over=last+month")
+    names, first, last = (page.get_by_label(name) for name in ("When", "from", "to"))
+    assert not first.is_visible()
+    names.select_option("dates …")
+    # The days begin as those that are shown: the weeks of October.
+    assert (first.input_value(), last.input_value()) == ("2026-09-28", "2026-11-01")
+    first.fill("2026-10-12")
+    page.locator("#show").click()
+    page.wait_for_url("**start=2026-10-12&end=2026-11-01**")
+    settle(page)
+    assert "over=" not in page.url
+    assert first.is_visible()
+    names.select_option("this quarter")
+    assert not first.is_visible()
+    page.locator("#show").click()
+    page.wait_for_url("**over=this%20quarter**")
+    assert "start=" not in page.url
+
+
+def test_a_link_to_the_range_is_copied(site: str, visit: Visit) -> None:
+    page = visit(f"{site}/lifecycle?over=last+28+days")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    said = page.locator("#said")
+    for name, part in (("last 28 days", "over=last+28+days"), ("these dates", "end=2026-11-25")):
+        link = page.get_by_role("link", name=name)
+        link.click()
+        assert part in page.evaluate("navigator.clipboard.readText()")
+        assert said.text_content() == "The link is copied."

@@ -19,7 +19,7 @@ from .conftest import Browser
 from .reading import Element, error_of
 from .test_escaping import check_harmless
 
-LOGINS = chart("Log-ins", "lifecycle", event="user:logged_in", by="week", rows=26)
+LOGINS = chart("Log-ins", "lifecycle", event="user:logged_in", by="week", over="last 26 weeks")
 #: A question of each page that can be a chart.
 ASKED = {
     "cohort": "cohort=user:created&returned=song:played&by=day&rows=3&where=flag:beta",

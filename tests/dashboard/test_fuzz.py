@@ -54,6 +54,21 @@ SORTS = {
         "\uff10",
         "+1",
     ],
+    "range": [
+        "today",
+        "last 28 days",
+        "Last Month",
+        "this quarter",
+        "2026-W47",
+        "2026-10 to 2027-03",
+        "since 1850",
+        "1999",
+        "2027",
+        "ever",
+        "last 100 years",
+        "last 0 days",
+        "last",
+    ],
     "day": [
         "2026-11-23",
         "2026-10-31",
@@ -97,7 +112,8 @@ SORTS = {
     "sort": ["event", "today", "week", "month", "year"],
 }
 _SEGMENT = {"where": "segment", "term": "segment", **{n: n for n in ("joint", "time", "when")}}
-_RANGE = {"by": "grain", "rows": "number", "end": "day"}
+_ROWS = {"by": "grain", "rows": "number", "end": "day"}
+_RANGE = {"over": "range", "start": "day", **_ROWS}
 #: Page -> its parameters, and what sort of value each takes.
 PAGES = {
     "/": {
@@ -142,7 +158,7 @@ _BEHIND: dict[str, dict[str, str]] = {
 }
 BEHIND = {
     f"/people?of={of}": {
-        **(PAGES[f"/{of}"] if of != "people" else {**_RANGE, **_SEGMENT}),
+        **(PAGES[f"/{of}"] if of != "people" else {**_ROWS, **_SEGMENT}),
         **parameters,
         "page": "number",
     }

@@ -83,7 +83,7 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "/stickiness?event=song:played&by=week&within=7&end=2026-11-22&where=flag:beta": (
         lambda: analytics.stickiness("song:played", "week", 7, back(1), Flag("beta"))
     ),
-    "/churned": lambda: analytics.churned("user:logged_in", 4, "week", start=back(112)),
+    "/churned": lambda: analytics.churned("user:logged_in", 4, "week", start=back(175)),
     "/churned?event=song:played&by=day&rows=9&silent=2&end=2026-11-20&where=flag:beta": (
         lambda: analytics.churned("song:played", 2, "day", back(11), back(3), Flag("beta"))
     ),
@@ -990,6 +990,6 @@ def test_the_churn_page_says_which_weeks_it_shows(recorded: None, browser: Brows
     page = browser.open("/churned?rows=3&silent=2")
     report = analytics.churned("user:logged_in", 2, "week", back(35), back(21))
     assert [point.period_start for point in report.points][-1] == date(2026, 11, 2)
-    assert "in the 3 weeks up to week of 2 Nov 2026" in page.one("p", class_="lede").text
+    assert "from 19 Oct to 8 Nov 2026" in page.one("p", class_="lede").text
     told = browser.client.get("/bitmapist/churned?rows=3&silent=2&format=json").json
     assert told == json.loads(json.dumps(report.to_dict()))

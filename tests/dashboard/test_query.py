@@ -38,16 +38,19 @@ ABSURD = [
     ("/cohort?by=fortnight", f"{BY} 'fortnight'."),
     ("/cohort?by=", f"{BY} ''."),
     ("/cohort?by=hour", f"{BY} 'hour'."),
-    ("/cohort?rows=0", "The parameter rows must be a whole number from 1 to 60, not '0'."),
-    ("/cohort?rows=61", "The parameter rows must be a whole number from 1 to 60, not '61'."),
+    ("/cohort?rows=0", "The parameter rows must be a whole number from 1 to 92, not '0'."),
+    ("/cohort?rows=93", "The parameter rows must be a whole number from 1 to 92, not '93'."),
     ("/cohort?periods=-1", "The parameter periods must be a whole number from 0 to 60, not '-1'."),
     ("/cohort?periods=0e3", "The parameter periods must be a whole number from 0 to 60"),
-    ("/cohort?rows=" + "9" * 5000, "The parameter rows must be a whole number from 1 to 60"),
-    ("/cohort?rows=%D9%A3", "The parameter rows must be a whole number from 1 to 60, not '٣'."),
-    ("/cohort?rows=%2B3", "The parameter rows must be a whole number from 1 to 60, not '+3'."),
+    ("/cohort?rows=" + "9" * 5000, "The parameter rows must be a whole number from 1 to 92"),
+    ("/cohort?rows=%D9%A3", "The parameter rows must be a whole number from 1 to 92, not '٣'."),
+    ("/cohort?rows=%2B3", "The parameter rows must be a whole number from 1 to 92, not '+3'."),
     ("/cohort?mode=never", "The parameter mode must be on, on_or_after, on_or_before, streak or"),
     ("/cohort?members=some", "The parameter members must be first or every, not 'some'."),
-    ("/cohort?columns=3", "There is no parameter 'columns': use format, end, rows, by, where,"),
+    (
+        "/cohort?columns=3",
+        "There is no parameter 'columns': use format, over, start, end, rows, by,",
+    ),
     ("/cohort?end=0000-00-00", f"The parameter end {DAY} '0000-00-00'."),
     ("/cohort?end=2026-02-30", f"The parameter end {DAY} '2026-02-30'."),
     ("/cohort?end=1999-12-31", f"The parameter end {DAY} '1999-12-31'."),
@@ -57,6 +60,22 @@ ABSURD = [
     ("/cohort?end=20261123", f"The parameter end {DAY} '20261123'."),
     ("/cohort?end=2026-11-23T10", f"The parameter end {DAY} '2026-11-23T10'."),
     ("/cohort?end=tomorrow", f"The parameter end {DAY} 'tomorrow'."),
+    # Ranges
+    ("/cohort?over=soon", "The parameter over: 'soon' is no range of time: write it like 'last 30"),
+    ("/cohort?over=last+0+days", "The parameter over: 'last' takes 1 to 36,600 days, not 0."),
+    ("/cohort?over=ever", "'ever' has no beginning: say since when"),
+    ("/cohort?over=2027", "The range '2027' has not begun."),
+    ("/cohort?over=1998", "A range begins in 1800 or later, and ends in 2000 or later: not 1997-"),
+    ("/cohort?by=day&over=last+12+months", "From 2025-12-01 to 2026-11-23 are more than 92 days,"),
+    ("/funnel?start=2024-01-01", "are more than 366 days, the most of this page: take a shorter"),
+    ("/funnel?start=2026-11-20&end=2026-11-10", "the end, 2026-11-10, is before the start, 2026-"),
+    ("/funnel?start=1799-12-31", "The parameter start must be a day such as 2026-11-23, from the"),
+    ("/funnel?over=last+month&end=2026-11-10", "Choose a range in words, or a first and a last"),
+    (
+        "/funnel?over=last+month&rows=3",
+        "Choose a range in words, or a first and a last day: nothing",
+    ),
+    ("/funnel?start=2026-11-10&rows=3", "Choose a range in words, or a first and a last day: noth"),
     # Funnel
     ("/funnel?step=nobody", "No event 'nobody' has been recorded."),
     ("/funnel?step=user:created&step=nobody", "No event 'nobody' has been recorded."),
@@ -64,10 +83,10 @@ ABSURD = [
     ("/funnel?order=reverse", "The parameter order must be ordered, strict or any, not 'reverse'."),
     ("/funnel?within=366", "The parameter within must be a whole number from 0 to 365, not '366'."),
     ("/funnel?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
-    ("/funnel?number=1", "There is no parameter 'number': use format, end, rows, by, where,"),
+    ("/funnel?number=1", "There is no parameter 'number': use format, over, start, end, rows, by,"),
     # Lifecycle
     ("/lifecycle?event=nobody", "No event 'nobody' has been recorded."),
-    ("/lifecycle?rows=121", "The parameter rows must be a whole number from 1 to 120, not '121'."),
+    ("/lifecycle?rows=191", "The parameter rows must be a whole number from 1 to 190, not '191'."),
     ("/lifecycle?by=x", f"{BY} 'x'."),
     # Stickiness
     ("/stickiness?event=nobody", "No event 'nobody' has been recorded."),
@@ -248,7 +267,7 @@ def test_what_a_form_leaves_empty_is_as_usual(
 
 def test_of_a_repeated_parameter_the_first_counts(recorded: None, browser: Browser) -> None:
     page = browser.open("/lifecycle?by=month&by=nonsense&rows=3&rows=0")
-    assert (asked(page)["by"], asked(page)["rows"]) == (["month"], ["3"])
+    assert (asked(page)["by"], asked(page)["over"]) == (["month"], ["last 3 months"])
 
 
 # The segment builder

@@ -118,6 +118,27 @@
     });
   }
 
+  // A range has a name or two days: one empties the other, and the days begin as those that were shown.
+  document.addEventListener("change", (event) => {
+    const dates = event.target.matches(".range select") && event.target.parentElement.querySelector(".dates");
+    if (!dates) return;
+    const named = event.target.value !== "";
+    dates.classList.toggle("given", !named);
+    for (const input of dates.querySelectorAll("input")) input.value = named ? "" : input.value || input.dataset.shown;
+  });
+
+  // A link to these figures is copied, where the browser lets a page do that.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-copy]");
+    if (!link || !navigator.clipboard || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    navigator.clipboard.writeText(link.href).then(() => {
+      link.dataset.copied = "copied";
+      document.getElementById("said").textContent = "The link is copied.";
+      setTimeout(() => { delete link.dataset.copied; }, 2000);
+    }, () => { location.href = link.href; });
+  });
+
   // A cell's tooltip may cover another cell: Escape hides it.
   document.addEventListener("keydown", (event) => {
     document.querySelectorAll("table[data-grid]").forEach((table) => { table.classList.toggle("hushed", event.key === "Escape"); });
