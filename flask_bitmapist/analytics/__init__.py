@@ -12,6 +12,7 @@ from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
 from ._answers import answer, everyone_behind, others_flagged, people_behind
+from ._check import Check, CheckedFigure, check
 from ._churned import Churned, ChurnedPoint, churned
 from ._compare import Arm, Compare, compare, compare_people
 from ._funnel import Funnel, Step, funnel, funnel_people
@@ -36,6 +37,8 @@ __all__ = [
     "Average",
     "Bitmap",
     "Cell",
+    "Check",
+    "CheckedFigure",
     "Churned",
     "ChurnedPoint",
     "Compare",
@@ -69,6 +72,7 @@ __all__ = [
     "active_users",
     "adoption",
     "answer",
+    "check",
     "churned",
     "compare",
     "compare_people",

@@ -11,6 +11,7 @@ from ..periods import unique_key
 from . import (
     _active_users,
     _adoption,
+    _check,
     _churned,
     _compare,
     _funnel,
@@ -29,10 +30,11 @@ from ._sets import Crowd, Page, People
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
-#: Each has ``answer(question, tracker)`` and, but for a person's own, ``behind``.
+#: Each has ``answer(question, tracker)`` and, where there are people behind figures, ``behind``.
 _MODULES: Mapping[type[questions.Question], Any] = {
     questions.ActiveUsersQuestion: _active_users,
     questions.AdoptionQuestion: _adoption,
+    questions.CheckQuestion: _check,
     questions.ChurnedQuestion: _churned,
     questions.CompareQuestion: _compare,
     questions.FunnelQuestion: _funnel,

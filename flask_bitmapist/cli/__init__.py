@@ -3,8 +3,8 @@
 Only the commands of `maintenance`, `history` and `erasing` write.
 
 Exit codes: 0; 1 if the server does not answer, the output cannot be written or `doctor` finds an
-error; 2 for a question that cannot be answered as asked; 3 if lines were rejected, or differences
-found; 130 if a key stopped it.
+error; 2 for a question that cannot be answered as asked; 3 if lines were rejected, differences
+found, or the condition of `check` holds; 130 if a key stopped it.
 """
 
 from __future__ import annotations

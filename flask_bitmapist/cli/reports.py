@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..analytics import (
         ActiveUsers,
         Adoption,
+        Check,
         Churned,
         Compare,
         Funnel,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         Trend,
     )
 
+#: The most values that a check lists for a figure.
+_MOST_SHOWN = 12
 _NOTHING = "Nothing is recorded for this user in this range."
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
 
@@ -253,6 +256,50 @@ def _overlap(report: Overlap) -> Picture:
     ]
     note = "Users of both, as a percentage of the users of either. On the diagonal: users."
     return Picture(["", *report.events], rows, note=note)
+
+
+def _listed(values: list[float]) -> str:
+    """What a figure sums up, in the room of a line."""
+    if len(values) > _MOST_SHOWN:
+        return f"{len(values)} values from {min(values):.4g} to {max(values):.4g}"
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+class Verdict(NamedTuple):
+    """A check as a terminal shows it: a sentence, and the figures."""
+
+    report: Check
+
+    def show(self) -> None:
+        """Print it."""
+        alarm = self.report.alarm
+        click.secho("Alarm: " if alarm else "All is well: ", bold=True, nl=False)
+        click.echo(shown(self.report.sentence))
+        rows = [
+            [one.figure, _listed([*one.summed_up.values()])]
+            for one in self.report.figures
+            if one.summed_up
+        ]
+        if rows:
+            click.echo()
+            Picture(["figure", "of"], rows).show()
+
+
+@command("check", Verdict)
+@click.argument("condition")
+@click.option("--at", type=_MOMENT, help="A moment of the period. Default: the last complete one.")
+def check(condition: str, at: Any) -> Check:
+    """Whether CONDITION holds, for the last complete day, week, ...: a reason for an alarm.
+
+    The exit code is 3 if it holds, and 0 if it does not.
+
+    \b
+    flask bitmapist check \\
+        "users(user:seen, day) < 0.7 * mean(previous 4 same weekdays)"
+    """
+    from ..analytics import check
+
+    return check(condition, at=at)
 
 
 def _timeline(report: Timeline) -> Picture:

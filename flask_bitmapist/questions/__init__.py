@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 from .adoption import AdoptionFigure, AdoptionQuestion
 from .base import BrokenDown, Figure, PartFigure, Question, Ranged
+from .check import CheckQuestion
 from .churned import ChurnedFigure, ChurnedQuestion
 from .compare import CompareFigure, CompareQuestion
+from .condition import Condition, ConditionError
 from .funnel import FunnelFigure, FunnelQuestion
 from .lifecycle import LifecycleFigure, LifecycleQuestion
 from .overlap import OverlapFigure, OverlapQuestion
@@ -27,10 +29,13 @@ __all__ = [
     "AdoptionFigure",
     "AdoptionQuestion",
     "BrokenDown",
+    "CheckQuestion",
     "ChurnedFigure",
     "ChurnedQuestion",
     "CompareFigure",
     "CompareQuestion",
+    "Condition",
+    "ConditionError",
     "Figure",
     "FunnelFigure",
     "FunnelQuestion",
