@@ -100,6 +100,12 @@ def test_lifecycle_stickiness_funnel_and_timeline_answer(runner: FlaskCliRunner)
     steps = ("user:created", "user:logged_in", "user:upgraded")
     rows = list(csv.DictReader(io.StringIO(output(runner, "funnel", *steps, *march, "--csv"))))
     assert [row["users"] for row in rows] == ["3", "3", "1"]
+    took = words(output(runner, "time-to-convert", *steps, *march))
+    assert took[0] == ["periods", "users", "%"]
+    assert sum(int(row[1]) for row in took[1:15]) == 1
+    assert " ".join(took[15]).startswith("1 of the 3 who began. Half of them took no longer than")
+    over_time = output(runner, "conversion", *steps, *march, "--within", "2", "--by", "week")
+    assert words(over_time)[1][:4] == ["2026-03-09", "3", "3", "1"]
     assert "user:upgraded" in output(runner, "timeline", "2", *march)
 
 

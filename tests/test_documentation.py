@@ -101,7 +101,7 @@ def mixins_of(module: ModuleType) -> set[str]:
 @pytest.mark.parametrize("name", sorted(commands.commands))
 def test_the_page_of_commands_has_every_command_and_option(name: str) -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
-    sections = dict(re.findall(r"^## `(\w+)[^`]*`\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    sections = dict(re.findall(r"^## `([\w-]+)[^`]*`\n(.*?)(?=^## |\Z)", page, re.M | re.S))
     options = {
         option
         for parameter in commands.commands[name].params
@@ -115,7 +115,7 @@ def test_the_page_of_commands_has_every_command_and_option(name: str) -> None:
 
 def test_the_page_of_commands_has_no_command_that_there_is_none() -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
-    assert set(re.findall(r"^## `(\w+)", page, re.M)) == commands.commands.keys()
+    assert set(re.findall(r"^## `([\w-]+)", page, re.M)) == commands.commands.keys()
 
 
 def test_the_index_links_to_every_page() -> None:

@@ -15,6 +15,7 @@ from ._answers import answer, everyone_behind, others_flagged, people_behind
 from ._check import Check, CheckedFigure, check
 from ._churned import Churned, ChurnedPoint, churned
 from ._compare import Arm, Compare, compare, compare_people
+from ._conversion import Conversion, ConversionPoint, conversion
 from ._funnel import Funnel, Step, funnel, funnel_people
 from ._lifecycle import Lifecycle, LifecyclePoint, lifecycle, lifecycle_people
 from ._overlap import Overlap, overlap
@@ -25,6 +26,7 @@ from ._retention import Average, Cell, Retention, Row, retention, retention_peop
 from ._sets import People
 from ._stickiness import Stickiness, stickiness, stickiness_people
 from ._summaries import Summaries, Summary, summaries
+from ._time_to_convert import Taken, TimeToConvert, time_to_convert
 from ._timeline import EventSpan, Profile, Timeline, profile, timeline
 from ._trend import Point, Trend, trend
 
@@ -42,6 +44,8 @@ __all__ = [
     "Churned",
     "ChurnedPoint",
     "Compare",
+    "Conversion",
+    "ConversionPoint",
     "Did",
     "Event",
     "EventActivity",
@@ -66,7 +70,9 @@ __all__ = [
     "Stickiness",
     "Summaries",
     "Summary",
+    "Taken",
     "TimeLimitError",
+    "TimeToConvert",
     "Timeline",
     "Trend",
     "active_users",
@@ -77,6 +83,7 @@ __all__ = [
     "compare",
     "compare_people",
     "contains",
+    "conversion",
     "count",
     "csv_rows",
     "csv_text",
@@ -98,6 +105,7 @@ __all__ = [
     "stickiness_people",
     "summaries",
     "time_limit",
+    "time_to_convert",
     "timeline",
     "trend",
     "users",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
@@ -12,13 +11,13 @@ from operator import and_
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from ..questions import FunnelFigure, FunnelQuestion
+from ..questions import ConversionQuestion, FunnelFigure, FunnelQuestion, TimeToConvertQuestion
 from ..questions.funnel import Order, Which
 from ..reading.bitmap import EMPTY, Bitmap, union
-from ..reading.bitmaps import Bitmaps, sliding_unions
+from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
-from ..reading.time_limit import small_step
 from ._breakdown import Breakdown, Divided, Values, counted
+from ._paths import Path, in_any_order, in_order, in_order_within
 from ._report import Scope, Users, check_length, scope
 from ._sets import Crowd, Page, People, Sets, nth
 
@@ -126,7 +125,7 @@ def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     """The answer to `question`."""
     asked = scope(question, tracker)
     values = Values.of(question, asked.tracker)
-    pairs = (*_each(question), *values.pairs())
+    pairs = (*each_step(question), *values.pairs())
     users = Users.each(*pairs, asked=asked, strict=question.strict)
     entering, *following = users[: len(question.steps)]
     having = users[len(question.steps) :]
@@ -212,7 +211,7 @@ def behind(question: FunnelQuestion, figure: FunnelFigure, tracker: Tracker | No
     last = len(question.steps) - 1
     check_length("step", figure.step, least=0 if figure.which == "reached" else 1, most=last)
     asked = scope(question, tracker)
-    users, kind = Users.mapped(*_each(question), asked=asked, strict=question.strict)
+    users, kind = Users.mapped(*each_step(question), asked=asked, strict=question.strict)
     pick = {
         "reached": nth(figure.step),
         "dropped": _dropped(figure.step, last + 1),
@@ -229,7 +228,9 @@ def _dropped(step: int, steps: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
     return pick
 
 
-def _each(question: FunnelQuestion) -> Iterator[tuple[Expression, Expression | None]]:
+def each_step(
+    question: FunnelQuestion | TimeToConvertQuestion | ConversionQuestion,
+) -> Iterator[tuple[Expression, Expression | None]]:
     """Each step and the segment of those who may take it."""
     return zip(question.steps, chain([question.where], repeat(None)), strict=False)
 
@@ -240,177 +241,23 @@ def _sets(asked: Scope, users: list[Users], question: FunnelQuestion) -> Sets:
     The last are left out without windows. `users` are those who did each step.
     """
     within, order = question.within, question.order
-    entering, *following = users
-    entries = asked.periods
-    later = (entries[-1].shift(k + 1) for k in range(within or 0))
-    after = [period for period in later if period <= asked.current]
-    periods = [*entries, *after]
+    path = Path.of(users, asked, within)
     closing = asked.current.shift(-(within or 0))
-    closed = sum(period < closing for period in entries)
+    closed = sum(period < closing for period in path.entries)
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
-        entered = [entering.in_period(bitmaps, period) for period in entries]
-        took = [
-            entered + [EMPTY] * len(after),
-            *([users.in_period(bitmaps, period) for period in periods] for users in following),
-        ]
+        took = path.took(bitmaps)
         if within is None:
             if order == "any":
                 reached = [*accumulate(map(union, took), and_)]
             else:
-                reached = _in_order(took, strict=order == "strict")
+                reached = in_order(took, strict=order == "strict")
             return [*reached, *[EMPTY] * len(took)]
         if order == "any":
-            reached, over = _in_any_order(took, within, len(entries), closed)
+            reached, over = in_any_order(took, within, len(path.entries), closed)
         else:
-            reached, over = _in_order_within(took, within, closed, strict=order == "strict")
-        late = union(entered[closed:])
+            reached, over = in_order_within(took, within, closed, strict=order == "strict")
+        late = union(took[0][closed:])
         return [*reached, EMPTY, *(late - users for users in reached[1:]), *over]
 
-    keys = [*entering.keys(entries), *(key for users in following for key in users.keys(periods))]
-    return Sets(asked.tracker, keys, make)
-
-
-#: For each step, for each period, who did its event.
-_Took = Sequence[Sequence[Bitmap]]
-
-
-def _in_order(took: _Took, *, strict: bool) -> list[Bitmap]:
-    """Who reached each step."""
-    reached = [EMPTY] * len(took)
-    for did in zip(*took, strict=True):
-        small_step(len(did))
-        for k in _turns(len(took), strict):
-            reached[k] |= did[k] & reached[k - 1] if k else did[k]
-    return reached
-
-
-def _turns(steps: int, strict: bool) -> Iterable[int]:
-    """The steps in the order in which a period moves users on.
-
-    Backwards, nobody moves by two steps in one period.
-    """
-    return range(steps - 1, -1, -1) if strict else range(steps)
-
-
-def _in_order_within(
-    took: _Took, within: int, closed: int, *, strict: bool
-) -> tuple[list[Bitmap], list[Bitmap]]:
-    """Who reached each step at most `within` periods after an entry; who did by an early one.
-
-    :param closed: in how many periods, from the first on, an entry is early: its window is over.
-    """
-    periods = list(zip(*took, strict=True))
-    early = _Windows(took, within, strict=strict)
-    for did in periods[:closed]:
-        early.move(did)
-    every = early.copy()
-    for did in periods[closed:]:
-        every.move(did)
-    # An entry's window ends `within` periods later.
-    for did in periods[closed : closed + within] if closed else ():
-        early.move([EMPTY, *did[1:]])
-    return every.reached, early.reached
-
-
-class _Windows:
-    """Who has reached each step at most `within` periods after an entry.
-
-    The same as running `_in_order` from each entry over its window, and the union of that. But of
-    all the entries by which a user can have reached a step only the latest matters, since its
-    window closes last; and whoever reaches step k by it had reached k - 1 by one no earlier, so
-    each step takes the latest entry over from the step before. That costs log2(within) operations
-    a step and period, where the windows one by one would cost `within`.
-    """
-
-    def __init__(self, took: _Took, within: int, *, strict: bool) -> None:
-        self.reached = [EMPTY] * len(took)
-        self._by_entry = [_Entries(within + 1) for _ in took[1:]]
-        self._moves, self._slots = 0, within + 1
-        self._turns = _turns(len(took), strict)
-
-    def copy(self) -> _Windows:
-        """Another one that goes on from here."""
-        other = copy(self)
-        other.reached = [*self.reached]
-        other._by_entry = [entries.copy() for entries in self._by_entry]
-        return other
-
-    def move(self, did: Sequence[Bitmap]) -> None:
-        """Users move on in the next period; `did` are those who did each step in it."""
-        small_step(len(did) * (1 + self._slots.bit_length()))
-        slot = self._moves % self._slots
-        self._moves += 1
-        for entries in self._by_entry:
-            entries.close(slot)
-        for k in self._turns:
-            arrived = did[k] & self._by_entry[k - 1].open if k else did[k]
-            self.reached[k] |= arrived
-            if k == len(self._by_entry):
-                continue
-            if k:
-                self._by_entry[k].take_over(arrived, self._by_entry[k - 1])
-            else:
-                self._by_entry[k].enter(arrived, slot)
-
-
-class _Entries:
-    """The latest entry by which each user reached a step, for those whose window is `open`.
-
-    An entry is the number of its period modulo the length of a window, kept as one bitmap over all
-    users for each binary digit (bit-slicing: P. O'Neil and D. Quass, Improved query performance
-    with variant indexes, SIGMOD 1997, 38-49).
-    """
-
-    def __init__(self, slots: int) -> None:
-        self.open = EMPTY
-        self._digits = [EMPTY] * (slots - 1).bit_length()
-
-    def copy(self) -> _Entries:
-        """The same, apart from what follows."""
-        other = copy(self)
-        other._digits = [*self._digits]
-        return other
-
-    def close(self, slot: int) -> None:
-        """Forget those who entered in `slot` when it was used before."""
-        closing = self.open
-        for digit, users in enumerate(self._digits):
-            closing = closing & users if slot >> digit & 1 else closing - users
-        self.open -= closing
-
-    def enter(self, users: Bitmap, slot: int) -> None:
-        """`users` enter in `slot`."""
-        for digit, those in enumerate(self._digits):
-            self._digits[digit] = those | users if slot >> digit & 1 else those - users
-        self.open |= users
-
-    def take_over(self, users: Bitmap, before: _Entries) -> None:
-        """`users` reach this step by the entries by which they reached the step `before`."""
-        for digit, (those, told) in enumerate(zip(self._digits, before._digits, strict=True)):
-            self._digits[digit] = (those - users) | (told & users)
-        self.open |= users
-
-
-def _in_any_order(
-    took: _Took, within: int, entries: int, closed: int
-) -> tuple[list[Bitmap], list[Bitmap]]:
-    """Who took each step and all before it in the window from some entry; who took the first early.
-
-    :param entries: in how many periods there may be entries.
-    :param closed: in how many of them, from the first on, the first step is early: all windows in
-        which it lies are over.
-    """
-    first, *others = ([*sliding_unions(step, within + 1)[:entries]] for step in took)
-    early = sliding_unions(took[0][:closed], within + 1)
-    return _in_some(first, others), _in_some(early, others)
-
-
-def _in_some(first: Sequence[Bitmap], others: Sequence[Sequence[Bitmap]]) -> list[Bitmap]:
-    """Who took each step and all before it in one window, given who took each in which."""
-    reached = [EMPTY] * (1 + len(others))
-    for window in zip(first, *others, strict=False):
-        small_step(len(window))
-        for k, users in enumerate(accumulate(window, and_)):
-            reached[k] |= users
-    return reached
+    return Sets(asked.tracker, path.keys(), make)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Check,
         Churned,
         Compare,
+        Conversion,
         Funnel,
         Lifecycle,
         Overlap,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Retention,
         Stickiness,
         Timeline,
+        TimeToConvert,
         Trend,
     )
 
@@ -225,6 +227,20 @@ def _funnel(report: Funnel) -> Picture:
     return Picture(header, rows)
 
 
+def _time_to_convert(report: TimeToConvert) -> Picture:
+    rows = [[t.periods, t.users, Share(t.share), Bar(t.share or 0.0)] for t in report.times]
+    note = f"{report.users} of the {report.entered} who began."
+    if report.median is not None:
+        note += f" Half of them took no longer than {report.median}."
+    open_times = frozenset(k for k, taken in enumerate(report.times) if not taken.complete)
+    return Picture(["periods", "users", "%", ""], rows, open_times, note=note)
+
+
+def _conversion(report: Conversion) -> Picture:
+    rows = [[p.period_start, *p.users, Share(p.rate)] for p in report.points]
+    return Picture(["period", *report.steps, "%"], rows, _open(report.points))
+
+
 def _compare(report: Compare) -> Picture:
     header = ["arm", "size", "converted", "%", "from", "to", "p"]
     rows = [
@@ -379,6 +395,26 @@ report_command(
 
     \b
     flask bitmapist funnel user:created post:created user:upgraded --within 14
+    """,
+)
+report_command(
+    "time-to-convert",
+    questions.TimeToConvertQuestion,
+    _time_to_convert,
+    """How many periods it took from the first of STEPS to the last.
+
+    \b
+    flask bitmapist time-to-convert user:created user:upgraded --within 30
+    """,
+)
+report_command(
+    "conversion",
+    questions.ConversionQuestion,
+    _conversion,
+    """Of those who did the first of STEPS in each period, how many did the others in time.
+
+    \b
+    flask bitmapist conversion user:created user:upgraded --within 14 --by week
     """,
 )
 report_command(

@@ -14,6 +14,12 @@ from .check import CheckQuestion
 from .churned import ChurnedFigure, ChurnedQuestion
 from .compare import CompareFigure, CompareQuestion
 from .condition import Condition, ConditionError
+from .conversion import (
+    ConversionFigure,
+    ConversionQuestion,
+    TimeToConvertFigure,
+    TimeToConvertQuestion,
+)
 from .funnel import FunnelFigure, FunnelQuestion
 from .lifecycle import LifecycleFigure, LifecycleQuestion
 from .overlap import OverlapFigure, OverlapQuestion
@@ -36,6 +42,8 @@ __all__ = [
     "CompareQuestion",
     "Condition",
     "ConditionError",
+    "ConversionFigure",
+    "ConversionQuestion",
     "Figure",
     "FunnelFigure",
     "FunnelQuestion",
@@ -53,6 +61,8 @@ __all__ = [
     "RetentionQuestion",
     "StickinessFigure",
     "StickinessQuestion",
+    "TimeToConvertFigure",
+    "TimeToConvertQuestion",
     "TimelineQuestion",
     "TrendFigure",
     "TrendQuestion",

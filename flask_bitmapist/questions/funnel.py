@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -30,16 +31,7 @@ class FunnelQuestion(BrokenDown, Ranged):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Doing the event once takes both of two equal steps.
-        if self.order == "any" and len({*self.steps}) < len(self.steps):
-            raise ValueError("in any order, each step must be a different event")
-        if self.order == "ordered":
-            for step, following in pairwise(self.steps):
-                if step == following:
-                    raise ValueError(
-                        f"two steps in a row are {step}, and doing it once takes both: use "
-                        "order='strict' to ask who did it in a second period"
-                    )
+        check_steps(self.steps, self.order)
 
     @property
     def whom(self) -> Expression:
@@ -52,3 +44,16 @@ class FunnelFigure(PartFigure):
 
     step: int = asks(Index(), spelt="number")
     which: Which = asks(Choice(get_args(Which)), "reached")
+
+
+def check_steps(steps: Sequence[Expression], order: Order) -> None:
+    """:raises ValueError: if doing an event once takes two of `steps`."""
+    if order == "any" and len({*steps}) < len(steps):
+        raise ValueError("in any order, each step must be a different event")
+    if order == "ordered":
+        for step, following in pairwise(steps):
+            if step == following:
+                raise ValueError(
+                    f"two steps in a row are {step}, and doing it once takes both: use "
+                    "order='strict' to ask who did it in a second period"
+                )

@@ -748,6 +748,42 @@ def test_funnel(truth_server: Server, data: st.DataObject, grain: Grain) -> None
 @every_way
 @truth
 @given(data=st.data(), grain=grains)
+def test_time_to_convert_and_conversion(
+    truth_server: Server, data: st.DataObject, grain: Grain
+) -> None:
+    for q in ask(truth_server, data, grain):
+        steps = data.draw(st.lists(expressions(1), min_size=2, max_size=4, unique=True))
+        within = data.draw(st.none() | st.integers(0, 6))
+        for order in ORDERS:
+            segments = [*map(q.form, steps)]
+            report = analytics.time_to_convert(segments, within=within, order=order, **q.span())
+            # Without a window, all steps lie in the range.
+            last = q.periods[-1] if within is None else q.current
+            most = len(q.periods) - 1 if within is None else within
+            by_then = [
+                reference.funnel_users(q.world, steps, grain, q.periods, last, k, order, q.where)
+                for k in range(most + 1)
+            ]
+            finished = [len(users[-1]) for users in by_then]
+            before = [0, *finished]
+            found = [taken.users for taken in report.times]
+            assert found == [n - m for n, m in zip(finished, before, strict=False)], (order, within)
+            assert (report.entered, report.users) == (len(by_then[0][0]), finished[-1])
+            check_exports(report)
+            if order == "any":
+                continue
+            w = within or 0
+            over_time = analytics.conversion(segments, w, order=order, **q.span())
+            assert [point.users for point in over_time.points] == [
+                tuple(reference.funnel(q.world, steps, grain, [p], q.current, w, order, q.where))
+                for p in q.periods
+            ]
+            check_exports(over_time)
+
+
+@every_way
+@truth
+@given(data=st.data(), grain=grains)
 def test_adoption(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         feature = data.draw(expressions().filter(reference.events_of))
