@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from datetime import date
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 from flask import Flask
 from werkzeug.local import LocalProxy
 
+from .annotations import Annotation, annotation_of
 from .boards import Board, Chart, board_of
 from .cli import commands
 from .config import Settings, Switch
@@ -54,6 +56,8 @@ class FlaskBitmapist:
         self.boards: dict[str, Board] = {}
         #: Whom the dashboard's users mean by a text; None: see `find_user`.
         self.finder: Callable[[str], object] | None = None
+        #: The annotations declared in code.
+        self.annotations: set[Annotation] = set()
         self._ignored: list[Callable[[], object]] = []
         #: The trackers that its checks hold for.
         self._trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
@@ -201,6 +205,23 @@ class FlaskBitmapist:
         self.finder = find
         return find
 
+    def annotation(self, day: date, text: str) -> Annotation:
+        """Declare what happened on a day, such as a release: each time axis of a chart shows it.
+
+        ::
+
+            bitmapist.annotation(date(2026, 11, 1), "v2.0")
+
+        ``flask bitmapist annotate`` does the same for what code does not know.
+
+        :param day: in the application's calendar.
+        :param text: 1 to 80 printable characters.
+        :raises ValueError: if the day is no date, or the text is too long.
+        """
+        declared = annotation_of(day, text)
+        self.annotations.add(declared)
+        return declared
+
     def ignore(self, check: _Check) -> _Check:
         """Register a function that decides whose requests mark nothing: no arguments -> bool.
 
@@ -257,6 +278,12 @@ class FlaskBitmapist:
         """The `find_user` of `app`; None if none of its extension objects has one."""
         finders = (extension.finder for extension in app.extensions[_EXTENSIONS])
         return next(filter(None, finders), None)
+
+    @staticmethod
+    def annotations_of(app: Flask) -> list[Annotation]:
+        """The annotations that code has declared for `app`, in order."""
+        extensions = app.extensions[_EXTENSIONS]
+        return sorted({one for extension in extensions for one in extension.annotations})
 
     @property
     def redis_url(self) -> str:

@@ -19,11 +19,14 @@ from history.bits import bits_of
 from nodes import Cluster, Marking
 from servers import MortalServer
 
-from flask_bitmapist import packed_periods, swapping
+from flask_bitmapist import chart, packed_periods, swapping
+from flask_bitmapist.annotations import annotation_of, keep, kept
+from flask_bitmapist.boards import Board
 from flask_bitmapist.maintenance import copying, sides
 from flask_bitmapist.maintenance.copying import Copied, Copy
 from flask_bitmapist.maintenance.runs import StoppedError
 from flask_bitmapist.packed_periods import packed_keys
+from flask_bitmapist.saved import BOARDS, add_chart, save, saved
 from flask_bitmapist.tracker import Tracker
 
 LONG_AGO = datetime(2024, 2, 29, 9)
@@ -201,6 +204,23 @@ def test_mapped_ids_packed_periods_and_flags_go_along(
 
 
 @pytest.mark.usefixtures("at_once")
+def test_boards_and_annotations_go_along_and_those_of_the_target_stay(
+    other: Any, redis: Any, tracker: Tracker
+) -> None:
+    release = annotation_of(date(2026, 11, 1), "v2.0")
+    theirs = save(other, Board("Weekly", (chart("A", "trend", event="a"),)))
+    ours = save(redis, Board("Ours", ()))
+    other.hset(BOARDS, b"\xff", b"\xff")
+    keep(other, release)
+    for _ in range(2):
+        copied(other, tracker)
+        assert [*saved(redis).boards] == [ours, theirs]
+        assert redis.hget(BOARDS, b"\xff") == b"\xff"
+        assert kept(redis) == [release]
+        add_chart(redis, theirs, chart("B", "trend", event="b"))
+    assert len(saved(redis).boards[theirs].charts) == 3
+
+
 def test_two_packed_forms_are_merged(
     other: Any, redis: Any, old: Tracker, tracker: Tracker
 ) -> None:

@@ -13,11 +13,13 @@ from werkzeug.urls import iri_to_uri
 
 from ..current import current_tracker
 from .access import may_save
+from .notes import with_annotations
 from .posting import is_genuine
 from .rendering import render
 
 if TYPE_CHECKING:
     from ..analytics import Report
+    from ..periods import Grain
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -45,15 +47,16 @@ def empty() -> Response:
     return Response(render("empty"), mimetype="text/html")
 
 
-def download(report: Report | None, problem: str, form: str) -> Response:
+def download(report: Report | None, problem: str, form: str, by: Grain | None = None) -> Response:
     """`report` as ``json`` or ``csv``.
 
+    :param by: the grain of its periods: JSON has what is noted in them.
     :raises BadRequest: with the `problem`, if there is no report.
     """
     if report is None:
         raise BadRequest(problem)
     if form == "json":
-        told = current_tracker().server.with_replica(report.to_dict())
+        told = current_tracker().server.with_replica(with_annotations(report, by))
         return Response(json.dumps(told), mimetype="application/json")
     return Response(report.to_csv(), mimetype="text/csv")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from werkzeug.exceptions import BadRequest
 
 from ..analytics import Report, answer
 from ..analytics._report import USUAL_LENGTH
+from ..annotations import Annotation
 from ..boards import Board, Chart
 from ..current import current_tracker
 from ..questions import ActiveUsersQuestion, Question
@@ -23,6 +24,7 @@ from ..questions.fields import declared
 from ..saved import Saved, saved
 from .addresses import url_for
 from .board_forms import act
+from .notes import all_annotations
 from .page import Page, Visit, in_time
 from .people import PAGES_WITH_PEOPLE
 from .query import Query
@@ -42,10 +44,13 @@ class Card(NamedTuple):
     report: Report | None
     #: Why it could not be answered; empty if it was.
     problem: str
+    annotations: Sequence[Annotation]
 
     @property
     def small(self) -> Small | None:
-        return None if self.report is None else small(self.chart.question, self.report)
+        if self.report is None:
+            return None
+        return small(self.chart.question, self.report, self.annotations)
 
     def to_dict(self) -> dict[str, Any]:
         """The chart with its answer, as JSON has it."""
@@ -123,6 +128,7 @@ def _shown(visit: Visit, board: Board, id_: str = "") -> Response:
 
 def _cards(visit: Visit, board: Board) -> Iterator[Card]:
     """The charts of `board`, each answered as of the same moment, or with what is wrong with it."""
+    noted = all_annotations()
     ends = time.monotonic() + _LONGEST_WAIT
     for number, chart in enumerate(board.charts):
         question = replace(chart.question, now=visit.now)
@@ -133,7 +139,7 @@ def _cards(visit: Visit, board: Board) -> Iterator[Card]:
             # The server refuses a command of this chart; if it does not answer, no chart has one.
             refused = current_tracker().server.explain(error)
             report, problem = None, f"{refused or 'Redis refused a command'}."
-        yield Card(chart, address_of(chart.question, visit), report, problem)
+        yield Card(chart, address_of(chart.question, visit), report, problem, noted)
 
 
 def address_of(question: Question, visit: Visit) -> str:

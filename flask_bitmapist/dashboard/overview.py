@@ -143,7 +143,7 @@ def view() -> Response:
         report, problem = (
             in_time(partial(overview, now=visit.now)) if told == "events" else _active(visit, table)
         )
-        return download(report, problem, query.form)
+        return download(report, problem, query.form, "day" if told == "days" else None)
     if not any(query.catalogue):
         return empty()
     events, flags = (

@@ -279,7 +279,7 @@ def view(page: type[Page]) -> Response:
     visit.query.close()
     report, problem = attempt(asked, asked.report)
     if visit.query.form != "html":
-        return download(report, problem, visit.query.form)
+        return download(report, problem, visit.query.form, asked.values.get("by"))
     text = render(
         page.template,
         as_of=visit.now,

@@ -24,6 +24,7 @@ from ..saved import saved
 from . import drawing
 from .access import may_save
 from .addresses import url_for
+from .notes import notes_on
 from .pages import PAGES
 from .posting import hidden_fields
 from .query import BY, JOINTS, RANGES, TIMES, USUAL_RANGE
@@ -48,6 +49,7 @@ def _environment() -> Environment:
         url_for=url_for,
         may_save=may_save,
         hidden_fields=hidden_fields,
+        notes_on=notes_on,
         saved_boards=saved_boards,
         query_of=lambda arguments: urlencode(arguments, doseq=True),
         navigation=[page for page in PAGES if page.title],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from ..analytics import (
     Stickiness,
     Trend,
 )
+from ..annotations import Annotation
 from ..periods import Grain
 from ..questions import Question
 from ..reading.segments import Event, Expression
@@ -36,6 +37,7 @@ from .drawing import (
     thousands,
     when,
 )
+from .notes import Notes, notes_among
 
 #: The most pairs of events that a card lists.
 _PAIRS = 5
@@ -96,11 +98,18 @@ class Small:
     figure: str
     told: str
     drawing: Line | Bars | Shares
+    #: What is noted on its time axis; that of no other report is one.
+    notes: Notes = field(default_factory=lambda: Notes(()))
 
 
-def small(question: Any, report: Report) -> Small:
-    """The answer to `question` in the room of a card."""
-    return _DRAWN[type(report)](question, report)
+def small(question: Any, report: Report, annotations: Sequence[Annotation] = ()) -> Small:
+    """The answer to `question` in the room of a card.
+
+    :param annotations: to be drawn as far as they are on its time axis.
+    """
+    drawn = _DRAWN[type(report)](question, report)
+    points = getattr(report, "points", ())
+    return replace(drawn, notes=notes_among(annotations, points, getattr(question, "by", "day")))
 
 
 def _trend(question: Any, report: Trend) -> Small:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,6 +72,8 @@ def create_app(
         user = db.session.get(User, user_id)
         return user and user.name  # None, which shows the id, for those who closed their account
 
+    # An application would name the day: date(2026, 11, 1).
+    bitmapist.annotation(date.today() - timedelta(days=40), "v2.0")
     bitmapist.board(
         "Marginalia this week",
         [

@@ -2,8 +2,8 @@
 
 Bits are added to what the target has, and nothing is taken away, so a copy can be stopped at any
 moment and run again. What Flask-Bitmapist keeps beside the bitmaps is copied too: which events
-there are, the ids behind mapped offsets, packed periods, who has been erased. Mapped ids keep their
-offsets.
+there are, the ids behind mapped offsets, packed periods, who has been erased, saved boards and
+annotations. Mapped ids keep their offsets.
 
 1. Look at what there is (`Copy.survey`), and check that both sides fit together.
 2. Go through the keys. Bits that the target lacks are sent, merged there, and read back.
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
 
+from ..annotations import ANNOTATIONS
 from ..config import Settings
 from ..delivery.merging import STAGED
 from ..erased import ERASED, LAST, SALT, Erasure
@@ -31,6 +32,7 @@ from ..ids import PLAIN
 from ..packed_periods import PACKED_BEFORE, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX, local
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, Wanted, mismatch, text
+from ..saved import BOARDS
 from ..swapping import announce, longest_life, merge
 from ..trip import Trip, node_of
 from .followed_map import FollowedMap
@@ -210,6 +212,7 @@ class Copy:
                     break
             now = local(None, self._settings.timezone)
             self._target.patiently(lambda: self._registry.reindex(self._target.client, now))
+            self._take_saved()
             took = self._take_erasures()
             copied.erased_meanwhile |= took or last != self._last_erasure()
         return copied
@@ -376,6 +379,22 @@ class Copy:
         pipe.execute_command("HSET", KINDS, BELL, last)
         self._write(pipe)
         return True
+
+    # What people have saved
+
+    def _take_saved(self) -> None:
+        """Have the target keep the boards and annotations of the source, beside its own."""
+        if not self._is_ours:
+            return
+        client = self._source.client
+        boards = self._source.patiently(lambda: client.hgetall(BOARDS))
+        noted = self._source.patiently(lambda: client.zrange(ANNOTATIONS, 0, -1, withscores=True))
+        pipe = Trip(self._target.client)
+        for id_, board in boards.items():
+            pipe.execute_command("HSETNX", BOARDS, id_, board)
+        for annotation, day in noted:
+            pipe.execute_command("ZADD", ANNOTATIONS, int(day), annotation)
+        self._write(pipe)
 
     # Bitmaps
 

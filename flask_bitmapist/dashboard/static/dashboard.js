@@ -76,6 +76,27 @@
       cursor: { y: false },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       hooks: {
+        // What is noted on a day: a line with its text, as the server draws it.
+        draw: [(u) => {
+          let level = 0;
+          rows.forEach((row, i) => {
+            const note = row.querySelector(".noted")?.textContent;
+            const x = Math.round(u.valToPos(xs[i], "x", true)), { ctx, bbox } = u;
+            if (!note || x < bbox.left || x > bbox.left + bbox.width) return;
+            const onRight = x > bbox.left + bbox.width * 0.7, gap = 4 * devicePixelRatio;
+            ctx.save();
+            ctx.strokeStyle = ctx.fillStyle = colour("warm");
+            ctx.setLineDash([gap, gap]);
+            ctx.beginPath();
+            ctx.moveTo(x, bbox.top);
+            ctx.lineTo(x, bbox.top + bbox.height);
+            ctx.stroke();
+            ctx.textAlign = onRight ? "right" : "left";
+            ctx.textBaseline = "top";
+            ctx.fillText(note.length > 16 ? `${note.slice(0, 15)}…` : note, x + (onRight ? -gap : gap), bbox.top + 13 * devicePixelRatio * (level++ % 3));
+            ctx.restore();
+          });
+        }],
         setCursor: [(u) => {
           const cells = u.cursor.idx == null ? [] : [...rows[u.cursor.idx].cells].map((cell) => cell.textContent.trim());
           const zoomed = u.scales.x.min > xs[0] || u.scales.x.max < xs[last];

@@ -1,0 +1,114 @@
+"""Annotations on time axes: which points they belong to, and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from flask import current_app, request
+
+from ..annotations import Annotation, kept
+from ..current import current_tracker
+from ..periods import Grain, Period, local
+
+#: Where a request keeps the annotations.
+_KEPT = "flask_bitmapist.annotations"
+#: The most characters that a chart has room for.
+_ROOM = 16
+#: How many texts are below each other before one is at the top again.
+_LEVELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is noted at one point of a chart.
+
+    :ivar index: the number of the point.
+    :ivar start: when its period begins.
+    :ivar level: at which height its text is drawn: neighbours would cover each other.
+    """
+
+    index: int
+    start: datetime
+    annotations: Sequence[Annotation]
+    level: int
+
+    @property
+    def text(self) -> str:
+        return "; ".join(one.text for one in self.annotations)
+
+    @property
+    def short(self) -> str:
+        """As much of the text as a chart has room for."""
+        return self.text if len(self.text) <= _ROOM else f"{self.text[: _ROOM - 1]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """The notes on one time axis, in order."""
+
+    listed: Sequence[Note]
+
+    def __iter__(self) -> Iterator[Note]:
+        return iter(self.listed)
+
+    def __bool__(self) -> bool:
+        return bool(self.listed)
+
+    def at(self, start: date) -> str:
+        """What is noted in the period that begins at `start`; empty if nothing is."""
+        return next((note.text for note in self.listed if note.start == _key(start)), "")
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        return [one for note in self.listed for one in note.annotations]
+
+
+def notes_among(annotations: Iterable[Annotation], points: Iterable[Any], by: Grain) -> Notes:
+    """Those of `annotations` on an axis of `points`, which have the ``period_start`` of a `by`."""
+    starts = {_key(point.period_start): index for index, point in enumerate(points)}
+    found: dict[datetime, list[Annotation]] = {}
+    zone = current_tracker().settings.timezone
+    for one in annotations:
+        start = Period.containing(by, local(one.date, zone), zone).start
+        if start in starts:
+            found.setdefault(start, []).append(one)
+    return Notes(
+        [
+            Note(starts[start], start, found[start], number % _LEVELS)
+            for number, start in enumerate(sorted(found))
+        ]
+    )
+
+
+def notes_on(points: Iterable[Any], by: Grain) -> Notes:
+    """All that is noted on an axis; read once for the current request."""
+    environ = request.environ
+    if _KEPT not in environ:
+        environ[_KEPT] = all_annotations()
+    return notes_among(environ[_KEPT], points, by)
+
+
+def with_annotations(report: Any, by: Grain | None) -> dict[str, Any]:
+    """`report` as a dict, and what is noted in its periods, if anything is.
+
+    :param by: their grain; None: it has none.
+    """
+    told: dict[str, Any] = report.to_dict()
+    points = getattr(report, "points", None) or getattr(report, "rows", None)
+    if by is None or not points:
+        return told
+    noted = [{"date": str(one.date), "text": one.text} for one in notes_on(points, by).annotations]
+    return {**told, "annotations": noted} if noted else told
+
+
+def all_annotations() -> Sequence[Annotation]:
+    """Those of the current application's code, and those on its server, in order."""
+    in_code = current_app.extensions["bitmapist"].annotations_of(current_app)
+    return sorted({*in_code, *kept(current_tracker().reader.redis)})
+
+
+def _key(start: date) -> datetime:
+    return start if isinstance(start, datetime) else datetime(start.year, start.month, start.day)
