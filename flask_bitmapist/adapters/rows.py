@@ -1,4 +1,4 @@
-"""What a backfill reads of a model's rows, a page at a time: whose they are, when, their flags.
+"""What a backfill reads of a model's rows, a page at a time: whose they are, when, their state.
 
 Each ORM has a class `Rows` in its ``_table`` module.
 """
@@ -21,7 +21,8 @@ class Asked(NamedTuple):
     at: str
     #: The attribute with the id to mark, or a method that gives it; None: the primary key.
     id: Any = None
-    flags: Sequence[str] = ()
+    #: The attributes of flags and dimensions.
+    kept: Sequence[str] = ()
     #: Which rows, in the ORM's own language; None: all.
     where: str | None = None
 
@@ -29,7 +30,9 @@ class Asked(NamedTuple):
     def of(cls, model: type, at: str, id_: str | None, where: str | None) -> Asked:
         """What to read of the rows of `model`, whose class options are the defaults."""
         chosen = getattr(model, "__bitmapist_id__", None) if id_ is None else id_
-        return cls(at, chosen, tuple(getattr(model, "__bitmapist_flags__", ())), where)
+        options = ("__bitmapist_flags__", "__bitmapist_dimensions__")
+        kept = (name for option in options for name in getattr(model, option, ()))
+        return cls(at, chosen, (*kept,), where)
 
 
 class Page(NamedTuple):
@@ -38,8 +41,8 @@ class Page(NamedTuple):
     #: What identifies whom to mark; None: nobody.
     ids: Sequence[object]
     moments: Sequence[object]
-    #: The values of each flag.
-    flags: Mapping[str, Sequence[object]]
+    #: The values of each of the attributes that are kept.
+    values: Mapping[str, Sequence[object]]
     #: The key of the last row.
     last: Key
 
@@ -59,7 +62,7 @@ def of_objects(objects: Sequence[Any], asked: Asked, ids: Sequence[object], last
     return Page(
         ids,
         [getattr(row, asked.at) for row in objects],
-        {flag: [getattr(row, flag) for row in objects] for flag in asked.flags},
+        {name: [getattr(row, name) for row in objects] for name in asked.kept},
         last,
     )
 
@@ -73,6 +76,6 @@ def id_of_object(row: Any, chosen: Any) -> object:
 
 def check_attributes(model: type, asked: Asked) -> None:
     """:raises ValueError: if `model` lacks an attribute that is `asked` for."""
-    for name in (asked.at, asked.id, *asked.flags):
+    for name in (asked.at, asked.id, *asked.kept):
         if isinstance(name, str) and not hasattr(model, name):
             raise ValueError(f"{model.__name__} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Marks a model's events, and its flags, from the rows that it has."""
+"""Marks a model's events, its flags and its dimensions from the rows that it has."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters.rows import Asked, Key, Page
+from ..dimensions import fitting_choice
 from ..many import is_array
 from ..tracker import Tracker
 from .days import Days, day_of
-from .flags import Flags
+from .flags import Flags, States
 from .moments import Clock, Seconds
 from .runs import PATIENCE, Bulk, run
 from .tables import Ids, Names, rows_of, usable
 
 #: Rows that are read together: so many fit into a processor's cache.
 PAGE = 20_000
-#: Rows that are written together, with flags and without: the more there are, the more of them
-#: share a day.
+#: Rows that are written together, with flags or dimensions and without: the more there are, the
+#: more of them share a day.
 BATCH_WITH_FLAGS, BATCH = 50_000, 500_000
 
 
@@ -48,7 +49,7 @@ class Backfilled:
     unusable: int = 0
     #: Why the first of them cannot.
     reason: str = ""
-    #: Flags that were set and cleared.
+    #: Flags that were set and cleared, and people who got another value in a dimension.
     flags: int = 0
 
     def __add__(self, other: Backfilled) -> Backfilled:
@@ -82,8 +83,7 @@ class Read(NamedTuple):
     who: Any
     when: Seconds
     told: Backfilled
-    #: The values of the flags, by their events and ids.
-    flags: dict[tuple[str, object], bool]
+    states: States
 
 
 class Backfill:
@@ -143,7 +143,7 @@ class Backfill:
         :raises ValueError: if marks do not reach the server, or have another kind of ids.
         """
         bulk = None if dry else Bulk(self._tracker, patience)
-        flags = None if bulk is None or not self._asked.flags else Flags(self._tracker, bulk)
+        flags = None if bulk is None or not self._asked.kept else Flags(self._tracker, bulk)
 
         def do(batch: Sequence[Read], done: Backfilled) -> Backfilled:
             if bulk is not None:
@@ -158,7 +158,7 @@ class Backfill:
 
     def batches(self, after: Key | None) -> Iterator[tuple[Key, list[Read]]]:
         """Batches of the rows after the key `after`, each with the key of its last row."""
-        size = BATCH_WITH_FLAGS if self._asked.flags else BATCH
+        size = BATCH_WITH_FLAGS if self._asked.kept else BATCH
         batch: list[Read] = []
         last = after
         while True:
@@ -180,7 +180,7 @@ class Backfill:
         is_inside = is_timed & self.days.contain(clock)
         who, places = ids.chosen(is_inside)
         told = self._told(page, ids, is_timed, is_inside, clock[places])
-        return Read(before, who, clock[places], told, self._flags(page, ids))
+        return Read(before, who, clock[places], told, self._states(page, ids))
 
     def _told(
         self,
@@ -226,30 +226,35 @@ class Backfill:
         bulk.write(self.names.event, who, True, True, when, None, None, self.names.space)
 
     def _keep(self, flags: Flags, read: Read) -> int:
-        """Set and clear flags as the rows of a page say; returns how many changed.
+        """Set flags and dimensions as the rows of a page say; returns how many changed.
 
-        A row may change while its flag is written. So the rows are read again afterwards.
+        A row may change while its state is written. So the rows are read again afterwards.
         """
-        changed, written = 0, dict[tuple[str, object], bool]()
-        wanted = read.flags
-        while news := {one: on for one, on in wanted.items() if written.get(one) != on}:
+        changed, written = 0, States()
+        wanted = read.states
+        while news := {one: state for one, state in wanted.items() if written.get(one) != state}:
             changed += flags.write(news, self.names.space)
             written |= news
             again = self._rows.page(read.before, read.told.rows)
             if again is None:
                 break
-            wanted = self._flags(again, usable(self._tracker, again.ids, self.names.space))
+            wanted = self._states(again, usable(self._tracker, again.ids, self.names.space))
         return changed
 
-    def _flags(self, page: Page, ids: Ids) -> dict[tuple[str, object], bool]:
-        if not page.flags:
+    def _states(self, page: Page, ids: Ids) -> States:
+        if not page.values:
             return {}
-        values = ids.values if isinstance(ids.values, list) else ids.values.tolist()
-        return {
-            (event, id_): bool(page.flags[flag][place])
+        who = ids.values if isinstance(ids.values, list) else ids.values.tolist()
+        places = [*zip(who, ids.places.tolist(), strict=True)]
+        states: States = {
+            (event, id_): bool(page.values[flag][place])
             for flag, event in self.names.flags.items()
-            for id_, place in zip(values, ids.places.tolist(), strict=True)
+            for id_, place in places
         }
+        for attribute, dimension in self.names.dimensions.items():
+            choices = [fitting_choice(dimension, value) for value in page.values[attribute]]
+            states |= {(dimension, id_): choices[place] for id_, place in places}
+        return states
 
 
 def _nones(values: Sequence[object]) -> NDArray[np.bool_]:

@@ -1,29 +1,67 @@
-"""Sets and clears the flags of many people at once; only those that differ are written."""
+"""Flags and dimensions of many people at once; only what differs is written."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..dimensions import OTHER, flag_of
 from ..ids import mapped_kind, normal_form
 from ..periods import unique_key
 from ..tracker import Tracker
 from ..trip import replies
 from .runs import Bulk
 
+#: Of a flag, by its event and an id, whether it is set; of a dimension, its value.
+States = dict[tuple[str, object], bool | str]
+
 
 class Flags:
-    """The flags of one application."""
+    """The flags and dimensions of one application."""
 
     def __init__(self, tracker: Tracker, bulk: Bulk) -> None:
         self._tracker = tracker
         self._bulk = bulk
 
-    def write(self, wanted: Mapping[tuple[str, object], bool], space: str) -> int:
-        """Give each flag, by its event and id, the value `wanted`; returns how many changed."""
+    def write(self, wanted: States, space: str) -> int:
+        """Make the states `wanted`; returns how many changed."""
+        flags: dict[str, dict[object, bool]] = {}
+        dimensions: dict[str, dict[object, str]] = {}
+        for (name, id_), state in wanted.items():
+            if isinstance(state, bool):
+                flags.setdefault(name, {})[id_] = state
+            else:
+                dimensions.setdefault(name, {})[id_] = state
+        chosen = sum(self._choose(name, states, space) for name, states in dimensions.items())
+        return self._set(flags, space) + chosen
+
+    def _choose(self, dimension: str, wanted: Mapping[object, str], space: str) -> int:
+        """Give each of `wanted` a value; returns how many had not exactly this one."""
+        read = self._bulk.patiently(lambda: Dimension(self._tracker, dimension))
+        fitted = {id_: read.fitted(value) for id_, value in wanted.items()}
+        held = self._bulk.patiently(lambda: self._values(read, fitted.keys(), space))
+        left: dict[str, list[object]] = {}
+        for id_, value in fitted.items():
+            if held[id_] != [*filter(None, [value])]:
+                left.setdefault(value, []).append(id_)
+        for value, ids in left.items():
+            rest = (bool(value), False, None, None, None, space, True, value)
+            self._bulk.write(dimension, ids, *rest)
+        return sum(map(len, left.values()))
+
+    def _values(
+        self, read: Dimension, ids: Collection[object], space: str
+    ) -> dict[object, list[str]]:
+        """The values that each of `ids` has: one or none, unless somebody has interfered."""
+        held: dict[object, list[str]] = {id_: [] for id_ in ids}
+        for value in read.values:
+            for id_ in self._held(flag_of(read.name, value), ids, space):
+                held[id_].append(value)
+        return held
+
+    def _set(self, flags: Mapping[str, Mapping[object, bool]], space: str) -> int:
         changed = 0
-        for event in dict.fromkeys(event for event, _ in wanted):
-            of_event = {id_: on for (name, id_), on in wanted.items() if name == event}
+        for event, of_event in flags.items():
             held = self._bulk.patiently(lambda: self._held(event, of_event.keys(), space))  # noqa: B023
             for value in (True, False):
                 ids = [id_ for id_, on in of_event.items() if on is value is not (id_ in held)]
@@ -44,6 +82,21 @@ class Flags:
             for id_, offset in offsets.items()
             if (byte := offset // 8 - first) < len(octets) and octets[byte] & 128 >> (offset & 7)
         }
+
+
+class Dimension:
+    """A dimension as it is now."""
+
+    def __init__(self, tracker: Tracker, name: str) -> None:
+        self.name = name
+        #: Its values, in the order in which they came, `OTHER` last.
+        self.values = tracker.reader.known(scanned=False).dimensions.get(name, ())
+        has_room = len({*self.values} - {OTHER}) < tracker.settings.dimension_values
+        self._has_no_room = not has_room
+
+    def fitted(self, value: str) -> str:
+        """`value`; `OTHER`, if there is no room for it."""
+        return OTHER if self._has_no_room and value and value not in self.values else value
 
 
 def offsets_of(tracker: Tracker, ids: Collection[Any], space: str) -> dict[Any, int]:

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..delivery.expiry import Expiries
+from ..dimensions import flag_of
 from ..ids import PLAIN, mapped_kind
 from ..many import is_array
 from ..periods import Grain, Period, unique_key
 from ..reading.bitmaps import slices
 from ..tracker import Tracker
 from .backfill import Backfill, Read
-from .flags import offsets_of
+from .flags import Dimension, offsets_of
 from .lines import UNIQUE
 from .runs import Bulk
 from .stored import stored_periods
@@ -72,7 +73,7 @@ class _Told(NamedTuple):
     #: Hours since 1970, and who was marked in them; midnights, unless hours are marked.
     hours: NDArray[np.int32]
     offsets: Offsets
-    #: Those who have each flag.
+    #: Those who have each flag, those of dimensions included.
     flags: Mapping[str, Offsets]
     #: Ids that have no bit yet, each with its hour.
     strangers: Sequence[tuple[str, int]]
@@ -92,6 +93,9 @@ class Reconcile:
         hour: tuple[Grain, ...] = ("hour",) if settings.track_hourly else ()
         self._grains: tuple[Grain, ...] = (*hour, "day", "week", "month")
         self._expiries = Expiries(settings.ttl, settings.timezone)
+        self._dimensions = {
+            name: Dimension(tracker, name) for name in job.names.dimensions.values()
+        }
 
     def run(
         self,
@@ -137,8 +141,16 @@ class Reconcile:
         keys: dict[Period | str, str] = {
             period: period.key(self._event) for period in periods if period.grain in self._grains
         }
-        keys |= {flag: unique_key(flag) for flag in self._job.names.flags.values()}
+        keys |= {flag: unique_key(flag) for flag in self._flags}
         return self._read(keys)
+
+    @property
+    def _flags(self) -> list[str]:
+        """The names of the flags, and of those of dimensions."""
+        of_dimensions = (
+            flag_of(one.name, value) for one in self._dimensions.values() for value in one.values
+        )
+        return [*self._job.names.flags.values(), *of_dimensions]
 
     def _read(self, keys: Mapping[Any, str]) -> dict[Any, Offsets]:
         found: dict[Any, list[Offsets]] = {of: [] for of in keys}
@@ -150,7 +162,7 @@ class Reconcile:
 
     def _rows(self, told: Callable[[int], object]) -> _Told:
         hours, offsets, count = list[NDArray[np.int32]](), list[Offsets](), 0
-        flags: dict[str, list[int]] = {flag: [] for flag in self._job.names.flags.values()}
+        flags: dict[str, list[int]] = {flag: [] for flag in self._flags}
         strangers: list[tuple[str, int]] = []
         for _, batch in self._job.batches(None):
             for read in batch:
@@ -163,11 +175,15 @@ class Reconcile:
                 offsets.append(who)
                 unknown = np.flatnonzero(~is_known).tolist()
                 strangers += [(str(read.who[place]), int(when[place])) for place in unknown]
-                having = [one for one, on in read.flags.items() if on]
+                having = [
+                    (self._flag(name, state), id_)
+                    for (name, id_), state in read.states.items()
+                    if state
+                ]
                 known = offsets_of(self._tracker, {id_ for _, id_ in having}, self._space)
                 for flag, id_ in having:
                     # Without an offset it has no bit either: a backfill sets it.
-                    flags[flag] += [known[id_]] if id_ in known else []
+                    flags.setdefault(flag, []).extend([known[id_]] if id_ in known else [])
             told(count)
         return _Told(
             count,
@@ -176,6 +192,12 @@ class Reconcile:
             {flag: np.unique(np.array(ids, np.uint32)) for flag, ids in flags.items()},
             strangers,
         )
+
+    def _flag(self, name: str, state: bool | str) -> str:
+        """The flag of those whose flag or dimension `name` has this state."""
+        if isinstance(state, bool):
+            return name
+        return flag_of(name, self._dimensions[name].fitted(state))
 
     @property
     def _space(self) -> str:
@@ -236,7 +258,7 @@ class Reconcile:
                     explained.setdefault(Period.containing(longer, period.start), []).append(
                         who[period]
                     )
-        for flag in self._job.names.flags.values():
+        for flag in sorted(of for of in who if isinstance(of, str)):
             kind = self._tracker.reader.registered_kind(flag) or PLAIN
             for id_ in self._ids(who.get(flag, _NOBODY), kind):
                 yield Difference(found, flag, UNIQUE, "", id_)

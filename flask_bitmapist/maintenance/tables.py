@@ -47,6 +47,8 @@ class Names(NamedTuple):
     event: str
     #: Event of each flag, by attribute.
     flags: dict[str, str]
+    #: Likewise, each dimension.
+    dimensions: dict[str, str]
     #: The name of the map of textual ids.
     space: str
 
@@ -59,9 +61,11 @@ class Names(NamedTuple):
         _orm_of(model)
         name = getattr(model, "__bitmapist_name__", None) or model.__name__.lower()
         flags = getattr(model, "__bitmapist_flags__", ())
+        dimensions = getattr(model, "__bitmapist_dimensions__", ())
         return cls(
             checked_name(event or f"{name}:created"),
             {flag: f"{name}:{flag}" for flag in flags},
+            {dimension: f"{name}:{dimension}" for dimension in dimensions},
             getattr(model, "__bitmapist_ids__", ""),
         )
 

@@ -31,6 +31,10 @@ class Customer(Base, Bitmapistable):
     def is_lucky(self) -> bool:
         return self.id % 7 == 0
 
+    @property
+    def level(self) -> str | None:
+        return f"l{self.id % 3}" if self.id % 11 else None
+
 
 def moment(number: int) -> datetime:
     """When row `number` was made: some days have many, others none."""

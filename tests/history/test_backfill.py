@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from flask_bitmapist.maintenance.backfill import Backfill, Backfilled
 from flask_bitmapist.maintenance.days import Days
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.tracker import Tracker
 
 from .bits import bits_for, bits_of, flag_bits
@@ -212,3 +214,51 @@ def test_ids_of_another_kind_are_an_error(shop: Engine, filled: Filled, tracker:
     tracker.record([("customer:created", "ada")])
     with pytest.raises(ValueError, match="has mapped ids"):
         filled(source=shop)
+
+
+def levels(ids: Any) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for id_ in ids:
+        if id_ % 11:
+            found.setdefault(f"trackist_customer:level=l{id_ % 3}_u", set()).add(id_)
+    return found
+
+
+@pytest.fixture
+def with_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Customer, "__bitmapist_flags__", ())
+    monkeypatch.setattr(Customer, "__bitmapist_dimensions__", ("vip", "level"))
+
+
+@pytest.mark.usefixtures("with_levels")
+def test_dimensions_get_the_values_of_the_rows(
+    shop: Engine, filled: Filled, tracker: Tracker
+) -> None:
+    tracker.record(
+        Mark("customer:level", id_, dated=False, choice=choice)
+        for id_ in (3, 4, 11)
+        for choice in ("l0", "old")
+    )
+    done = filled(source=shop)
+    found = {key: ids for key, ids in bits_of(tracker).items() if ":level=" in key}
+    assert found == levels(EVERYBODY)
+    assert bits_of(tracker)["trackist_customer:vip=true_u"] == {*range(5, 201, 5)}
+    assert len(bits_of(tracker)["trackist_customer:vip=false_u"]) == 160
+    assert done.flags == 200 + len(EVERYBODY) - len(range(11, 201, 11)) + 1
+    assert filled(source=shop).flags == 0
+
+
+def test_a_dimension_alone_needs_no_objects(
+    shop: Engine, filled: Filled, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Customer, "__bitmapist_flags__", ())
+    monkeypatch.setattr(Customer, "__bitmapist_dimensions__", ("invited_by",))
+    tracker.settings = replace(tracker.settings, dimension_values=7)
+    filled(source=shop, run={"dry": True})
+    assert bits_of(tracker) == {}
+    filled(source=shop)
+    values = tracker.reader.known().dimensions["customer:invited_by"]
+    assert values == ("1", "2", "3", "4", "5", "6", "7", "other")
+    found = bits_of(tracker)
+    assert found["trackist_customer:invited_by=other_u"] == {*range(16, 201)}
+    assert filled(source=shop).flags == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from flask import Flask
 from sqlalchemy import Engine, event
 
 from flask_bitmapist.maintenance.backfill import Backfill
@@ -97,6 +98,37 @@ def test_flags_are_compared_too(compare: Compare, tracker: Tracker) -> None:
         ("extra", "customer:vip", "unique", "", 8000),
     ]
     assert compare(clear=True).left == 0
+    assert bits_of(tracker) == before
+
+
+def test_dimensions_are_compared_too(
+    app: Flask,
+    shop: Engine,
+    tracker: Tracker,
+    redis: redis_py.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Customer, "__bitmapist_dimensions__", ("level",))
+    job = Backfill(tracker, Customer, "joined", source=shop)
+    job.run()
+    before = bits_of(tracker)
+
+    def compared(**asked: Any) -> Reconciled:
+        return Reconcile(tracker, Backfill(tracker, Customer, "joined", source=shop)).run(**asked)
+
+    assert compared().differences == []
+    tracker.record(Mark("customer:level", 3, dated=False, choice=value) for value in ("new", "l1"))
+    tracker.record([Mark("customer:level", 4, dated=False, choice="")])
+    redis.setbit("trackist_customer:level=l2_u", 9000, 1)
+    assert told(compared()) == [
+        ("missing", "customer:level=l0", "unique", "", 3),
+        ("missing", "customer:level=l1", "unique", "", 4),
+        ("extra", "customer:level=l1", "unique", "", 3),
+        ("extra", "customer:level=l2", "unique", "", 9000),
+    ]
+    compared(repair=True)
+    assert told(compared()) == [("extra", "customer:level=l2", "unique", "", 9000)]
+    assert compared(clear=True).left == 0
     assert bits_of(tracker) == before
 
 

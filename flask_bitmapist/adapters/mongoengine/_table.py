@@ -24,8 +24,8 @@ class Rows:
         self._model, self._asked = model, asked
         key = model._meta["id_field"]
         self._id = self._field(key if asked.id in (None, "pk") else asked.id)
-        #: The fields of the moment and of the flags; None: only a document has it.
-        self._fields = [self._field(name) for name in (asked.at, *asked.flags)]
+        #: The fields of the moment, the flags and the dimensions; None: only a document has it.
+        self._fields = [self._field(name) for name in (asked.at, *asked.kept)]
         self._query = {**_of_class(model), **_query(asked.where)}
 
     @property
@@ -49,13 +49,13 @@ class Rows:
         return self._of_columns(found, last) if by_column else self._of_documents(found, last)
 
     def _of_columns(self, found: Sequence[Mapping[str, Any]], last: Key) -> Page:
-        moments, *flags = [
+        moments, *values = [
             [_python(field, one.get(field.db_field)) for one in found] for field in self._fields
         ]
         return Page(
             [self._id_of(one.get(self._id.db_field)) for one in found],
             moments,
-            dict(zip(self._asked.flags, flags, strict=True)),
+            dict(zip(self._asked.kept, values, strict=True)),
             last,
         )
 

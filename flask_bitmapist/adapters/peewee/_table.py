@@ -24,9 +24,9 @@ class Rows:
         self._key = [*model._meta.get_primary_keys()]
         if not self._key:
             raise ValueError(f"{model.__name__} has no primary key, by which its rows are read")
-        #: The fields of the id, of the moment and of the flags; None: only an object has it.
+        #: The fields of the id, the moment, flags and dimensions; None: only an object has it.
         self._id = self._key if asked.id is None else [field_named(model, asked.id)]
-        self._columns = [field_named(model, name) for name in (asked.at, *asked.flags)]
+        self._columns = [field_named(model, name) for name in (asked.at, *asked.kept)]
 
     @property
     def _database(self) -> Any:
@@ -49,7 +49,7 @@ class Rows:
             found[self._columns[0].name],
             {
                 flag: found[field.name]
-                for flag, field in zip(self._asked.flags, self._columns[1:], strict=True)
+                for flag, field in zip(self._asked.kept, self._columns[1:], strict=True)
             },
             tuple(found[field.name][-1] for field in self._key),
         )

@@ -31,8 +31,8 @@ class Rows:
         self._engine = _engine_of(self._mapper, source)
         self._key = [self._attribute(column) for column in self._mapper.primary_key]
         self._id = columns_of(self._mapper, asked.id)
-        #: Those of the moment and the flags; None: a property, which only an object has.
-        self._columns = [self._column(name) for name in (asked.at, *asked.flags)]
+        #: Those of the moment, flags and dimensions; None: a property, which only an object has.
+        self._columns = [self._column(name) for name in (asked.at, *asked.kept)]
 
     def count(self) -> int:
         statement = self._selected([func.count()]).select_from(self._model)
@@ -52,7 +52,7 @@ class Rows:
             found[self._columns[0].key],
             {
                 flag: found[one.key]
-                for flag, one in zip(self._asked.flags, self._columns[1:], strict=True)
+                for flag, one in zip(self._asked.kept, self._columns[1:], strict=True)
             },
             tuple(found[one.key][-1] for one in self._key),
         )
