@@ -116,6 +116,20 @@ class Slots:
             for field, value in zip(self.fields(dimension), self.values(dimension), strict=True)
         }
 
+    def flags(self, dimension: str) -> list[str]:
+        """The flags of all values of `dimension`; none, if there is no such dimension."""
+        values = self.values(dimension)
+        return [flag_of(dimension, value) for value in (*values, OTHER)] if values else []
+
+    def of_flags(self, flags: Collection[str]) -> dict[str, tuple[str, str]]:
+        """The fields of the values that have one of `flags`, each with its dimension and value."""
+        return {
+            field: (dimension, value)
+            for dimension in self.dimensions
+            for field, value in self.of([dimension]).items()
+            if flag_of(dimension, value) in flags
+        }
+
     def free(self, dimension: str) -> str:
         """The first field of `dimension` that has no value."""
         numbers = self._numbered.get(dimension, {})

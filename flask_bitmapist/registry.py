@@ -247,7 +247,7 @@ class Registry:
 
     @staticmethod
     def _with_values(client: Any, wanted: Mapping[str, Collection[str]], most: int) -> Slots:
-        slots = _slots(client.hgetall(DIMENSIONS))
+        slots = slots_of(client.hgetall(DIMENSIONS))
         for dimension, values in wanted.items():
             if not slots.values(dimension):
                 for value in _values_with_flags(client, dimension):
@@ -492,7 +492,7 @@ class Registry:
         flags = {name: kinds.get(name, PLAIN) for name in others.flags}
         flags |= {name: kind for name, kind in kinds.items() if name not in first_days}
         events = {name: Since(kinds.get(name, PLAIN), day) for name, day in first_days.items()}
-        return Known(events, flags, values_in(_slots(slots), flags))
+        return Known(events, flags, values_in(slots_of(slots), flags))
 
     def certain_kinds(self, client: Any) -> dict[str, str]:
         """The kind of every registered event and flag.
@@ -552,8 +552,11 @@ class Registry:
         for key in (KINDS, KINDS_COPY):
             pipe.hdel(key, *emptied)
         pipe.zrem(FIRST_DAYS, *emptied)
-        *told, _, _, _ = pipe.execute()
-        before = _answered(emptied, told)
+        slots = slots_of(client.hgetall(DIMENSIONS)).of_flags(emptied)
+        if slots:
+            pipe.hdel(DIMENSIONS, *slots)
+        told = pipe.execute()
+        before = _answered(emptied, told[:3])
         # Another process may have marked one in between. From now on it finds the name forgotten.
         revived = self._held(client).intersection(emptied)
         self._enter(
@@ -561,6 +564,9 @@ class Registry:
             {name: kind for name, kind in before.kinds.items() if name in revived},
             {name: day for name, day in before.first_days.items() if name in revived},
         )
+        for dimension, value in slots.values():
+            if flag_of(dimension, value) in revived:
+                _with_value(client, slots_of(client.hgetall(DIMENSIONS)), dimension, value)
         self.forget_known()
         return [name for name in emptied if name not in revived]
 
@@ -585,7 +591,8 @@ class Registry:
         self.has_compared_calendar = False
 
 
-def _slots(held: Mapping[Any, Any]) -> Slots:
+def slots_of(held: Mapping[Any, Any]) -> Slots:
+    """The slots of dimensions, of which a client gave the fields."""
     return Slots({text(field): text(value) for field, value in held.items()})
 
 
@@ -604,7 +611,7 @@ def _with_value(client: Any, slots: Slots, dimension: str, value: str) -> Slots:
         pipe = client.pipeline(transaction=False)
         pipe.hsetnx(DIMENSIONS, slots.free(dimension), value)
         pipe.hgetall(DIMENSIONS)
-        slots = _slots(pipe.execute()[-1])
+        slots = slots_of(pipe.execute()[-1])
     return slots
 
 

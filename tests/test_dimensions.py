@@ -331,6 +331,42 @@ class TestErasing:
             assert held(client) == {"pro": {2}}
             assert 1 not in marked(client, "trackist_a:b=free_u")
 
+    def test_a_dimension_whose_ids_are_no_persons_is_kept(
+        self, mortal: MortalServer, process: Processes
+    ) -> None:
+        late, eraser = process(mortal.url), process(mortal.url, instance="other")
+        choose(late, (1, "news"), (2, "news"), dimension="post:topic")
+        choose(late, (1, "free"))
+        mortal.kill()
+        choose(late, (1, "sports"), dimension="post:topic")
+        choose(late, (1, "pro"))
+        mortal.start()
+        receipt = eraser.erase(1, keep=["post:topic"])
+        assert receipt.kept == ["post:topic", "post:topic=news"]
+        with pytest.raises(ValueError, match="nobody has ever marked 'post:tropic'"):
+            eraser.erase(1, keep=["post:tropic"])
+        assert late.flush()
+        with redis_py.Redis.from_url(mortal.url) as client:
+            assert held(client, "post:topic") == {"news": {2}, "sports": {1}}
+            assert not held(client)
+
+
+class TestForgetting:
+    def test_values_without_a_bitmap_are_forgotten_and_leave_room(
+        self, redis_url: str, redis: Any, process: Processes
+    ) -> None:
+        one = process(redis_url, BITMAPIST_DIMENSION_VALUES=2)
+        choose(one, (1, "free"), (2, "pro"))
+        choose(one, (1, "pro"))
+        redis.delete("trackist_user:plan=free_u")
+        assert process(redis_url).forget_emptied() == ["user:plan=free"]
+        choose(one, (1, "gold"))
+        choose(one, (2, "silver"))
+        assert held(redis) == {"gold": {1}, OTHER: {2}}
+        choose(one, (1, "free"), (2, "pro"))
+        assert held(redis) == {"pro": {2}, OTHER: {1}}
+        assert one.reader.known().dimensions == {"user:plan": ("gold", "pro", OTHER)}
+
 
 class TestMarkDimension:
     def test_it_gives_one_or_many_a_value(self, app: Flask, redis: Any) -> None:

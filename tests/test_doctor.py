@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -497,14 +498,28 @@ class Patient(Base, SQLAlchemyBitmapistable):
     __bitmapist_events__ = ("created", "updated")
     __bitmapist_flags__ = ("insured",)
     __bitmapist_bulk__ = True
+    __bitmapist_dimensions__ = ("ward",)
+
     id: Mapped[int] = mapped_column(primary_key=True)
     insured: Mapped[bool]
+    ward: Mapped[str]
 
 
 class Namesake(PeeweeBitmapistable, peewee.Model):
     __bitmapist_name__ = "patient"
     __bitmapist_id__ = "owner"
     owner = peewee.IntegerField()
+
+
+def test_a_dimension_without_room_is_told(app: Flask, tracker: Tracker) -> None:
+    tracker.settings = replace(tracker.settings, dimension_values=2)
+    values = ["a", "b", "other"]
+    tracker.record(
+        Mark("user:plan", number, dated=False, choice=value) for number, value in enumerate(values)
+    )
+    assert only(app, "'user:plan' has 2 values, as many as").level == "warning"
+    tracker.settings = replace(tracker.settings, dimension_values=3)
+    assert not [one for one in diagnosis(app).findings if "user:plan" in one.found]
 
 
 def test_models_are_described_with_what_is_not_seen(app: Flask) -> None:
@@ -517,7 +532,7 @@ def test_models_are_described_with_what_is_not_seen(app: Flask) -> None:
     assert (patient.flags, patient.id, patient.bulk) == (["patient:insured"], "primary key", True)
     assert (namesake.orm, namesake.id, namesake.bulk) == ("peewee", "owner", False)
     told = [one.found for one in _models.check([*ours.values()])]
-    assert "Patient marks patient:created, updated; patient:insured" in told
+    assert "Patient marks patient:created, updated; patient:insured; patient:ward" in told
     assert (
         "Namesake marks patient:created, updated, deleted by owner; not by bulk statements" in told
     )
@@ -546,7 +561,7 @@ def test_json_has_a_form_that_stays(app: Flask, tracker: Tracker) -> None:
     }
     assert [*told["events"][0]] == ["event", "kind", "bitmaps", "bytes", "largest_id", "density"]
     assert [*told["growth"]] == ["total", "monthly", "in_a_year"]
-    assert [*told["models"][0]] == ["name", "orm", "events", "flags", "id", "bulk"]
+    assert [*told["models"][0]] == ["name", "orm", "events", "flags", "dimensions", "id", "bulk"]
     assert run(app, "--csv").stdout.splitlines()[0] == "part,level,found,advice"
 
 

@@ -100,6 +100,25 @@ def test_what_the_visitor_did_counts_for_the_user(redis: Any, tracker: Tracker) 
     assert after == {key: count - (key in both) for key, count in before.items()}
 
 
+def choose(tracker: Tracker, *choices: tuple[str, str]) -> None:
+    tracker.record(Mark("plan", who, dated=False, choice=value) for who, value in choices)
+
+
+@pytest.mark.parametrize("own", ["pro", "free", ""])
+def test_the_user_keeps_their_value_of_a_dimension_and_else_gets_the_visitors(
+    redis: Any, tracker: Tracker, own: str
+) -> None:
+    tracker.record([*at(V, 0), *at(ANN, 0)])
+    choose(tracker, (V, "free"), (BOB, "pro"), (ANN, own))
+    assert promote(tracker)
+    found = analytics.profile(ANN, tracker=tracker)
+    assert (found.dimensions, found.flags) == ({"plan": own or "free"}, [])
+    assert sum(redis.bitcount(key) for key in redis.keys("trackist_plan=*")) == 2
+    choose(tracker, (V, "gold"))  # is the user's
+    assert analytics.profile(ANN, tracker=tracker).dimensions == {"plan": "gold"}
+    assert sum(redis.bitcount(key) for key in redis.keys("trackist_plan=*")) == 2
+
+
 def test_whoever_has_no_offset_yet_gets_one(tracker: Tracker) -> None:
     tracker.record(at(V, 0))
     assert promote(tracker, user=7)

@@ -11,6 +11,7 @@ from itertools import compress, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from ..dimensions import flag_of
 from ..ids import PLAIN, normal_form
 from ..periods import KEY_PREFIX, Grain, Period, unique_key
 from ..questions import ProfileQuestion, TimelineQuestion
@@ -66,10 +67,12 @@ class Profile(Timeline):
 
     :ivar events: the events that the user ever did, by name.
     :ivar flags: the flags that are set for the user now, by name.
+    :ivar dimensions: the user's value of each dimension that has one, now.
     """
 
     events: list[EventSpan]
     flags: list[str]
+    dimensions: dict[str, str]
 
 
 def timeline(
@@ -127,7 +130,7 @@ def profile(
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
 ) -> Profile:
-    """The timeline of `user`, the first and the last time of each event, and the flags.
+    """The timeline of `user`, the first and the last time of each event, flags and dimensions.
 
     The bitmaps of months tell in which of them to look for days.
 
@@ -166,7 +169,7 @@ def _profile(question: ProfileQuestion, tracker: Tracker | None) -> Profile:
         for event in sorted(ends.keys() | days.keys())
     )
     events = [span for span in spans if span is not None]
-    return Profile(shown.days, shown.first, shown.last, events, bits.flags())
+    return Profile(shown.days, shown.first, shown.last, events, *bits.state())
 
 
 def _timeline(days: Mapping[str, Sequence[Period]], asked: Scope) -> Timeline:
@@ -276,6 +279,11 @@ class _Bits:
             name: offset for name, kind in kinds.items() if (offset := offsets[kind]) is not None
         }
         self._flags = sorted(self._offsets.keys() & known.flags.keys())
+        self._values = {
+            flag_of(dimension, value): (dimension, value)
+            for dimension, values in known.dimensions.items()
+            for value in values
+        }
         #: The events in which the user has a bit, and a day before which nobody did each of them.
         self.first_days = {
             name: known.events[name].first_day
@@ -292,7 +300,9 @@ class _Bits:
         found = ((event, [*compress(asked[event].each, bits)]) for event, bits in read)
         return {event: periods for event, periods in found if periods}
 
-    def flags(self) -> list[str]:
-        """The flags that are set."""
+    def state(self) -> tuple[list[str], dict[str, str]]:
+        """The flags that are set, and the value of each dimension that has one."""
         keys = (Keys(flag, self._offsets[flag], unique_key(flag), ("",)) for flag in self._flags)
-        return [flag for flag, bits in bits_of(self._redis, keys) if any(bits)]
+        are_set = [flag for flag, bits in bits_of(self._redis, keys) if any(bits)]
+        values = dict(self._values[flag] for flag in are_set if flag in self._values)
+        return [flag for flag in are_set if flag not in self._values], values

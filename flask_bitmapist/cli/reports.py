@@ -328,8 +328,9 @@ def _profile(report: Profile) -> Picture:
         [span.event, span.first, span.last, len(report.days.get(span.event, ()))]
         for span in report.events
     ]
-    flags = f"Flags set now: {', '.join(map(shown, report.flags))}" if report.flags else ""
-    note = flags if rows or flags else _NOTHING
+    notes = [f"{dimension} is {shown(value)}" for dimension, value in report.dimensions.items()]
+    notes += [f"Flags set now: {', '.join(map(shown, report.flags))}"] if report.flags else []
+    note = "\n".join(notes) if rows or notes else _NOTHING
     return Picture(["event", "first ever", "last", "days in the range"], rows, note=note)
 
 

@@ -47,7 +47,7 @@ def view() -> Response:
     if query.form != "html" or report is None:
         return download(report, problem, query.form)
     id_ = normal_form(asked)
-    is_unknown = not (report.events or report.flags)
+    is_unknown = not (report.events or report.flags or report.dimensions)
     before, after = first - timedelta(days=1), min(last + timedelta(days=_DAYS), today)
     text = render(
         "person",

@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 import redis
 
 from ..delivery.merging import STAGED
+from ..dimensions import DIMENSIONS, Slots
 from ..erased import ERASED, LAST, SALT, Erasure, digest, server_time
 from ..id_map import IdMap
 from ..ids import MAPPED, PLAIN, normal_form
 from ..packed_periods import days_of, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX
-from ..registry import BELL, KINDS, Registry, text
+from ..registry import BELL, KINDS, Registry, slots_of, text
 from ..trip import Trip, node_of, replies
 from .parts import in_parts
 from .stored import event_of, is_operation
@@ -156,10 +157,13 @@ class _Eraser:
         self._id_map = id_map
         #: The kind of ids of each registered event; all others have plain ids.
         self._kinds = registry.certain_kinds(client)
-        if unknown := sorted(kept - self._kinds.keys()):
+        slots = slots_of(client.hgetall(DIMENSIONS)) if kept else Slots({})
+        if unknown := sorted(kept - self._kinds.keys() - {*slots.dimensions}):
             raise ValueError(f"nobody has ever marked {unknown[0]!r}, which is to be kept")
         self._id = id_
-        self._kept = kept
+        # Late marks name the dimension; its bitmaps are those of the values.
+        flags = {flag for one in kept for flag in slots.flags(one)}
+        self._kept = kept | (flags & self._kinds.keys())
         self._watch = watch
         #: Kind -> the offset in the map.
         self._entries: dict[str, int] = {}

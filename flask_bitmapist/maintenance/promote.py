@@ -11,13 +11,15 @@ them.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from itertools import compress
 from typing import Any
 
 import redis
 
+from ..dimensions import DIMENSIONS
 from ..id_map import IdMap
 from ..id_map.keys import map_keys
 from ..id_map.promoting import Move
@@ -26,9 +28,9 @@ from ..packed_periods import may_be_packed, packed_key
 from ..periods import KEY_PREFIX, Grain, Period, unique_key
 from ..reading.bitmaps import octets_of
 from ..reading.replies import Octets
-from ..registry import Registry
+from ..registry import Registry, slots_of
 from ..swapping import clear, exchange
-from ..trip import Trip, replies
+from ..trip import Command, Trip, replies
 from .parts import in_parts
 
 #: Keys looked at in one round trip, and bits moved in one.
@@ -106,6 +108,8 @@ class _Mover:
 
         :raises NotMovedError: if there are always more.
         """
+        for flags in self._dimensions():
+            self._move_value([unique_key(flag) for flag in flags])
         found = self._found()
         for _ in range(_PASSES):
             if not found or not all(map(self._moved, in_parts(found, _BITS))):
@@ -116,6 +120,54 @@ class _Mover:
                 time.sleep(_UNDER_WAY)
                 found = self._found()
         raise NotMovedError
+
+    def _dimensions(self) -> list[list[str]]:
+        """The flags of each dimension whose people may be visitors."""
+        kinds = self._registry.certain_kinds(self._client)
+        slots = slots_of(self._client.hgetall(DIMENSIONS))
+        every = (slots.flags(dimension) for dimension in slots.dimensions)
+        mapped = ([flag for flag in flags if kinds.get(flag) == MAPPED] for flags in every)
+        return [flags for flags in mapped if flags]
+
+    def _move_value(self, keys: Sequence[str]) -> None:
+        """Give the user the value that the visitor has of a dimension, if they have none.
+
+        :param keys: of the bitmaps of its values.
+        """
+        if self._is_single:
+            while not self._has_moved_value(keys):
+                pass
+        else:
+            pipe = Trip(self._client)
+            for command in self._moving_value(keys, self._client):
+                pipe.execute_command(*command)
+            if pipe.commands:
+                pipe.execute()
+                pipe.check()
+        if replies(self._client, [self._asks]) == [None]:
+            self._take_back(keys, ())
+
+    def _has_moved_value(self, keys: Sequence[str]) -> bool:
+        """False: somebody has given one of them a value meanwhile."""
+        with suppress(redis.WatchError), self._client.pipeline() as pipe:
+            pipe.watch(*keys)
+            commands = self._moving_value(keys, pipe)
+            pipe.multi()
+            for command in commands:
+                pipe.execute_command(*command)
+            pipe.execute()
+            return True
+        return False
+
+    def _moving_value(self, keys: Sequence[str], client: Any) -> list[Command]:
+        offsets = (self._source, self._target)
+        told = replies(client, [("GETBIT", key, offset) for offset in offsets for key in keys])
+        of_visitor = [*compress(keys, told)]
+        kept = [] if any(told[len(keys) :]) else of_visitor
+        return [
+            *(("SETBIT", key, self._target, 1) for key in kept),
+            *(("SETBIT", key, self._source, 0) for key in of_visitor),
+        ]
 
     def _found(self) -> list[str]:
         """The keys of the bitmaps that have the visitor's bit, in the order in which to move it.

@@ -246,6 +246,21 @@ def test_a_profile_tells_the_flags_that_are_set(
     assert profile("x").flags == ["theirs"]
 
 
+def test_a_profile_tells_the_value_of_each_dimension(
+    mark: Callable[..., None], tracker: Tracker
+) -> None:
+    mark("web", 1, TODAY)
+    for number, value in enumerate(("free", "pro"), start=1):
+        tracker.record([Mark("user:plan", number, dated=False, choice=value)])
+    tracker.record(
+        [Mark("user:country", 1, dated=False, choice="at"), Mark("beta", 1, True, False)]
+    )
+    assert profile(1).dimensions == {"user:country": "at", "user:plan": "free"}
+    assert profile(1).flags == ["beta"]
+    assert profile(2).dimensions == {"user:plan": "pro"}
+    assert profile(3).dimensions == profile("nobody").dimensions == {}
+
+
 def test_what_bitmapist_wrote_years_ago_is_found(redis: Any, tracker: Tracker) -> None:
     for year in (2014, 2019):
         bitmapist.mark_event("theirs", 123, system=redis, now=datetime(year, 3, 9))
@@ -301,6 +316,7 @@ def test_a_profile_tells_itself_as_dict_and_csv(
             }
         ],
         "flags": ["premium"],
+        "dimensions": {},
     }
     assert profile(1).to_csv() == timeline(1).to_csv()
 

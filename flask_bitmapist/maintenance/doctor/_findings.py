@@ -75,6 +75,7 @@ class Model:
     orm: str
     events: list[str]
     flags: list[str]
+    dimensions: list[str]
     id: str
     bulk: bool
 

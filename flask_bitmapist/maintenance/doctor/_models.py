@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ...adapters.base import ACTIONS, BitmapistableModel
+from ...adapters.base import ACTIONS, BitmapistableModel, name_in_events
 from ._findings import Finding, Model, several
 
 _PART = "models"
@@ -63,17 +63,14 @@ def _full_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _name_in_events(cls: type[BitmapistableModel]) -> str:
-    return cls.__bitmapist_name__ or cls.__name__.lower()
-
-
 def _described(cls: Any) -> Model:
-    name, chosen, orm = _name_in_events(cls), cls.__bitmapist_id__, _orm_of(cls)
+    name, chosen, orm = name_in_events(cls), cls.__bitmapist_id__, _orm_of(cls)
     return Model(
         _full_name(cls),
         _ORMS[orm][0] if orm in _ORMS else orm,
         [f"{name}:{action}" for action in ACTIONS if action in cls.__bitmapist_events__],
         [f"{name}:{flag}" for flag in sorted(cls.__bitmapist_flags__)],
+        [f"{name}:{dimension}" for dimension in sorted(cls.__bitmapist_dimensions__)],
         "primary key" if chosen is None else "method" if callable(chosen) else chosen,
         cls.__bitmapist_bulk__,
     )
@@ -83,11 +80,13 @@ def check(found: Sequence[Model]) -> Iterator[Finding]:
     """What each model marks, what is not seen, and names that two models share."""
     for model in found[:_LISTED]:
         events = _shortened(model.events)
-        flags = f"; {_shortened(model.flags)}" if model.flags else ""
+        kept = (_shortened(names) for names in (model.flags, model.dimensions) if names)
         whose = "" if model.id == "primary key" else f" by {model.id}"
         bulk = "" if model.bulk else "; not by bulk statements"
         name = model.name.rpartition(".")[2]
-        yield Finding(_PART, "ok", f"{name} marks {events or 'nothing'}{flags}{whose}{bulk}")
+        yield Finding(
+            _PART, "ok", f"{name} marks {'; '.join([events or 'nothing', *kept])}{whose}{bulk}"
+        )
     if (more := len(found) - _LISTED) > 0:
         yield Finding(_PART, "ok", f"and {several(more, 'model')} more: --json has all")
     seen = {model.orm for model in found}
@@ -107,7 +106,7 @@ def _shortened(events: Iterable[str]) -> str:
 def _clashes(found: Sequence[Model]) -> Iterator[Finding]:
     by_event: defaultdict[str, list[str]] = defaultdict(list)
     for model in found:
-        for event in (*model.events, *model.flags):
+        for event in (*model.events, *model.flags, *model.dimensions):
             by_event[event].append(model.name)
     for pair in {
         tuple(names): event for event, names in by_event.items() if len(names) > 1

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...config import Settings
+from ...dimensions import DIMENSIONS, OTHER, values_in
 from ...id_map import IdMap
 from ...id_map.faults import IncompleteMapError
 from ...id_map.keys import map_keys
 from ...ids import PLAIN
-from ...registry import BELL, CALENDAR, KINDS, KINDS_COPY, LostKindError, Registry, text
+from ...registry import (
+    BELL,
+    CALENDAR,
+    KINDS,
+    KINDS_COPY,
+    LostKindError,
+    Registry,
+    slots_of,
+    text,
+)
 from ._bitmaps import Survey
 from ._findings import Finding, several
 
@@ -26,6 +36,8 @@ class Names(NamedTuple):
     kinds: Mapping[str, str]
     #: The time zone in which days were recorded; None: nothing was.
     calendar: str | None
+    #: The values of each dimension.
+    dimensions: Mapping[str, Sequence[str]]
 
 
 def read(client: Any) -> Names:
@@ -34,10 +46,12 @@ def read(client: Any) -> Names:
     pipe.hgetall(KINDS_COPY)
     pipe.hgetall(KINDS)
     pipe.get(CALENDAR)
-    *held, calendar = pipe.execute()
+    pipe.hgetall(DIMENSIONS)
+    *held, calendar, slots = pipe.execute()
     kinds = {text(name): text(kind) for part in held for name, kind in part.items()}
     kinds.pop(BELL, None)
-    return Names(kinds, None if calendar is None else text(calendar))
+    dimensions = values_in(slots_of(slots), kinds)
+    return Names(kinds, None if calendar is None else text(calendar), dimensions)
 
 
 def check(client: Any, names: Names, told: Survey, settings: Settings) -> Iterator[Finding]:
@@ -46,6 +60,7 @@ def check(client: Any, names: Names, told: Survey, settings: Settings) -> Iterat
     yield from _lost(client, settings)
     yield from _mix(names, settings)
     yield from _maps(client, names, told)
+    yield from _dimensions(names, settings)
     registered, held = names.kinds.keys(), told.found.keys()
     if emptied := sorted(registered - held):
         yield Finding(
@@ -61,6 +76,20 @@ def check(client: Any, names: Names, told: Survey, settings: Settings) -> Iterat
             f"{_listed(strange)} not registered, as others have marked them",
             "Run: flask bitmapist reindex, or reports look through all keys for them",
         )
+
+
+def _dimensions(names: Names, settings: Settings) -> Iterator[Finding]:
+    for dimension, values in names.dimensions.items():
+        count = len({*values} - {OTHER})
+        if OTHER in values and count >= settings.dimension_values:
+            yield Finding(
+                "data",
+                "warning",
+                f"the dimension {dimension!r} has {several(count, 'value')}, as many as "
+                f"BITMAPIST_DIMENSION_VALUES allows: whoever got another one counts as {OTHER!r}",
+                "Give it fewer values, or raise BITMAPIST_DIMENSION_VALUES and then run: flask "
+                "bitmapist backfill",
+            )
 
 
 def _listed(names: list[str]) -> str:
