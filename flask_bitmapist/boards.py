@@ -90,8 +90,8 @@ def chart(title: str, report: str, /, **question: Any) -> Chart:
 
     :param title: 1 to 80 printable characters.
     :param report: the name of a function of `flask_bitmapist.analytics`: ``trend``,
-        ``active_users``, ``retention``, ``funnel``, ``lifecycle``, ``stickiness``, ``churned``,
-        ``adoption``, ``overlap`` or ``compare``.
+        ``active_users``, ``retention``, ``funnel``, ``time_to_convert``, ``conversion``,
+        ``lifecycle``, ``stickiness``, ``churned``, ``adoption``, ``overlap`` or ``compare``.
     :param question: the arguments of that function. Without an end, the chart ends now.
     :raises ValueError: if there is no such report, or if the question cannot be asked.
     """

@@ -16,7 +16,13 @@ from flask_bitmapist.reading.segments import Event, Flag
 
 #: A question for each report, none of whose fields has its default.
 QUESTIONS: dict[str, dict[str, Any]] = {
-    "trend": {"event": "a", "by": "week", "rows": 3, "where": "b & flag:c"},
+    "trend": {
+        "event": "a",
+        "by": "week",
+        "rows": 3,
+        "where": "b & flag:c",
+        "breakdown": ["flag:c", "d | e"],
+    },
     "active_users": {"event": Event("a & b"), "rows": 7},
     "retention": {
         "cohort": Event("not - a segment") - Flag("pro"),
@@ -28,8 +34,10 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "members": "every",
     },
     "funnel": {"steps": ["a", Event("b, c")], "within": 3, "order": "strict"},
+    "time_to_convert": {"steps": ["a", "b"], "by": "week", "order": "any"},
+    "conversion": {"steps": ["a", "b"], "within": 3, "order": "strict"},
     "lifecycle": {"event": "a", "end": datetime(2026, 3, 14, 15, 9)},
-    "stickiness": {"event": "a", "within": "week"},
+    "stickiness": {"event": "a", "within": "week", "breakdown": "user:plan"},
     "churned": {"event": "a", "silent": 4},
     "adoption": {"feature": "a", "active": "b"},
     "overlap": {"events": ["a", "b", "flag:c"], "at": date(2026, 1, 1)},

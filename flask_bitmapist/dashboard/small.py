@@ -13,12 +13,14 @@ from ..analytics import (
     Adoption,
     Churned,
     Compare,
+    Conversion,
     Funnel,
     Lifecycle,
     Overlap,
     Report,
     Retention,
     Stickiness,
+    TimeToConvert,
     Trend,
 )
 from ..annotations import Annotation
@@ -142,7 +144,7 @@ def _latest(
     if not over:
         return values[-1], f"{did} {when(at[-1], by)}, so far"
     *_, last = over
-    before = f"; {values[last - 1]} the {by} before" if last else ""
+    before = f"; {values[last - 1] or 'nobody'} the {by} before" if last else ""
     return values[last], f"{did} {when(at[last], by)}{before}"
 
 
@@ -210,20 +212,45 @@ def _funnel(question: Any, report: Funnel) -> Small:
 
 
 def _adoption(question: Any, report: Adoption) -> Small:
-    at, _ = _columns(report.points, "users")
-    rates = [point.rate or 0.0 for point in report.points]
+    did = f"of those who did {_said(question.active)} did {_said(question.feature)}"
+    return _rates(question.by, did, report.points)
+
+
+def _conversion(question: Any, report: Conversion) -> Small:
+    first, *_, last = question.steps
+    within = f"{_said(last)} within {periods(question.within, question.by)}"
+    did = f"of those who did {_said(first)} got to {within}, beginning"
+    return _rates(question.by, did, report.points)
+
+
+def _rates(by: Grain, did: str, points: Sequence[Any]) -> Small:
+    at = [point.period_start for point in points]
+    rates = [point.rate or 0.0 for point in points]
     shares = [_rate(rate) for rate in rates]
     line = Line(
-        line_plot(report.points, rates, running=not report.points[-1].complete, whole=False),
-        _axis([label(one, question.by) for one in at]),
+        line_plot(points, rates, running=not points[-1].complete, whole=False),
+        _axis([label(one, by) for one in at]),
         [
-            _tip(point.period_start, question.by, share, point)
-            for point, share in zip(report.points, shares, strict=True)
+            _tip(point.period_start, by, one, point)
+            for point, one in zip(points, shares, strict=True)
         ],
         percents=True,
     )
-    did = f"of those who did {_said(question.active)} did {_said(question.feature)}"
-    return Small(*_latest(question.by, did, at, shares, report.points), line)
+    return Small(*_latest(by, did, at, shares, points), line)
+
+
+def _time_to_convert(question: Any, report: TimeToConvert) -> Small:
+    bars = Bars(
+        bar_plot(report.times, [[("new", taken.users)] for taken in report.times]),
+        _axis([str(taken.periods) for taken in report.times]),
+        [f"in {periods(one.periods, question.by)}: {thousands(one.users)}" for one in report.times],
+        {},
+    )
+    first, *_, last = question.steps
+    if report.median is None:
+        return Small("", f"Nobody got from {_said(first)} to {_said(last)}.", bars)
+    told = f"or less took half of those who got from {_said(first)} to {_said(last)}"
+    return Small(periods(report.median, question.by), told, bars)
 
 
 def _churned(question: Any, report: Churned) -> Small:
@@ -301,11 +328,13 @@ _DRAWN: Mapping[type[Report], Callable[[Question, Any], Small]] = {
     ActiveUsers: _active_users,
     Adoption: _adoption,
     Churned: _churned,
+    Conversion: _conversion,
     Compare: _compare,
     Funnel: _funnel,
     Lifecycle: _lifecycle,
     Overlap: _overlap,
     Retention: _retention,
     Stickiness: _stickiness,
+    TimeToConvert: _time_to_convert,
     Trend: _trend,
 }

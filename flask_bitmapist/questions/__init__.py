@@ -74,6 +74,8 @@ REPORTS: Mapping[str, type[Question]] = {
     "active_users": ActiveUsersQuestion,
     "retention": RetentionQuestion,
     "funnel": FunnelQuestion,
+    "time_to_convert": TimeToConvertQuestion,
+    "conversion": ConversionQuestion,
     "lifecycle": LifecycleQuestion,
     "stickiness": StickinessQuestion,
     "churned": ChurnedQuestion,
