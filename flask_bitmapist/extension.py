@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import date
 from importlib.util import find_spec
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Flask
 from werkzeug.local import LocalProxy
@@ -20,6 +20,9 @@ from .gate import checked
 from .server import Server
 from .systems import servers
 from .tracker import Tracker
+
+if TYPE_CHECKING:
+    from .digest import Digest
 
 _Check = TypeVar("_Check", bound=Callable[[], object])
 _Link = TypeVar("_Link", bound=Callable[[Any], object])
@@ -189,6 +192,12 @@ class FlaskBitmapist:
             raise ValueError(f"there are two boards called {name!r}: give one another name")
         self.boards[name] = board_of(name, charts)
         return self.boards[name]
+
+    def digest(self, name: str, *, url: str | None = None) -> Digest:
+        """A board of the current app as a mail: `flask_bitmapist.digest.digest`."""
+        from .digest import digest
+
+        return digest(name, url=url)
 
     def find_user(self, find: _Finder) -> _Finder:
         """Register how the dashboard finds people: a function text -> id, several ids, or None.

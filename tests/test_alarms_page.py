@@ -10,7 +10,7 @@ import pytest
 from documented import ROOT
 from flask import Flask
 
-from flask_bitmapist import mark_event, mark_unique
+from flask_bitmapist import chart, mark_event, mark_unique
 
 NOW = datetime(2026, 11, 28, 6, 15)
 PAGE = (ROOT / "docs" / "alarms.md").read_text()
@@ -29,6 +29,13 @@ def week_after_week(app: Flask, at_now: None) -> None:
         day = NOW - timedelta(days=ago)
         mark_event("user:seen", [*range(30 if ago == 1 else 10 * day.isoweekday())], now=day)
     mark_unique("user:premium", [*range(20)])
+    app.extensions["bitmapist"].board(
+        "Weekly",
+        [
+            chart("Active people", "trend", event="user:seen", by="week", rows=3),
+            chart("Premium people", "trend", event="user:seen & flag:user:premium", rows=3),
+        ],
+    )
 
 
 @pytest.mark.parametrize(("command", "printed"), TRANSCRIPTS, ids=lambda text: text[:60])

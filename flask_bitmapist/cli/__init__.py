@@ -9,7 +9,16 @@ found, or the condition of `check` holds; 130 if a key stopped it.
 
 from __future__ import annotations
 
-from . import annotating, doctor, erasing, history, maintenance, reports
+from . import annotating, digests, doctor, erasing, history, maintenance, reports
 from .group import commands
 
-__all__ = ["annotating", "commands", "doctor", "erasing", "history", "maintenance", "reports"]
+__all__ = [
+    "annotating",
+    "commands",
+    "digests",
+    "doctor",
+    "erasing",
+    "history",
+    "maintenance",
+    "reports",
+]

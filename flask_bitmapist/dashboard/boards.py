@@ -117,16 +117,16 @@ def _listed(visit: Visit, boards: Boards) -> Response:
 
 def _shown(visit: Visit, board: Board, id_: str = "") -> Response:
     """:param id_: that of a saved board."""
-    cards = [*_cards(visit, board)]
+    answered = [*cards(visit, board)]
     if visit.query.form == "json":
-        told = {"name": board.name, "charts": [card.to_dict() for card in cards]}
+        told = {"name": board.name, "charts": [card.to_dict() for card in answered]}
         told = current_tracker().server.with_replica(told)
         return Response(json.dumps(told), mimetype="application/json")
-    text = render("board", as_of=visit.now, board=board, id=id_, cards=cards)
+    text = render("board", as_of=visit.now, board=board, id=id_, cards=answered)
     return Response(text, mimetype="text/html")
 
 
-def _cards(visit: Visit, board: Board) -> Iterator[Card]:
+def cards(visit: Visit, board: Board) -> Iterator[Card]:
     """The charts of `board`, each answered as of the same moment, or with what is wrong with it."""
     noted = all_annotations()
     ends = time.monotonic() + _LONGEST_WAIT
@@ -144,6 +144,8 @@ def _cards(visit: Visit, board: Board) -> Iterator[Card]:
 
 def address_of(question: Question, visit: Visit) -> str:
     """The address of the page that asks `question`; empty if none can."""
+    if "bitmapist" not in current_app.blueprints:
+        return ""  # a digest needs no dashboard
     if isinstance(question, ActiveUsersQuestion):
         # The overview has them over 90 days.
         shown = {name: question.arguments.get(name) for name in ("event", "where")}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from flask import request
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ..boards import Board
 from ..current import current_tracker
@@ -85,16 +85,20 @@ def saved_boards() -> Mapping[str, Board]:
     return saved(current_tracker().reader.redis).boards
 
 
+def template(name: str) -> Template:
+    """``templates/bitmapist/<name>.html``, for what is no page."""
+    return _environment().get_template(f"bitmapist/{name}.html")
+
+
 def render(name: str, as_of: datetime | None = None, up_to: str = "", **values: Any) -> str:
     """The page from ``templates/bitmapist/<name>.html``.
 
     :param as_of: the moment as of which its figures are; None is now.
     :param up_to: the name of the period with which they end, if that is over.
     """
-    template = _environment().get_template(f"bitmapist/{name}.html")
     tracker = current_tracker()
     as_of = tracker.now() if as_of is None else as_of
-    return template.render(
+    return template(name).render(
         timezone=tracker.settings.timezone,
         as_of=as_of,
         up_to=up_to,

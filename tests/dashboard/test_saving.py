@@ -116,11 +116,11 @@ def test_ids_of_a_space_of_their_own_stay_in_it(analyst: FlaskClient, tracker: T
 @pytest.mark.parametrize(
     ("existing", "after", "said"),
     [
-        ("add", [1, 2, 3, 5, 7, 8, 10], "4 had it before. In all, it is set for 7 people"),
+        ("add", [1, 2, 3, 5, 7, 8, 10], "4 people had it before. In all, it is set for 7 people"),
         (
             "replace",
             FOUR,
-            "4 had it before, and 3 of them lost it. In all, it is set for 4 people",
+            "4 people had it before, and 3 of them lost it. In all, it is set for 4 people",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_what_becomes_of_an_existing_flag_is_asked(
     done = submit(analyst, section.one("form"), existing=existing)
     assert (
         said.split()
-        == told(done).replace("4 people have the flag user:premium now: ", "").rstrip(" .").split()
+        == told(done).replace("4 people have the flag user:premium now. ", "").rstrip(" .").split()
     )
     assert with_flag("user:premium") == after
 
