@@ -25,6 +25,7 @@ from flask_bitmapist.boards import Board
 from flask_bitmapist.maintenance import copying, sides
 from flask_bitmapist.maintenance.copying import Copied, Copy
 from flask_bitmapist.maintenance.runs import StoppedError
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.packed_periods import packed_keys
 from flask_bitmapist.saved import BOARDS, add_chart, save, saved
 from flask_bitmapist.tracker import Tracker
@@ -110,6 +111,27 @@ def test_what_bitmapist_has_marked_is_all_there(other: Any, redis: Any, tracker:
     assert done.source_bits == done.target_bits == 13
     assert tracker.reader.known(scanned=False).events["a"].first_day == date(2024, 2, 1)
     assert copied(other, tracker).written == 0
+
+
+def test_nobody_has_two_values_of_a_dimension_after_a_second_copy(
+    old: Tracker, other: Any, tracker: Tracker
+) -> None:
+    def choose(tracker: Tracker, *choices: tuple[int, str]) -> None:
+        tracker.record(Mark("plan", who, dated=False, choice=value) for who, value in choices)
+
+    def held() -> dict[str, set[object]]:
+        found = bits_of(tracker)
+        return {key[14:-2]: people for key, people in found.items() if "plan=" in key}
+
+    choose(old, (1, "free"), (2, "free"), (3, "pro"), (4, "free"))
+    copied(other, tracker)
+    assert tracker.reader.known().dimensions == {"plan": ("free", "pro")}
+    choose(old, (1, "pro"), (3, "gold"), (4, ""))
+    choose(tracker, (9, "silver"), (2, "silver"))
+    assert job(other, tracker).run().source_bits == 3
+    assert held() == {"free": {2, 4}, "pro": {1}, "gold": {3}, "silver": {9}}
+    choose(tracker, (1, "free"), (3, "silver"))
+    assert held() == {"free": {1, 2, 4}, "silver": {3, 9}}
 
 
 def test_bits_of_the_target_stay(other: Any, redis: Any, tracker: Tracker) -> None:

@@ -27,6 +27,7 @@ from redis.crc import key_slot
 from ..annotations import ANNOTATIONS
 from ..config import Settings
 from ..delivery.merging import STAGED
+from ..dimensions import Slots
 from ..erased import ERASED, LAST, SALT, Erasure
 from ..ids import PLAIN
 from ..packed_periods import PACKED_BEFORE, keys_of, packed_key, packed_keys
@@ -35,6 +36,7 @@ from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, Wanted, mi
 from ..saved import BOARDS
 from ..swapping import announce, longest_life, merge
 from ..trip import Trip, node_of
+from .copied_values import settle_values, take_values
 from .followed_map import FollowedMap
 from .parts import in_parts, in_sized_parts
 from .runs import StoppedError
@@ -203,6 +205,8 @@ class Copy:
             # Bits that an earlier copy has brought may be those of persons erased since.
             copied.erased_meanwhile = self._take_erasures() and self._is_known
             self._admit(self._kinds)
+            sides = (self._source, self._target)
+            slots = take_values(*sides, self._registry) if self._is_ours else Slots({})
             for copied.passes in range(1, _PASSES + 1):
                 copied.bitmaps = copied.bytes = copied.skipped = copied.still_marked = 0
                 copied.source_bits = copied.target_bits = 0
@@ -212,6 +216,7 @@ class Copy:
                     break
             now = local(None, self._settings.timezone)
             self._target.patiently(lambda: self._registry.reindex(self._target.client, now))
+            settle_values(*sides, slots)
             self._take_saved()
             took = self._take_erasures()
             copied.erased_meanwhile |= took or last != self._last_erasure()
