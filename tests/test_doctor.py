@@ -473,6 +473,16 @@ def test_an_open_dashboard_is_named(redis_url: str, tmp_path: Path) -> None:
     assert only(app, "/stats asks dashboard_access").level == "ok"
 
 
+def test_a_permission_to_save_that_does_nothing_is_named(redis_url: str, tmp_path: Path) -> None:
+    app = made_app(redis_url, tmp_path)
+    app.secret_key = None
+    assert not [one for one in diagnosis(app).findings if "may_save" in one.found]
+    app.extensions["bitmapist"].may_save(lambda: True)
+    assert only(app, "nobody may save from the dashboard").level == "warning"
+    app.secret_key = "x"
+    assert not [one for one in diagnosis(app).findings if "may_save" in one.found]
+
+
 def test_options_that_do_nothing_are_named(redis_url: str, tmp_path: Path) -> None:
     app = Flask("app", instance_path=str(tmp_path))
     app.config["BITMAPIST_SPOL"] = True

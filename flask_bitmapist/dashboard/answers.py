@@ -13,7 +13,7 @@ from werkzeug.urls import iri_to_uri
 
 from ..current import current_tracker
 from .access import may_save
-from .notes import with_annotations
+from .notes import of_request, with_annotations
 from .posting import is_genuine
 from .rendering import render
 
@@ -56,7 +56,7 @@ def download(report: Report | None, problem: str, form: str, by: Grain | None = 
     if report is None:
         raise BadRequest(problem)
     if form == "json":
-        told = current_tracker().server.with_replica(with_annotations(report, by))
+        told = current_tracker().server.with_replica(with_annotations(report, by, of_request()))
         return Response(json.dumps(told), mimetype="application/json")
     return Response(report.to_csv(), mimetype="text/csv")
 

@@ -24,12 +24,12 @@ from ..questions.fields import declared
 from ..saved import Saved, saved
 from .addresses import url_for
 from .board_forms import act
-from .notes import all_annotations
+from .notes import all_annotations, with_annotations
 from .page import Page, Visit, in_time
 from .people import PAGES_WITH_PEOPLE
 from .query import Query
 from .rendering import render
-from .small import Small, small
+from .small import Small, by_of, small
 
 #: The most seconds that a board may take. A chart may take its part of what is left.
 _LONGEST_WAIT = 10
@@ -54,8 +54,11 @@ class Card(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """The chart with its answer, as JSON has it."""
-        told = {"error": self.problem} if self.report is None else {"answer": self.report.to_dict()}
-        return {**self.chart.plain, **told}
+        if self.report is None:
+            return {**self.chart.plain, "error": self.problem}
+        by = by_of(self.chart.question)
+        told = with_annotations(self.report, by, self.annotations)
+        return {**self.chart.plain, "answer": told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,11 @@ def view() -> Response:
     if id_:
         if id_ not in boards.saved.boards:
             raise BadRequest("That board is no longer there.")
-        return _shown(visit, boards.saved.boards[id_], id_)
+        return _shown(visit, boards, boards.saved.boards[id_], id_)
     if name:
         if name not in boards.declared:
             raise BadRequest(f"There is no board {name!r}.")
-        return _shown(visit, boards.declared[name])
+        return _shown(visit, boards, boards.declared[name])
     return _listed(visit, boards)
 
 
@@ -115,14 +118,14 @@ def _listed(visit: Visit, boards: Boards) -> Response:
     return Response(text, mimetype="text/html")
 
 
-def _shown(visit: Visit, board: Board, id_: str = "") -> Response:
+def _shown(visit: Visit, boards: Boards, board: Board, id_: str = "") -> Response:
     """:param id_: that of a saved board."""
     answered = [*cards(visit, board)]
     if visit.query.form == "json":
         told = {"name": board.name, "charts": [card.to_dict() for card in answered]}
         told = current_tracker().server.with_replica(told)
         return Response(json.dumps(told), mimetype="application/json")
-    text = render("board", as_of=visit.now, board=board, id=id_, cards=answered)
+    text = render("board", as_of=visit.now, boards=boards, board=board, id=id_, cards=answered)
     return Response(text, mimetype="text/html")
 
 

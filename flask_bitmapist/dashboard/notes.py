@@ -84,15 +84,23 @@ def notes_among(annotations: Iterable[Annotation], points: Iterable[Any], by: Gr
 
 
 def notes_on(points: Iterable[Any], by: Grain) -> Notes:
-    """All that is noted on an axis; read once for the current request."""
+    """All that is noted on an axis, as `notes_among`."""
+    return notes_among(of_request(), points, by)
+
+
+def of_request() -> Sequence[Annotation]:
+    """All annotations; read once for the current request."""
     environ = request.environ
     if _KEPT not in environ:
         environ[_KEPT] = all_annotations()
-    return notes_among(environ[_KEPT], points, by)
+    found: Sequence[Annotation] = environ[_KEPT]
+    return found
 
 
-def with_annotations(report: Any, by: Grain | None) -> dict[str, Any]:
-    """`report` as a dict, and what is noted in its periods, if anything is.
+def with_annotations(
+    report: Any, by: Grain | None, annotations: Iterable[Annotation]
+) -> dict[str, Any]:
+    """`report` as a dict, and those of `annotations` that are in its periods, if any are.
 
     :param by: their grain; None: it has none.
     """
@@ -100,7 +108,8 @@ def with_annotations(report: Any, by: Grain | None) -> dict[str, Any]:
     points = getattr(report, "points", None) or getattr(report, "rows", None)
     if by is None or not points:
         return told
-    noted = [{"date": str(one.date), "text": one.text} for one in notes_on(points, by).annotations]
+    notes = notes_among(annotations, points, by)
+    noted = [{"date": str(one.date), "text": one.text} for one in notes.annotations]
     return {**told, "annotations": noted} if noted else told
 
 

@@ -111,7 +111,13 @@ def small(question: Any, report: Report, annotations: Sequence[Annotation] = ())
     """
     drawn = _DRAWN[type(report)](question, report)
     points = getattr(report, "points", ())
-    return replace(drawn, notes=notes_among(annotations, points, getattr(question, "by", "day")))
+    return replace(drawn, notes=notes_among(annotations, points, by_of(question)))
+
+
+def by_of(question: Any) -> Grain:
+    """The grain of the periods of the answer to `question`."""
+    by: Grain = getattr(question, "by", "day")
+    return by
 
 
 def _trend(question: Any, report: Trend) -> Small:

@@ -204,6 +204,14 @@ def test_the_list_has_all_boards(app: Flask, recorded: None, browser: Browser) -
         assert browser.open(one.attributes["href"]).one("h1").text == one.text
 
 
+def test_a_board_leads_to_the_others(app: Flask, recorded: None, browser: Browser) -> None:
+    declare(app, LOGINS)
+    declare(app, LOGINS, name="Daily")
+    nav = browser.open("/boards?board=Daily").one("nav", **{"aria-label": "Boards"})
+    assert [one.text for one in nav.all("a")] == ["Weekly", "Daily", "All"]
+    assert nav.one("a", **{"aria-current": "page"}).text == "Daily"
+
+
 def test_without_a_board_the_list_says_how_to_declare_one(browser: Browser) -> None:
     assert "bitmapist.board(" in browser.open("/boards").one("pre").text
 

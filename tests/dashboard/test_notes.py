@@ -54,7 +54,7 @@ def test_the_overview_and_the_cohorts_have_it_too(
 
 
 def test_a_board_has_it_on_each_time_axis(
-    app: Flask, recorded: None, browser: Browser, redis: Redis
+    app: Flask, recorded: None, browser: Browser, client: FlaskClient, redis: Redis
 ) -> None:
     event = {"event": "user:logged_in"}
     app.extensions["bitmapist"].board(
@@ -71,6 +71,9 @@ def test_a_board_has_it_on_each_time_axis(
     cards = browser.open("/boards?board=Weekly").one("div", class_="board").all("section")
     drawn = {card.one("h2").text: bool(card.all("g", class_="noted")) for card in cards}
     assert drawn == {"Yes": True, "No": False}
+    told: Any = client.get("/bitmapist/boards?board=Weekly&format=json").json
+    noted = {one["title"]: "annotations" in one["answer"] for one in told["charts"]}
+    assert noted == drawn
 
 
 def test_those_of_code_are_drawn_and_one_that_is_in_both_once(

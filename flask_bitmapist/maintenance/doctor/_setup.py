@@ -31,6 +31,13 @@ def check(app: Flask, tracker: Tracker) -> Iterator[Finding]:
             "Set BITMAPIST_ENABLED = True where users are",
         )
     yield _dashboard(app, tracker.settings.url_prefix)
+    if app.extensions["bitmapist"].save_check_of(app) is not None and not app.secret_key:
+        yield Finding(
+            _PART,
+            "warning",
+            "nobody may save from the dashboard: may_save needs a key that signs the forms",
+            "Set SECRET_KEY",
+        )
 
 
 def _dashboard(app: Flask, prefix: str) -> Finding:
