@@ -24,6 +24,17 @@ def flag_of(dimension: str, value: str) -> str:
     return f"{dimension}{_IS}{value}"
 
 
+def value_of(flag: str) -> tuple[str, str]:
+    """The dimension and the value that `flag_of` has made into `flag`.
+
+    :raises ValueError: if it has not.
+    """
+    dimension, _, value = flag.partition(_IS)
+    if not dimension or not value:
+        raise ValueError(f"{flag!r} is no value of a dimension, such as 'user:plan=pro'")
+    return dimension, value
+
+
 def slot(dimension: str, number: int) -> str:
     """The field of `DIMENSIONS` that has a value of `dimension`."""
     return f"{number}:{dimension}"

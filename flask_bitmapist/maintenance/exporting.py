@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import IO, NamedTuple
 
+from ..dimensions import flag_of
 from ..ids import PLAIN
 from ..periods import Period, unique_key
 from ..reading.bitmap import EMPTY, Bitmap
@@ -16,7 +17,7 @@ from ..reading.segments import Event
 from ..reading.unknown import did_you_mean
 from ..tracker import Tracker
 from .days import Days
-from .lines import COLUMNS, UNIQUE
+from .lines import COLUMNS, UNIQUE, VALUE
 from .stored import stored_periods
 
 #: Ids that are looked up and printed together.
@@ -50,6 +51,11 @@ class Export:
         self._days = days or Days()
         known = tracker.reader.known()
         self._kinds = known.kinds
+        self._values = {
+            flag_of(dimension, value)
+            for dimension, values in known.dimensions.items()
+            for value in values
+        }
         for name in events:
             if name not in self._kinds:
                 hint = did_you_mean(Event(name), known)
@@ -99,8 +105,9 @@ class Export:
 
     def _undated(self, event: str) -> Iterator[Block]:
         key = unique_key(event)
+        granularity = VALUE if event in self._values else UNIQUE
         for part in slices(self._client, [key]):
-            yield from self._named(event, UNIQUE, "", part[key], part.first_offset)
+            yield from self._named(event, granularity, "", part[key], part.first_offset)
 
     def _named(
         self, event: str, granularity: str, start: str, bitmap: Bitmap, first_offset: int

@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dimensions import value_of
 from ..ids import MAPPED, PLAIN, TextKey, mapped_kind, normal_form
 from ..many import is_array
 from ..marks import checked_name
@@ -244,6 +245,8 @@ class Import:
             return Group(event, None, is_text, "")
         if granularity not in GRANULARITIES:
             raise ValueError(f"{granularity!r} is no granularity: use {', '.join(GRANULARITIES)}")
+        if GRANULARITIES[granularity].is_value:
+            value_of(event)
         if not isinstance(kind, str) or kind.partition(":")[0] not in (PLAIN, MAPPED):
             raise ValueError(f"{kind!r} is no kind of ids: use {PLAIN} or {MAPPED}")
         return Group(event, GRANULARITIES[granularity], kind != PLAIN, kind.partition(":")[2])
@@ -325,6 +328,9 @@ class Import:
             # Only the bits that the line names, whatever this application would mark.
             rest = (when, granularity.is_hourly, False, space)
             bulk.write(event, who, True, True, *rest, only=granularity.only)
+        elif granularity.is_value:
+            dimension, value = value_of(event)
+            bulk.write(dimension, who, True, False, None, None, None, space, True, value)
         else:
             bulk.write(event, who, True, False, None, None, None, space)
 

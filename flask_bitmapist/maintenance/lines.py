@@ -17,6 +17,8 @@ FORMATS = ("csv", "jsonl")
 
 #: The undated bitmap.
 UNIQUE = "unique"
+#: Likewise, of a value of a dimension.
+VALUE = "value"
 
 
 class Granularity(NamedTuple):
@@ -26,6 +28,7 @@ class Granularity(NamedTuple):
     only: Grain | None
     is_dated: bool = True
     is_hourly: bool = False
+    is_value: bool = False
 
 
 #: What may stand in the column `granularity`.
@@ -37,4 +40,5 @@ GRANULARITIES = {
     "week only": Granularity("week"),
     "month only": Granularity("month"),
     UNIQUE: Granularity(None, is_dated=False),
+    VALUE: Granularity(None, is_dated=False, is_value=True),
 }

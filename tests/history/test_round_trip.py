@@ -54,6 +54,7 @@ marks = st.builds(
     hourly=st.booleans(),
     unique=st.booleans(),
     exact=st.booleans(),
+    choice=st.none(),
 )
 texts = st.builds(
     Mark,
@@ -62,6 +63,7 @@ texts = st.builds(
     when=st.integers(0, 40).map(lambda days: BEGIN + timedelta(days=days)),
     hourly=st.booleans(),
     space=st.just("spaced"),
+    choice=st.none(),
 )
 
 
@@ -150,3 +152,27 @@ def test_what_bitmapist_has_marked_is_exported_too(tracker: Tracker, redis: Any)
         ["their:flag", "unique", "", "6"],
         ["theirs", "day", "2024-02-20", "5"],
     ]
+
+
+def test_dimensions_stay_dimensions(
+    tracker: Tracker, tmp_path: Path, process: Callable[..., Tracker], server: Any
+) -> None:
+    choices = [(1, "free"), (2, "pro"), (3, "a = b"), (4, "other"), (5, "free")]
+    tracker.record(Mark("user:plan", who, dated=False, choice=value) for who, value in choices)
+    text = exported(tracker)
+    assert ["user:plan=a = b", "value", "", "3", "plain"] in lines(text)
+
+    other = process(server.fresh_database())
+    other.record(Mark("user:plan", who, dated=False, choice="gold") for who in (5, 6))
+    assert imported(other, text, tmp_path).marked == 5
+    bits = {key[14:-2].partition("=")[2]: who for key, who in bits_of(other).items()}
+    assert other.reader.known().dimensions["user:plan"][0] == "gold"
+    assert {value: who for value, who in bits.items() if who} == {
+        "free": {1, 5},
+        "pro": {2},
+        "a = b": {3},
+        "other": {4},
+        "gold": {6},
+    }
+    wrong = "event,granularity,start,id,kind\nuser:plan,value,,7,plain\n"
+    assert imported(other, wrong, tmp_path).rejected == 1
