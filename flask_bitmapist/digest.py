@@ -19,7 +19,6 @@ from urllib.parse import urljoin, urlsplit
 from flask import Flask, current_app
 from werkzeug.datastructures import MultiDict
 
-from .analytics import Retention, Stickiness
 from .boards import Board
 from .current import current_tracker
 from .dashboard.boards import Boards, Card, cards
@@ -33,6 +32,8 @@ from .dashboard.small import Bars, Line, Shares
 HEIGHT = 72
 #: The most columns of a chart, and rows of its figures: those of the latest periods.
 MOST_COLUMNS, MOST_ROWS = 31, 7
+#: The height of a target's line, in per cent: two pixels.
+_THIN = 200 / HEIGHT
 #: The colours of the pieces, by their class in the stylesheet.
 COLOURS = {
     "new": "#006c9d",
@@ -40,7 +41,7 @@ COLOURS = {
     "resurrected": "#1d7a4f",
     "dormant": "#ad4e1c",
 }
-_LINE, _RUNNING = "#006c9d", "#a9cde0"
+_LINE, _RUNNING, _TARGET = "#006c9d", "#a9cde0", "#ad4e1c"
 
 
 class Block(NamedTuple):
@@ -71,6 +72,7 @@ class Drawn:
     :ivar legend: the colours, with their names.
     :ivar rows: the figures, the latest first.
     :ivar more: how many figures are left out.
+    :ivar notes: the annotations on its time axis, by their days.
     """
 
     title: str
@@ -82,6 +84,7 @@ class Drawn:
     legend: Sequence[tuple[str, str]] = ()
     rows: Sequence[Row] = ()
     more: int = 0
+    notes: Sequence[Row] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +192,10 @@ def _drawn(card: Card, url: str) -> Drawn:
     if isinstance(drawing, Shares):
         rows = [Row(row.name, row.value or "-", row.rate or 0.0) for row in drawing.rows]
         return Drawn(title, url, small.figure, small.told, rows=rows)
-    in_time = not isinstance(card.report, Retention | Stickiness)
-    return _in_columns(Drawn(title, url, small.figure, small.told), drawing, in_time)
+    in_time = hasattr(card.report, "points")
+    notes = [Row(full_label(one.date, "day"), one.text) for one in small.notes.annotations]
+    drawn = Drawn(title, url, small.figure, small.told, notes=notes)
+    return _in_columns(drawn, drawing, in_time)
 
 
 def _in_columns(drawn: Drawn, drawing: Line | Bars, in_time: bool) -> Drawn:
@@ -198,11 +203,12 @@ def _in_columns(drawn: Drawn, drawing: Line | Bars, in_time: bool) -> Drawn:
     if isinstance(drawing, Line):
         slots = [*enumerate(drawing.plot.slots, start=1)]
         last = len(slots) if drawing.plot.running else 0
+        target = [] if drawing.target is None else [(drawing.target.y, _THIN, _TARGET)]
         columns = [
-            _column([(slot.y, 100 - slot.y, _RUNNING if number == last else _LINE)])
+            _column([(slot.y, 100 - slot.y, _RUNNING if number == last else _LINE), *target])
             for number, slot in slots
         ]
-        legend: list[tuple[str, str]] = []
+        legend = [] if drawing.target is None else [(_TARGET, drawing.target.text)]
     else:
         columns = [
             _column([(piece.y, piece.height, COLOURS[piece.kind]) for piece in bar.pieces])
@@ -225,12 +231,13 @@ def _in_columns(drawn: Drawn, drawing: Line | Bars, in_time: bool) -> Drawn:
 def _column(pieces: Sequence[tuple[float, float, str]]) -> list[Block]:
     """A column of a chart, from its highest piece down.
 
-    :param pieces: where each begins, from the top, and its height, in per cent; its colour.
+    :param pieces: where each begins, from the top, and its height, in per cent; its colour. Later
+        ones are drawn over those before.
     """
     pixels = [""] * HEIGHT
     for top, height, colour in pieces:
         if height:
-            first = round(top * HEIGHT / 100)
+            first = min(round(top * HEIGHT / 100), HEIGHT - 1)
             last = max(round((top + height) * HEIGHT / 100), first + 1)
             pixels[first:last] = [colour] * len(pixels[first:last])
     blocks = [Block(len([*same]), colour) for colour, same in groupby(pixels)]
@@ -246,6 +253,7 @@ def _text(board: Board, charts: Sequence[Drawn], as_of: str, home: str) -> str:
         lines += [f"  {row.name:{width}}  {row.value}" for row in one.rows]
         if one.more:
             lines.append(f"  and {one.more} more")
+        lines += [f"  {note.name}: {note.value}" for note in one.notes]
         if one.url:
             lines.append(f"  {one.url}")
     return "\n".join([*lines, ""])

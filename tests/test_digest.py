@@ -6,7 +6,7 @@ import email
 import email.policy
 import json
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -254,3 +254,41 @@ def test_a_server_that_is_away_is_a_sentence() -> None:
     done = app.test_cli_runner().invoke(args=["bitmapist", "digest", "Weekly"])
     assert done.exit_code == 1
     assert "Redis does not answer" in done.output
+
+
+# Targets
+
+
+def test_a_target_is_a_line_through_all_columns(extension: FlaskBitmapist) -> None:
+    mark_event("even", [*range(100)], now=NOW - timedelta(days=1))
+    extension.board("Aim", [chart("Even", "trend", target=50, event="even", rows=3)])
+    made = extension.digest("Aim")
+    assert "did even on 22 Nov 2026; 0 the day before; target 50" in made.text
+    picture = made.html.partition("aria-hidden")[2].partition("</tr></table>\n")[0]
+    columns = picture.split("</table></td>")[:3]
+    blocks = [
+        re.findall(r'height="(\d+)"(?: bgcolor="(#\w+)")? style="font', one) for one in columns
+    ]
+    half = str(HEIGHT // 2)
+    line, below = ("2", "#ad4e1c"), (str(HEIGHT // 2 - 2), "")
+    assert blocks == [
+        [line, below],
+        [(half, "#006c9d"), line, (below[0], "#006c9d")],
+        [line, below],
+    ]
+
+
+def test_a_target_that_is_not_reached_is_within_the_picture(extension: FlaskBitmapist) -> None:
+    extension.board("Far", [chart("Far", "trend", target=5000, event="user:created", rows=3)])
+    html = extension.digest("Far").html
+    assert html.count('height="2" bgcolor="#ad4e1c"') == 3
+    assert "target 5,000" in html
+
+
+def test_what_is_noted_stands_below_its_picture(
+    extension: FlaskBitmapist, tracker: Tracker
+) -> None:
+    extension.annotation(date(2026, 11, 17), "v2.0 <b>")
+    made = extension.digest("Weekly")
+    assert "  17 Nov 2026: v2.0 <b>\n" in made.text
+    assert "<b>17 Nov 2026</b> v2.0 &lt;b&gt;</p>" in made.html

@@ -50,7 +50,7 @@ class Card(NamedTuple):
     def small(self) -> Small | None:
         if self.report is None:
             return None
-        return small(self.chart.question, self.report, self.annotations)
+        return small(self.chart.question, self.report, self.annotations, self.chart.target)
 
     def to_dict(self) -> dict[str, Any]:
         """The chart with its answer, as JSON has it."""

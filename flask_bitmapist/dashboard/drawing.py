@@ -73,6 +73,10 @@ class LinePlot(Generic[_Point]):
     slots: list[Slot[_Point]]
     ticks: list[Tick]
 
+    def y(self, value: float) -> float:
+        """How far `value` is from the top, in per cent."""
+        return 100 * (1 - value / self.ticks[-1].value)
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -157,6 +161,7 @@ def line_plot(
     running: bool = False,
     band: Sequence[tuple[float, float]] | None = None,
     whole: bool | None = None,
+    reach: float = 0,
 ) -> LinePlot[_Point]:
     """A line through `values`.
 
@@ -164,10 +169,11 @@ def line_plot(
     :param running: whether the last one's period is not over.
     :param band: the interval of each value, filled instead of the area below the line.
     :param whole: whether the values are counts, not rates; None: those without a band are.
+    :param reach: a value that the axis reaches in any case.
     """
     tops = (top for _, top in band or ())
     counts = band is None if whole is None else whole
-    marks, low, high = ticks(max((*values, *tops), default=0), whole=counts)
+    marks, low, high = ticks(max((*values, *tops, reach)), whole=counts)
 
     def height(value: float) -> float:
         return 100 * (high - value) / (high - low)

@@ -25,7 +25,6 @@ from ..analytics import (
 )
 from ..annotations import Annotation
 from ..periods import Grain
-from ..questions import Question
 from ..reading.segments import Event, Expression
 from .drawing import (
     BarPlot,
@@ -47,6 +46,16 @@ _PAIRS = 5
 _NAMES = 3
 
 
+class Target(NamedTuple):
+    """A value that is to be reached.
+
+    :ivar y: where its line is, from the top, in per cent.
+    """
+
+    y: float
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line.
@@ -59,6 +68,7 @@ class Line:
     labels: Sequence[str]
     tips: Sequence[str]
     percents: bool = False
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +114,21 @@ class Small:
     notes: Notes = field(default_factory=lambda: Notes(()))
 
 
-def small(question: Any, report: Report, annotations: Sequence[Annotation] = ()) -> Small:
+def small(
+    question: Any,
+    report: Report,
+    annotations: Sequence[Annotation] = (),
+    target: float | None = None,
+) -> Small:
     """The answer to `question` in the room of a card.
 
     :param annotations: to be drawn as far as they are on its time axis.
+    :param target: a value that is to be reached; only for the charts that can have one.
     """
-    drawn = _DRAWN[type(report)](question, report)
+    if target is None:
+        drawn = _DRAWN[type(report)](question, report)
+    else:
+        drawn = _with_target(_DRAWN[type(report)](question, report, reach=target), target)
     points = getattr(report, "points", ())
     return replace(drawn, notes=notes_among(annotations, points, by_of(question)))
 
@@ -120,21 +139,38 @@ def by_of(question: Any) -> Grain:
     return by
 
 
-def _trend(question: Any, report: Trend) -> Small:
+def _with_target(drawn: Small, target: float) -> Small:
+    """The same with the line of a target."""
+    line = drawn.drawing
+    assert isinstance(line, Line)  # as `boards.check_target` sees to
+    text = f"target {_rate(target) if line.percents else f'{target:,g}'}"
+    told = f"{drawn.told.removesuffix('.')}; {text}"
+    return replace(
+        drawn, told=told, drawing=replace(line, target=Target(line.plot.y(target), text))
+    )
+
+
+def _trend(question: Any, report: Trend, reach: float = 0) -> Small:
     at, users = _columns(report.points, "users")
-    return _line(question.by, f"did {_said(question.event)}", at, users, report.points)
+    did = f"did {_said(question.event)}"
+    return _line(question.by, did, at, users, report.points, reach)
 
 
-def _active_users(question: Any, report: ActiveUsers) -> Small:
+def _active_users(question: Any, report: ActiveUsers, reach: float = 0) -> Small:
     at, users = _columns(report.points, "day")
-    return _line("day", f"did {_said(question.event)}", at, users, report.points)
+    return _line("day", f"did {_said(question.event)}", at, users, report.points, reach)
 
 
 def _line(
-    by: Grain, did: str, at: Sequence[date], users: Sequence[int], points: Sequence[Any]
+    by: Grain,
+    did: str,
+    at: Sequence[date],
+    users: Sequence[int],
+    points: Sequence[Any],
+    reach: float,
 ) -> Small:
     line = Line(
-        line_plot(points, users, running=not points[-1].complete),
+        line_plot(points, users, running=not points[-1].complete, reach=reach),
         _axis([label(one, by) for one in at]),
         [_tip(one, by, thousands(n), p) for one, n, p in zip(at, users, points, strict=True)],
     )
@@ -154,12 +190,12 @@ def _latest(
     return values[last], f"{did} {when(at[last], by)}{before}"
 
 
-def _retention(question: Any, report: Retention) -> Small:
+def _retention(question: Any, report: Retention, reach: float = 0) -> Small:
     known = [*takewhile(lambda found: found[1].rate is not None, enumerate(report.average))]
     rates = [average.rate or 0.0 for _, average in known]
     band = [(average.low or 0.0, average.high or 0.0) for _, average in known]
     line = Line(
-        line_plot(known, rates, band=band),
+        line_plot(known, rates, band=band, reach=reach),
         _axis([f"+{k}" for k, _ in known]),
         [f"{periods(k, question.by)} later: {_rate(rate)}" for k, rate in enumerate(rates)],
         percents=True,
@@ -217,24 +253,24 @@ def _funnel(question: Any, report: Funnel) -> Small:
     return Small(_rate(last.from_first), told, Shares(rows))
 
 
-def _adoption(question: Any, report: Adoption) -> Small:
+def _adoption(question: Any, report: Adoption, reach: float = 0) -> Small:
     did = f"of those who did {_said(question.active)} did {_said(question.feature)}"
-    return _rates(question.by, did, report.points)
+    return _rates(question.by, did, report.points, reach)
 
 
-def _conversion(question: Any, report: Conversion) -> Small:
+def _conversion(question: Any, report: Conversion, reach: float = 0) -> Small:
     first, *_, last = question.steps
     within = f"{_said(last)} within {periods(question.within, question.by)}"
     did = f"of those who did {_said(first)} got to {within}, beginning"
-    return _rates(question.by, did, report.points)
+    return _rates(question.by, did, report.points, reach)
 
 
-def _rates(by: Grain, did: str, points: Sequence[Any]) -> Small:
+def _rates(by: Grain, did: str, points: Sequence[Any], reach: float) -> Small:
     at = [point.period_start for point in points]
     rates = [point.rate or 0.0 for point in points]
     shares = [_rate(rate) for rate in rates]
     line = Line(
-        line_plot(points, rates, running=not points[-1].complete, whole=False),
+        line_plot(points, rates, running=not points[-1].complete, whole=False, reach=reach),
         _axis([label(one, by) for one in at]),
         [
             _tip(point.period_start, by, one, point)
@@ -330,7 +366,7 @@ def _said(expression: Expression) -> str:
     return expression.name if isinstance(expression, Event) else str(expression)
 
 
-_DRAWN: Mapping[type[Report], Callable[[Question, Any], Small]] = {
+_DRAWN: Mapping[type[Report], Callable[..., Small]] = {
     ActiveUsers: _active_users,
     Adoption: _adoption,
     Churned: _churned,

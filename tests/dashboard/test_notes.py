@@ -56,7 +56,7 @@ def test_the_overview_and_the_cohorts_have_it_too(
 def test_a_board_has_it_on_each_time_axis(
     app: Flask, recorded: None, browser: Browser, client: FlaskClient, redis: Redis
 ) -> None:
-    event = {"event": "user:logged_in"}
+    event: dict[str, Any] = {"event": "user:logged_in"}
     app.extensions["bitmapist"].board(
         "Weekly",
         [
