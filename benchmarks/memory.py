@@ -10,6 +10,7 @@ alternating runs.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,9 @@ from flask_bitmapist.tracker import Tracker
 
 NOW = datetime(2026, 11, 28, 12)
 REPEATS = 7
+#: How long marks are timed beside packing, and how long each turn is at most, in seconds; and how
+#: many bitmaps are packed in one.
+SECONDS, TURN, MOST = 12.0, 0.25, 100
 
 
 def crowd(rng: np.random.Generator, users: int, size: int) -> Any:
@@ -276,6 +280,73 @@ def growth(tracker: Tracker, folder: str) -> None:
     print(f"  the process grows by {raw / 1e6:.1f} -> {packed / 1e6:.1f} MB ({raw / packed:.1f}x)")
 
 
+#: Marks again and again, and tells when each mark began, and how long it took; in seconds.
+MARKER = """
+import json, sys, time
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+
+url, folder, seconds = sys.argv[1:]
+app = Flask("marker", instance_path=folder)
+app.config.update(BITMAPIST_SPOOL=False, DISABLE_BLUEPRINT=True, BITMAPIST_REDIS_URL=url)
+tracker = FlaskBitmapist(app, {"BITMAPIST_TIMEOUT": 10}).tracker_of(app)
+tracker.mark("marked", 0)
+print("ready", flush=True)
+told, end = [], time.time() + float(seconds)
+while (began := time.time()) < end:
+    tracker.mark("marked", len(told) % 1_000_000)
+    told.append((began, time.time() - began))
+    time.sleep(0.0005)
+print(json.dumps(told))
+"""
+
+
+def beside(tracker: Tracker, folder: str) -> None:
+    """How long marks take while another process rests, computes, and packs, in turns.
+
+    It computes what packing does, without the server: on few cores that alone takes time from them.
+    """
+    client, rng = tracker.redis, np.random.default_rng(4)
+    value = np.packbits(rng.random(1_000_000) < 0.01).tobytes()
+    days = [NOW.date() - timedelta(days=60 + back) for back in range(2_000)]
+    keys = [f"trackist_days_{day.year}-{day.month}-{day.day}" for day in days]
+    for key in keys:
+        client.set(key, value)
+    swapping.announce(client, NOW.date())
+    rest = iter(keys)
+    turns: dict[str, Callable[[], object]] = {
+        "rests": lambda: time.sleep(0.001),
+        "computes": lambda: Packed.of(Bitmap.from_bytes(value)).to_portable(),
+        "packs": lambda: swapping.pack(client, next(rest)),
+    }
+    url = f"unix://{client.connection_pool.connection_kwargs['path']}"
+    arguments = [sys.executable, "-c", MARKER, url, folder, str(SECONDS)]
+    spans: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as marker:
+        assert marker.stdout is not None
+        marker.stdout.readline()
+        end = time.time() + SECONDS
+        while time.time() < end and len(spans["packs"]) * MOST < len(keys):
+            for name, do in turns.items():
+                began = time.time()
+                for _ in range(MOST):
+                    do()
+                    if time.time() > began + TURN:
+                        break
+                spans[name].append((began, time.time()))
+        told = json.loads(marker.stdout.readline())
+    packed = len(keys) - sum(1 for _ in rest)
+    print(f"{len(told):,} marks of a process, while another one packs {packed:,} days in turns")
+    for name, of_turn in spans.items():
+        took = [
+            1000 * seconds
+            for moment, seconds in told
+            if any(first <= moment <= last for first, last in of_turn)
+        ]
+        most, p99 = (float(np.percentile(took, share)) for share in (50, 99))
+        print(f"  while it {name}: half of them take {most:.2f} ms at most, 99 % {p99:.2f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--users", type=int, default=1_000_000)
@@ -290,6 +361,8 @@ def main() -> None:
         tracker = FlaskBitmapist(app, redis_client=client).tracker_of(app)
         with app.app_context(), tracker.at(NOW):
             site(tracker, asked.users, asked.events, asked.days)
+            client.flushall()
+            beside(tracker, folder)
             client.flushall()
             growth(tracker, folder)
             for case in CASES:

@@ -104,7 +104,8 @@ class Cut(NamedTuple):
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The bytes of each container."""
-        return np.diff(self.form.head.places[self.containers.start : self.containers.stop + 1])
+        places, (first, stop) = self.form.head.places, (self.containers.start, self.containers.stop)
+        return places[first + 1 : stop + 1] - places[first:stop]
 
     @property
     def _is_all(self) -> bool:
