@@ -12,6 +12,7 @@ from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
 from ._answers import answer, everyone_behind, others_flagged, people_behind
+from ._breakdown import NO_VALUE, part_of
 from ._check import Check, CheckedFigure, check
 from ._churned import Churned, ChurnedPoint, churned
 from ._compare import Arm, Compare, compare, compare_people
@@ -31,6 +32,7 @@ from ._timeline import EventSpan, Profile, Timeline, profile, timeline
 from ._trend import Point, Trend, trend
 
 __all__ = [
+    "NO_VALUE",
     "ActivePoint",
     "ActiveUsers",
     "Adoption",
@@ -96,6 +98,7 @@ __all__ = [
     "overlap",
     "overview",
     "parse",
+    "part_of",
     "people",
     "people_behind",
     "profile",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import questions
@@ -109,6 +110,7 @@ def _crowd(
     question: questions.Question, figure: questions.Figure, tracker: Tracker | None
 ) -> Crowd:
     if isinstance(figure, questions.PartFigure) and figure.value is not None:
-        question = part_of(question, figure.value, tracker or current_tracker())
+        reader = (tracker or current_tracker()).reader
+        question = part_of(question, figure.value, partial(reader.known, scanned=False))
     crowd: Crowd = _MODULES[type(question)].behind(question, figure, tracker)
     return crowd

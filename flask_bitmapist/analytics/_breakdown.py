@@ -22,7 +22,7 @@ from ._sets import Counted, counts
 Breakdown = str | Expression | Sequence[str | Expression] | None
 
 if TYPE_CHECKING:
-    from ..tracker import Tracker
+    from ..registry import Known
 
 #: The part of a report that has the people without any of a dimension's values.
 NO_VALUE = "(no value)"
@@ -71,9 +71,9 @@ class Values:
     rest: bool = False
 
     @classmethod
-    def of(cls, question: BrokenDown, tracker: Tracker) -> Values:
-        """One round trip if it is a dimension's values, which the server knows.
-
+    def of(cls, question: BrokenDown, known: Callable[[], Known]) -> Values:
+        """
+        :param known: reads what has been marked, which tells the values of a dimension.
         :raises ValueError: for a dimension that there is not, if the question is `strict`.
         """
         match question.breakdown:
@@ -81,11 +81,11 @@ class Values:
                 return cls({})
             case str(text):
                 (dimension,) = parse(text).names()
-                known = tracker.reader.known(scanned=False)
-                if question.strict and dimension not in known.dimensions:
-                    raise ValueError(no_dimension(dimension, known))
+                found = known()
+                if question.strict and dimension not in found.dimensions:
+                    raise ValueError(no_dimension(dimension, found))
                 # Who has no value reads like one who has this one.
-                values = (v for v in known.dimensions.get(dimension, ()) if v != NO_VALUE)
+                values = (v for v in found.dimensions.get(dimension, ()) if v != NO_VALUE)
                 flags = {value: Flag(flag_of(dimension, value)) for value in values}
                 return cls(flags, rest=True)
             case segments:
@@ -108,14 +108,15 @@ class Values:
         return ((segment, None) for segment in self.segments.values())
 
 
-def part_of(question: Question, name: str, tracker: Tracker) -> BrokenDown:
+def part_of(question: Question, name: str, known: Callable[[], Known]) -> BrokenDown:
     """The question that the part `name` of the answer to `question` answers.
 
+    :param known: reads what has been marked, if that has to be known.
     :raises ValueError: if there is no such part.
     """
     if not isinstance(question, BrokenDown) or question.breakdown is None:
         raise ValueError(f"there is no part {name!r}: the question has no breakdown")
-    values = Values.of(question, tracker)
+    values = Values.of(question, known)
     if name not in values.names:
         raise ValueError(f"there is no part {name!r}: there are {', '.join(values.names)}")
     if name in values.segments:

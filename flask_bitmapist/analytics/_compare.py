@@ -120,7 +120,7 @@ def compare(
 def answer(question: CompareQuestion, tracker: Tracker | None) -> Compare:
     """The answer to `question`."""
     asked, listed = scope(question, tracker), question.arms
-    values = Values.of(question, asked.tracker)
+    values = Values.of(question, asked.known)
     reaching, *groups = Users.each(
         (question.goal, None),
         *((arm, question.where) for arm in listed),

@@ -124,7 +124,7 @@ def funnel(
 def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    values = Values.of(question, asked.tracker)
+    values = Values.of(question, asked.known)
     pairs = (*each_step(question), *values.pairs())
     users = Users.each(*pairs, asked=asked, strict=question.strict)
     entering, *following = users[: len(question.steps)]

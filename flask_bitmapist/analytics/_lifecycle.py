@@ -103,7 +103,7 @@ def lifecycle(
 def answer(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    values = Values.of(question, asked.tracker)
+    values = Values.of(question, asked.known)
     pairs = ((question.event, question.where), *values.pairs())
     (users, *having), _, first_day = Users.recorded(*pairs, asked=asked, strict=question.strict)
 

@@ -21,6 +21,7 @@ from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
 
 if TYPE_CHECKING:
+    from ..registry import Known
     from ..tracker import Tracker
 
 #: How many periods a report shows unless it is told, by grain.
@@ -38,6 +39,10 @@ class Scope:
     current: Period
     #: The moment that counts as now, naive in the application's calendar.
     now: datetime
+
+    def known(self) -> Known:
+        """What has been registered. One round trip."""
+        return self.tracker.reader.known(scanned=False)
 
     def is_complete(self, period: Period) -> bool:
         """Whether `period` is over, so that its figure will not grow."""

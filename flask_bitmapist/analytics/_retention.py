@@ -193,7 +193,7 @@ def retention(
 def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
     """The answer to `question`."""
     asked, periods, mode = scope(question, tracker), question.periods, question.mode
-    values = Values.of(question, asked.tracker)
+    values = Values.of(question, asked.known)
     cohorts, back, _, having = _cohorts(asked, question, values)
     first, last = asked.periods[0], asked.periods[-1]
     followed = [*asked.periods, *last.shift(1).until(last.shift(periods))]

@@ -90,7 +90,7 @@ def stickiness(
 def answer(question: StickinessQuestion, tracker: Tracker | None) -> Stickiness:
     """The answer to `question`."""
     asked = _window(question, tracker)
-    values = Values.of(question, asked.tracker)
+    values = Values.of(question, asked.known)
     pairs = ((question.event, question.where), *values.pairs())
     users, *having = Users.each(*pairs, asked=asked, strict=question.strict)
     first, last = asked.periods[0], asked.periods[-1]

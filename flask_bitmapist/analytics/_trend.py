@@ -85,7 +85,7 @@ def trend(
 def answer(question: TrendQuestion, tracker: Tracker | None) -> Trend:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    values = Values.of(question, asked.tracker)
+    values = Values.of(question, asked.known)
     pairs = ((question.event, question.where), *values.pairs())
     users, *having = Users.each(*pairs, asked=asked, strict=question.strict)
 

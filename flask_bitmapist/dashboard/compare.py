@@ -13,12 +13,13 @@ from ..questions import CompareFigure, CompareQuestion
 from ..reading.segments import Event, Flag
 from ..registry import Catalogue
 from . import page
+from .breakdown import BrokenDownPage
 from .page import ACTIVE, Behind, Visit, of_one_kind
 from .query import Query
 from .ranged_page import RangedPage
 
 
-class ComparePage(RangedPage):
+class ComparePage(BrokenDownPage, RangedPage):
     """How many of each of `arms` did `goal`, against the first of them."""
 
     endpoint = "compare"
@@ -47,6 +48,9 @@ class ComparePage(RangedPage):
         )
         title = f"match {self['arms'][number - 1].text}{did} {self.span}"
         return Behind(title, figure)
+
+    def size(self, report: Compare) -> int:
+        return sum(arm.size for arm in report.arms)
 
     def top(self, report: Compare) -> float:
         """The rate at the end of the drawn scale."""

@@ -7,7 +7,7 @@ box of 1000 by 1000.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import accumulate, groupby
@@ -23,6 +23,17 @@ HEAT_STEPS = 20
 _UNITS = 1000
 #: How many labels the horizontal axis of a plot has room for on a telephone.
 _LABELS = 5
+#: The most curves of a plot beside that of the whole: the stylesheet has the classes c0 .. c6.
+MOST_CURVES = 6
+#: What marks the curves of a plot, apart from their colours; that of the whole has none.
+MARKS = {
+    "c1": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
+    "c2": "M-3.5-3.5h7v7h-7z",
+    "c3": "M0-5L5 4H-5z",
+    "c4": "M0-5.5L5.5 0L0 5.5L-5.5 0z",
+    "c5": "M0 5L5-4H-5z",
+    "c6": "M-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+}
 #: The share of its slot that a bar takes.
 _BAR = 0.76
 #: The least height of a bar's piece, in per cent: fewer people than a pixel shows are seen too.
@@ -76,6 +87,31 @@ class LinePlot(Generic[_Point]):
     def y(self, value: float) -> float:
         """How far `value` is from the top, in per cent."""
         return 100 * (1 - value / self.ticks[-1].value)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One of several lines.
+
+    :ivar kind: the stylesheet's class.
+    :ivar closed: the line through the periods that are over.
+    :ivar running: its last piece, to a period that is not over; empty if there is none.
+    :ivar marked: where it is marked, across and from the top.
+    """
+
+    kind: str
+    closed: str
+    running: str
+    marked: list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePlot(Generic[_Point]):
+    """Several lines on the same axes."""
+
+    curves: list[Curve]
+    slots: list[Slot[_Point]]
+    ticks: list[Tick]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +182,7 @@ def _slots(
             point,
             i % step == (count - 1) % step,
         )
-        for i, (point, height) in enumerate(zip(points, heights, strict=True))
+        for i, (point, height) in enumerate(zip(points, heights, strict=False))
     ]
 
 
@@ -194,6 +230,38 @@ def line_plot(
         slots,
         marks,
     )
+
+
+def curve_plot(
+    points: Sequence[_Point],
+    values: Mapping[str, Sequence[float]],
+    *,
+    running: bool = False,
+    rates: bool = False,
+) -> CurvePlot[_Point]:
+    """A line for each of several rows of values.
+
+    :param points: what the values belong to.
+    :param values: by the class of its line; a row that ends early has a shorter line.
+    :param running: whether the last one's period is not over.
+    :param rates: whether the values are rates, not counts.
+    """
+    marks, low, high = ticks(
+        max((max(row, default=0) for row in values.values()), default=0), whole=not rates
+    )
+    curves = []
+    for kind, row in values.items():
+        slots = _slots(points, [100 * (high - value) / (high - low) for value in row], edges=True)
+        is_open = running and len(row) == len(points)
+        curves.append(
+            Curve(
+                kind,
+                _points(slots[:-1] if is_open else slots),
+                _points(slots[-2:]) if is_open else "",
+                [(slot.x, slot.y) for slot in slots if slot.labelled] if kind in MARKS else [],
+            )
+        )
+    return CurvePlot(curves, _slots(points, [0.0] * len(points), edges=True), marks)
 
 
 def bar_plot(

@@ -8,17 +8,19 @@ from typing import Any, ClassVar, get_args
 
 from werkzeug.exceptions import BadRequest
 
+from ..analytics import Funnel
 from ..questions import FunnelFigure, FunnelQuestion
 from ..questions.funnel import Order, Which
 from ..registry import Known
 from . import page
+from .breakdown import BrokenDownPage
 from .drawing import periods
 from .page import ACTIVE, Behind, Visit, of_one_kind
 from .query import Query
 from .ranged_page import RangedPage
 
 
-class FunnelPage(RangedPage):
+class FunnelPage(BrokenDownPage, RangedPage):
     """How many took the first of `steps`, then the second, the third..."""
 
     endpoint = "funnel"
@@ -46,6 +48,9 @@ class FunnelPage(RangedPage):
         """In which order, and how fast, the steps are to be taken, in words."""
         within = f", within {periods(self['within'], self['by'])}" * (self["within"] is not None)
         return f", {self.ORDERS[self['order']].replace('period', self['by'])}{within}"
+
+    def size(self, report: Funnel) -> int:
+        return report.steps[0].users
 
     def behind(self, query: Query) -> Behind:
         steps: list[str] = self["steps"]

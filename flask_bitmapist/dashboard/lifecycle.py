@@ -11,13 +11,14 @@ from ..questions import LifecycleFigure, LifecycleQuestion, TrendFigure, TrendQu
 from ..questions.lifecycle import Group
 from ..reading.segments import Event
 from . import page
+from .breakdown import BrokenDownPage
 from .drawing import BarPlot, bar_plot, when
 from .page import ACTIVE, Behind
 from .query import FIRST_REPORTED_YEAR, LONGEST_SEGMENT, Query, TypedSegment
 from .ranged_page import RangedPage
 
 
-class LifecyclePage(RangedPage):
+class LifecyclePage(BrokenDownPage, RangedPage):
     """Who is new, returning, resurrected or dormant in `event`, period by period."""
 
     endpoint = "lifecycle"
@@ -65,6 +66,14 @@ class LifecyclePage(RangedPage):
         if len(text) > LONGEST_SEGMENT or TypedSegment.read(text).error is not None:
             raise ValueError("The segment is too long to combine with the event.")
         return text
+
+    def size(self, report: Lifecycle) -> int:
+        return sum(point.active for point in report.points)
+
+    def last_complete(self, report: Lifecycle) -> int:
+        """The index of the last point whose period is over; else of the last one."""
+        over = [number for number, point in enumerate(report.points) if point.complete]
+        return over[-1] if over else len(report.points) - 1
 
     def bars(self, report: Lifecycle) -> BarPlot[LifecyclePoint]:
         """Returning, resurrected and new users above the axis, dormant ones below."""

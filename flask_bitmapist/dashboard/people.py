@@ -26,6 +26,7 @@ from ..refusals import SERVER_ERRORS
 from .addresses import SAFE
 from .adoption import AdoptionPage
 from .answers import download, empty
+from .breakdown import BrokenDownPage
 from .churned import ChurnedPage
 from .compare import ComparePage
 from .drawing import full_label, periods, when
@@ -129,6 +130,8 @@ class Listing(NamedTuple):
         number = query.number("page", 1, 1, _MOST_PAGES)
         page = PAGES_WITH_PEOPLE[of].read(visit)
         behind = page.behind(query)
+        if isinstance(page, BrokenDownPage):
+            behind = page.in_part(behind, query)
         query.close()
         return cls(page, behind, number)
 

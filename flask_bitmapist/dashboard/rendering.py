@@ -67,6 +67,7 @@ def _environment() -> Environment:
         full_label=drawing.full_label,
         heat=drawing.heat,
         label=drawing.label,
+        marks=drawing.MARKS,
         periods=drawing.periods,
         sparkline=drawing.sparkline,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import Any, ClassVar
@@ -11,13 +11,14 @@ from ..analytics import Average, Retention
 from ..questions import RetentionFigure, RetentionQuestion
 from ..questions.retention import Mode
 from . import page
-from .drawing import LinePlot, line_plot, periods, when
+from .breakdown import BrokenDownPage, Part
+from .drawing import CurvePlot, LinePlot, curve_plot, line_plot, percent, periods, when
 from .page import ACTIVE, Behind, of_one_kind
 from .query import FIRST_REPORTED_YEAR, Query
 from .ranged_page import RangedPage
 
 
-class RetentionPage(RangedPage):
+class RetentionPage(BrokenDownPage, RangedPage):
     """Of those who did `cohort` in a period, how many did `returned` k periods later."""
 
     endpoint = "cohort"
@@ -57,6 +58,24 @@ class RetentionPage(RangedPage):
         """When they must have returned to be counted, in words."""
         return self.MODES[self["mode"]].replace("period", self["by"])
 
+    def size(self, report: Retention) -> int:
+        return report.size
+
+    def curves(self, parts: Sequence[Part]) -> CurvePlot[int]:
+        """The averages that exist, of the whole and of the largest parts."""
+        known = {
+            part.kind: [rate or 0.0 for rate in takewhile(_is_told, _rates(part.report))]
+            for part in parts
+            if part.kind
+        }
+        return curve_plot(range(max(map(len, known.values()))), known, rates=True)
+
+    def told(self, parts: Sequence[Part], k: int) -> str:
+        """The averages of all curves after `k` periods."""
+        rates = [(part.title, _rates(part.report)[k]) for part in parts if part.kind]
+        shown = [f"{title}: {percent(rate)} %" for title, rate in rates if rate is not None]
+        return "\n".join([f"{periods(k, self['by'])} later", *shown])
+
     def curve(self, report: Retention) -> LinePlot[tuple[int, Average]]:
         """The averages that exist."""
         known = [*takewhile(lambda found: found[1].rate is not None, enumerate(report.average))]
@@ -65,6 +84,14 @@ class RetentionPage(RangedPage):
             [average.rate or 0.0 for _, average in known],
             band=[(average.low or 0.0, average.high or 0.0) for _, average in known],
         )
+
+
+def _is_told(rate: float | None) -> bool:
+    return rate is not None
+
+
+def _rates(report: Retention) -> list[float | None]:
+    return [average.rate for average in report.average]
 
 
 view = partial(page.view, RetentionPage)

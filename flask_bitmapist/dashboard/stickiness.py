@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 from ..analytics import Stickiness
 from ..questions import StickinessFigure, StickinessQuestion
 from . import page
-from .drawing import BarPlot, bar_plot, full_label
-from .page import ACTIVE, Behind, Page
+from .breakdown import BrokenDownPage, Part
+from .drawing import BarPlot, CurvePlot, bar_plot, curve_plot, full_label, percent
+from .page import ACTIVE, Behind
 from .query import Query
 
 
-class StickinessPage(Page):
+class StickinessPage(BrokenDownPage):
     """How many users did `event` in exactly k periods of a window."""
 
     endpoint = "stickiness"
@@ -54,6 +55,23 @@ class StickinessPage(Page):
         times = "in any of" if k is None else f"in exactly {k} of"
         title = f"did {self['event']} {times} {self.window_text}"
         return Behind(title, StickinessFigure.of(k=k))
+
+    def size(self, report: Stickiness) -> int:
+        return report.users
+
+    def curves(self, parts: Sequence[Part]) -> CurvePlot[int]:
+        """The shares of the whole and the largest parts; those of nobody have none."""
+        shares = {part.kind: [*part.report.shares.values()] for part in parts if part.kind}
+        drawn = {kind: row for kind, row in shares.items() if None not in row}
+        return curve_plot([*parts[0].report.counts], drawn, rates=True)
+
+    def told(self, parts: Sequence[Part], k: int) -> str:
+        """The shares of all curves for `k` periods."""
+        lines = [f"{k} of {len(parts[0].report.counts)} {self['by']}s"]
+        for part in parts:
+            if part.kind and part.report.users:
+                lines.append(f"{part.title}: {percent(part.report.shares[k])} %")
+        return "\n".join(lines)
 
     def bars(self, report: Stickiness) -> BarPlot[tuple[int, int]]:
         """One bar for each number of periods."""

@@ -9,6 +9,7 @@ from flask_bitmapist.dashboard.pages import PageEntry
 
 FUNNEL = [("step", "user:created"), ("step", "post:read"), ("step", "post:created")]
 SEGMENT = [("where", "user:logged_in - flag:user:premium")]
+BREAKDOWN = [("breakdown", "flag:user:premium"), ("breakdown", "post:created - user:created")]
 
 #: What a page is asked, by its module; the others answer when nothing is asked.
 ASKED: dict[str, list[tuple[str, str]]] = {
@@ -44,6 +45,19 @@ def _address(page: PageEntry) -> str:
 #: Name -> (address, what of the page holds its figures).
 PAGES = {page.module: (_address(page), FIGURES[page.module]) for page in pages.PAGES} | {
     "retention-of-a-segment": (f"/cohort?{urlencode(SEGMENT)}", FIGURES["retention"]),
+    **{
+        f"{name}-broken-down": (
+            f"/{name}?{urlencode([*asked, *BREAKDOWN])}",
+            ".wide tbody td, .multiples .bar a",
+        )
+        for name, asked in {
+            "cohort": [],
+            "funnel": FUNNEL,
+            "lifecycle": [],
+            "stickiness": [],
+            "compare": [],
+        }.items()
+    },
     "list-of-boards": ("/boards", ".listed a"),
     "people-behind-a-cell": ("/people?of=cohort&at=2026-11-02&k=1", FIGURES["people"]),
 }

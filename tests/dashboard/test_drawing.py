@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.dashboard.drawing import (
+    CurvePlot,
     bar_plot,
     calendar,
+    curve_plot,
     full_label,
     heat,
     label,
@@ -188,3 +190,19 @@ def test_the_value_of_a_tick_is_short_and_has_no_sign(number: float, text: str) 
 
 def test_counts_have_separators_and_rates_one_decimal() -> None:
     assert (thousands(12480), percent(0.3434), percent(0)) == ("12,480", "34.3", "0.0")
+
+
+def test_several_curves_share_their_axes() -> None:
+    plot = curve_plot("abc", {"c0": [4.0, 2.0, 0.0], "c1": [1.0, 1.0]}, running=True)
+    whole, part = plot.curves
+    assert (whole.closed, whole.running) == ("0.0,0.0 500.0,500.0", "500.0,500.0 1000.0,1000.0")
+    # Shorter: the others' last period is not over, this one has none.
+    assert (part.closed, part.running) == ("0.0,750.0 500.0,750.0", "")
+    assert (whole.marked, part.marked) == ([], [(0.0, 75.0), (50.0, 75.0)])
+    assert [slot.point for slot in plot.slots] == ["a", "b", "c"]
+    assert [tick.value for tick in plot.ticks] == [0, 1, 2, 3, 4]
+
+
+def test_curves_without_any_value_are_a_plot_without_lines() -> None:
+    plot: CurvePlot[str] = curve_plot([], {"c0": [], "c1": []}, rates=True)
+    assert [curve.closed for curve in plot.curves] == ["", ""]

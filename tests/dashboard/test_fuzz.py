@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_bitmapist import mark_event
+from flask_bitmapist import mark_dimension, mark_event
 from flask_bitmapist.dashboard.pages import PAGES as ENTRIES
 from flask_bitmapist.dashboard.people import PAGES_WITH_PEOPLE
 
@@ -109,9 +109,19 @@ SORTS = {
     "table": ["events", "days"],
     "converted": ["", "yes", "no"],
     "format": ["html", "json", "csv"],
+    "values": [
+        "user:plan",
+        "flag:beta",
+        "flag:beta&breakdown=song:played - user:created",
+        "user:plan&breakdown=flag:beta",
+        "never:marked",
+        "a &",
+    ],
+    "value": ["free", 'a " b', "(no value)", "flag:beta", "gold"],
     "sort": ["event", "today", "week", "month", "year"],
 }
 _SEGMENT = {"where": "segment", "term": "segment", **{n: n for n in ("joint", "time", "when")}}
+_BROKEN = {**_SEGMENT, "breakdown": "values"}
 _ROWS = {"by": "grain", "rows": "number", "end": "day"}
 _RANGE = {"over": "range", "start": "day", **_ROWS}
 #: Page -> its parameters, and what sort of value each takes.
@@ -131,15 +141,15 @@ PAGES = {
         "mode": "mode",
         "members": "members",
         **_RANGE,
-        **_SEGMENT,
+        **_BROKEN,
     },
-    "/funnel": {"step": "event", "within": "number", "order": "order", **_RANGE, **_SEGMENT},
-    "/lifecycle": {"event": "event", **_RANGE, **_SEGMENT},
-    "/stickiness": {"event": "event", "by": "grain", "within": "within", "end": "day", **_SEGMENT},
+    "/funnel": {"step": "event", "within": "number", "order": "order", **_RANGE, **_BROKEN},
+    "/lifecycle": {"event": "event", **_RANGE, **_BROKEN},
+    "/stickiness": {"event": "event", "by": "grain", "within": "within", "end": "day", **_BROKEN},
     "/churned": {"event": "event", "silent": "number", **_RANGE, **_SEGMENT},
     "/adoption": {"feature": "event", "active": "event", **_RANGE, **_SEGMENT},
     "/overlap": {"event": "segment", "by": "grain", "end": "day", **_SEGMENT},
-    "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_SEGMENT},
+    "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_BROKEN},
     "/person": {"id": "id", "end": "day", "back": "list"},
     "/find": {"text": "id"},
     "/boards": {"board": "find"},
@@ -160,6 +170,7 @@ BEHIND = {
     f"/people?of={of}": {
         **(PAGES[f"/{of}"] if of != "people" else {**_ROWS, **_SEGMENT}),
         **parameters,
+        **({"value": "value"} if "breakdown" in PAGES.get(f"/{of}", ()) else {}),
         "page": "number",
     }
     for of, parameters in _BEHIND.items()
@@ -200,6 +211,8 @@ def test_any_query_is_answered(
     recorded: None, client: FlaskClient, page: str, data: st.DataObject
 ) -> None:
     mark_event("visitor:seen", ["u1", "u2"])
+    mark_dimension("user:plan", [1, 2, 3], "free")
+    mark_dimension("user:plan", 4, 'a " b')
     query = data.draw(queries({**PAGES, **BEHIND}[page]))
     answer = client.get(
         f"/bitmapist{page}{'&' if '?' in page else '?'}{query}", follow_redirects=True

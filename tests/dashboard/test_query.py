@@ -409,7 +409,7 @@ def test_an_error_in_a_segment_is_marked_under_the_character(
 
 def test_an_error_in_an_arm_is_marked_at_that_arm(recorded: None, browser: Browser) -> None:
     shown = browser.open("/compare", 400, arm=["flag:beta", "flag:beta &", "(", "song:played"])
-    arms = shown.one("ol", class_="steps").all("li")
+    arms = shown.all("ol", class_="steps")[0].all("li")
     fields = [arm.one("input", name="arm").attributes for arm in arms]
     assert [field["value"] for field in fields[:4]] == [
         "flag:beta",
