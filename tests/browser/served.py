@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from threading import Thread
 from typing import Any
 
@@ -33,6 +33,7 @@ def application(redis_url: str, root: str | None = None, **config: Any) -> Flask
         BITMAPIST_ENABLED=True,
         BITMAPIST_REDIS_URL=redis_url,
         BITMAPIST_SPOOL=False,
+        SECRET_KEY="served",
         **config,
     )
     bitmapist = FlaskBitmapist(app)
@@ -42,6 +43,9 @@ def application(redis_url: str, root: str | None = None, **config: Any) -> Flask
     def link(user: int | str) -> tuple[str, str] | str:
         return (f"Person No. {user}", f"/people/{user}") if int(user) % 2 else f"Reader {user}"
 
+    bitmapist.may_save(lambda: True)
+    bitmapist.annotation(date(2026, 10, 26), "v2.0")
+    bitmapist.annotation(date(2026, 11, 2), "a longer text than a chart has room for")
     bitmapist.board(
         "Weekly",
         [

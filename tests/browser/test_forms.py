@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import pytest
+
 from .served import AWKWARD
 from .visitors import Visit, settle
 
@@ -232,3 +234,22 @@ def test_a_link_to_the_range_is_copied(site: str, visit: Visit) -> None:
         link.click()
         assert part in page.evaluate("navigator.clipboard.readText()")
         assert said.text_content() == "The link is copied."
+
+
+@pytest.mark.parametrize("visitor", ["usual", "scriptless"])
+def test_a_question_is_saved_on_a_new_board_and_the_board_deleted(
+    site: str, visit: Visit, visitor: str
+) -> None:
+    page = visit(f"{site}/churned?silent=2", visitor)
+    page.get_by_text("Save this question").click()
+    form = page.locator(".saving form")
+    form.locator("[name=title]").fill("Who left")
+    form.locator("[name=to]").select_option("new")
+    form.locator("[name=name]").fill(f"Board of the {visitor}")
+    form.get_by_role("button", name="Save").click()
+    page.locator("h1", has_text=f"Board of the {visitor}").wait_for()
+    assert page.locator(".board h2").all_inner_texts() == ["Who left"]
+    page.get_by_text("Rename or delete this board").click()
+    page.get_by_role("button", name="Delete the board").click()
+    page.locator("h1", has_text="Boards").wait_for()
+    assert f"Board of the {visitor}" not in page.inner_text("main")
