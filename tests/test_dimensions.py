@@ -245,13 +245,15 @@ class TestWhatWaits:
         choose(tracker, (1, "pro"), (2, "pro"), (1, "silver"), (3, ""))
         tracker.record([("user:premium", 5, False, False)])
         choose(tracker, (1, "gold"), (2, "silver"))
-        choose(tracker, (1, "bronze"))
+        choose(tracker, (1, "bronze"), (4, "gold"))
+        choose(tracker, (4, "bronze"), (5, "bronze"))
+        choose(tracker, (4, "gold"), (5, "gold"), (5, "bronze"), (5, "gold"))
         server.kill()
         server.start("--appendonly", "no")
         choose(tracker, (9, "free"))
         assert tracker.flush()
         with redis_py.Redis.from_url(server.url) as client:
-            assert held(client) == {"bronze": {1}, "silver": {2}, "free": {9}}
+            assert held(client) == {"bronze": {1}, "silver": {2}, "free": {9}, "gold": {4, 5}}
         server.kill()
 
     def test_what_is_refused_does_not_come_after_what_followed_it(
@@ -261,11 +263,11 @@ class TestWhatWaits:
         choose(tracker, (1, "free"), (2, "free"))
         redis.hset("trackist_user:plan=pro_u", "not", "a bitmap")
         choose(tracker, (1, "pro"))
-        choose(tracker, (1, "gold"))
         choose(tracker, (2, "1"), dimension="user:level")
-        assert sum(tracker.stats().waiting.values()) == 2
         assert held(redis, "user:level") == {"1": {2}}
         redis.delete("trackist_user:plan=pro_u")
+        choose(tracker, (1, "gold"))  # now it would be taken
+        assert sum(tracker.stats().waiting.values()) == 2
         assert tracker.flush()
         assert held(redis) == {"free": {2}, "gold": {1}}
 

@@ -464,6 +464,27 @@ def test_what_is_moved_does_not_overtake_what_is_being_delivered(spool: Spool) -
     assert kept.count((what("other"), 1)) == 1  # which undoes nothing
 
 
+def test_no_value_of_a_dimension_overtakes_another_one(spool: Spool) -> None:
+    def value(choice: str) -> Deed:
+        return deed("plan", True, None, False, False, "plain", True, None, choice)
+
+    queue = Queue(spool)
+    kept: list[Settled] = []
+
+    def keep(marks: Sequence[Settled]) -> bool:
+        kept.extend(marks)
+        return True
+
+    def deliver(marks: Sequence[Settled]) -> None:
+        if (value("free"), 1) in marks:
+            assert queue.move(keep, [(value("pro"), 1)])
+        keep(marks)
+
+    queue.add(value("free"), 1)
+    queue.drain(deliver)
+    assert kept[-1] == (value("pro"), 1)
+
+
 def test_the_spool_may_have_any_name(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "marks [a] *", SERVER)
     journal = Journal.beside(spool)
