@@ -37,6 +37,11 @@ class ConversionPoint:
     rate: float | None
     complete: bool
 
+    @property
+    def left(self) -> int:
+        """How many took the first step and not the last one, or not yet."""
+        return self.users[0] - self.users[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Conversion(Report):
@@ -82,7 +87,7 @@ def conversion(
     A point is the funnel of those who entered in its period:
     ``funnel(steps, by, period, period, within, order, where)``.
 
-    :param steps: events' names, or segments; at least two.
+    :param steps: events' names, or segments.
     :param within: at most so many periods after the first step, in which all others are taken.
     :param order: ``ordered`` or ``strict``, as in `funnel`.
 
@@ -136,8 +141,8 @@ def behind(
 
 def _left(step: int) -> Callable[[Iterable[Bitmap]], Bitmap]:
     def pick(sets: Iterable[Bitmap]) -> Bitmap:
-        before, here = islice(sets, step - 1, step + 1)
-        return before - here
+        entered, *_, reached = islice(sets, step + 1)
+        return entered - reached
 
     return pick
 
@@ -154,8 +159,8 @@ def _sets(asked: Scope, users: list[Users], question: ConversionQuestion) -> Set
         entered, *following = path.took(bitmaps)
         for number in range(len(path.entries)):
             window = slice(number, number + within + 1)
-            others = [step[window] for step in following]
-            first = [entered[number], *[EMPTY] * (len(others[0]) - 1)]
+            others = (step[window] for step in following)
+            first = [entered[number], *[EMPTY] * (len(path.periods[window]) - 1)]
             yield from in_order([first, *others], strict=question.order == "strict")
 
     return Sets(asked.tracker, path.keys(), make)

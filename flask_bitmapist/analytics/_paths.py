@@ -146,6 +146,9 @@ class _Timed(Windows):
         self.after = [EMPTY] * self._slots
 
     def _finish(self, users: Bitmap, slot: int) -> None:
+        if not self._by_entry:  # the first step is the last one
+            self.after[0] |= users
+            return
         small_step(self._slots)
         for entered, those in self._by_entry[-1].by_slot(users):
             self.after[(slot - entered) % self._slots] |= those

@@ -51,10 +51,16 @@ class TimeToConvert(Report):
     users: int
 
     @property
+    def by_then(self) -> list[float | None]:
+        """For each of `times`, who got there in it or sooner, as a share of `entered`."""
+        sums = accumulate(taken.users for taken in self.times)
+        return [users / self.entered if self.entered else None for users in sums]
+
+    @property
     def median(self) -> int | None:
         """In so many periods half of those who took the last step were there; None if none did."""
-        by_then = accumulate(taken.users for taken in self.times)
-        reached = (k for k, users in enumerate(by_then) if 2 * users >= self.users)
+        sums = accumulate(taken.users for taken in self.times)
+        reached = (k for k, users in enumerate(sums) if 2 * users >= self.users)
         return next(reached) if self.users else None
 
 
@@ -78,8 +84,8 @@ def time_to_convert(
     ``within=k - 1``. So who took the path several times counts by the shortest time, and those of
     all k together are the last step of the funnel.
 
-    Arguments and errors are those of `funnel`; there are at least two steps. In any order, the time
-    is that from whichever step came first.
+    Arguments and errors are those of `funnel`. In any order, the time is that from whichever step
+    came first.
     """
     question = TimeToConvertQuestion.of(
         steps=steps,

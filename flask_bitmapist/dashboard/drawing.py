@@ -74,7 +74,7 @@ class LinePlot(Generic[_Point]):
     """A line with the area below it, or with the band of its interval.
 
     :ivar closed: the line through the periods that are over.
-    :ivar running: its last piece, to a period that is not over; empty if there is none.
+    :ivar running: its last piece, to periods that are not over; empty if there are none.
     :ivar area: the polygon to fill.
     """
 
@@ -194,7 +194,7 @@ def line_plot(
     points: Sequence[_Point],
     values: Sequence[float],
     *,
-    running: bool = False,
+    running: int = 0,
     band: Sequence[tuple[float, float]] | None = None,
     whole: bool | None = None,
     reach: float = 0,
@@ -202,7 +202,7 @@ def line_plot(
     """A line through `values`.
 
     :param points: what the values belong to.
-    :param running: whether the last one's period is not over.
+    :param running: of how many of them, the last ones, the period is not over.
     :param band: the interval of each value, filled instead of the area below the line.
     :param whole: whether the values are counts, not rates; None: those without a band are.
     :param reach: a value that the axis reaches in any case.
@@ -215,7 +215,8 @@ def line_plot(
         return 100 * (high - value) / (high - low)
 
     slots = _slots(points, [*map(height, values)], edges=True)
-    closed = slots[:-1] if running else slots
+    begun = len(slots) - running
+    closed = slots[:begun]
     if band is None:
         below = [*closed[:1], *closed[-1:]]
         area = f"{_points(closed)} " + " ".join(f"{s.x * 10:.1f},{_UNITS}" for s in reversed(below))
@@ -225,7 +226,7 @@ def line_plot(
         area = " ".join(f"{x * 10:.1f},{y * 10:.1f}" for x, y in [*upper, *reversed(lower)])
     return LinePlot(
         _points(closed),
-        _points(slots[-2:]) if running else "",
+        _points(slots[max(0, begun - 1) :]) if running else "",
         area if closed else "",
         slots,
         marks,

@@ -38,6 +38,8 @@ PAGES = (
     PageEntry("boards", "/boards", "Boards", "boards", posts=True),
     PageEntry("cohort", "/cohort", "Retention", "retention"),
     PageEntry("funnel", "/funnel", "Funnel", "funnel"),
+    PageEntry("time_to_convert", "/time-to-convert", "", "time_to_convert"),
+    PageEntry("conversion", "/conversion", "", "conversion"),
     PageEntry("lifecycle", "/lifecycle", "Lifecycle", "lifecycle"),
     PageEntry("stickiness", "/stickiness", "Stickiness", "stickiness"),
     PageEntry("churned", "/churned", "Churn", "churned"),

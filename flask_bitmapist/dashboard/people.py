@@ -29,6 +29,7 @@ from .answers import download, empty
 from .breakdown import BrokenDownPage
 from .churned import ChurnedPage
 from .compare import ComparePage
+from .conversion import ConversionPage
 from .drawing import full_label, periods, when
 from .funnel import FunnelPage
 from .lifecycle import LifecyclePage
@@ -39,6 +40,7 @@ from .rendering import render
 from .retention import RetentionPage
 from .saving import Saving
 from .stickiness import StickinessPage
+from .time_to_convert import TimeToConvertPage
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -92,6 +94,8 @@ PAGES_WITH_PEOPLE: dict[str, type[Page]] = {
         PeoplePage,
         RetentionPage,
         FunnelPage,
+        TimeToConvertPage,
+        ConversionPage,
         LifecyclePage,
         StickinessPage,
         ChurnedPage,

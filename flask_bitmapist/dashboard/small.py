@@ -259,7 +259,7 @@ def _adoption(question: Any, report: Adoption, reach: float = 0) -> Small:
 
 
 def _conversion(question: Any, report: Conversion, reach: float = 0) -> Small:
-    first, *_, last = question.steps
+    first, last = question.steps[0], question.steps[-1]
     within = f"{_said(last)} within {periods(question.within, question.by)}"
     did = f"of those who did {_said(first)} got to {within}, beginning"
     return _rates(question.by, did, report.points, reach)
@@ -269,8 +269,9 @@ def _rates(by: Grain, did: str, points: Sequence[Any], reach: float) -> Small:
     at = [point.period_start for point in points]
     rates = [point.rate or 0.0 for point in points]
     shares = [_rate(rate) for rate in rates]
+    running = sum(not point.complete for point in points)
     line = Line(
-        line_plot(points, rates, running=not points[-1].complete, whole=False, reach=reach),
+        line_plot(points, rates, running=running, whole=False, reach=reach),
         _axis([label(one, by) for one in at]),
         [
             _tip(point.period_start, by, one, point)
@@ -288,7 +289,7 @@ def _time_to_convert(question: Any, report: TimeToConvert) -> Small:
         [f"in {periods(one.periods, question.by)}: {thousands(one.users)}" for one in report.times],
         {},
     )
-    first, *_, last = question.steps
+    first, last = question.steps[0], question.steps[-1]
     if report.median is None:
         return Small("", f"Nobody got from {_said(first)} to {_said(last)}.", bars)
     told = f"or less took half of those who got from {_said(first)} to {_said(last)}"

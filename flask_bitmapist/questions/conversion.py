@@ -28,7 +28,6 @@ class TimeToConvertQuestion(Ranged):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_steps(self.steps, self.order)
-        _check_two(self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +48,15 @@ class ConversionQuestion(Ranged):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_steps(self.steps, self.order)
-        _check_two(self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionFigure(Figure):
-    """Of those who began in the period of `at`, who took `step` (an index), or did not go on to it.
+    """Of those who began in the period of `at`, who reached `step` (an index), or did not.
 
-    They are ``dropped`` once their time is over; until then the step is ``open`` to them.
+    Who did not is ``dropped`` once their time is over; until then the step is ``open`` to them.
     """
 
     step: int = asks(Index(), spelt="number")
     at: date | datetime | None = asks(Moment(), None)
     which: Which = asks(Choice(get_args(Which)), "reached")
-
-
-def _check_two(steps: tuple[Expression, ...]) -> None:
-    if len(steps) < 2:
-        raise ValueError("a conversion has at least two steps: add the one that is to be reached")

@@ -94,6 +94,14 @@ def test_a_time_that_not_everybody_has_had_may_grow() -> None:
     assert {taken.complete for taken in time_to_convert(["a", "b"], end=on(12)).times} == {True}
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_whoever_takes_the_only_step_is_there_at_once(order: Any) -> None:
+    log({1: "a0 a3", 2: "a5"})
+    assert times("a", order=order) == {0: 2}
+    points = conversion(["a"], 3, start=on(0), end=on(5)).points
+    assert [point.users for point in points] == [(1,), (0,), (0,), (1,), (0,), (1,)]
+
+
 def test_of_nobody_there_is_no_share_and_no_median() -> None:
     report = time_to_convert(["never", "b"], within=1)
     assert [taken.share for taken in report.times] == [None, None]
@@ -150,6 +158,7 @@ def test_people_are_behind_each_figure(tracker: Tracker) -> None:
         (12, 1, "reached", [4]),
         (12, 1, "dropped", []),
         (12, 1, "open", [5]),
+        (12, 0, "reached", [4, 5]),
     ):
         figure = ConversionFigure.of(at=on(day), step=step, which=which)
         assert people_behind(over_time, figure).ids == ids
@@ -170,8 +179,7 @@ def test_tables_have_a_row_a_period() -> None:
 @pytest.mark.parametrize(
     ("ask", "reason"),
     [
-        (lambda: time_to_convert(["a"]), "at least two steps"),
-        (lambda: conversion(["a"], 3), "at least two steps"),
+        (lambda: time_to_convert([]), "the number of steps must be"),
         (lambda: time_to_convert(["a", "a"]), "doing it once takes both"),
         (lambda: time_to_convert(["a", "a"], order="any"), "must be a different event"),
         (lambda: conversion(["a", "b"], -1), "within must be a whole number from 0"),

@@ -752,7 +752,7 @@ def test_time_to_convert_and_conversion(
     truth_server: Server, data: st.DataObject, grain: Grain
 ) -> None:
     for q in ask(truth_server, data, grain):
-        steps = data.draw(st.lists(expressions(1), min_size=2, max_size=4, unique=True))
+        steps = data.draw(st.lists(expressions(1), min_size=1, max_size=4, unique=True))
         within = data.draw(st.none() | st.integers(0, 6))
         for order in ORDERS:
             segments = [*map(q.form, steps)]

@@ -15,6 +15,8 @@ BREAKDOWN = [("breakdown", "flag:user:premium"), ("breakdown", "post:created - u
 ASKED: dict[str, list[tuple[str, str]]] = {
     "boards": [("board", "Weekly")],
     "funnel": FUNNEL,
+    "time_to_convert": [*FUNNEL, ("within", "14")],
+    "conversion": [*FUNNEL, ("within", "7")],
     "people": [("rows", "7")],
     "person": [("id", "9")],
     "find": [("text", "9")],
@@ -25,6 +27,8 @@ FIGURES = {
     "boards": ".board .chart",
     "retention": ".heat td a",
     "funnel": ".funnel td a",
+    "time_to_convert": ".bar a",
+    "conversion": ".plain td a",
     "lifecycle": ".bar a",
     "stickiness": ".bar a",
     "churned": ".bar a",

@@ -126,7 +126,7 @@ def figures(page: Element) -> Iterator[tuple[str, int]]:
 
 #: What a bar's tip says of the number that a piece stands for, by the class of the piece.
 _TOLD = {
-    "new": ("new", "for the first time", "of [\\d,]+ on exactly"),
+    "new": ("new", "for the first time", "of [\\d,]+ on exactly", "took so long"),
     "returning": ("returning", "of [\\d,]+ used it"),
     "resurrected": ("resurrected",),
     "dormant": ("gone quiet", "of [\\d,]+ left"),

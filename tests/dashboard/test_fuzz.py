@@ -144,6 +144,14 @@ PAGES = {
         **_BROKEN,
     },
     "/funnel": {"step": "event", "within": "number", "order": "order", **_RANGE, **_BROKEN},
+    "/time-to-convert": {
+        "step": "event",
+        "within": "number",
+        "order": "order",
+        **_RANGE,
+        **_SEGMENT,
+    },
+    "/conversion": {"step": "event", "within": "number", "order": "order", **_RANGE, **_SEGMENT},
     "/lifecycle": {"event": "event", **_RANGE, **_BROKEN},
     "/stickiness": {"event": "event", "by": "grain", "within": "within", "end": "day", **_BROKEN},
     "/churned": {"event": "event", "silent": "number", **_RANGE, **_SEGMENT},
@@ -159,6 +167,8 @@ _BEHIND: dict[str, dict[str, str]] = {
     "people": {},
     "cohort": {"at": "day", "k": "number"},
     "funnel": {"number": "number", "which": "of a step"},
+    "time_to_convert": {"k": "number"},
+    "conversion": {"at": "day", "number": "number", "which": "of a step"},
     "lifecycle": {"at": "day", "group": "group"},
     "stickiness": {"k": "number"},
     "churned": {"at": "day", "active": "switch"},
@@ -168,7 +178,7 @@ _BEHIND: dict[str, dict[str, str]] = {
 }
 BEHIND = {
     f"/people?of={of}": {
-        **(PAGES[f"/{of}"] if of != "people" else {**_ROWS, **_SEGMENT}),
+        **(PAGES[f"/{of.replace('_', '-')}"] if of != "people" else {**_ROWS, **_SEGMENT}),
         **parameters,
         **({"value": "value"} if "breakdown" in PAGES.get(f"/{of}", ()) else {}),
         "page": "number",

@@ -75,6 +75,20 @@ REPORTS: dict[str, Callable[[], Any]] = {
         "strict",
         Flag("beta"),
     ),
+    "/time-to-convert": lambda: analytics.time_to_convert(
+        ["user:created", "user:logged_in", "song:played"], "day", back(29)
+    ),
+    "/time-to-convert?step=user:created&step=song:played&by=week&rows=6&within=2&order=strict"
+    "&end=2026-11-15&where=flag:beta": lambda: analytics.time_to_convert(
+        ["user:created", "song:played"], "week", back(49), back(8), 2, "strict", Flag("beta")
+    ),
+    "/conversion": lambda: analytics.conversion(
+        ["user:created", "user:logged_in", "song:played"], 7, "day", back(29)
+    ),
+    "/conversion?step=user:created&step=song:played&by=week&rows=6&within=2&order=strict"
+    "&end=2026-11-15&where=flag:beta": lambda: analytics.conversion(
+        ["user:created", "song:played"], 2, "week", back(49), back(8), "strict", Flag("beta")
+    ),
     "/lifecycle": lambda: analytics.lifecycle("user:logged_in", "week", back(25 * 7)),
     "/lifecycle?event=song:played&by=day&rows=9&end=2026-11-22&where=flag:beta": (
         lambda: analytics.lifecycle("song:played", "day", back(9), back(1), Flag("beta"))
