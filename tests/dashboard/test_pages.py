@@ -1007,3 +1007,48 @@ def test_the_churn_page_says_which_weeks_it_shows(recorded: None, browser: Brows
     assert "from 19 Oct to 8 Nov 2026" in page.one("p", class_="lede").text
     told = browser.client.get("/bitmapist/churned?rows=3&silent=2&format=json").json
     assert told == json.loads(json.dumps(report.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "page", "shown"),
+    [
+        ("/lifecycle?event=song:played", "who stays away for longer", "/churned", ["song:played"]),
+        ("/adoption?feature=song:played", "whether they use it again", "/cohort", ["song:played"]),
+        (
+            "/adoption?feature=song:played",
+            "how far the two overlap",
+            "/overlap",
+            ["song:played", "user:logged_in"],
+        ),
+        (
+            "/compare?arm=song:played&arm=user:created&goal=user:logged_in&rows=366",
+            "how far they overlap",
+            "/overlap",
+            ["song:played", "user:created"],
+        ),
+    ],
+)
+def test_a_report_leads_to_the_one_that_tells_more(
+    recorded: None, browser: Browser, address: str, text: str, page: str, shown: list[str]
+) -> None:
+    for where in ("", "flag:beta"):
+        found = browser.open(f"{address}&by=week&where={where}")
+        (link,) = (one for one in found.all("a") if one.text == text)
+        assert urlsplit(link.attributes["href"]).path == f"/bitmapist{page}"
+        told = asked(browser.open(link.attributes["href"]))
+        event = "cohort" if page == "/cohort" else "event"
+        assert [one for one in told[event] if one] == shown
+        assert (told["by"], told["where"]) == (["week"], [where])
+
+
+def test_the_pages_about_a_funnel_lead_to_one_another(recorded: None, browser: Browser) -> None:
+    steps = "step=song:played&step=user:logged_in&by=week&within=2&where=flag:beta"
+    for page in ("funnel", "time-to-convert", "conversion"):
+        views = browser.open(f"/{page}?{steps}&over=last+month").one("nav", class_="views")
+        for link in views.all("a"):
+            told = asked(browser.open(link.attributes["href"]))
+            assert told["step"][:2] == ["song:played", "user:logged_in"]
+            assert (told["by"], told["within"], told["over"]) == (["week"], ["2"], ["last month"])
+    any_order = browser.open("/funnel?order=any").one("nav", class_="views").all("a")
+    orders = [asked(browser.open(link.attributes["href"]))["order"] for link in any_order]
+    assert orders == [["any"], ["any"], ["ordered"]]
