@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from servers import MortalServer
 from flask_bitmapist import chart, packed_periods, swapping
 from flask_bitmapist.annotations import annotation_of, keep, kept
 from flask_bitmapist.boards import Board
-from flask_bitmapist.maintenance import copying, sides
+from flask_bitmapist.ids import MAPPED
+from flask_bitmapist.maintenance import copying, promote, sides
 from flask_bitmapist.maintenance.copying import Copied, Copy
 from flask_bitmapist.maintenance.runs import StoppedError
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.packed_periods import packed_keys
+from flask_bitmapist.periods import Period
 from flask_bitmapist.saved import BOARDS, add_chart, save, saved
 from flask_bitmapist.tracker import Tracker
 
@@ -88,6 +90,45 @@ def test_what_the_target_has_under_a_key_instead_of_a_bitmap_stops_nothing_else(
     redis.delete("trackist_a_2024-2-29")
     copied(other, tracker)
     assert values(redis) == values(other)
+
+
+def test_visitors_who_have_become_users_are_users_on_the_target_too(
+    other: Any,
+    other_url: str,
+    redis: Any,
+    redis_url: str,
+    process: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = process(other_url, instance="old", BITMAPIST_ID_MAP="always")
+    new = process(redis_url, BITMAPIST_ID_MAP="always")
+    recently = datetime.now() - timedelta(days=2)
+    people = ("visitor:1", "visitor:2", "visitor:3", BOB)
+    old.record([("a", id_, True, True, recently) for id_ in people])
+    old.promote("visitor:1", ANN, recently.date())
+    with monkeypatch.context() as patched:
+        patched.setattr(promote._Mover, "move", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            old.promote("visitor:2", ANN, recently.date())
+    copied(other, new)
+    assert users(new, "a", recently) == {ANN, None, "visitor:3", BOB}  # visitor:2 is being moved
+    new.record([("late", "visitor:1", True, True, recently)])
+    assert users(new, "late", recently) == {ANN}
+    old.promote("visitor:3", BOB, recently.date())  # it has been copied before
+    copied(other, new)
+    monkeypatch.setattr(promote, "_ABANDONED", 0)
+    new.promote("visitor:4", BOB, recently.date())
+    assert users(new, "a", recently) == {ANN, BOB}
+    new.erase(ANN)
+    assert not any(b"visitor:1" in redis.dump(key) for key in redis.scan_iter("*"))
+
+
+def users(tracker: Tracker, event: str, when: datetime) -> set[object]:
+    """Those who have a bit; None is nobody."""
+    key = Period.containing("month", when).key(event)
+    held = "".join(f"{byte:08b}" for byte in tracker.redis.get(key))
+    offsets = [offset for offset, bit in enumerate(held) if bit == "1"]
+    return {*tracker.reader.ids_at(offsets, MAPPED)}
 
 
 def values_of(client: Any) -> list[bytes]:

@@ -11,7 +11,7 @@ may promote the visitor: that changes `PROMOTIONS`, which the trip that writes c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar
@@ -128,15 +128,32 @@ def user_of(client: Any, keys: MapKeys, id_: str) -> str:
 
 def visitors_of(client: Any, keys: MapKeys, user: str) -> list[str]:
     """The visitors who have become `user`."""
-    wanted = user.encode()
-    return [
-        str(visitor, "utf-8") for visitor, of in _scanned(client, keys.promoted) if of == wanted
-    ]
+    return [visitor for visitor, of in users_of(client, keys).items() if of == user]
 
 
 def moves(client: Any, keys: MapKeys) -> dict[str, Move]:
     """What is still to be moved, by visitor."""
     return {str(key, "utf-8"): Move.loads(held) for key, held in _scanned(client, keys.moving)}
+
+
+def take_over(
+    client: Any, keys: MapKeys, users: Mapping[str, str], left: Mapping[str, Move], since: int
+) -> None:
+    """Promote visitors as another map with the same offsets has. What is left can be moved later.
+
+    :param users: what each of them has become there.
+    :param left: what is still to be moved there.
+    :param since: as `Move.since`.
+    """
+    for visitor, user in users.items():
+        promote(client, keys, visitor, user, since, 0)
+    for visitor, move in left.items():
+        client.hsetnx(keys.moving, visitor, json.dumps(move))
+
+
+def users_of(client: Any, keys: MapKeys) -> dict[str, str]:
+    """What each visitor has become."""
+    return {str(name, "utf-8"): str(of, "utf-8") for name, of in _scanned(client, keys.promoted)}
 
 
 def forget(client: Any, keys: MapKeys, visitors: Iterable[str]) -> None:

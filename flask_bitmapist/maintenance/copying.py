@@ -29,7 +29,9 @@ from ..config import Settings
 from ..delivery.merging import STAGED
 from ..dimensions import Slots
 from ..erased import ERASED, LAST, SALT, Erasure
-from ..ids import PLAIN
+from ..id_map.keys import map_keys
+from ..id_map.promoting import moves, take_over, users_of
+from ..ids import MAPPED, PLAIN
 from ..packed_periods import PACKED_BEFORE, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX, local
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, Wanted, mismatch, text
@@ -215,6 +217,7 @@ class Copy:
                 if not copied.still_marked:
                     break
             now = local(None, self._settings.timezone)
+            self._take_promotions((now - self._settings.visitor_age).date())
             self._target.patiently(lambda: self._registry.reindex(self._target.client, now))
             settle_values(*sides, slots)
             self._take_saved()
@@ -400,6 +403,15 @@ class Copy:
         for annotation, day in noted:
             pipe.execute_command("ZADD", ANNOTATIONS, int(day), annotation)
         self._write(pipe)
+
+    def _take_promotions(self, since: date) -> None:
+        """Have the target know which visitors, who came `since` a day, have become users."""
+        if MAPPED not in self._maps:
+            return
+        keys, source, target = map_keys(MAPPED), self._source, self._target
+        left = source.patiently(lambda: moves(source.client, keys))
+        users = source.patiently(lambda: users_of(source.client, keys))
+        target.patiently(lambda: take_over(target.client, keys, users, left, since.toordinal()))
 
     # Bitmaps
 
