@@ -187,7 +187,12 @@ def _slots(
 
 
 def _points(slots: Sequence[Slot[_Point]]) -> str:
-    return " ".join(f"{slot.x * 10:.1f},{slot.y * 10:.1f}" for slot in slots)
+    return polyline([(slot.x, slot.y) for slot in slots])
+
+
+def polyline(points: Sequence[tuple[float, float]]) -> str:
+    """The points of a line, given in per cent of the box."""
+    return " ".join(f"{x * 10:.1f},{y * 10:.1f}" for x, y in points)
 
 
 def line_plot(

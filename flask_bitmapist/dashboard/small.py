@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..analytics import (
     ActiveUsers,
     Adoption,
+    Average,
     Churned,
     Compare,
     Conversion,
@@ -27,6 +28,7 @@ from ..annotations import Annotation
 from ..periods import Grain
 from ..reading.segments import Event, Expression
 from .drawing import (
+    MOST_CURVES,
     BarPlot,
     LinePlot,
     bar_plot,
@@ -35,6 +37,7 @@ from .drawing import (
     line_plot,
     percent,
     periods,
+    polyline,
     thousands,
     when,
 )
@@ -57,11 +60,32 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """A line beside the first one, on the same axes.
+
+    :ivar kind: the stylesheet's class.
+    :ivar name: what it is of, and its last value.
+    :ivar closed: the line through the periods that are over.
+    :ivar running: its last piece, to a period that is not over; empty if there is none.
+    :ivar x: where its last point is, across.
+    :ivar y: and from the top.
+    """
+
+    kind: str
+    name: str
+    closed: str
+    running: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """A line.
 
     :ivar labels: the names of its points on the axis; empty for those that it has no room for.
     :ivar tips: the value of each point.
+    :ivar others: the lines of the parts that it is the whole of.
     """
 
     plot: LinePlot[Any]
@@ -69,6 +93,7 @@ class Line:
     tips: Sequence[str]
     percents: bool = False
     target: Target | None = None
+    others: Sequence[Other] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +178,10 @@ def _with_target(drawn: Small, target: float) -> Small:
 def _trend(question: Any, report: Trend, reach: float = 0) -> Small:
     at, users = _columns(report.points, "users")
     did = f"did {_said(question.event)}"
-    return _line(question.by, did, at, users, report.points, reach)
+    parts = {name: _columns(part.points, "users")[1] for name, part in report.parts.items()}
+    most = max((max(row) for row in parts.values()), default=0)
+    drawn = _line(question.by, did, at, users, report.points, max(reach, most))
+    return _beside(drawn, parts, _last_over(report.points), thousands)
 
 
 def _active_users(question: Any, report: ActiveUsers, reach: float = 0) -> Small:
@@ -182,20 +210,30 @@ def _latest(
     by: Grain, did: str, at: Sequence[date], values: Sequence[str], points: Sequence[Any]
 ) -> tuple[str, str]:
     """The value of the last period that is over, and what it counts; else the present one's."""
-    over = [number for number, point in enumerate(points) if point.complete]
-    if not over:
-        return values[-1], f"{did} {when(at[-1], by)}, so far"
-    *_, last = over
+    last = _last_over(points)
+    if not points[last].complete:
+        return values[last], f"{did} {when(at[last], by)}, so far"
     before = f"; {values[last - 1] or 'nobody'} the {by} before" if last else ""
     return values[last], f"{did} {when(at[last], by)}{before}"
 
 
+def _last_over(points: Sequence[Any]) -> int:
+    """The number of the last point whose period is over; of the last one, if none is."""
+    over = [number for number, point in enumerate(points) if point.complete]
+    return over[-1] if over else len(points) - 1
+
+
 def _retention(question: Any, report: Retention, reach: float = 0) -> Small:
-    known = [*takewhile(lambda found: found[1].rate is not None, enumerate(report.average))]
+    known = _averages(report)
     rates = [average.rate or 0.0 for _, average in known]
     band = [(average.low or 0.0, average.high or 0.0) for _, average in known]
+    parts = {
+        name: [average.rate or 0.0 for _, average in _averages(part)]
+        for name, part in report.parts.items()
+    }
+    most = max((max(row, default=0.0) for row in parts.values()), default=0.0)
     line = Line(
-        line_plot(known, rates, band=band, reach=reach),
+        line_plot(known, rates, band=band, reach=max(reach, most)),
         _axis([f"+{k}" for k, _ in known]),
         [f"{periods(k, question.by)} later: {_rate(rate)}" for k, rate in enumerate(rates)],
         percents=True,
@@ -203,7 +241,42 @@ def _retention(question: Any, report: Retention, reach: float = 0) -> Small:
     did = f"of those who did {_said(question.cohort)} did {_said(question.returned)}"
     if len(rates) < 2:
         return Small("", f"Nobody's first {question.by} is over.", line)
-    return Small(_rate(rates[1]), f"{did} 1 {question.by} later", line)
+    return _beside(Small(_rate(rates[1]), f"{did} 1 {question.by} later", line), parts, 1, _rate)
+
+
+def _averages(report: Retention) -> list[tuple[int, Average]]:
+    """Those that exist."""
+    return [*takewhile(lambda found: found[1].rate is not None, enumerate(report.average))]
+
+
+def _beside(
+    drawn: Small, parts: Mapping[str, Sequence[float]], index: int, told: Callable[[Any], str]
+) -> Small:
+    """The same with the lines of the largest `parts`.
+
+    :param parts: their values, as of the points of the line that is drawn.
+    :param index: the number of the point whose values are told; that of the figure.
+    """
+    line = drawn.drawing
+    assert isinstance(line, Line)  # what has points is drawn as a line
+    known = {name: row for name, row in parts.items() if len(row) > index}
+    largest = sorted(known, key=lambda name: -known[name][index])[:MOST_CURVES]
+    others = []
+    for number, name in enumerate(largest, start=1):
+        row = known[name]
+        at = [(slot.x, line.plot.y(n)) for slot, n in zip(line.plot.slots, row, strict=False)]
+        is_open = bool(line.plot.running) and len(at) == len(line.plot.slots)
+        others.append(
+            Other(
+                f"c{number}",
+                f"{name}: {told(row[index])}",
+                polyline(at[:-1] if is_open else at),
+                polyline(at[-2:]) if is_open else "",
+                *at[-1],
+            )
+        )
+    left = f". {len(parts) - len(others)} of the parts are not drawn" * (len(parts) > len(others))
+    return replace(drawn, told=f"{drawn.told}{left}", drawing=replace(line, others=others))
 
 
 def _lifecycle(question: Any, report: Lifecycle) -> Small:
@@ -248,6 +321,11 @@ def _stickiness(question: Any, report: Stickiness) -> Small:
 
 def _funnel(question: Any, report: Funnel) -> Small:
     last = report.steps[-1]
+    if report.parts:
+        ends = {"all": last} | {name: part.steps[-1] for name, part in report.parts.items()}
+        rows = [Share(name, end.from_first, _rate(end.from_first)) for name, end in ends.items()]
+        told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
+        return Small(_rate(last.from_first), told, Shares(rows))
     rows = [Share(step.event, step.from_first, thousands(step.users)) for step in report.steps]
     told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
     return Small(_rate(last.from_first), told, Shares(rows))

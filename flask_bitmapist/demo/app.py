@@ -79,7 +79,13 @@ def create_app(
         [
             chart("Readers", "active_users", event="user:seen", rows=60),
             chart("Where they come from", "lifecycle", event="user:seen", by="week"),
-            chart("Who stays", "retention", cohort="user:created", returned="user:seen"),
+            chart(
+                "Who stays",
+                "retention",
+                cohort="user:created",
+                returned="user:seen",
+                breakdown=["flag:user:premium", "user:created - flag:user:premium"],
+            ),
             chart(
                 "From sign-up to a first post",
                 "funnel",

@@ -121,6 +121,68 @@ def test_a_card_leads_to_the_page_that_asks_the_same(
     assert told["charts"][0]["answer"] == client.get(f"{address}&format=json").json
 
 
+#: Of premium people, of testers of the beta, of whoever has a flag that nobody has.
+VALUES = ["flag:user:premium", "flag:beta", "user:created & flag:beta & flag:user:premium"]
+
+
+@pytest.mark.parametrize(
+    ("report", "question", "legend"),
+    [
+        (
+            "trend",
+            {"event": "user:logged_in", "by": "week"},
+            [
+                "flag:user:premium: 3",
+                "flag:beta: 0",
+                "user:created & flag:beta & flag:user:premium: 0",
+                "all",
+            ],
+        ),
+        (
+            "retention",
+            {"cohort": "user:created", "returned": "user:logged_in", "by": "week"},
+            ["flag:user:premium: 66.7 %", "flag:beta: 33.3 %", "all"],
+        ),
+    ],
+)
+def test_the_parts_of_a_breakdown_are_lines_beside_the_whole(
+    app: Flask,
+    recorded: None,
+    browser: Browser,
+    report: str,
+    question: dict[str, Any],
+    legend: list[str],
+) -> None:
+    declare(app, chart("Title", report, **question, breakdown=VALUES))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    assert [one.text for one in card.one("figcaption").all("span")] == legend
+    assert len(card.all("path", class_="mark")) == 2 * (len(legend) - 1)
+    if REPORTS[report] in ASKED:
+        leads = browser.open(card.one("h2").one("a").attributes["href"])
+        assert "Broken down by flag:user:premium" in leads.all("p", class_="lede")[0].text
+
+
+def test_more_parts_than_can_be_told_apart_are_counted(
+    app: Flask, recorded: None, browser: Browser
+) -> None:
+    values = [f"flag:user:premium - flag:{number}" for number in range(8)]
+    declare(app, chart("T", "trend", event="user:logged_in", by="week", breakdown=values))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    assert len(card.one("figcaption").all("span")) == 7
+    assert card.one("p", class_="d").text.endswith("2 of the parts are not drawn")
+
+
+def test_of_a_funnel_each_part_has_its_rate(app: Flask, recorded: None, browser: Browser) -> None:
+    steps = ["user:created", "user:logged_in"]
+    declare(app, chart("T", "funnel", steps=steps, by="week", breakdown=VALUES[:2]))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    assert [one.text for one in card.one("ol").all("span")] == [
+        "all 72.7 %",
+        "flag:user:premium 100.0 %",
+        "flag:beta 100.0 %",
+    ]
+
+
 def test_active_users_lead_to_the_overview(app: Flask, recorded: None, browser: Browser) -> None:
     declare(app, chart("T", "active_users", event="song:played", where="flag:beta", rows=3))
     (card,) = cards(browser.open("/boards?board=Weekly"))
