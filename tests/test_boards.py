@@ -23,6 +23,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "where": "b & flag:c",
         "breakdown": ["flag:c", "d | e"],
     },
+    "trends": {"events": ["a", "b - c"], "over": "last month", "previous": True, "active": "d"},
     "active_users": {"event": Event("a & b"), "rows": 7},
     "retention": {
         "cohort": Event("not - a segment") - Flag("pro"),
@@ -64,7 +65,7 @@ def test_what_has_its_default_is_not_told() -> None:
     ("report", "question", "sentence"),
     [
         ("trent", {"event": "a"}, "there is no report 'trent': did you mean 'trend'?"),
-        ("people", {}, "there is no report 'people': there are trend, active_users"),
+        ("people", {}, "there is no report 'people': there are trend, trends, "),
         (None, {}, "there is no report None"),
         (["trend"], {}, "there is no report"),
         ("trend", {}, "the chart 'T': event is missing"),

@@ -30,6 +30,7 @@ from ._summaries import Summaries, Summary, summaries
 from ._time_to_convert import Taken, TimeToConvert, time_to_convert
 from ._timeline import EventSpan, Profile, Timeline, profile, timeline
 from ._trend import Point, Trend, trend
+from ._trends import Series, Trends, TrendsPoint, trends
 
 __all__ = [
     "NO_VALUE",
@@ -68,6 +69,7 @@ __all__ = [
     "Retention",
     "Row",
     "SegmentError",
+    "Series",
     "Step",
     "Stickiness",
     "Summaries",
@@ -77,6 +79,8 @@ __all__ = [
     "TimeToConvert",
     "Timeline",
     "Trend",
+    "Trends",
+    "TrendsPoint",
     "active_users",
     "adoption",
     "answer",
@@ -111,5 +115,6 @@ __all__ = [
     "time_to_convert",
     "timeline",
     "trend",
+    "trends",
     "users",
 ]

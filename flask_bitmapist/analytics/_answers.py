@@ -25,6 +25,7 @@ from . import (
     _time_to_convert,
     _timeline,
     _trend,
+    _trends,
 )
 from ._breakdown import part_of
 from ._report import Report
@@ -51,6 +52,7 @@ _MODULES: Mapping[type[questions.Question], Any] = {
     questions.TimeToConvertQuestion: _time_to_convert,
     questions.TimelineQuestion: _timeline,
     questions.TrendQuestion: _trend,
+    questions.TrendsQuestion: _trends,
 }
 
 

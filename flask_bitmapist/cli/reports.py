@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Timeline,
         TimeToConvert,
         Trend,
+        Trends,
     )
 
 #: The most values that a check lists for a figure.
@@ -73,6 +74,8 @@ def _parameter(field: Declared) -> Callable[[Any], Any]:
         return click.argument(field.name, nargs=-1, required=True)
     if required and isinstance(field.kind, kinds.Segment | kinds.Anyone):
         return click.argument(field.name)
+    if isinstance(field.kind, kinds.Switch):
+        return click.option(f"--{name}", field.name, is_flag=True, help=field.help)
     if isinstance(field.kind, kinds.Values):
         return click.option(
             f"--{name}",
@@ -184,6 +187,22 @@ def _trend(report: Trend) -> Picture:
     most = max((point.users for point in report.points), default=0) or 1
     rows = [[p.period_start, p.users, Bar(p.users / most)] for p in report.points]
     return Picture(["period", "users", ""], rows, _open(report.points))
+
+
+def _trends(report: Trends) -> Picture:
+    series, points = report.series, report.series[0].points
+    columns: list[tuple[str, list[Any]]] = []
+    for one in series:
+        columns.append((one.event, [point.users for point in one.points]))
+        if any(point.previous is not None for point in one.points):
+            columns.append(("before", [point.previous for point in one.points]))
+        if any(point.share is not None for point in one.points):
+            columns.append(("%", [Share(point.share) for point in one.points]))
+    rows = zip(
+        (point.period_start for point in points), *(told for _, told in columns), strict=True
+    )
+    header = ["period", *(name for name, _ in columns)]
+    return Picture(header, [list(row) for row in rows], _open(points))
 
 
 def _open(points: list[Any]) -> frozenset[int]:
@@ -343,6 +362,17 @@ report_command(
     \b
     flask bitmapist show user:seen --by week
     flask bitmapist show "song:played & flag:user:premium" --start 2026-01-01
+    """,
+)
+report_command(
+    "trends",
+    questions.TrendsQuestion,
+    _trends,
+    """The users of each of EVENTS (or segments), period by period.
+
+    \b
+    flask bitmapist trends user:created post:created --previous
+    flask bitmapist trends "a & b" c --over "last quarter" --by week
     """,
 )
 report_command(

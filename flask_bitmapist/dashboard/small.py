@@ -23,6 +23,7 @@ from ..analytics import (
     Stickiness,
     TimeToConvert,
     Trend,
+    Trends,
 )
 from ..annotations import Annotation
 from ..periods import Grain
@@ -182,6 +183,18 @@ def _trend(question: Any, report: Trend, reach: float = 0) -> Small:
     most = max((max(row) for row in parts.values()), default=0)
     drawn = _line(question.by, did, at, users, report.points, max(reach, most))
     return _beside(drawn, parts, _last_over(report.points), thousands)
+
+
+def _trends(question: Any, report: Trends) -> Small:
+    """The first event; the others in words."""
+    first, *others = report.series
+    at, users = _columns(first.points, "users")
+    did = f"did {_said(question.events[0])}"
+    drawn = _line(question.by, did, at, users, first.points)
+    if not others:
+        return drawn
+    rest = ", ".join(f"{thousands(one.points[-1].users)} {one.event}" for one in others)
+    return replace(drawn, told=f"{drawn.told}. The others, {when(at[-1], question.by)}: {rest}")
 
 
 def _active_users(question: Any, report: ActiveUsers, reach: float = 0) -> Small:
@@ -458,4 +471,5 @@ _DRAWN: Mapping[type[Report], Callable[..., Small]] = {
     Stickiness: _stickiness,
     TimeToConvert: _time_to_convert,
     Trend: _trend,
+    Trends: _trends,
 }

@@ -26,6 +26,7 @@ from .overlap import OverlapFigure, OverlapQuestion
 from .retention import RetentionFigure, RetentionQuestion
 from .stickiness import StickinessFigure, StickinessQuestion
 from .trend import ActiveUsersFigure, ActiveUsersQuestion, TrendFigure, TrendQuestion
+from .trends import TrendsFigure, TrendsQuestion
 from .users import PeopleFigure, PeopleQuestion, ProfileQuestion, TimelineQuestion
 
 __all__ = [
@@ -66,11 +67,14 @@ __all__ = [
     "TimelineQuestion",
     "TrendFigure",
     "TrendQuestion",
+    "TrendsFigure",
+    "TrendsQuestion",
 ]
 
 #: The reports about no single person, by the names of their functions.
 REPORTS: Mapping[str, type[Question]] = {
     "trend": TrendQuestion,
+    "trends": TrendsQuestion,
     "active_users": ActiveUsersQuestion,
     "retention": RetentionQuestion,
     "funnel": FunnelQuestion,

@@ -78,6 +78,11 @@ CHARTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "50.0 %",
         "of those who did user:logged_in or flag:beta did both",
     ),
+    "trends": (
+        {"events": ["song:played", "user:created"], "over": "2026-10", "by": "month"},
+        "8",
+        "",
+    ),
     "compare": (
         {"arms": ["user:created", "flag:beta"], "goal": "user:logged_in", "by": "month"},
         "100.0 %",

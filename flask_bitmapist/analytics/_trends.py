@@ -1,0 +1,197 @@
+"""How many did each of several things, period by period, beside the periods before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..periods import Grain, Period
+from ..questions import TrendsFigure, TrendsQuestion
+from ..reading.bitmap import Bitmap
+from ..reading.bitmaps import Bitmaps, sliding_unions
+from ..reading.segments import Expression
+from ._breakdown import Breakdown, Divided, Values, counted
+from ._report import Users, check_length, label, scope, scope_at
+from ._sets import Crowd, Sets, only
+from ._trend import rolling_sets
+
+if TYPE_CHECKING:
+    from ..tracker import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class TrendsPoint:
+    """Unique users in one period, or in the window that ends with it.
+
+    :ivar complete: whether the period is over: an open one's figure may grow.
+    :ivar previous: the users of the period that is as many before as the report has; None unless
+        they were asked for.
+    :ivar share: which share of the period's active users did it; None unless it was asked for, or
+        if nobody was active.
+    :ivar previous_share: that of the previous period.
+    """
+
+    period_start: date | datetime
+    users: int
+    complete: bool
+    previous: int | None = None
+    share: float | None = None
+    previous_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The points of one event, in time order.
+
+    :ivar event: the event or segment, as text.
+    """
+
+    event: str
+    points: list[TrendsPoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Trends(Divided):
+    """Unique users of each event in each period; the events are in the order asked for."""
+
+    series: list[Series]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row a point, with its event."""
+        header = ["event", "period_start", "users", "complete", "previous", "share"]
+        return [*header, "previous_share"], [
+            [
+                one.event,
+                point.period_start,
+                point.users,
+                point.complete,
+                point.previous,
+                point.share,
+                point.previous_share,
+            ]
+            for one in self.series
+            for point in one.points
+        ]
+
+
+def trends(
+    events: Iterable[str | Expression],
+    by: Grain = "day",
+    start: date | datetime | None = None,
+    end: date | datetime | None = None,
+    where: str | Expression | None = None,
+    *,
+    over: str | None = None,
+    breakdown: Breakdown = None,
+    rolling: int = 1,
+    previous: bool = False,
+    active: str | Expression | None = None,
+    strict: bool = False,
+    now: date | datetime | None = None,
+    tracker: Tracker | None = None,
+) -> Trends:
+    """How many unique users did each of `events` in each period: `trend` of several at once.
+
+    :param events: events' names, or segments.
+    :param previous: also count the periods right before these, as many as there are.
+    :param active: also tell the share of the users of this event, in each period, who did each of
+        `events`: n(e[p] & a[p] & S[p]) / n(a[p] & S[p]).
+
+    The other arguments and errors are those of `trend`.
+    """
+    question = TrendsQuestion.of(
+        events=events,
+        by=by,
+        start=start,
+        end=end,
+        over=over,
+        where=where,
+        breakdown=breakdown,
+        rolling=rolling,
+        previous=previous,
+        active=active,
+        strict=strict,
+        now=now,
+    )
+    return answer(question, tracker)
+
+
+def answer(question: TrendsQuestion, tracker: Tracker | None) -> Trends:
+    """The answer to `question`."""
+    asked, rolling = scope(question, tracker), question.rolling
+    values = Values.of(question, asked.tracker)
+    listed = [*question.events, *([] if question.active is None else [question.active])]
+    pairs = [*((one, question.where) for one in listed), *values.pairs()]
+    users = Users.each(*pairs, asked=asked, strict=question.strict)
+    events, having = users[: len(listed)], users[len(listed) :]
+    size = len(asked.periods)
+    first = asked.periods[0].shift(-size if question.previous else 0)
+    periods = list(first.shift(1 - rolling).until(asked.periods[-1]))
+    length = len(periods) + 1 - rolling
+
+    def sets(where: Expression | None) -> Sets:
+        each = [Users(one.what, where) for one in events]
+
+        def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
+            *doing, last = (_rolled(one, bitmaps, periods, rolling) for one in each)
+            if question.active is None:
+                doing, last = [*doing, last], []
+            for did in doing:
+                yield from did
+                yield from (here & active for here, active in zip(did, last, strict=False))
+            yield from last
+
+        return Sets(asked.tracker, [key for one in each for key in one.keys(periods)], make)
+
+    def report(counts: list[int]) -> Trends:
+        lists = [counts[at : at + length] for at in range(0, len(counts), length)]
+        whole = lists.pop() if question.active is not None else None
+        both = [None] * len(lists) if whole is None else lists[1::2]
+        did = lists if whole is None else lists[::2]
+        return Trends(
+            [
+                Series(
+                    str(event),
+                    [
+                        TrendsPoint(
+                            label(period),
+                            here[-size + at],
+                            asked.is_complete(period),
+                            here[at] if question.previous else None,
+                            _share(common, whole, at - size),
+                            _share(common, whole, at) if question.previous else None,
+                        )
+                        for at, period in enumerate(asked.periods)
+                    ],
+                )
+                for event, here, common in zip(question.events, did, both, strict=True)
+            ]
+        )
+
+    return counted(asked, values.told(having), events[0].where, sets, report)
+
+
+def behind(question: TrendsQuestion, figure: TrendsFigure, tracker: Tracker | None) -> Crowd:
+    """The people behind `figure`."""
+    check_length("number", figure.number, least=0, most=len(question.events) - 1)
+    asked = scope_at(question, figure.at, tracker)
+    (users,), kind = Users.mapped(
+        (question.events[figure.number], question.where), asked=asked, strict=question.strict
+    )
+    return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
+
+
+def _rolled(
+    users: Users, bitmaps: Bitmaps, periods: Sequence[Period], rolling: int
+) -> list[Bitmap]:
+    """The users of each period and the ones before it that `rolling` takes in."""
+    sets = [users.in_period(bitmaps, period) for period in periods]
+    return sliding_unions(sets, rolling)[: len(periods) + 1 - rolling]
+
+
+def _share(common: list[int] | None, whole: list[int] | None, at: int) -> float | None:
+    if common is None or whole is None or not whole[at]:
+        return None
+    return common[at] / whole[at]
