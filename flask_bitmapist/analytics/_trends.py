@@ -121,7 +121,7 @@ def trends(
 def answer(question: TrendsQuestion, tracker: Tracker | None) -> Trends:
     """The answer to `question`."""
     asked, rolling = scope(question, tracker), question.rolling
-    values = Values.of(question, asked.tracker)
+    values = Values.of(question, asked.known)
     listed = [*question.events, *([] if question.active is None else [question.active])]
     pairs = [*((one, question.where) for one in listed), *values.pairs()]
     users = Users.each(*pairs, asked=asked, strict=question.strict)

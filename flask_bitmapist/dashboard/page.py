@@ -246,7 +246,7 @@ def _typed(field: Declared, value: Any) -> Any:
         case Several(), list():
             return [_typed(replace(field, kind=field.kind.kind), one) for one in value]
         case Did(), str():
-            return Event(value)
+            return Event(value) if value else None
         case Segment(), TypedSegment():
             # If a segment is required, the question says what is wrong with an empty one.
             return value.expression if field.usual is None else value.expression or value.text
@@ -258,6 +258,8 @@ def _typed(field: Declared, value: Any) -> Any:
 def _spelt(value: Any) -> Any:
     """A form's value as a query string has it."""
     match value:
+        case bool():
+            return "yes" if value else None
         case TypedSegment(text=text):
             return text
         case date():

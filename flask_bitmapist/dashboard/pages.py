@@ -36,6 +36,7 @@ class PageEntry(NamedTuple):
 PAGES = (
     PageEntry("index", "/", "Overview", "overview"),
     PageEntry("boards", "/boards", "Boards", "boards", posts=True),
+    PageEntry("trends", "/trends", "Trends", "trends"),
     PageEntry("cohort", "/cohort", "Retention", "retention"),
     PageEntry("funnel", "/funnel", "Funnel", "funnel"),
     PageEntry("time_to_convert", "/time-to-convert", "", "time_to_convert"),

@@ -41,6 +41,7 @@ from .retention import RetentionPage
 from .saving import Saving
 from .stickiness import StickinessPage
 from .time_to_convert import TimeToConvertPage
+from .trends import TrendsPage
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -92,6 +93,7 @@ PAGES_WITH_PEOPLE: dict[str, type[Page]] = {
     page.endpoint: page
     for page in (
         PeoplePage,
+        TrendsPage,
         RetentionPage,
         FunnelPage,
         TimeToConvertPage,

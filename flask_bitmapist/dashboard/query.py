@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -212,6 +212,8 @@ class Query:
                 return self.events(name, *usual) or [self.event(name)]
             case fields.Several():
                 return self.segments(name) or [*map(TypedSegment.read, usual)]
+            case fields.Did() if field.usual is None and not self.text(name):
+                return ""
             case fields.Did():
                 return self.event(name, *usual)
             case fields.Segment():
@@ -224,6 +226,8 @@ class Query:
                 if usual is None and not self.text(name):
                     return None
                 return self.number(name, usual or 0, least, min(bound, most or bound))
+            case fields.Switch():
+                return self.choice(name, ("", "yes", "no"), "") == "yes"
             case fields.Over():
                 return self.range(name)
             case fields.Moment():
@@ -282,6 +286,17 @@ class Query:
             f"The parameter {name} must be a day such as 2026-11-23, from the year {first_year} on "
             f"and up to today, {self._today}, not {text!r}."
         )
+
+    def moment(self, name: str, first_year: int) -> date | None:
+        """A day, or an hour such as 2026-11-23T14:00:00, from `first_year` on up to today."""
+        text = self.text(name)
+        if "T" in text:
+            with suppress(ValueError):
+                spelt = re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00:00", text)
+                found = datetime.fromisoformat(text) if spelt else None
+                if found and first_year <= found.year and found.date() <= self._today:
+                    return found
+        return self.day(name, first_year)
 
     def range(self, name: str) -> str | None:
         """A range in words, such as ``last 28 days``; None if it is missing."""

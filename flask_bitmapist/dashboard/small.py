@@ -155,7 +155,9 @@ def small(
         drawn = _DRAWN[type(report)](question, report)
     else:
         drawn = _with_target(_DRAWN[type(report)](question, report, reach=target), target)
-    points = getattr(report, "points", ())
+    points = (
+        report.series[0].points if isinstance(report, Trends) else getattr(report, "points", ())
+    )
     return replace(drawn, notes=notes_among(annotations, points, by_of(question)))
 
 
@@ -185,12 +187,12 @@ def _trend(question: Any, report: Trend, reach: float = 0) -> Small:
     return _beside(drawn, parts, _last_over(report.points), thousands)
 
 
-def _trends(question: Any, report: Trends) -> Small:
+def _trends(question: Any, report: Trends, reach: float = 0) -> Small:
     """The first event; the others in words."""
     first, *others = report.series
     at, users = _columns(first.points, "users")
     did = f"did {_said(question.events[0])}"
-    drawn = _line(question.by, did, at, users, first.points)
+    drawn = _line(question.by, did, at, users, first.points, reach)
     if not others:
         return drawn
     rest = ", ".join(f"{thousands(one.points[-1].users)} {one.event}" for one in others)

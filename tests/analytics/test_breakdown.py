@@ -490,6 +490,9 @@ BROKEN_DOWN: dict[str, Callable[..., Any]] = {
     "retention": lambda **asked: analytics.retention("seen", "bought", "day", **asked),
     "stickiness": lambda **asked: analytics.stickiness("seen", **asked),
     "trend": lambda **asked: analytics.trend("seen", **asked),
+    "trends": lambda **asked: analytics.trends(
+        ["seen", "bought"], previous=True, active="bought", **asked
+    ),
 }
 
 

@@ -13,6 +13,7 @@ BREAKDOWN = [("breakdown", "flag:user:premium"), ("breakdown", "post:created - u
 
 #: What a page is asked, by its module; the others answer when nothing is asked.
 ASKED: dict[str, list[tuple[str, str]]] = {
+    "trends": [("event", "user:logged_in"), ("event", "post:read"), ("previous", "yes")],
     "boards": [("board", "Weekly")],
     "funnel": FUNNEL,
     "time_to_convert": [*FUNNEL, ("within", "14")],
@@ -23,6 +24,7 @@ ASKED: dict[str, list[tuple[str, str]]] = {
 }
 #: What of a page holds its figures, by its module.
 FIGURES = {
+    "trends": ".plain td a",
     "overview": ".kpi .n a",
     "boards": ".board .chart",
     "retention": ".heat td a",

@@ -179,7 +179,8 @@ def asked(page: Element) -> dict[str, Any]:
     for one in form:
         name = one.attributes.get("name", "")
         if one.tag == "input":
-            if one.attributes.get("type") == "radio" and "checked" not in one.attributes:
+            choice = one.attributes.get("type") in ("radio", "checkbox")
+            if choice and "checked" not in one.attributes:
                 continue
             sent.setdefault(name, []).append(one.attributes.get("value", ""))
         elif one.tag == "select":

@@ -22,6 +22,7 @@ from .test_escaping import check_harmless
 LOGINS = chart("Log-ins", "lifecycle", event="user:logged_in", by="week", over="last 26 weeks")
 #: A question of each page that can be a chart.
 ASKED = {
+    "trends": "event=song:played&event=flag:beta&by=week&previous=yes&active=user:created",
     "cohort": "cohort=user:created&returned=song:played&by=day&rows=3&where=flag:beta",
     "funnel": "step=user:created&step=song:played&within=3&order=strict",
     "lifecycle": "event=song:played&by=month&end=2026-10-31",

@@ -72,6 +72,7 @@ def test_a_page_has_no_inline_script_or_style_and_nothing_from_elsewhere(
 
 QUERIES = {
     "/": ("event", {}),
+    "/trends": ("active", {"over": "today"}),
     "/cohort": ("cohort", {"rows": "2", "periods": "1"}),
     "/funnel": ("step", {}),
     "/lifecycle": ("event", {"rows": "2"}),

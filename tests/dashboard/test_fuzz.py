@@ -69,6 +69,7 @@ SORTS = {
         "last 0 days",
         "last",
     ],
+    "moment": ["2026-11-23T14:00:00", "2026-11-23", "2026-10-31T00:00:00", "2026-11-23T24:00:00"],
     "day": [
         "2026-11-23",
         "2026-10-31",
@@ -134,6 +135,15 @@ PAGES = {
         "complete": "complete",
         "table": "table",
     },
+    "/trends": {
+        "event": "segment",
+        "rolling": "number",
+        "previous": "switch",
+        "active": "event",
+        "breakdown": "segment",
+        **_RANGE,
+        **_SEGMENT,
+    },
     "/cohort": {
         "cohort": "event",
         "returned": "event",
@@ -165,6 +175,7 @@ PAGES = {
 #: Parameters that tell of which figure the people are asked for, by the page that has it.
 _BEHIND: dict[str, dict[str, str]] = {
     "people": {},
+    "trends": {"number": "number", "at": "moment", "value": "segment"},
     "cohort": {"at": "day", "k": "number"},
     "funnel": {"number": "number", "which": "of a step"},
     "time_to_convert": {"k": "number"},

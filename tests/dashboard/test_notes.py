@@ -18,7 +18,12 @@ from .reading import Element
 from .test_escaping import check_harmless
 
 #: The pages with a time axis, and the grains by which they are asked for.
-AXES = ["/lifecycle?by={}&rows=30", "/adoption?by={}&rows=30", "/churned?by={}&rows=30&silent=1"]
+AXES = [
+    "/trends?by={}&rows=30",
+    "/lifecycle?by={}&rows=30",
+    "/adoption?by={}&rows=30",
+    "/churned?by={}&rows=30&silent=1",
+]
 #: A Wednesday.
 RELEASE = annotation_of(date(2026, 11, 4), "v2.0")
 STARTS = {"day": "4 Nov", "week": "2 Nov"}

@@ -47,6 +47,21 @@ def table_of(page: Element, caption: str) -> list[list[str]]:
 REPORTS: dict[str, Callable[[], Any]] = {
     "/": overview,
     "/?find=song&sort=today&page=2": overview,
+    "/trends": lambda: analytics.trends(["user:logged_in"], over="last 28 days"),
+    "/trends?event=song:played&event=flag:beta+%26+user:created&by=hour&over=yesterday": lambda: (
+        analytics.trends(["song:played", "flag:beta & user:created"], "hour", over="yesterday")
+    ),
+    "/trends?event=song:played&by=week&start=2026-10-05&end=2026-11-01&previous=yes&rolling=2"
+    "&active=user:logged_in&where=flag:beta": lambda: analytics.trends(
+        ["song:played"],
+        "week",
+        date(2026, 10, 5),
+        date(2026, 11, 1),
+        Flag("beta"),
+        rolling=2,
+        previous=True,
+        active="user:logged_in",
+    ),
     "/cohort": lambda: analytics.retention(
         "user:created", "user:logged_in", "week", 11, start=back(77)
     ),

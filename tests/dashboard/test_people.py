@@ -22,6 +22,9 @@ from .reading import Element, figures, read
 QUESTIONS = [
     "/?complete=1",
     "/?complete=1&event=song:played",
+    "/trends?over=last+6+weeks&by=week&event=song:played&event=user:created+-+flag:beta",
+    "/trends?over=last+2+days&rolling=7&previous=yes&active=user:logged_in",
+    "/trends?over=2026-10&by=week&breakdown=flag:beta&breakdown=user:created&event=user:logged_in",
     "/cohort?rows=6&periods=5",
     "/cohort?rows=6&periods=3&members=every&mode=on_or_after",
     "/cohort?rows=6&periods=3&mode=on_or_before",

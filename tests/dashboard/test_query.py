@@ -60,6 +60,17 @@ ABSURD = [
     ("/cohort?end=20261123", f"The parameter end {DAY} '20261123'."),
     ("/cohort?end=2026-11-23T10", f"The parameter end {DAY} '2026-11-23T10'."),
     ("/cohort?end=tomorrow", f"The parameter end {DAY} 'tomorrow'."),
+    # Trends
+    ("/trends?event=nobody", "Event 1: nothing called nobody has been recorded"),
+    ("/trends?" + "&".join(["event=flag:beta"] * 7), "At most 6 events can be shown."),
+    ("/trends?by=fortnight", "The parameter by must be hour, day, week, month or year, not"),
+    ("/trends?rolling=91", "The parameter rolling must be a whole number from 1 to 90, not '91'."),
+    ("/trends?previous=1", "The parameter previous must be empty, yes or no, not '1'."),
+    ("/trends?active=nobody", "No event 'nobody' has been recorded."),
+    ("/people?of=trends&number=2", "The parameter number must be a whole number from 1 to 1, not"),
+    ("/people?of=trends&at=2026-11-24T00:00:00", "up to today, 2026-11-23, not '2026-11-24T00:00"),
+    ("/people?of=trends&at=2026-11-23T10", "up to today, 2026-11-23, not '2026-11-23T10'."),
+    ("/people?of=trends&value=x", "there is no part 'x': the question has no breakdown"),
     # Ranges
     ("/cohort?over=soon", "The parameter over: 'soon' is no range of time: write it like 'last 30"),
     ("/cohort?over=last+0+days", "The parameter over: 'last' takes 1 to 36,600 days, not 0."),
@@ -114,7 +125,7 @@ ABSURD = [
     ("/compare?rows=many", "The parameter rows must be a whole number from 1 to 366, not 'many'."),
     ("/compare?arm=" + "a" * 2001, "A segment has at most 2000 characters."),
     # People
-    ("/people?of=index", "The parameter of must be people, cohort, funnel, lifecycle, stickiness"),
+    ("/people?of=index", "The parameter of must be people, trends, cohort, funnel, time_to_con"),
     ("/people?page=0", "The parameter page must be a whole number from 1 to 4000000, not '0'."),
     ("/people?rows=367", "The parameter rows must be a whole number from 1 to 366, not '367'."),
     ("/people?of=cohort&k=61", "The parameter k must be a whole number from 0 to 60, not '61'."),

@@ -11,7 +11,7 @@ from .conftest import NOW, Browser
 from .reading import Element, asked
 
 #: Pages whose reports have a range.
-RANGED = ["/cohort", "/funnel", "/lifecycle", "/churned", "/adoption", "/compare"]
+RANGED = ["/trends", "/cohort", "/funnel", "/lifecycle", "/churned", "/adoption", "/compare"]
 
 
 def tables(page: Element) -> list[list[list[str]]]:

@@ -16,6 +16,10 @@ from .reading import Element, figures
 
 #: A query of each page, and what its first sentence says of it beside segment and dates.
 ASKED = {
+    "/trends": (
+        "event=song:played&event=user:created&by=week&rows=3&rolling=2&active=user:logged_in",
+        "in the 2 weeks up to each week, as a share of those who did user:logged_in",
+    ),
     "/cohort": (
         "cohort=song:played&returned=user:created&by=week&rows=3&periods=2&mode=streak",
         "song:played for the first time in a week, the share who did user:created 0 to 2 weeks "

@@ -1,0 +1,171 @@
+"""How many do what: several events or segments on one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+from werkzeug.exceptions import BadRequest
+
+from ..analytics import Trends, TrendsPoint
+from ..periods import GRAINS
+from ..questions import TrendsFigure, TrendsQuestion
+from ..reading.segments import Event
+from . import page
+from .breakdown import BrokenDownPage
+from .drawing import (
+    MOST_CURVES,
+    CurvePlot,
+    curve_plot,
+    full_label,
+    percent,
+    periods,
+    thousands,
+    when,
+)
+from .page import ACTIVE, Behind, Visit
+from .query import FIRST_REPORTED_YEAR, Query
+from .ranged_page import RangedPage
+
+
+class Curve(NamedTuple):
+    """One event, of everybody or of the people of one value of a breakdown."""
+
+    title: str
+    #: The event's number, from 1.
+    number: int
+    #: The value's name; None: everybody.
+    value: str | None
+    points: list[TrendsPoint]
+    #: The class of its line; empty if it is not drawn.
+    kind: str
+
+
+class TrendsPage(BrokenDownPage, RangedPage):
+    """How many did each of `events` in each period."""
+
+    endpoint = "trends"
+    template = "trends"
+    asks = TrendsQuestion
+    usual_number = 28
+    most: ClassVar[Mapping[str, int]] = {"rows": 750, "rolling": 90}
+    offered: ClassVar[Mapping[str, Sequence[str]]] = {"by": GRAINS}
+    MOST_EVENTS: ClassVar[int] = MOST_CURVES
+    #: How many periods a point may count, as the form offers it.
+    ROLLING: ClassVar[tuple[int, ...]] = (1, 7, 28)
+
+    @classmethod
+    def usual(cls, query: Query) -> Mapping[str, Any]:
+        events = query.catalogue.events
+        usual = next((event for event in (*ACTIVE, *events) if event in events), None)
+        return {"events": [str(Event(usual))] if usual is not None else []}
+
+    def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
+        super().__init__(visit, values)
+        if not self["events"]:
+            raise BadRequest("This page needs an event, and none has been recorded yet.")
+        if len(self["events"]) > self.MOST_EVENTS:
+            raise BadRequest(f"At most {self.MOST_EVENTS} events can be shown.")
+
+    def behind(self, query: Query) -> Behind:
+        number = query.number("number", 1, 1, len(self["events"]))
+        by, rolling = self["by"], self["rolling"]
+        at = self.visit.period(by, query.moment("at", FIRST_REPORTED_YEAR)).start
+        during = (
+            when(at, by)
+            if rolling == 1
+            else f"in the {periods(rolling, by)} up to {full_label(at, by)}"
+        )
+        figure = TrendsFigure.of(number=number - 1, at=at)
+        return Behind(f"match {self['events'][number - 1].text} {during}", figure)
+
+    def size(self, report: Trends) -> int:
+        return sum(point.users for series in report.series for point in series.points)
+
+    @property
+    def number_of_periods(self) -> int:
+        shown = super().number_of_periods * (1 + self["previous"])
+        return int(shown + self["rolling"] - 1)
+
+    @property
+    def rollings(self) -> list[tuple[int, str]]:
+        """How many periods a point may count, in words."""
+        numbers = sorted({*self.ROLLING, self["rolling"]})
+        return [
+            (n, f"each {self['by']} alone" if n == 1 else f"{periods(n, self['by'])} rolling")
+            for n in numbers
+        ]
+
+    def curves(self, report: Trends) -> list[Curve]:
+        """Every line of the report; those of the most people are drawn."""
+        parts: list[tuple[str | None, Trends]] = [*report.parts.items()] or [(None, report)]
+        found = [
+            Curve(self._title(one.event, value), number, value, one.points, "")
+            for number in range(1, len(report.series) + 1)
+            for value, part in parts
+            for one in [part.series[number - 1]]
+        ]
+        people = [sum(point.users for point in curve.points) for curve in found]
+        largest = sorted(range(len(found)), key=lambda index: -people[index])[:MOST_CURVES]
+        kinds = {index: f"c{number}" for number, index in enumerate(sorted(largest), start=1)}
+        return [curve._replace(kind=kinds.get(i, "")) for i, curve in enumerate(found)]
+
+    def _title(self, event: str, value: str | None) -> str:
+        if value is None:
+            return event
+        return value if len(self["events"]) == 1 else f"{event}, {value}"
+
+    def plot(self, curves: Sequence[Curve]) -> CurvePlot[TrendsPoint]:
+        """The lines of the largest, each with the dashed one of the periods before."""
+        rows: dict[str, list[float]] = {}
+        for curve in curves:
+            if curve.kind:
+                rows[curve.kind] = [self.height(point) for point in curve.points]
+                if self["previous"]:
+                    before = [self.height_before(point) for point in curve.points]
+                    rows[f"{curve.kind} before"] = before
+        points = curves[0].points
+        return curve_plot(points, rows, running=not points[-1].complete, rates=self.is_share)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the lines are shares of the active."""
+        return bool(self["active"])
+
+    def height(self, point: TrendsPoint) -> float:
+        return (point.share or 0.0) if self.is_share else point.users
+
+    def height_before(self, point: TrendsPoint) -> float:
+        return (point.previous_share or 0.0) if self.is_share else point.previous or 0
+
+    def told(self, curves: Sequence[Curve], index: int) -> str:
+        """The figures of all lines at a point."""
+        at = full_label(curves[0].points[index].period_start, self["by"])
+        lines = [
+            f"{curve.title}: {self.figure(curve.points[index])}" for curve in curves if curve.kind
+        ]
+        so_far = "" if curves[0].points[index].complete else ", so far"
+        return "\n".join([f"{at}{so_far}", *lines])
+
+    def figure(self, point: TrendsPoint) -> str:
+        """What a line shows at a point, and what it was before."""
+        now = self._written(point.users, point.share)
+        if point.previous is None:
+            return now
+        return f"{now}, before: {self._written(point.previous, point.previous_share)}"
+
+    def _written(self, users: int, share: float | None) -> str:
+        return f"{percent(share)} %" if self.is_share and share is not None else thousands(users)
+
+    def before(self, at: date) -> date | None:
+        """The period beside that of `at`; None if it is too long ago to be listed."""
+        number = self.range.number(self.most["rows"])
+        start = self.visit.period(self["by"], at).shift(-number).start
+        if start.year < FIRST_REPORTED_YEAR:
+            return None
+        return start if self["by"] == "hour" else start.date()
+
+
+view = partial(page.view, TrendsPage)

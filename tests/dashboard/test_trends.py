@@ -1,0 +1,62 @@
+"""The trends page: what it draws, how it names it, and hours, which are no days."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from flask_bitmapist import mark_event
+
+from .conftest import NOW, Browser
+from .reading import figures
+
+
+def test_each_event_has_a_line_a_name_and_a_column(recorded: None, browser: Browser) -> None:
+    page = browser.open("/trends", event=["user:logged_in", "song:played"], over="last 7 days")
+    chart = page.one("svg", class_="chart")
+    assert len(chart.all("g", class_="c1")) == len(chart.all("g", class_="c2")) == 1
+    names = [span.text for span in page.one("figcaption").all("span")]
+    assert names == ["user:logged_in", "song:played"]
+    (table,) = page.all("table")
+    assert table.rows[0] == ["Day", *names]
+    assert table.rows[1:3] == [["23 Nov *", "3", "1"], ["22 Nov", "1", "1"]]
+
+
+def test_the_period_before_has_a_dashed_line_and_leads_to_its_people(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/trends", over="last 7 days", previous="yes")
+    chart = page.one("svg", class_="chart")
+    assert [g.classes for g in chart.all("g") if "before" in g.classes] == [{"c1", "before"}]
+    assert page.one("figcaption").text.endswith("the 7 days before")
+    (table,) = page.all("table")
+    # On the 23rd 3 people were there, a week before also 3.
+    assert table.rows[1] == ["23 Nov *", "3", "3"]
+    link = next(one for one in table.all("a") if "at=2026-11-16" in one.attributes["href"])
+    assert browser.open(link.attributes["href"]).one("b").text == link.text
+
+
+def test_a_share_of_the_active_is_drawn_and_told_beside_the_numbers(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/trends", event="song:played", active="user:logged_in", over="today")
+    assert page.one("h2", id="lines-title").text == "Share of the active, %, day by day"
+    # Of the three who logged in today, number 10 has played a song.
+    assert page.one("table").rows == [["Day", "song:played", "%"], ["23 Nov *", "1", "33.3"]]
+
+
+def test_hours_lead_to_the_people_of_that_hour(at_now: None, browser: Browser) -> None:
+    for hours, user in ((0, 1), (1, 2), (3, 3)):
+        mark_event("song:played", user, now=NOW - timedelta(hours=hours), track_hourly=True)
+    page = browser.open("/trends", by="hour", over="last 4 hours", previous="yes")
+    assert [row[1] for row in page.one("table").rows[1:]] == ["1", "1", "0", "1"]
+    (eleven,) = [link for link, _ in figures(page) if "at=2026-11-23T11:00:00" in link]
+    people = browser.open(eleven)
+    assert "in 23 Nov 2026, 11:00" in people.all("p", class_="lede")[0].text
+    assert people.one("b").text == "1"
+
+
+def test_the_parts_of_a_breakdown_are_lines_of_their_own(recorded: None, browser: Browser) -> None:
+    values = ["flag:beta", "flag:user:premium"]
+    page = browser.open("/trends", breakdown=values, by="week", over="last 6 weeks")
+    assert page.one("table").rows[0] == ["Week of", *values]
+    assert [span.text for span in page.one("figcaption").all("span")] == values
