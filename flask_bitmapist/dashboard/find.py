@@ -19,7 +19,7 @@ from ..ids import LONGEST_TEXT, UnusableIdError, is_many, normal_form
 from .addresses import url_for
 from .answers import download
 from .page import Visit
-from .people import listed
+from .people import as_csv, listed
 from .rendering import render
 
 logger = logging.getLogger("flask_bitmapist")
@@ -65,9 +65,10 @@ def view() -> Response:
     text = query.text("text").strip()[: LONGEST_TEXT + 1]
     query.close()
     found = Found.of(text) if text else Found([])
-    if query.form != "html":
-        people = People(len(found.people), 0, found.people)
-        return download(people, "", query.form)
+    if query.form == "csv":
+        return as_csv(iter([found.people]))
+    if query.form == "json":
+        return download(People(len(found.people), 0, found.people), "", query.form)
     if len(found.people) == 1 and not found.has_failed:
         return redirect(url_for("bitmapist.person", id=found.people[0]))  # type: ignore[return-value]
     is_unknown = bool(text) and not found.people

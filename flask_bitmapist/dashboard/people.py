@@ -203,7 +203,7 @@ def view() -> Response:
 
 
 def _everyone(page: Page, behind: Behind) -> Response:
-    """All users behind a figure as CSV, streamed as they are read; with their labels, if any."""
+    """All users behind a figure as CSV."""
 
     def ask() -> Iterator[list[int | str]]:
         return everyone_behind(behind.question or page.question, behind.figure)
@@ -211,6 +211,11 @@ def _everyone(page: Page, behind: Behind) -> Response:
     lists, problem = attempt(page, ask)
     if lists is None:
         raise BadRequest(problem)
+    return as_csv(lists)
+
+
+def as_csv(lists: Iterator[list[int | str]]) -> Response:
+    """Users as CSV, streamed as they are read; with their labels, if any."""
     call = UserLink()
     # The first list is read now: a server that does not answer is a 503, not half a file.
     head = next(lists, [])

@@ -220,7 +220,7 @@ def test_the_search_gets_a_text_of_a_bounded_length_and_only_if_there_is_one(
 
 @pytest.mark.parametrize("form", ["json", "csv"])
 def test_who_is_found_is_told_to_programs_too(
-    finds: Callable[..., None], client: FlaskClient, form: str
+    app: Flask, finds: Callable[..., None], client: FlaskClient, form: str
 ) -> None:
     finds(lambda text: [7, 3])
     answer = client.get(f"{FIND}?text=a&format={form}")
@@ -228,6 +228,9 @@ def test_who_is_found_is_told_to_programs_too(
         assert answer.json == {"users": 2, "first": 0, "ids": [7, 3]}
     else:
         assert answer.text.split() == ["id", "7", "3"]
+        app.extensions["bitmapist"].user_link({7: "Ada", 3: "=Bob"}.get)
+        told = client.get(f"{FIND}?text=a&format=csv").text
+        assert told.split() == ["id,label", "7,Ada", "3,'=Bob"]
 
 
 # The way back
