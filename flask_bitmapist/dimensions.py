@@ -104,7 +104,8 @@ class Slots:
         self._numbered: dict[str, dict[int, str]] = {}
         for field, value in held.items():
             number, _, dimension = field.partition(":")
-            self._numbered.setdefault(dimension, {})[int(number)] = value
+            if number.isdecimal():  # else it is somebody else's
+                self._numbered.setdefault(dimension, {})[int(number)] = value
 
     @property
     def dimensions(self) -> list[str]:

@@ -485,6 +485,13 @@ class TestWhatIsKnown:
         assert known.dimensions == {"user:plan": ("free", "a b", "pro", "other")}
         assert known.flags["user:plan=a b"] == "plain"
 
+    def test_fields_of_others_are_passed_over(self, tracker: Tracker, redis: Any) -> None:
+        choose(tracker, (1, "free"))
+        redis.hset(DIMENSIONS, mapping={"note": "x", "a:b": "y"})
+        choose(tracker, (1, "pro"))
+        assert tracker.reader.known().dimensions == {"user:plan": ("free", "pro")}
+        assert held(redis) == {"pro": {1}}
+
     def test_a_value_that_nobody_ever_had_is_not_told(self, tracker: Tracker, redis: Any) -> None:
         tracker.record([Mark("user:plan=pro", 1, dated=False)])
         redis.hset(
