@@ -43,10 +43,14 @@ def now() -> datetime:
 
 
 class User(UserMixin, db.Model, Bitmapistable):  # type: ignore[misc, name-defined]
-    """Marks ``user:created`` and ``user:deleted``; the flag ``user:premium`` follows its column."""
+    """Marks ``user:created`` and ``user:deleted``; the flag ``user:premium`` follows its column.
+
+    So does the dimension ``user:plan``, of which everybody has one value.
+    """
 
     __bitmapist_events__ = ("created", "deleted")
     __bitmapist_flags__ = ("premium",)
+    __bitmapist_dimensions__ = ("plan",)
     __table_args__ = NEVER_REUSE_IDS
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -57,6 +61,10 @@ class User(UserMixin, db.Model, Bitmapistable):  # type: ignore[misc, name-defin
     posts: Mapped[list[Post]] = relationship(
         back_populates="author", cascade="all, delete-orphan", passive_deletes=True
     )
+
+    @property
+    def plan(self) -> str:
+        return "premium" if self.premium else "free"
 
     def set_password(self, password: str) -> None:
         self.password_hash = generate_password_hash(password)
