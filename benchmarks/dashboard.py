@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from flask import Flask
 
-from flask_bitmapist import FlaskBitmapist, chart
+from flask_bitmapist import FlaskBitmapist, chart, mark_dimension
 from flask_bitmapist.periods import Period
 from flask_bitmapist.tracker import Tracker
 
@@ -31,7 +31,11 @@ PAGES = {
     "overview, complete, sorted by year": "?complete=1&sort=year",
     "retention, 12 weeks": "cohort?cohort=user:logged_in&returned=user:logged_in",
     "retention, 30 x 30 days": "cohort?by=day&rows=30&periods=29&members=every",
+    "retention, 30 x 30 days, by 4 values": (
+        "cohort?by=day&rows=30&periods=29&members=every&breakdown=user:plan"
+    ),
     "lifecycle, 12 weeks": "lifecycle?rows=12",
+    "lifecycle, 12 weeks, by 4 values": "lifecycle?rows=12&breakdown=user:plan",
     "stickiness, 28 days": "stickiness",
     "funnel, 30 days, 3 steps": "funnel?step=event:1&step=event:2&step=event:3",
     "board of 8 charts": "boards?board=Benchmark",
@@ -75,6 +79,13 @@ def fill(tracker: Tracker, events: int, users: int) -> None:
         pipe.execute()
 
 
+def give_plans(users: int) -> None:
+    """Each user has one of four values of a dimension."""
+    plan = np.random.default_rng(2).integers(0, 4, users)
+    for number in range(4):
+        mark_dimension("user:plan", np.flatnonzero(plan == number), f"plan {number}")
+
+
 def main() -> None:
     given = [*map(int, sys.argv[1:])]
     events, users = [*given, *(200, 1_000_000)[len(given) :]]
@@ -91,6 +102,7 @@ def main() -> None:
         bitmapist.board("Benchmark", CHARTS)
         with app.app_context():
             fill(bitmapist.tracker, events, users)
+            give_plans(users)
         client: Any = app.test_client()
         print(f"{events} events, {users:,} users")
         for name, page in PAGES.items():

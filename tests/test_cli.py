@@ -20,7 +20,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
-from flask_bitmapist import DayEvents, FlaskBitmapist, analytics, mark_event, mark_unique
+from flask_bitmapist import (
+    DayEvents,
+    FlaskBitmapist,
+    analytics,
+    mark_dimension,
+    mark_event,
+    mark_unique,
+)
 from flask_bitmapist.cli import commands
 from flask_bitmapist.tracker import Tracker
 
@@ -55,6 +62,28 @@ def test_events_lists_events_and_flags(runner: FlaskCliRunner, tracker: Tracker)
     assert lines["flag:user:premium"] == ["1"]
     told = json.loads(output(runner, "events", "--json"))
     assert {event["event"]: event["today"] for event in told["events"]}["user:logged_in"] == 2
+
+
+def test_a_breakdown_has_the_rows_of_its_parts_below_those_of_the_whole(
+    runner: FlaskCliRunner,
+) -> None:
+    mark_dimension("user:plan", [1, 2], "pro")
+    asked = ("--by", "week", "--start", "2026-03-09", "--end", "2026-03-16")
+    told = output(runner, "show", "user:logged_in", "--breakdown", "user:plan", *asked)
+    assert [line.split()[:4] for line in told.splitlines()[1:] if line] == [
+        ["(all)", "2026-03-09", "3", "█" * 40],
+        ["(all)", "2026-03-16", "2", "█" * 27],
+        ["pro", "2026-03-09", "2", "█" * 40],
+        ["pro", "2026-03-16", "2", "█" * 40],
+        ["(no", "value)", "2026-03-09", "1"],
+        ["(no", "value)", "2026-03-16", "0"],
+    ]
+    flags = ("--breakdown", "flag:user:premium", "--breakdown", "user:upgraded")
+    window = ("--by", "week", "--within", "4", "--end", "2026-03-17", *flags)
+    told = output(runner, "stickiness", "user:logged_in", "--csv", *window)
+    assert told.splitlines()[0] == "value,periods,users"
+    assert "user:upgraded,1,1" in told.splitlines()
+    assert json.loads(output(runner, "stickiness", "user:logged_in", "--json", *window))["parts"]
 
 
 def test_show_draws_a_trend(runner: FlaskCliRunner) -> None:

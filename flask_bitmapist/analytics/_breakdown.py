@@ -152,10 +152,12 @@ def counted(
 
     def count(bitmaps: Bitmaps) -> list[int]:
         within = [one.evaluate(bitmaps, first) for one in undated.values()]
-        everybody, *some, valued = whole.counted(bitmaps, [*within, union(within)])
-        by_name = dict(zip(undated, some, strict=True))
+        having = [union(within)] if values.rest else []
+        everybody, *some = whole.counted(bitmaps, [*within, *having])
+        by_name = dict(zip(undated, some, strict=False))
         by_name |= {name: one.counted(bitmaps, [])[0] for name, one in dated.items()}
-        by_name[NO_VALUE] = [n - having for n, having in zip(everybody, valued, strict=True)]
+        if values.rest:
+            by_name[NO_VALUE] = [n - valued for n, valued in zip(everybody, some[-1], strict=True)]
         return [*everybody, *chain.from_iterable(by_name[name] for name in values.names)]
 
     fetched = [whole, *dated.values()]

@@ -153,7 +153,6 @@ def retention_shown(report: analytics.Retention) -> Any:
     ]
 
 
-@every_way
 @truth
 @given(
     data=st.data(),
@@ -190,7 +189,6 @@ def funnel_shown(report: analytics.Funnel) -> Any:
     return [(step.users, step.open, step.from_first) for step in report.steps]
 
 
-@every_way
 @truth
 @given(data=st.data(), grain=grains)
 def test_a_lifecycle(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
@@ -213,7 +211,6 @@ def lifecycle_shown(report: analytics.Lifecycle) -> Any:
     ]
 
 
-@every_way
 @truth
 @given(data=st.data(), grain=grains, within=st.sampled_from([1, 4, 9]))
 def test_stickiness(truth_server: Server, data: st.DataObject, grain: Grain, within: int) -> None:
@@ -231,7 +228,6 @@ def test_stickiness(truth_server: Server, data: st.DataObject, grain: Grain, wit
     broken_down(data, q, ask_for, figures, lambda report: (report.counts, report.users))
 
 
-@every_way
 @truth
 @given(data=st.data(), grain=grains)
 def test_a_comparison(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
