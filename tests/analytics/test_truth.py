@@ -170,9 +170,10 @@ def in_ranges(draw: st.DrawFn, ranges: Sequence[str] = RANGES) -> Expr:
     if draw(st.integers(0, 2)) == 2:
         return ("first", event, over)
     grain = draw(st.sampled_from(GRAINS))
-    # An hour at a time, no more than 1,000 of them.
+    # No more than 1,000 hours, days or weeks: some histories are decades long.
     hourly = over in ("last 6 hours", "last 40 hours", "last 5 days")
-    periods = draw(st.sampled_from((1, 1, 1, 2, 3))) if grain != "hour" or hourly else 1
+    countable = hourly if grain == "hour" else over != "ever" or grain in ("month", "year")
+    periods = draw(st.sampled_from((1, 1, 1, 2, 3))) if countable else 1
     return ("did", event, over, periods, grain)
 
 
