@@ -125,6 +125,11 @@ class Switch:
         """Whether marks stay in the process: ``TESTING``, and nobody set ``BITMAPIST_ENABLED``."""
         return bool(self._testing.get("TESTING")) and self._enabled.get("BITMAPIST_ENABLED") is None
 
+    @property
+    def lookups(self) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
+        """What `sends` looks up with: ``BITMAPIST_ENABLED``, and ``TESTING``."""
+        return self._enabled.get, self._testing.get
+
     def sends(self) -> bool:
         """Whether marks are made and leave the process."""
         told = self._enabled.get("BITMAPIST_ENABLED")

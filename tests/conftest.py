@@ -7,6 +7,7 @@ import gc
 import importlib.metadata
 import itertools
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -233,6 +234,19 @@ def clusters(running_clusters: Callable[[int], Cluster]) -> Callable[[int], Clus
         return found
 
     return empty
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate of localhost, and its key, in one file."""
+    folder = tmp_path_factory.mktemp("certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-keyout", "key.pem", "-out", "certificate.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_bytes((folder / "certificate.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    return both
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,6 +28,7 @@ from flask import Flask
 from interpreter import run
 from redis.connection import AbstractConnection
 from servers import MortalServer, eventually
+from slow import Proxy, serving
 
 from flask_bitmapist import (
     DayEvents,
@@ -1450,6 +1451,29 @@ os.wait()
     told_of = run(script, mortal.url, f"{mortal.folder}/folder", str(told), delivery)
     assert told_of.splitlines()[-1] == "0 1"
     assert "marks were lost" not in told_of
+
+
+@pytest.mark.parametrize("delivery", ["immediate", "background"])
+def test_over_tls_an_outage_loses_nothing(
+    mortal: MortalServer,
+    tracker_on: Callable[..., Tracker],
+    certificate: Path,
+    delivery: str,
+) -> None:
+    with serving(Proxy(mortal.folder / "server.sock")) as proxy:
+        proxy.use_tls(certificate)
+        url = f"rediss://localhost:{proxy.port}?ssl_ca_certs={certificate}"
+        tracker = tracker_on(url, BITMAPIST_DELIVERY=delivery)
+        mark(tracker, 0)
+        assert tracker.flush()
+        mortal.kill()
+        mark(tracker, *range(1, 500))
+        assert not tracker.flush()
+        mortal.start()
+        mark(tracker, *range(500, 1_000))
+        eventually(tracker.flush)
+        assert mortal.ids() == [*range(1_000)]
+        tracker.close()
 
 
 def test_an_outage_leaves_the_applications_random_numbers_alone() -> None:

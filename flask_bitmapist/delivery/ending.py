@@ -10,6 +10,8 @@ import atexit
 import weakref
 from typing import Protocol
 
+from ..faults import contained_faults
+
 
 class Ending(Protocol):
     """What has something to do at its end."""
@@ -38,7 +40,8 @@ def has_ended(ending: Ending) -> None:
 
 def _end_all() -> None:
     for ending in [*_unended]:
-        ending.end()
+        with contained_faults("deliver marks"):
+            ending.end()
 
 
 atexit.register(_end_all)
