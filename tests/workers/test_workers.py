@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def test_a_web_server_loses_no_mark_in_an_outage_nor_at_its_end(site: Site, serv
         waiting = site.acknowledged()
         eventually(lambda: arrive(site, waiting, visitors))
         visitors.begin(4)
-        time.sleep(0.5)
+        eventually(lambda: len(site.acknowledged()) > 200)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         visitors.end()
