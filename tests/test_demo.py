@@ -279,6 +279,14 @@ def test_the_dashboard_is_open_only_on_this_machine(app: Flask) -> None:
     assert client.get("/bitmapist/?format=json", environ_base=elsewhere).status_code == 403
 
 
+def test_readers_are_found_by_part_of_their_name(client: FlaskClient) -> None:
+    for name in ("Ada", "Adam", "100%"):
+        sign_up(client, name)
+    found = client.get("/bitmapist/find?text=ada&format=csv").text
+    assert [line.split(",")[1] for line in found.splitlines()[1:]] == ["Ada", "Adam"]
+    assert "/bitmapist/person?id=" in client.get("/bitmapist/find?text=%25").location
+
+
 @pytest.mark.skipif(version("flask") < "3.1", reason="Flask 3.0 knows no TRUSTED_HOSTS")
 def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
     assert client.get("/", headers={"Host": "rebound.example"}).status_code == 400

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, render_template, request
 from flask_login import LoginManager
-from sqlalchemy import event
+from sqlalchemy import event, select
 from werkzeug.exceptions import HTTPException, SecurityError
 
 from flask_bitmapist import FlaskBitmapist, chart
@@ -71,6 +71,11 @@ def create_app(
     def name_of_reader(user_id: int | str) -> str | None:
         user = db.session.get(User, user_id)
         return user and user.name  # None, which shows the id, for those who closed their account
+
+    @bitmapist.find_user
+    def readers_called(text: str) -> list[int]:
+        found = select(User.id).where(User.name.icontains(text, autoescape=True)).limit(51)
+        return [*db.session.scalars(found)]
 
     # An application would name the day: date(2026, 11, 1).
     bitmapist.annotation(date.today() - timedelta(days=40), "v2.0")
