@@ -26,7 +26,7 @@ from .dashboard.drawing import full_label
 from .dashboard.page import Visit
 from .dashboard.query import Query
 from .dashboard.rendering import template
-from .dashboard.small import Bars, Line, Shares
+from .dashboard.small import Bars, Line, Shares, points_of
 
 #: Pixels from the bottom to the top of a chart.
 HEIGHT = 72
@@ -72,6 +72,7 @@ class Drawn:
     :ivar legend: the colours, with their names.
     :ivar rows: the figures, the latest first.
     :ivar more: how many figures are left out.
+    :ivar parts: those that it is the whole of, each with its last value.
     :ivar notes: the annotations on its time axis, by their days.
     """
 
@@ -84,6 +85,7 @@ class Drawn:
     legend: Sequence[tuple[str, str]] = ()
     rows: Sequence[Row] = ()
     more: int = 0
+    parts: Sequence[str] = ()
     notes: Sequence[Row] = ()
 
 
@@ -192,9 +194,10 @@ def _drawn(card: Card, url: str) -> Drawn:
     if isinstance(drawing, Shares):
         rows = [Row(row.name, row.value or "-", row.rate or 0.0) for row in drawing.rows]
         return Drawn(title, url, small.figure, small.told, rows=rows)
-    in_time = hasattr(card.report, "points")
+    in_time = card.report is not None and bool(points_of(card.report))
+    parts = [one.name for one in drawing.others] if isinstance(drawing, Line) else []
     notes = [Row(full_label(one.date, "day"), one.text) for one in small.notes.annotations]
-    drawn = Drawn(title, url, small.figure, small.told, notes=notes)
+    drawn = Drawn(title, url, small.figure, small.told, parts=parts, notes=notes)
     return _in_columns(drawn, drawing, in_time)
 
 
@@ -253,6 +256,8 @@ def _text(board: Board, charts: Sequence[Drawn], as_of: str, home: str) -> str:
         lines += [f"  {row.name:{width}}  {row.value}" for row in one.rows]
         if one.more:
             lines.append(f"  and {one.more} more")
+        if one.parts:
+            lines.append(f"  of them: {', '.join(one.parts)}")
         lines += [f"  {note.name}: {note.value}" for note in one.notes]
         if one.url:
             lines.append(f"  {one.url}")

@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
-from flask_bitmapist import FlaskBitmapist, chart, mark_event
+from flask_bitmapist import FlaskBitmapist, chart, mark_event, mark_unique
 from flask_bitmapist.boards import board_of
 from flask_bitmapist.digest import HEIGHT, Digest
 from flask_bitmapist.reading.segments import Event
@@ -292,3 +292,19 @@ def test_what_is_noted_stands_below_its_picture(
     made = extension.digest("Weekly")
     assert "  17 Nov 2026: v2.0 <b>\n" in made.text
     assert "<b>17 Nov 2026</b> v2.0 &lt;b&gt;</p>" in made.html
+
+
+def test_parts_of_a_chart_are_told_with_their_values(extension: FlaskBitmapist) -> None:
+    mark_unique("pro", [*range(20)])
+    broken = chart(
+        "Plans", "trend", event="user:created", by="week", rows=3, breakdown=["flag:pro"]
+    )
+    several = chart("Several", "trends", events=["user:created", "user:seen"], by="week", rows=40)
+    extension.board("Parts", [broken, several])
+    made = extension.digest("Parts")
+    (told,) = re.findall(r"^  of them: (.*)$", made.text, re.M)
+    assert "flag:pro" in told
+    assert f"of them: {told}" in re.sub(r"\s+", " ", made.html)
+    # Of many periods the latest are shown, whatever the report.
+    assert "Several\n10 did user:created in the week of 16 Nov 2026" in made.text
+    assert made.text.count("  week of 23 Nov 2026, so far  3\n") == 2

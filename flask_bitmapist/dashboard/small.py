@@ -155,10 +155,16 @@ def small(
         drawn = _DRAWN[type(report)](question, report)
     else:
         drawn = _with_target(_DRAWN[type(report)](question, report, reach=target), target)
+    return replace(drawn, notes=notes_among(annotations, points_of(report), by_of(question)))
+
+
+def points_of(report: Report) -> Sequence[Any]:
+    """The points of its time axis; none if it has no such axis."""
+    points: Sequence[Any]
     points = (
         report.series[0].points if isinstance(report, Trends) else getattr(report, "points", ())
     )
-    return replace(drawn, notes=notes_among(annotations, points, by_of(question)))
+    return points
 
 
 def by_of(question: Any) -> Grain:
