@@ -154,11 +154,13 @@ def _nobody(sets: Iterable[Bitmap]) -> Bitmap:
 def _sets(asked: Scope, users: list[Users], question: ConversionQuestion) -> Sets:
     """For each period of a scope, who of those who entered in it reached each step."""
     path, within = Path.of(users, asked, question.within), question.within
+    # What is dated in the future counts for nobody who entered before.
+    begun = sum(period <= asked.current for period in path.periods)
 
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
         entered, *following = path.took(bitmaps)
         for number in range(len(path.entries)):
-            window = slice(number, number + within + 1)
+            window = slice(number, max(number + 1, min(number + within + 1, begun)))
             others = (step[window] for step in following)
             first = [entered[number], *[EMPTY] * (len(path.periods[window]) - 1)]
             yield from in_order([first, *others], strict=question.order == "strict")

@@ -137,6 +137,14 @@ def test_a_point_is_the_funnel_of_those_who_entered_then(order: Any, within: int
         assert point.users == tuple(step.users for step in alone.steps)
 
 
+def test_marks_of_the_future_count_for_nobody_who_entered_before() -> None:
+    log({1: "a13 b14", 2: "a14 b14"})
+    report = conversion(["a", "b"], 3, start=on(13), end=on(15))
+    assert [point.users for point in report.points] == [(1, 0), (1, 1), (0, 0)]
+    question = ConversionQuestion.of(steps=["a", "b"], within=3)
+    assert people_behind(question, ConversionFigure.of(at=on(13), step=1)).ids == []
+
+
 def test_the_segment_is_that_of_the_period_of_entry(tracker: Tracker) -> None:
     log({1: "a0 s0 b2", 2: "a0 s2 b2"})
     assert times("a", "b", where="s") == {2: 1}

@@ -174,7 +174,8 @@ def in_ranges(draw: st.DrawFn, ranges: Sequence[str] = RANGES) -> Expr:
     hourly = over in ("last 6 hours", "last 40 hours", "last 5 days")
     countable = hourly if grain == "hour" else over != "ever" or grain in ("month", "year")
     periods = draw(st.sampled_from((1, 1, 1, 2, 3))) if countable else 1
-    return ("did", event, over, periods, grain)
+    # In any period of a range, whatever the periods are: the same segment is not drawn twice.
+    return ("did", event, over, periods, grain if periods > 1 else "day")
 
 
 @st.composite
