@@ -3,7 +3,8 @@
     python benchmarks/dashboard.py [EVENTS [USERS]]      default: 200 events, 1 million users
 
 Every event has a year of months, 30 days and the current week, at shares of users from 20 % down;
-the one that tells who is active has four months of days and weeks. The server is a local one. Times
+five have four months of days, among them the one that tells who is active, which has their weeks
+too. Each user has one of four values of a dimension. The server is a local one. Times
 are the median of several rounds, to the last byte, without a browser's own work.
 """
 
@@ -25,6 +26,9 @@ from flask_bitmapist.periods import Period
 from flask_bitmapist.tracker import Tracker
 
 ROUNDS = 5
+#: The events with four months of days.
+FIVE = ["user:logged_in", *(f"event:{number}" for number in range(1, 5))]
+TRENDS = "trends?over=last+90+days&" + "&".join(f"event={event}" for event in FIVE)
 PAGES = {
     "overview, first answer": "",
     "overview, complete": "?complete=1",
@@ -34,6 +38,8 @@ PAGES = {
     "retention, 30 x 30 days, by 4 values": (
         "cohort?by=day&rows=30&periods=29&members=every&breakdown=user:plan"
     ),
+    "trends, 5 events x 90 days": TRENDS,
+    "trends, 5 events x 90 days, by 4 values": f"{TRENDS}&breakdown=user:plan",
     "lifecycle, 12 weeks": "lifecycle?rows=12",
     "lifecycle, 12 weeks, by 4 values": "lifecycle?rows=12&breakdown=user:plan",
     "stickiness, 28 days": "stickiness",
@@ -62,7 +68,7 @@ def fill(tracker: Tracker, events: int, users: int) -> None:
     a_year_ago = today.start - timedelta(days=364)
     tracker.record([(name, 1, True, True, a_year_ago) for name in names])
     for number, name in enumerate(names):
-        days = [today.shift(-back) for back in range(120 if number == 0 else 30)]
+        days = [today.shift(-back) for back in range(120 if name in FIVE else 30)]
         weeks = [
             Period.containing("week", today.start).shift(-b)
             for b in range(16 if number == 0 else 1)

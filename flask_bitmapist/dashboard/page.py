@@ -150,7 +150,7 @@ class Page(ABC):
         """The report that a chart of this question has; empty if it can be none."""
         return next((name for name, kind in REPORTS.items() if kind is self.asks), "")
 
-    @property
+    @cached_property
     def arguments(self) -> dict[str, Any]:
         """The query string that asks the same question."""
         told = {field.spelt: _spelt(self[field.name]) for field in self.fields()}

@@ -14,6 +14,7 @@ from ..periods import GRAINS
 from ..questions import TrendsFigure, TrendsQuestion
 from ..reading.segments import Event
 from . import page
+from .addresses import url_for
 from .breakdown import BrokenDownPage
 from .drawing import (
     MOST_CURVES,
@@ -41,6 +42,8 @@ class Curve(NamedTuple):
     points: list[TrendsPoint]
     #: The class of its line; empty if it is not drawn.
     kind: str
+    #: The address of the people behind its points, to which the moment is still to be added.
+    people: str
 
 
 class TrendsPage(BrokenDownPage, RangedPage):
@@ -102,7 +105,20 @@ class TrendsPage(BrokenDownPage, RangedPage):
         """Every line of the report; those of the most people are drawn."""
         parts: list[tuple[str | None, Trends]] = [*report.parts.items()] or [(None, report)]
         found = [
-            Curve(self._title(one.event, value), number, value, one.points, "")
+            Curve(
+                self._title(one.event, value),
+                number,
+                value,
+                one.points,
+                "",
+                url_for(
+                    "bitmapist.people",
+                    of=self.endpoint,
+                    **self.arguments,
+                    number=number,
+                    value=value,
+                ),
+            )
             for number in range(1, len(report.series) + 1)
             for value, part in parts
             for one in [part.series[number - 1]]

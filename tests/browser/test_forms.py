@@ -207,7 +207,8 @@ def test_a_day_that_is_not_chosen_is_today(site: str, visit: Visit) -> None:
 
 def test_a_range_has_a_name_or_two_days(site: str, visit: Visit) -> None:
     page = visit(f"{site}/lifecycle?over=last+month")
-    names, first, last = (page.get_by_label(name) for name in ("When", "from", "to"))
+    names = page.get_by_label("When", exact=True)
+    first, last = (page.locator(f"input[name={name}]") for name in ("start", "end"))
     assert not first.is_visible()
     names.select_option("dates …")
     # The days begin as those that are shown: the weeks of October.
