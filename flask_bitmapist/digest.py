@@ -195,7 +195,7 @@ def _drawn(card: Card, url: str) -> Drawn:
         rows = [Row(row.name, row.value or "-", row.rate or 0.0) for row in drawing.rows]
         return Drawn(title, url, small.figure, small.told, rows=rows)
     in_time = card.report is not None and bool(points_of(card.report))
-    parts = [one.name for one in drawing.others] if isinstance(drawing, Line) else []
+    parts = [one.name for one in drawing.parts] if isinstance(drawing, Line) else []
     notes = [Row(full_label(one.date, "day"), one.text) for one in small.notes.annotations]
     drawn = Drawn(title, url, small.figure, small.told, parts=parts, notes=notes)
     return _in_columns(drawn, drawing, in_time)

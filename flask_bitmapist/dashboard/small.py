@@ -46,6 +46,8 @@ from .notes import Notes, notes_among
 
 #: The most pairs of events that a card lists.
 _PAIRS = 5
+#: What a line is called that is the whole of the others.
+WHOLE = "all"
 #: How many names the axis of a card has room for.
 _NAMES = 3
 
@@ -86,7 +88,8 @@ class Line:
 
     :ivar labels: the names of its points on the axis; empty for those that it has no room for.
     :ivar tips: the value of each point.
-    :ivar others: the lines of the parts that it is the whole of.
+    :ivar name: what it is of, where there are others.
+    :ivar others: lines beside it, such as those of its parts.
     """
 
     plot: LinePlot[Any]
@@ -94,7 +97,13 @@ class Line:
     tips: Sequence[str]
     percents: bool = False
     target: Target | None = None
+    name: str = ""
     others: Sequence[Other] = ()
+
+    @property
+    def parts(self) -> Sequence[Other]:
+        """The others, as far as they are parts of it."""
+        return self.others if self.name == WHOLE else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +203,17 @@ def _trend(question: Any, report: Trend, reach: float = 0) -> Small:
 
 
 def _trends(question: Any, report: Trends, reach: float = 0) -> Small:
-    """The first event; the others in words."""
+    """The first event; the others as lines beside it, and in words."""
     first, *others = report.series
     at, users = _columns(first.points, "users")
     did = f"did {_said(question.events[0])}"
-    drawn = _line(question.by, did, at, users, first.points, reach)
+    lines = {one.event: _columns(one.points, "users")[1] for one in others}
+    most = max((max(row) for row in lines.values()), default=0)
+    drawn = _line(question.by, did, at, users, first.points, max(reach, most))
     if not others:
         return drawn
+    over = _last_over(first.points)
+    drawn = _beside(drawn, lines, over, thousands, f"{first.event}: {thousands(users[over])}")
     rest = ", ".join(f"{thousands(one.points[-1].users)} {one.event}" for one in others)
     return replace(drawn, told=f"{drawn.told}. The others, {when(at[-1], question.by)}: {rest}")
 
@@ -271,33 +284,40 @@ def _averages(report: Retention) -> list[tuple[int, Average]]:
 
 
 def _beside(
-    drawn: Small, parts: Mapping[str, Sequence[float]], index: int, told: Callable[[Any], str]
+    drawn: Small,
+    parts: Mapping[str, Sequence[float]],
+    index: int,
+    told: Callable[[Any], str],
+    name: str = WHOLE,
 ) -> Small:
     """The same with the lines of the largest `parts`.
 
     :param parts: their values, as of the points of the line that is drawn.
     :param index: the number of the point whose values are told; that of the figure.
+    :param name: what the line is of that is drawn.
     """
     line = drawn.drawing
     assert isinstance(line, Line)  # what has points is drawn as a line
-    known = {name: row for name, row in parts.items() if len(row) > index}
-    largest = sorted(known, key=lambda name: -known[name][index])[:MOST_CURVES]
+    known = {part: row for part, row in parts.items() if len(row) > index}
+    largest = sorted(known, key=lambda part: -known[part][index])[:MOST_CURVES]
     others = []
-    for number, name in enumerate(largest, start=1):
-        row = known[name]
+    for number, part in enumerate(largest, start=1):
+        row = known[part]
         at = [(slot.x, line.plot.y(n)) for slot, n in zip(line.plot.slots, row, strict=False)]
         is_open = bool(line.plot.running) and len(at) == len(line.plot.slots)
         others.append(
             Other(
                 f"c{number}",
-                f"{name}: {told(row[index])}",
+                f"{part}: {told(row[index])}",
                 polyline(at[:-1] if is_open else at),
                 polyline(at[-2:]) if is_open else "",
                 *at[-1],
             )
         )
-    left = f". {len(parts) - len(others)} of the parts are not drawn" * (len(parts) > len(others))
-    return replace(drawn, told=f"{drawn.told}{left}", drawing=replace(line, others=others))
+    left = f". {len(parts) - len(others)} of the lines are not drawn" * (len(parts) > len(others))
+    return replace(
+        drawn, told=f"{drawn.told}{left}", drawing=replace(line, name=name, others=others)
+    )
 
 
 def _lifecycle(question: Any, report: Lifecycle) -> Small:

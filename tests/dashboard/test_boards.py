@@ -167,6 +167,17 @@ def test_the_parts_of_a_breakdown_are_lines_beside_the_whole(
         assert "Broken down by flag:user:premium" in leads.all("p", class_="lede")[0].text
 
 
+def test_several_events_are_lines_of_one_chart(
+    app: Flask, recorded: None, browser: Browser
+) -> None:
+    events = ["song:played", "user:created"]
+    declare(app, chart("T", "trends", events=events, by="week", over="last 4 weeks"))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    legend = [one.text for one in card.one("figcaption").all("span")]
+    assert legend == ["user:created: 0", "song:played: 2"]
+    assert len(card.all("g", class_="c1")) == 1
+
+
 def test_more_parts_than_can_be_told_apart_are_counted(
     app: Flask, recorded: None, browser: Browser
 ) -> None:
@@ -174,7 +185,7 @@ def test_more_parts_than_can_be_told_apart_are_counted(
     declare(app, chart("T", "trend", event="user:logged_in", by="week", breakdown=values))
     (card,) = cards(browser.open("/boards?board=Weekly"))
     assert len(card.one("figcaption").all("span")) == 7
-    assert card.one("p", class_="d").text.endswith("2 of the parts are not drawn")
+    assert card.one("p", class_="d").text.endswith("2 of the lines are not drawn")
 
 
 def test_of_a_funnel_each_part_has_its_rate(app: Flask, recorded: None, browser: Browser) -> None:
