@@ -60,3 +60,12 @@ def test_the_parts_of_a_breakdown_are_lines_of_their_own(recorded: None, browser
     page = browser.open("/trends", breakdown=values, by="week", over="last 6 weeks")
     assert page.one("table").rows[0] == ["Week of", *values]
     assert [span.text for span in page.one("figcaption").all("span")] == values
+
+
+def test_each_event_of_the_overview_leads_to_its_trend(recorded: None, browser: Browser) -> None:
+    table = browser.open("/").one("div", id="events").one("table")
+    for row in table.all("tr")[1:]:
+        link = row.one("th").one("a")
+        page = browser.open(link.attributes["href"])
+        assert page.one("h1").text == "How many do what"
+        assert page.one("figcaption").text == link.text
