@@ -38,8 +38,9 @@ class Asked(NamedTuple):
 class Page(NamedTuple):
     """Rows in the order of their keys, in columns."""
 
-    #: What identifies whom to mark; None: nobody.
+    #: What identifies whom to mark; None: nobody. A list, or an array of integers.
     ids: Sequence[object]
+    #: A list, or an array of type datetime64.
     moments: Sequence[object]
     #: The values of each of the attributes that are kept.
     values: Mapping[str, Sequence[object]]

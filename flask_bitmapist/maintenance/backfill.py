@@ -259,7 +259,7 @@ class Backfill:
 
 def _nones(values: Sequence[object]) -> NDArray[np.bool_]:
     """Which of `values` are None."""
-    if None not in values:
+    if is_array(values) or None not in values:
         return np.zeros(len(values), np.bool_)
     return np.array([value is None for value in values], np.bool_)
 

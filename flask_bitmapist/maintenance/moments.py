@@ -12,6 +12,7 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..many import is_array
 from ..periods import local
 
 #: Seconds since 1970 on some clock.
@@ -55,8 +56,10 @@ class Clock:
         """The wall clock at `moments`, and which of them are moments at all.
 
         :param moments: datetimes, dates, numbers of seconds since 1970 in UTC, texts of either
-            (ISO 8601), or anything else, which is no moment.
+            (ISO 8601), or anything else, which is no moment. Or an array of naive datetime64.
         """
+        if is_array(moments):
+            return self._of_naive(np.asarray(moments).astype("datetime64[s]").astype(np.int64))
         kinds = {*map(type, moments)}
         if kinds == {str} and (read := _all_parsed(cast("Sequence[str]", moments))) is not None:
             return self._of_naive(read)

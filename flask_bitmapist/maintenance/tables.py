@@ -89,14 +89,18 @@ class Ids(NamedTuple):
 
 def usable(tracker: Tracker, ids: Sequence[object], space: str) -> Ids:
     """Those of `ids` that `tracker` can mark, checked as it does."""
-    if {*map(type, ids)} == {int} and tracker.settings.id_map != "always":
+    are_ints = is_array(ids) or {*map(type, ids)} == {int}
+    if are_ints and tracker.settings.id_map != "always":
         try:
-            offsets = np.array(ids, np.int64)
+            offsets = np.asarray(ids, np.int64)
         except OverflowError:
             return _usable_one_by_one(tracker, ids, space)
         fit = (offsets >= 0) & (offsets <= tracker.settings.max_id)
         if fit.all():
             return Ids(offsets, np.arange(len(offsets)), "")
+        ids = offsets.tolist()
+    elif is_array(ids):
+        ids = np.asarray(ids).tolist()
     return _usable_one_by_one(tracker, ids, space)
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ...ids import TextKey, can_identify
+from ...many import is_array
 from ..base import BitmapistableModel, kept_attributes
 
 
@@ -106,7 +107,7 @@ def id_from_values(columns: Iterable[Column[Any]], values: Iterable[object]) -> 
 
 def as_text_keys(column: Column[Any], values: Sequence[object]) -> Sequence[object]:
     """The `values` of `column`, made to stay text if it is textual."""
-    if {*map(type, values)} <= {int, type(None)}:
+    if is_array(values) or {*map(type, values)} <= {int, type(None)}:
         return values
     return [_as_text_key(column, value) for value in values]
 

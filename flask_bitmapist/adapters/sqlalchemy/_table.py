@@ -10,7 +10,9 @@ from sqlalchemy import Boolean, Column, DateTime, Engine, Select, and_, func, in
 from sqlalchemy import literal_column as sql_text
 from sqlalchemy.orm import ColumnProperty, Mapper, Session
 
+from ...many import is_array
 from ..rows import Asked, Key, Page, check_attributes, id_of_object, of_objects
+from . import _arrays
 from ._ids import as_text_keys, columns_of, named_attribute
 
 
@@ -54,7 +56,7 @@ class Rows:
                 flag: found[one.key]
                 for flag, one in zip(self._asked.kept, self._columns[1:], strict=True)
             },
-            tuple(found[one.key][-1] for one in self._key),
+            tuple(_last(found[one.key]) for one in self._key),
         )
 
     def _fetched(self, statement: Select[Any], asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,11 +64,16 @@ class Rows:
 
         From the driver's own rows: those of SQLAlchemy take longer than all else together.
         """
+        dialect, types = self._engine.dialect, [one.type for one in asked.values()]
         with self._engine.connect() as connection:
+            if len(self._key) == 1 and _arrays.are_arrays(dialect.name, types):
+                arrays = _arrays.fetched(connection, statement)
+                if arrays is not None:
+                    return dict(zip(asked, arrays, strict=True))
             cursor = cast(Any, connection.execute(statement)).cursor
             columns: list[Sequence[Any]] = [*zip(*cursor.fetchall(), strict=True)]
             kinds = [description[1] for description in cursor.description]
-        dialect, found = self._engine.dialect, {}
+        found = {}
         for (name, attribute), values, kind in zip(asked.items(), columns, kinds, strict=False):
             found[name] = values
             # SQLite's times are texts, which are parsed together.
@@ -105,6 +112,10 @@ class Rows:
     def _column(self, name: str) -> Any:
         attribute = named_attribute(self._mapper, name)
         return getattr(self._model, name) if isinstance(attribute, ColumnProperty) else None
+
+
+def _last(values: Sequence[Any]) -> Any:
+    return int(values[-1]) if is_array(values) else values[-1]
 
 
 def _ids(of: Sequence[Column[Any]], columns: Sequence[Sequence[object]]) -> Sequence[object]:
