@@ -1521,6 +1521,33 @@ class TestEnd:
         assert not open_files(folder)
         assert not [*folder.glob("*-queue-*")]
 
+    def test_the_garbage_collector_waits_for_nobody_at_work(
+        self, mortal: MortalServer, folder: Path
+    ) -> None:
+        """It may run in the middle of anything, also of what has the lock."""
+        app = Flask("dropped", instance_path=str(folder))
+        bitmapist = FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": mortal.url})
+        bitmapist.tracker.record([("e", 1, True, True, NOON)])
+        flusher = bitmapist.tracker._deliverer()._flusher
+        working, goes_on = threading.Event(), threading.Event()
+
+        def work() -> None:
+            with flusher.alone(None):
+                working.set()
+                goes_on.wait(60)
+
+        other = threading.Thread(target=work)
+        other.start()
+        working.wait()
+        del app, bitmapist
+        current._Process.tracker = None
+        collected = threading.Thread(target=gc.collect)
+        collected.start()
+        collected.join(30)
+        assert not collected.is_alive()
+        goes_on.set()
+        other.join()
+
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it looks into /proc")
     def test_a_tracker_that_is_closed_has_delivered_all_and_let_go_of_all(
         self, mortal: MortalServer, tracker_on: Callable[..., Tracker], folder: Path

@@ -15,7 +15,7 @@ from ..deadline import within
 from ..marks import Deed, Id, Settled, count
 from ..server import Server
 from .courier import Courier
-from .ending import end_with, has_ended
+from .ending import end_with, end_with_next, has_ended
 from .flusher import Flusher, Next
 from .notices import Notices
 from .outage import Outage
@@ -147,12 +147,18 @@ class Delivery:
         self._notices.send()
 
     def end_soon(self) -> None:
-        """As `end`, but the thread delivers what is queued: nobody makes marks any more.
+        """As `end`, but not here: nobody makes marks any more, and the garbage collector says so.
 
+        It may have interrupted anything: whoever holds a lock, or is changing context variables,
+        which Python 3.11 does not survive. So the thread does it, or whoever makes the next one.
         Where no thread runs, what is queued waits for the end of the process.
         """
-        if not self._flusher.end_soon() and not self._queue:
-            self.end()
+        if self._flusher.end_soon():
+            return
+        if self._queue is None:
+            has_ended(self)  # what is left of it closes its files
+        elif not self._queue:
+            end_with_next(self)
 
     def stats(self) -> Stats:
         """What became of the marks of this process so far."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
+from collections import deque
 from typing import Protocol
 
 from ..faults import contained_faults
@@ -21,6 +22,8 @@ class Ending(Protocol):
 
 
 _unended: set[Ending] = set()
+#: Those that nobody needs any more and that have only files to let go of.
+_idle: deque[Ending] = deque()
 
 
 def end_with(owner: object, ending: Ending) -> None:
@@ -28,9 +31,15 @@ def end_with(owner: object, ending: Ending) -> None:
 
     :param owner: nothing that `ending` needs may refer to it.
     """
+    while _idle:
+        _end(_idle.popleft())
     _unended.add(ending)
-    # Soon: the garbage collector runs anywhere, and whatever lock it interrupts may be needed.
     weakref.finalize(owner, ending.end_soon).atexit = False
+
+
+def end_with_next(ending: Ending) -> None:
+    """Have it end when the next one is made. The garbage collector may call this."""
+    _idle.append(ending)
 
 
 def has_ended(ending: Ending) -> None:
@@ -40,8 +49,12 @@ def has_ended(ending: Ending) -> None:
 
 def _end_all() -> None:
     for ending in [*_unended]:
-        with contained_faults("deliver marks"):
-            ending.end()
+        _end(ending)
+
+
+def _end(ending: Ending) -> None:
+    with contained_faults("deliver marks"):
+        ending.end()
 
 
 atexit.register(_end_all)
