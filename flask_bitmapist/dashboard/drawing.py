@@ -323,7 +323,7 @@ def _heights(users: Sequence[int], scale: float) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """A line of daily counts; its last piece, to today, is drawn apart, as today is not over.
+    """A line of daily counts; the piece to a last day that is not over is drawn apart.
 
     The points are in a box of `width` by `height`.
     """
@@ -336,12 +336,15 @@ class Sparkline:
     height: int
 
 
-def sparkline(days: Sequence[int], width: int = 120, height: int = 28) -> Sparkline:
+def sparkline(
+    days: Sequence[int], width: int = 120, height: int = 28, *, is_over: bool = False
+) -> Sparkline:
     """Draw at least two days' counts, scaled to the smallest and the largest of the complete days.
 
-    Today is not over and would flatten the others: if it is below them, it is drawn at the floor.
+    A last day that is not over would flatten the others: if it is below them, it is drawn at the
+    floor.
     """
-    lowest, top, margin = min(days[:-1]), max(days), 4
+    lowest, top, margin = min(days if is_over else days[:-1]), max(days), 4
     scale = (height - 2 * margin) / (top - lowest) if top > lowest else 0.0
     step = (width - 2 * margin) / (len(days) - 1)
     points = [
@@ -350,7 +353,10 @@ def sparkline(days: Sequence[int], width: int = 120, height: int = 28) -> Sparkl
     ]
     drawn = [f"{x:.1f},{y:.1f}" for x, y in points]
     x, y = points[-1]
-    line, running = " ".join(drawn[:-1]), " ".join(drawn[-2:])
+    if is_over:
+        line, running = " ".join(drawn), ""
+    else:
+        line, running = " ".join(drawn[:-1]), " ".join(drawn[-2:])
     return Sparkline(line, running, round(x, 1), round(y, 1), width, height)
 
 

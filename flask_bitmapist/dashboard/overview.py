@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,12 +27,14 @@ from ..analytics import (
     overview,
 )
 from ..analytics._overview import begin_busiest_of_year, begin_overview
+from ..periods import Grain, Period
 from ..reading.segments import Event
 from .answers import download, empty
-from .drawing import LinePlot, line_plot
+from .drawing import LinePlot, full_label, line_plot
 from .lifecycle import LifecyclePage
 from .page import ACTIVE, Visit, attempt, in_time
-from .query import Query, TypedSegment
+from .query import FIRST_YEAR, TypedSegment
+from .range_form import up_to
 from .rendering import render
 
 _PAGE = 50
@@ -52,6 +54,7 @@ class Table:
 
     :ivar event: the event that counts as active.
     :ivar find: a part of the names of the events to list.
+    :ivar end: the day as of which all is told, which is over; None: today.
     :ivar complete: ``1`` asks for the second part of the page, ``events`` only for its table.
     """
 
@@ -62,16 +65,19 @@ class Table:
     find: str
     sort: str
     page: int
+    end: date | None
     complete: str
 
     @classmethod
-    def read(cls, query: Query) -> Table:
+    def read(cls, visit: Visit) -> Table:
+        query = visit.query
         return cls(
             event=query.event("event", *ACTIVE) if query.catalogue.events else "",
             where=query.segment(),
             find=query.text("find"),
             sort=query.choice("sort", SORTS, "event"),
             page=query.number("page", 1, 1, 10_000),
+            end=_past(query.day("end"), visit.now),
             complete=query.choice("complete", ("", "1", "events"), ""),
         )
 
@@ -87,16 +93,80 @@ class Table:
 
     def link(self, **changed: Any) -> dict[str, Any]:
         """The query string of this table with some values `changed`."""
-        usual = {"where": "", "find": "", "sort": "event", "page": 1}
+        usual = {"where": "", "find": "", "sort": "event", "end": None, "page": 1}
         told = {
             "event": self.event,
             "where": self.where.text,
             "find": self.find,
             "sort": self.sort,
+            "end": self.end,
             "page": 1,
             **changed,
         }
         return {name: value for name, value in told.items() if value != usual.get(name)}
+
+
+def _past(day: date | None, now: datetime) -> date | None:
+    """The `day`, unless it is today."""
+    return None if day == now.date() else day
+
+
+class ShownDay(NamedTuple):
+    """The day as of which the overview tells.
+
+    :ivar end: that day, if it is over; None: it is today.
+    """
+
+    now: datetime
+    end: date | None
+
+    @property
+    def day(self) -> date:
+        return self.end or self.now.date()
+
+    @property
+    def is_over(self) -> bool:
+        return self.end is not None
+
+    @property
+    def moment(self) -> datetime:
+        """Its last second, or now."""
+        return datetime.combine(self.end, time(23, 59, 59)) if self.end else self.now
+
+    @property
+    def name(self) -> str:
+        return full_label(self.day, "day")
+
+    def called(self, by: Grain) -> str:
+        """The name of the period that contains it, as a heading."""
+        start = Period.containing(by, self.moment).start
+        if start == Period.containing(by, self.now).start:
+            return "Today" if by == "day" else f"This {by}"
+        name = full_label(start, by)
+        return name[0].upper() + name[1:]
+
+    @property
+    def before(self) -> date | None:
+        """The day before; None if no report ends there."""
+        found = self.day - timedelta(days=1)
+        return found if found.year >= FIRST_YEAR else None
+
+    @property
+    def after(self) -> date | None:
+        """The day after, if that is over as well."""
+        found = self.day + timedelta(days=1)
+        return found if found < self.now.date() else None
+
+    @property
+    def since_whole(self) -> int:
+        """How many days before it the last day that is over is."""
+        return 0 if self.is_over else 1
+
+    def range_of(self, days: int) -> dict[str, Any]:
+        """The query string of so many days up to it."""
+        if self.end is None:
+            return {"over": f"last {days} days"}
+        return {"start": self.end - timedelta(days=days - 1), "end": self.end}
 
 
 class Activity(NamedTuple):
@@ -110,21 +180,24 @@ class Activity(NamedTuple):
     page: LifecyclePage
 
     @classmethod
-    def of(cls, page: LifecyclePage) -> Activity:
-        """:raises ValueError: if the segment cannot be combined with the event."""
+    def of(cls, page: LifecyclePage, day: date) -> Activity:
+        """As of `day`.
+
+        :raises ValueError: if the segment cannot be combined with the event."""
         event, where, now = Event(page["event"]), page["where"].expression, page.visit.now
-        first = now.date() - timedelta(days=_TREND_DAYS - 1)
-        active = active_users(event, first, where=where, now=now)
+        first = day - timedelta(days=_TREND_DAYS - 1)
+        active = active_users(event, first, day, where, now=now)
         return cls(active, page.report(), page.active, page)
 
     def before(self, days: int) -> ActivePoint:
-        """The point `days` days before today's."""
+        """The point `days` days before the last one."""
         return self.report.points[-1 - days]
 
     @property
     def line(self) -> LinePlot[ActivePoint]:
         points = self.report.points
-        return line_plot(points, [point.day for point in points], running=True)
+        running = not points[-1].complete
+        return line_plot(points, [point.day for point in points], running=running)
 
 
 def view() -> Response:
@@ -133,7 +206,8 @@ def view() -> Response:
     if visit.asks_nothing:
         return empty()
     query = visit.query
-    table = Table.read(query)
+    table = Table.read(visit)
+    shown_day = ShownDay(visit.now, table.end)
     told = query.choice("table", TABLES, "events")
     query.close()
     if table.where.error is not None:
@@ -141,7 +215,9 @@ def view() -> Response:
         table = replace(table, complete="1")
     if query.form != "html":
         report, problem = (
-            in_time(partial(overview, now=visit.now)) if told == "events" else _active(visit, table)
+            in_time(partial(overview, now=shown_day.moment))
+            if told == "events"
+            else _active(visit, table)
         )
         return download(report, problem, query.form, "day" if told == "days" else None)
     if not any(query.catalogue):
@@ -151,7 +227,7 @@ def view() -> Response:
     )
     activity, no_activity = None, ""
     with ExitStack() as begun:
-        rows, problem = in_time(partial(_page, table, events, visit.now, begun))
+        rows, problem = in_time(partial(_page, table, events, shown_day.moment, begun))
         # While the server counts what the table shows.
         if table.event and table.complete == "1":
             activity, no_activity = _activity(visit, table)
@@ -159,12 +235,14 @@ def view() -> Response:
         if rows is not None:
             shown, problem = in_time(rows)
     if shown is None:
-        shown = _incomplete(table, events, visit.now)
+        shown = _incomplete(table, events, shown_day.moment)
     problem = no_activity or problem
     text = render(
         "overview",
         as_of=visit.now,
+        up_to=shown_day.name if shown_day.is_over else "",
         table=table,
+        shown_day=shown_day,
         query=query,
         activity=activity,
         problem=problem,
@@ -197,8 +275,11 @@ def _activity(visit: Visit, table: Table) -> tuple[Activity | None, str]:
         "where": table.where,
         "breakdown": [],
     }
+    if table.end is not None:
+        start = up_to(_LIFECYCLE_WEEKS, visit.period("week", table.end))
+        values |= {"over": None, "start": start, "end": table.end}
     page = LifecyclePage(visit, values)
-    return attempt(page, partial(Activity.of, page))
+    return attempt(page, partial(Activity.of, page, table.end or visit.now.date()))
 
 
 def _active(visit: Visit, table: Table) -> tuple[Report | None, str]:

@@ -47,6 +47,11 @@ def test_a_day_that_has_just_begun_does_not_press_the_others_flat() -> None:
     assert line.y == 24.0
 
 
+def test_a_last_day_that_is_over_is_part_of_the_line() -> None:
+    line = sparkline([10, 20, 0], width=108, height=28, is_over=True)
+    assert (line.closed, line.running) == ("4.0,14.0 54.0,4.0 104.0,24.0", "")
+
+
 def test_a_sparkline_of_equal_days_is_flat() -> None:
     assert sparkline([0, 0, 0], width=108, height=28).closed == "4.0,24.0 54.0,24.0"
 

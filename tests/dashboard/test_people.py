@@ -22,6 +22,7 @@ from .reading import Element, figures, read
 QUESTIONS = [
     "/?complete=1",
     "/?complete=1&event=song:played",
+    "/?complete=1&end=2026-11-15",
     "/trends?over=last+6+weeks&by=week&event=song:played&event=user:created+-+flag:beta",
     "/trends?over=last+2+days&rolling=7&previous=yes&active=user:logged_in",
     "/trends?over=2026-10&by=week&breakdown=flag:beta&breakdown=user:created&event=user:logged_in",

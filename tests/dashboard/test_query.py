@@ -32,6 +32,7 @@ ABSURD = [
     ("/?complete=yes", "The parameter complete must be empty, 1 or events, not 'yes'."),
     ("/?arm=a", "There is no parameter 'arm': use format, event, where, joint, term, time,"),
     ("/?format=xml", "The parameter format must be html, json or csv, not 'xml'."),
+    ("/?end=2026-11-24", f"The parameter end {DAY} '2026-11-24'."),
     # Retention
     ("/cohort?cohort=nobody", "No event 'nobody' has been recorded."),
     ("/cohort?returned=nobody", "No event 'nobody' has been recorded."),
