@@ -280,6 +280,12 @@ def test_the_same_unit_everywhere(runner: FlaskCliRunner) -> None:
     march = ("--start", "2026-03-09", "--end", "2026-03-22")
     steps = words(output(runner, "funnel", "user:created", "user:upgraded", *march))
     assert steps[-1] == ["user:upgraded", "1", "33.3", "33.3"]
+    week = ("--start", "2026-03-16", "--end", "2026-03-22", "--previous")
+    beside = words(output(runner, "funnel", "user:created", *week))
+    before = ("--start", "2026-03-09", "--end", "2026-03-15")
+    alone = words(output(runner, "funnel", "user:created", *before))
+    assert alone[-1][1] != "0"
+    assert beside[-1][-2:] == alone[-1][1:3]
     arms = words(
         output(runner, "compare", "user:created", "user:logged_in", "user:upgraded", *march)
     )

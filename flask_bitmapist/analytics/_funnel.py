@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
 from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import and_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
 from ..questions import ConversionQuestion, FunnelFigure, FunnelQuestion, TimeToConvertQuestion
@@ -18,7 +18,7 @@ from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ._breakdown import Breakdown, Divided, Values, counted
 from ._paths import Path, in_any_order, in_order, in_order_within
-from ._report import Scope, Users, check_length, scope
+from ._report import Scope, Users, check_length, flat_table, scope
 from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -48,9 +48,28 @@ class Funnel(Divided):
     """The steps in the order in which they were asked for.
 
     The order in which somebody took two of them inside one period is unknown.
+
+    :ivar previous: the steps of as many periods right before; empty unless they were asked for.
     """
 
     steps: list[Step]
+    previous: list[Step] = field(default_factory=list, kw_only=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        told = Divided.to_dict(self)
+        if not self.previous:
+            del told["previous"]
+        return told
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row a step, beside what it was in the periods before, if that was asked for."""
+        header, rows = flat_table(self.steps)
+        if not self.previous:
+            return header, rows
+        return [*header, "previous", "previous_from_first"], [
+            [*row, then.users, then.from_first]
+            for row, then in zip(rows, self.previous, strict=True)
+        ]
 
     @property
     def lost(self) -> list[int]:
@@ -73,6 +92,7 @@ def funnel(
     *,
     over: str | None = None,
     breakdown: Breakdown = None,
+    previous: bool = False,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -99,6 +119,7 @@ def funnel(
     :param where: only those in this segment in the period in which they took the first step.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Funnel.parts`.
+    :param previous: also count the funnel of the periods right before these, as many as there are.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -115,6 +136,7 @@ def funnel(
         order=order,
         where=where,
         breakdown=breakdown,
+        previous=previous,
         strict=strict,
         now=now,
     )
@@ -130,32 +152,54 @@ def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     entering, *following = users[: len(question.steps)]
     having = users[len(question.steps) :]
 
+    ranges = [asked, _before(asked)] if question.previous else [asked]
+
     def sets(where: Expression | None) -> Sets:
-        return _sets(asked, [Users(entering.what, where), *following], question)
+        entrants = [Users(entering.what, where), *following]
+        each = [_sets(range_, entrants, question) for range_ in ranges]
+        # Ranges share the periods in which the earlier one's windows end.
+        keys = dict.fromkeys(key for one in each for key in one.keys)
+        return Sets(
+            asked.tracker,
+            [*keys],
+            lambda bitmaps: chain.from_iterable(one.make(bitmaps) for one in each),
+        )
 
     return counted(asked, values.told(having), entering.where, sets, partial(_report, question))
 
 
+def _before(asked: Scope) -> Scope:
+    """As many periods right before those of `asked`."""
+    first, size = asked.periods[0], len(asked.periods)
+    return replace(asked, periods=tuple(first.shift(-size).until(first.shift(-1))))
+
+
 def _report(question: FunnelQuestion, counted: list[int]) -> Funnel:
-    """The report of the counts of `_sets`."""
+    """The report of the counts of `_sets`, and of those of the periods before, if asked for."""
+    if not question.previous:
+        return Funnel(_steps(question, counted))
+    half = len(counted) // 2
+    return Funnel(_steps(question, counted[:half]), previous=_steps(question, counted[half:]))
+
+
+def _steps(question: FunnelQuestion, counted: list[int]) -> list[Step]:
+    """The steps of the counts of `_sets`."""
     size = len(question.steps)
     reached, still_open = counted[:size], counted[size : 2 * size]
     rated = counted[2 * size :] or reached
     previous: list[int | None] = [None, *rated]
-    return Funnel(
-        [
-            Step(
-                str(step),
-                n,
-                over / rated[0] if rated[0] else None,
-                over / before if before else None,
-                waiting,
-            )
-            for step, n, over, before, waiting in zip(
-                question.steps, reached, rated, previous, still_open, strict=False
-            )
-        ]
-    )
+    return [
+        Step(
+            str(step),
+            n,
+            over / rated[0] if rated[0] else None,
+            over / before if before else None,
+            waiting,
+        )
+        for step, n, over, before, waiting in zip(
+            question.steps, reached, rated, previous, still_open, strict=False
+        )
+    ]
 
 
 def funnel_people(

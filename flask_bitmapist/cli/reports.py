@@ -243,6 +243,12 @@ def _funnel(report: Funnel) -> Picture:
     if any(step.open for step in report.steps):
         header.append("open")
         rows = [[*row, step.open] for row, step in zip(rows, report.steps, strict=True)]
+    if report.previous:
+        header += ["before", "% of first"]
+        rows = [
+            [*row, then.users, Share(then.from_first)]
+            for row, then in zip(rows, report.previous, strict=True)
+        ]
     return Picture(header, rows)
 
 

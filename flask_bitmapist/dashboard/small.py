@@ -369,6 +369,8 @@ def _funnel(question: Any, report: Funnel) -> Small:
         return Small(_rate(last.from_first), told, Shares(rows))
     rows = [Share(step.event, step.from_first, thousands(step.users)) for step in report.steps]
     told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
+    if report.previous:
+        told += f"; {_rate(report.previous[-1].from_first)} in the period before"
     return Small(_rate(last.from_first), told, Shares(rows))
 
 

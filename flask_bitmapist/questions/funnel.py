@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from ..reading.segments import Expression
 from .base import BrokenDown, PartFigure, Ranged
-from .fields import Choice, Did, Index, Number, Several, asks
+from .fields import Choice, Did, Index, Number, Several, Switch, asks
 
 #: ``ordered``: each step in the period of the one before it, or later; ``strict``: later;
 #: ``any``: in any order.
@@ -28,6 +28,9 @@ class FunnelQuestion(BrokenDown, Ranged):
         Number(0), None, help="How many periods the steps may take from the first one."
     )
     order: Order = asks(Choice(get_args(Order)), "ordered", help="The order of the steps.")
+    previous: bool = asks(
+        Switch(), False, help="Beside them those of as many periods right before."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -44,6 +44,32 @@ def test_a_funnel_tells_users_and_rates_of_each_step() -> None:
     )
 
 
+@pytest.mark.parametrize("within", [None, 0, 2])
+@pytest.mark.parametrize("order", ["ordered", "strict", "any"])
+def test_the_range_before_is_counted_like_a_funnel_of_its_own(
+    within: int | None, order: Order
+) -> None:
+    # People begin on days 1 to 4 and go on at once, later, in the next range, too late, or never.
+    log({1: "a0 b0", 2: "a2 b4", 3: "a3 b6", 4: "a1 a6 b2 b7", 5: "a6 b6", 6: "a7", 7: "b1 a2"})
+    asked: dict[str, Any] = {"within": within, "order": order}
+    parts = [Flag("x"), Event("b")]
+    report = funnel(
+        ["a", "b"], start=on(5), end=on(9), previous=True, breakdown=parts, now=on(9), **asked
+    )
+    alone = funnel(["a", "b"], start=on(5), end=on(9), breakdown=parts, now=on(9), **asked)
+    before = funnel(["a", "b"], start=on(0), end=on(4), breakdown=parts, now=on(9), **asked)
+    assert before.steps[0].users == 5
+    every = [
+        (report, alone, before),
+        *((report.parts[p], alone.parts[p], before.parts[p]) for p in ("flag:x", "b")),
+    ]
+    for found, here, then in every:
+        assert (found.steps, found.previous) == (here.steps, then.steps)
+    header, first, *_ = report.to_csv().splitlines()
+    assert header.endswith(",open,previous,previous_from_first")
+    assert first.endswith(",5,1.0")
+
+
 def test_a_share_of_nobody_is_none() -> None:
     log({1: "a0"})
     assert funnel(["a", "b", "c"], start=on(0), end=on(1)).steps[1:] == [

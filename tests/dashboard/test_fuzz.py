@@ -153,7 +153,14 @@ PAGES = {
         **_RANGE,
         **_BROKEN,
     },
-    "/funnel": {"step": "event", "within": "number", "order": "order", **_RANGE, **_BROKEN},
+    "/funnel": {
+        "step": "event",
+        "within": "number",
+        "order": "order",
+        "previous": "switch",
+        **_RANGE,
+        **_BROKEN,
+    },
     "/time-to-convert": {
         "step": "event",
         "within": "number",

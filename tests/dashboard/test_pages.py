@@ -278,6 +278,23 @@ def test_the_funnel_page_shows_the_steps(recorded: None, browser: Browser) -> No
     assert page.one("h2", id="steps-title").text == "11 began, 5 finished: 45.5 %"
 
 
+def test_the_funnel_page_has_the_range_before_beside_it(recorded: None, browser: Browser) -> None:
+    steps = ["user:created", "song:played"]
+    page = browser.open("/funnel", step=steps, start="2026-11-02", end="2026-11-22", previous="yes")
+    before = analytics.funnel(steps, "day", date(2026, 10, 12), date(2026, 11, 1))
+    assert before.steps[1].users
+    assert [row[-2:] for row in table_of(page, "The steps")] == [
+        [str(step.users), percent(step.from_first)] for step in before.steps
+    ]
+    told = page.one("p", id="before")
+    assert told.text.startswith("Before, 12 Oct to 1 Nov 2026")
+    (link,) = told.all("a")
+    alone = browser.open(link.attributes["href"])
+    assert [row[2] for row in table_of(alone, "The steps")] == [
+        str(step.users) for step in before.steps
+    ]
+
+
 def test_the_funnel_page_tells_who_has_time_left_from_who_is_lost(
     recorded: None, browser: Browser
 ) -> None:

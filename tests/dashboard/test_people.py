@@ -37,6 +37,7 @@ QUESTIONS = [
     "/funnel?rows=40&step=user:created&step=user:logged_in&step=song:played&order=strict",
     "/funnel?rows=40&step=song:played&step=user:logged_in&step=user:created&order=any&within=7",
     "/funnel?rows=8&by=week&within=0",
+    "/funnel?over=last+3+days&previous=yes&step=user:logged_in&step=song:played&breakdown=flag:beta",
     "/time-to-convert?rows=40&step=user:created&step=user:logged_in&within=30",
     "/time-to-convert?rows=40&step=user:created&step=user:logged_in&step=song:played&order=strict",
     "/time-to-convert?rows=40&step=song:played&step=user:created&order=any&within=7",
