@@ -175,6 +175,11 @@ class TrendsPage(BrokenDownPage, RangedPage):
     def _written(self, users: int, share: float | None) -> str:
         return f"{percent(share)} %" if self.is_share and share is not None else thousands(users)
 
+    def since(self, day: date) -> dict[str, Any]:
+        """The query string that asks for what has come since `day`, beside what was before."""
+        rest = {n: told for n, told in self.arguments.items() if n not in ("start", "end")}
+        return {**rest, "over": f"since {day}", "previous": "yes"}
+
     def before(self, at: date) -> date | None:
         """The period beside that of `at`; None if it is too long ago to be listed."""
         number = self.range.number(self.most["rows"])

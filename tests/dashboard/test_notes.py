@@ -48,6 +48,18 @@ def test_an_annotation_is_drawn_at_its_period_and_told_in_words(
     assert "Noted: v2.0 on 4 Nov 2026." in [one.text for one in shown.all("p", class_="note")]
 
 
+def test_a_note_on_a_trend_leads_to_what_has_come_since_then(
+    recorded: None, browser: Browser, redis: Redis
+) -> None:
+    keep(redis, RELEASE)
+    page = browser.open("/trends", event="song:played", by="week", over="last 12 weeks")
+    (link,) = page.one("p", id="since").all("a")
+    assert link.text == "v2.0"
+    since = browser.open(link.attributes["href"])
+    assert since.one("figcaption").text.endswith("the 4 weeks before")
+    assert since.one("table").rows[-1][0] == "2 Nov v2.0"
+
+
 def test_the_overview_and_the_cohorts_have_it_too(
     recorded: None, browser: Browser, redis: Redis
 ) -> None:

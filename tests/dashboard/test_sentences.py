@@ -42,7 +42,7 @@ ASKED = {
     "/stickiness": ("event=song:played&by=week&within=7", "did song:played"),
     "/churned": (
         "event=song:played&by=week&rows=3&silent=2",
-        "did song:played, those who did it in none of the 2 weeks after",
+        "did song:played, those who did not do it in the 2 weeks after",
     ),
     "/adoption": (
         "feature=song:played&active=user:created&by=week&rows=3",
