@@ -19,7 +19,7 @@ from ..analytics._report import USUAL_LENGTH
 from ..annotations import Annotation
 from ..boards import Board, Chart
 from ..current import current_tracker
-from ..questions import ActiveUsersQuestion, Question
+from ..questions import ActiveUsersQuestion, Question, TrendQuestion
 from ..questions.fields import declared
 from ..saved import Saved, saved
 from .addresses import url_for
@@ -153,6 +153,8 @@ def address_of(question: Question, visit: Visit) -> str:
         # The overview has them over 90 days.
         shown = {name: question.arguments.get(name) for name in ("event", "where")}
         return url_for("bitmapist.index", **shown)
+    if isinstance(question, TrendQuestion):
+        question = question.among_others
     page = next((one for one in PAGES_WITH_PEOPLE.values() if one.asks is type(question)), None)
     if page is None or not _offers(page, question):
         return ""

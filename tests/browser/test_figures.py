@@ -221,6 +221,32 @@ def test_the_last_point_of_the_trend_is_told_as_unfinished(site: str, visit: Vis
     assert said == f"25 Nov 2026 so far: {today}"
 
 
+def test_the_line_of_a_day_that_is_over_has_no_dashed_end(site: str, visit: Visit) -> None:
+    page = visit(f"{site}/")
+    assert _is_cut_short(page)
+    page = visit(f"{site}/?end=2026-11-24")
+    assert not _is_cut_short(page)
+    over = page.locator("figure[data-chart=days] .u-over").bounding_box()
+    page.mouse.move(over["x"] + over["width"] - 1, over["y"] + 40)
+    said = page.locator("figure[data-chart=days] .readout").inner_text()
+    assert said == f"24 Nov 2026: {page.inner_text('.kpi .n a >> nth=0')}"
+
+
+def _is_cut_short(page: Page) -> bool:
+    """Whether the wash below the line ends before the last day: it is below whole days alone."""
+    return page.evaluate("""() => {
+      const figure = document.querySelector("figure[data-chart=days]");
+      const canvas = figure.querySelector("canvas"), over = figure.querySelector(".u-over");
+      const [outer, inner] = [canvas, over].map((one) => one.getBoundingClientRect());
+      const scale = canvas.width / outer.width;
+      const x = Math.round((inner.right - outer.left - 2) * scale);
+      const y = Math.round((inner.bottom - outer.top - 5) * scale);
+      const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+      copy.drawImage(canvas, 0, 0);
+      return copy.getImageData(x, y, 1, 1).data[3] === 0;
+    }""")
+
+
 def test_the_curve_of_retention_reads_out_its_interval(site: str, visit: Visit) -> None:
     page = visit(f"{site}/cohort")
     over = page.locator("figure[data-chart=curve] .u-over")

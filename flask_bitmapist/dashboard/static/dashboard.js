@@ -44,6 +44,8 @@
     const unit = days ? "" : " %";
     const steps = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
     const last = xs.length - 1;
+    // Up to which point the line is whole; a day that is not over ends it dashed.
+    const closed = drawn.querySelector(".running") ? last : last + 1;
     const axis = {
       stroke: () => colour("faint"), font: `${getComputedStyle(drawn.querySelector("text")).fontSize} system-ui`, ticks: { show: false },
       grid: { stroke: () => colour("line"), width: 1 },
@@ -51,7 +53,7 @@
     const main = { stroke: () => colour("data"), width: 2, points: { show: false } };
     const wash = () => `color-mix(in srgb, ${colour("data")} 12%, transparent)`;
     const data = days
-      ? [xs, columns[0].map((y, i) => (i < last ? y : null)), columns[0].map((y, i) => (i < last - 1 ? null : y))]
+      ? [xs, columns[0].map((y, i) => (i < closed ? y : null)), columns[0].map((y, i) => (i < closed - 1 ? null : y))]
       : [xs, ...columns];
     const edge = { stroke: () => colour("data-soft"), width: 1, points: { show: false } };
     const series = days
