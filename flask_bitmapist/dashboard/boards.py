@@ -19,7 +19,7 @@ from ..analytics._report import USUAL_LENGTH
 from ..annotations import Annotation
 from ..boards import Board, Chart
 from ..current import current_tracker
-from ..questions import ActiveUsersQuestion, Question, TrendQuestion
+from ..questions import ActiveUsersQuestion, Question, TrendQuestion, TrendsQuestion
 from ..questions.fields import declared
 from ..saved import Saved, saved
 from .addresses import url_for
@@ -154,7 +154,7 @@ def address_of(question: Question, visit: Visit) -> str:
         shown = {name: question.arguments.get(name) for name in ("event", "where")}
         return url_for("bitmapist.index", **shown)
     if isinstance(question, TrendQuestion):
-        question = question.among_others
+        question = _as_trends(question)
     page = next((one for one in PAGES_WITH_PEOPLE.values() if one.asks is type(question)), None)
     if page is None or not _offers(page, question):
         return ""
@@ -165,6 +165,12 @@ def address_of(question: Question, visit: Visit) -> str:
     except BadRequest:
         return ""
     return "" if asked.problem else url_for(f"bitmapist.{page.endpoint}", **told)
+
+
+def _as_trends(question: TrendQuestion) -> TrendsQuestion:
+    """The same question, as the page of trends asks it."""
+    asked = {each.name: getattr(question, each.name) for each in declared(question)}
+    return TrendsQuestion.of(events=[asked.pop("event")], **asked)
 
 
 def _offers(page: type[Page], question: Question) -> bool:

@@ -17,7 +17,7 @@ from flask_bitmapist.questions import REPORTS
 from flask_bitmapist.reading.segments import Event
 
 from .conftest import Browser
-from .reading import Element, error_of
+from .reading import Element, asked, error_of
 from .test_escaping import NAMES, check_harmless
 
 #: A chart of each report, its one figure of the log, and the words on it.
@@ -205,6 +205,27 @@ def test_active_users_lead_to_the_overview(app: Flask, recorded: None, browser: 
     shown = browser.open(card.one("h2").one("a").attributes["href"])
     assert "did song:played" in shown.all("p", class_="lede")[0].text
     assert "counting only flag:beta" in shown.all("p", class_="lede")[0].text
+
+
+@pytest.mark.parametrize(
+    ("question", "form"),
+    [
+        ({"by": "week", "rows": 4}, {"by": ["week"], "over": ["last 4 weeks"]}),
+        ({"over": "last month", "rolling": 7}, {"rolling": ["7"], "over": ["last month"]}),
+        ({}, {"by": ["day"], "over": ["last 30 days"]}),
+        ({"where": "flag:beta", "breakdown": VALUES}, {"where": ["flag:beta"]}),
+    ],
+)
+def test_a_single_trend_leads_to_the_page_of_trends(
+    app: Flask, recorded: None, browser: Browser, question: dict[str, Any], form: dict[str, Any]
+) -> None:
+    declare(app, chart("T", "trend", event="user:logged_in", **question))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    sent = asked(browser.open(card.one("h2").one("a").attributes["href"]))
+    assert sent["event"][0] == "user:logged_in"
+    assert {name: sent[name] for name in form} == form
+    if "breakdown" in question:
+        assert {*question["breakdown"]} <= {*sent["breakdown"]}
 
 
 @pytest.mark.parametrize(
