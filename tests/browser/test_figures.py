@@ -234,7 +234,7 @@ def test_the_line_of_a_day_that_is_over_has_no_dashed_end(site: str, visit: Visi
 
 def _is_cut_short(page: Page) -> bool:
     """Whether the wash below the line ends before the last day: it is below whole days alone."""
-    return page.evaluate("""() => {
+    alpha: int = page.evaluate("""() => {
       const figure = document.querySelector("figure[data-chart=days]");
       const canvas = figure.querySelector("canvas"), over = figure.querySelector(".u-over");
       const [outer, inner] = [canvas, over].map((one) => one.getBoundingClientRect());
@@ -243,8 +243,9 @@ def _is_cut_short(page: Page) -> bool:
       const y = Math.round((inner.bottom - outer.top - 5) * scale);
       const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
       copy.drawImage(canvas, 0, 0);
-      return copy.getImageData(x, y, 1, 1).data[3] === 0;
+      return copy.getImageData(x, y, 1, 1).data[3];
     }""")
+    return alpha == 0
 
 
 def test_the_curve_of_retention_reads_out_its_interval(site: str, visit: Visit) -> None:
