@@ -105,22 +105,28 @@ class Range(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Last(Range):
-    """So many calendar units, the last of which contains now: ``last 14 days``."""
+    """So many calendar units, at least two, the last of which contains now: ``last 14 days``."""
 
     count: int
     unit: Unit
 
     def __post_init__(self) -> None:
         most = MOST_YEARS * _PER_YEAR[self.unit]
-        if not 1 <= self.count <= most:
-            raise RangeError(f"'last' takes 1 to {most:,} {self.unit}s, not {self.count:,}")
+        if self.count == 1:
+            this, before = Around(self.unit, False), Around(self.unit, True)
+            raise RangeError(
+                f"'last 1 {self.unit}' may mean the present {self.unit} or the one before it: "
+                f"write '{this}' or '{before}'"
+            )
+        if not 1 < self.count <= most:
+            raise RangeError(f"'last' takes 2 to {most:,} {self.unit}s, not {self.count:,}")
 
     def bounds(self, now: datetime, containing: Containing) -> Bounds:
         start = _unit(self.unit, now, 1 - self.count, containing)
         return Bounds(start, _unit(self.unit, now, 1, containing))
 
     def __str__(self) -> str:
-        return f"last {self.count} {self.unit}{'s' if self.count > 1 else ''}"
+        return f"last {self.count} {self.unit}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def bounds(text: str, now: datetime = NOW, zone: str = "UTC") -> tuple[str, str]
     ("text", "start", "end"),
     [
         ("last 14 days", "2026-11-15 00", "2026-11-29 00"),
-        ("last 1 day", "2026-11-28 00", "2026-11-29 00"),
+        ("last 2 days", "2026-11-27 00", "2026-11-29 00"),
         ("today", "2026-11-28 00", "2026-11-29 00"),
         ("yesterday", "2026-11-27 00", "2026-11-28 00"),
         ("last 24 hours", "2026-11-27 16", "2026-11-28 16"),
@@ -95,9 +95,13 @@ def test_a_range_may_be_written_in_other_ways(text: str, same: str) -> None:
         ("last 14", 5, "14 of what?"),
         ("last 14 dayz", 8, "'dayz' is no unit of time: use hour, day, week"),
         ("last 14 days ago", 13, "'ago' is not expected after 'days'"),
-        ("last 0 days", 0, "'last' takes 1 to 36,600 days, not 0"),
-        (" last 101 years", 1, "'last' takes 1 to 100 years, not 101"),
-        ("last 99999999999 days", 0, "'last' takes 1 to 36,600 days"),
+        ("last 0 days", 0, "'last' takes 2 to 36,600 days, not 0"),
+        ("last 1 month", 0, "write 'this month' or 'last month'"),
+        ("  last 1 days", 2, "'last 1 day' may mean the present day or the one before it: write"),
+        ("last 01 day", 0, "write 'today' or 'yesterday'"),
+        ("last 1 hour", 0, "write 'this hour' or 'last hour'"),
+        (" last 101 years", 1, "'last' takes 2 to 100 years, not 101"),
+        ("last 99999999999 days", 0, "'last' takes 2 to 36,600 days"),
         ("last -3 days", 5, "'-3' is no unit of time"),
         ("last ٣ days", 5, "'٣' is no unit of time"),
         ("this 3 days", 5, "'3' is no unit of time"),
@@ -164,7 +168,7 @@ def test_hours_that_the_clocks_skip_are_not_counted() -> None:
 
 @given(
     st.sampled_from(["hour", "day", "week", "month", "quarter", "year"]),
-    st.integers(1, 60),
+    st.integers(2, 60),
     st.datetimes(datetime(2000, 1, 1), datetime(2060, 1, 1)),
 )
 def test_the_last_units_are_the_present_one_and_those_before_it(

@@ -80,7 +80,7 @@ def test_a_range_is_what_every_one_of_its_days_lies_in(
     for _ in range(number - 1):
         first = beginning(unit, first - timedelta(days=1))
     lived = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    over = f"last {number} {unit}s" if number else f"last {unit}"
+    over = f"last {number} {unit}s" if number > 1 else f"{('last', 'this')[number]} {unit}"
     midnights = (datetime(day.year, day.month, day.day) for day in lived)
     expected = sorted({Period.containing(by, midnight).start for midnight in midnights})
     assert starts(over, by, now) == expected

@@ -158,7 +158,7 @@ def histories(draw: st.DrawFn, grain: Grain, events: Sequence[str] = EVENTS) -> 
 #: Relative to the moment of the question.
 RANGES = (
     *("ever", "this week", "last week", "this month", "last month", "this quarter", "last year"),
-    *("last 1 days", "last 5 days", "last 14 days", "last 45 days", "last 6 hours"),
+    *("this day", "last 5 days", "last 14 days", "last 45 days", "last 6 hours"),
     *("last 40 hours", "last 3 weeks", "last 3 months", "last 2 quarters", "last 2 years"),
 )
 

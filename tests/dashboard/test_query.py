@@ -74,7 +74,7 @@ ABSURD = [
     ("/people?of=trends&value=x", "there is no part 'x': the question has no breakdown"),
     # Ranges
     ("/cohort?over=soon", "The parameter over: 'soon' is no range of time: write it like 'last 30"),
-    ("/cohort?over=last+0+days", "The parameter over: 'last' takes 1 to 36,600 days, not 0."),
+    ("/cohort?over=last+0+days", "The parameter over: 'last' takes 2 to 36,600 days, not 0."),
     ("/cohort?over=ever", "'ever' has no beginning: say since when"),
     ("/cohort?over=2027", "The range '2027' has not begun."),
     ("/cohort?over=1998", "A range begins in 1800 or later, and ends in 2000 or later: not 1997-"),
