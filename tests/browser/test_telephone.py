@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from .pages import PAGES
@@ -91,3 +93,26 @@ def test_the_navigation_takes_few_lines(
         "(links) => links.map((link) => link.offsetTop)"
     )
     assert len({*tops}) <= lines
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_names_on_an_axis_of_days_do_not_touch(site: str, visit: Visit, width: int) -> None:
+    page = visit(site + PAGES["conversion"][0])
+    page.set_viewport_size({"width": width, "height": 800})
+    names = page.locator(".chart text[dy='18']").evaluate_all(
+        "(names) => names.map((name) => name.getBoundingClientRect())"
+        ".map((box) => [box.left, box.right])"
+    )
+    assert len(names) > 3
+    assert all(one[1] + 4 < other[0] for one, other in pairwise(names))
+    assert names[-1][1] <= width
+
+
+def test_no_heading_of_a_person_s_events_is_cut(site: str, visit: Visit) -> None:
+    page = visit(site + PAGES["person"][0])
+    page.set_viewport_size({"width": 390, "height": 800})
+    edge, right = page.locator("table.plain:visible").evaluate(
+        """(table) => [table.parentElement, table.tHead.rows[0].lastElementChild]
+          .map((part) => part.getBoundingClientRect().right)"""
+    )
+    assert right <= edge
