@@ -140,6 +140,16 @@ PLAIN = {"title": "A", "report": "trend", "question": {"event": "a"}}
         json.dumps({"version": 1, "question": {**PLAIN, "question": {"event": "a &"}}}),
         json.dumps({"version": 1, "question": {**PLAIN, "question": {"event": "(" * 3_000}}}),
         json.dumps({"version": 1, "question": {**PLAIN, "question": {"event": "a", "rows": 1e9}}}),
+        json.dumps({"version": 1, "question": {**PLAIN, "question": {"event": None}}}),
+        json.dumps(
+            {
+                "version": 1,
+                "question": {**PLAIN, "report": "funnel", "question": {"steps": ["a", None]}},
+            }
+        ),
+        json.dumps(
+            {"version": 1, "question": {**PLAIN, "question": {"event": "a", "breakdown": [None]}}}
+        ),
         json.dumps({"version": 1, "board": {"name": "\u202e\x00", "charts": []}}),
         json.dumps({"version": 1, "board": {"name": "B", "charts": [PLAIN] * 13}}),
         json.dumps({"version": 1, "question": {**PLAIN, "title": "x" * 70_000}}),

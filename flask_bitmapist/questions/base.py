@@ -74,9 +74,16 @@ class Value:
         for name, each in known.items():
             if name not in plain and each.usual is MISSING:
                 raise ValueError(f"{name} is missing")
-        return cls.of(
-            **{name: known[name].kind.of_plain(name, value) for name, value in plain.items()}
-        )
+        nothing = {name: None for name, value in plain.items() if value is None}
+        for name in nothing:
+            if known[name].usual is not None:
+                raise ValueError(f"{name} must have a value, not None")
+        told = {
+            name: known[name].kind.of_plain(name, value)
+            for name, value in plain.items()
+            if name not in nothing
+        }
+        return cls.of(**told, **nothing)
 
 
 class Figure(Value):

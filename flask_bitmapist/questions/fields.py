@@ -164,7 +164,7 @@ class Segment(Kind):
         return str(value)
 
     def of_plain(self, name: str, value: Any) -> Any:
-        if value is not None and not isinstance(value, str | Expression):
+        if not isinstance(value, str | Expression):
             raise ValueError(f"{name} must be an event or a segment, not {value!r}")
         return value
 
