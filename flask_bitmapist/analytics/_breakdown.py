@@ -50,9 +50,10 @@ class Divided(Report):
         header, rows = self.table()
         if not self.parts:
             return header, rows
-        named = {WHOLE: self} | self.parts
+        # Not a dict: a value may be called like the whole.
+        named = [(WHOLE, self), *self.parts.items()]
         return ["value", *header], [
-            [name, *row] for name, report in named.items() for row in report.table()[1]
+            [name, *row] for name, report in named for row in report.table()[1]
         ]
 
 

@@ -446,6 +446,15 @@ def test_who_has_a_value_that_says_so_has_none(plans: Callable[..., Tracker]) ->
     assert [part.points[-1].users for part in parts.values()] == [1, 1, 2]
 
 
+def test_a_value_called_like_the_whole_does_not_replace_it(plans: Callable[..., Tracker]) -> None:
+    tracker = plans([1, 2, 3, 70])
+    tracker.record([Mark("user:plan=(all)", 3, dated=False)])
+    tracker.redis.hset(DIMENSIONS, "2:user:plan", "(all)")
+    asked: dict[str, Any] = {"start": NOW, "now": NOW, "tracker": tracker}
+    _, rows = analytics.trend("seen", breakdown="user:plan", **asked).exported()
+    assert [row[2] for row in rows if row[0] == "(all)"] == [4, 1]
+
+
 def test_values_of_another_kind_of_ids_do_not_combine(plans: Callable[..., Tracker]) -> None:
     tracker = plans([1, 2, 3, 70])
     tracker.record([Mark("mapped", "x", dated=False)])
