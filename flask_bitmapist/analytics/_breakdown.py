@@ -51,7 +51,7 @@ class Divided(Report):
         if not self.parts:
             return header, rows
         # Not a dict: a value may be called like the whole.
-        named = [(WHOLE, self), *self.parts.items()]
+        named: list[tuple[str, Report]] = [(WHOLE, self), *self.parts.items()]
         return ["value", *header], [
             [name, *row] for name, report in named for row in report.table()[1]
         ]
