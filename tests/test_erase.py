@@ -29,6 +29,7 @@ from test_history import Restored
 
 from flask_bitmapist import analytics, swapping
 from flask_bitmapist.erased import ERASED, LAST, Erasure
+from flask_bitmapist.id_map import assigning
 from flask_bitmapist.id_map.keys import map_keys
 from flask_bitmapist.ids import MAPPED, UnusableIdError
 from flask_bitmapist.maintenance import erase as erasing
@@ -375,8 +376,100 @@ def test_an_event_that_is_new_meanwhile_may_have_mapped_ids(
     assert set(did(tracker, BOB)) == {"new"}
 
 
+def map_has(client: Any, id_: str) -> bool:
+    """Whether the text of `id_` stands in the id map."""
+    keys = map_keys(MAPPED)
+    return id_.encode() in client.lrange(keys.block(0), 0, -1)
+
+
 class TestLateMarks:
     """Marks that were made before, and come afterwards."""
+
+    @pytest.mark.parametrize("knows", [True, False], ids=["warm", "cold"])
+    def test_one_that_is_dropped_gets_no_entry_in_the_map(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any, knows: bool
+    ) -> None:
+        one, late = process(redis_url), process(redis_url)
+        (late if knows else one).record([("e", ANN, True, True, NOON)])
+        made = time.time()
+        one.erase(ANN)
+        late._deliverer()._courier.deliver([_settled(late, "e", who) for who in (ANN, BOB)], made)
+        assert not map_has(redis, ANN)
+        assert [*analytics.users("e", at=NOON, tracker=one)] == [BOB]
+
+    @pytest.mark.parametrize("scripts", [True, False])
+    @pytest.mark.parametrize("before", [True, False], ids=["mapped", "never mapped"])
+    def test_an_erasure_between_looking_up_and_assigning(
+        self,
+        process: Callable[..., Tracker],
+        redis_url: str,
+        redis: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        before: bool,
+        scripts: bool,
+    ) -> None:
+        if not scripts:
+            monkeypatch.setattr(assigning, "_add_by_script", assigning._add_in_transaction)
+        one, late = process(redis_url), process(redis_url)
+        late.record([("e", BOB, True, True, NOON)])
+        if before:
+            one.record([("e", ANN, True, True, NOON)])
+            one.erase(ANN)
+        made = time.time()
+        add, erased = assigning._added, list[object]()
+
+        def add_later(*arguments: Any, **named: Any) -> Any:
+            if not erased:
+                erased.append(one.erase(ANN))
+            return add(*arguments, **named)
+
+        monkeypatch.setattr(assigning, "_added", add_later)
+        late._deliverer()._courier.deliver([_settled(late, "e", ANN)], made)
+        assert erased
+        assert not map_has(redis, ANN)
+        assert [*analytics.users("e", at=NOON, tracker=one)] == [BOB]
+
+    def test_the_first_id_of_all_gets_none_either(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any
+    ) -> None:
+        one, late = process(redis_url), process(redis_url)
+        made = time.time()
+        one.erase(ANN)
+        late._deliverer()._courier.deliver([_settled(late, "e", who) for who in (ANN, BOB)], made)
+        assert not map_has(redis, ANN)
+        assert [*analytics.users("e", at=NOON, tracker=one)] == [BOB]
+
+    def test_a_visitor_who_has_become_the_person_gets_none(
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any
+    ) -> None:
+        one, late = (process(redis_url, BITMAPIST_ID_MAP="always") for _ in range(2))
+        visitor = "visitor:0123456789abcdef"
+        one.record([("e", visitor, True, True, NOON), ("e", BOB, True, True, NOON)])
+        one.promote(visitor, ANN)
+        late.record([("e", BOB, True, True, NOON)])
+        made = time.time()
+        one.erase(ANN)
+        late._deliverer()._courier.deliver([_settled(late, "e", visitor)], made)
+        assert not map_has(redis, visitor)
+        assert [*analytics.users("e", at=NOON, tracker=one)] == [BOB]
+
+    def test_who_is_mapped_first_when_the_erasure_has_begun(
+        self, tracker: Tracker, redis: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tracker.record([("e", BOB, True, True, NOON)])
+        remember = erasing._Eraser._remember
+        marks = [("e", ANN, True, True, NOON)]
+
+        def remember_later(*arguments: Any) -> int:
+            if marks:
+                tracker.record([marks.pop()])
+            return remember(*arguments)
+
+        monkeypatch.setattr(erasing._Eraser, "_remember", remember_later)
+        receipt = tracker.erase(ANN)
+        assert (receipt.bits, receipt.entries) == (3, 1)
+        assert not map_has(redis, ANN)
+        assert [*analytics.users("e", at=NOON, tracker=tracker)] == [BOB]
 
     @pytest.mark.parametrize("id_", [7, ANN])
     @pytest.mark.parametrize("knows", [True, False], ids=["warm", "cold"])
@@ -404,9 +497,23 @@ class TestLateMarks:
         assert did(other, id_) == {"back": [NOON.date()]}
         assert "late" in did(other, rest)
 
+    def test_those_that_waited_in_a_spool_get_no_entry_in_the_map(
+        self, mortal: MortalServer, process: Callable[..., Tracker], tmp_path: Path
+    ) -> None:
+        one = process(mortal.url, BITMAPIST_SPOOL=str(tmp_path / "one"))
+        one.record([("e", ANN, True, True, NOON), ("e", BOB, True, True, NOON)])
+        mortal.kill()
+        one.record([("late", ANN, True, True, NOON), ("late", BOB, True, True, NOON)])
+        mortal.start()
+        process(mortal.url, BITMAPIST_SPOOL=str(tmp_path / "other")).erase(ANN)
+        assert one.flush()
+        assert set(did(one, BOB)) == {"e", "late"}
+        with redis_py.Redis.from_url(mortal.url) as client:
+            assert not map_has(client, ANN)
+
     @pytest.mark.parametrize("id_", [7, ANN])
     def test_those_in_a_queue_are_dropped_and_later_ones_are_kept(
-        self, process: Callable[..., Tracker], redis_url: str, id_: int | str
+        self, process: Callable[..., Tracker], redis_url: str, redis: Any, id_: int | str
     ) -> None:
         one = process(redis_url, BITMAPIST_DELIVERY="background")
         one.record([("e", id_, True, True, NOON)])
@@ -417,6 +524,7 @@ class TestLateMarks:
             process(redis_url).erase(id_)
         assert one.flush()
         assert did(one, id_) == {}
+        assert not map_has(redis, str(id_))
         one.record([("back", id_, True, True, NOON)])
         assert one.flush()
         assert did(one, id_) == {"back": [NOON.date()]}
@@ -606,8 +714,14 @@ class TestLateMarks:
             assert bits(admin)[DAY] == [1, 8]
             assert not one.stats().waiting
 
+    @pytest.mark.parametrize("id_", [7, ANN])
     def test_the_journal_of_a_process_that_was_killed(
-        self, redis_url: str, process: Callable[..., Tracker], tmp_path: Path
+        self,
+        redis_url: str,
+        redis: Any,
+        process: Callable[..., Tracker],
+        tmp_path: Path,
+        id_: int | str,
     ) -> None:
         script = f"""
             import os, signal, sys, time
@@ -619,17 +733,21 @@ class TestLateMarks:
             options |= {{"BITMAPIST_REDIS_URL": {redis_url!r}, "BITMAPIST_DELIVERY": "background"}}
             tracker = FlaskBitmapist(app, options).tracker_of(app)
             with tracker._deliverer()._flusher.alone(None):
-                tracker.record([(sys.argv[1], 7, True, True, datetime(2026, 3, 14, 12))])
+                tracker.record([(sys.argv[1], {id_!r}, True, True, datetime(2026, 3, 14, 12))])
                 os.kill(os.getpid(), signal.SIGKILL)
         """
         one = process(redis_url, BITMAPIST_DELIVERY="background")
         subprocess.run([sys.executable, "-c", textwrap.dedent(script), "late"], check=False)
-        one.erase(7)
+        process(redis_url).erase(id_)
+        if id_ == ANN:
+            one.record([("e", BOB, True, True, NOON)])
+            assert one.flush()
+            assert not map_has(redis, ANN)
         time.sleep(1)  # a journal knows whole seconds
         subprocess.run([sys.executable, "-c", textwrap.dedent(script), "back"], check=False)
-        one.record([("e", 8, True, True, NOON)])
+        one.record([("e", BOB if id_ == ANN else 8, True, True, NOON)])
         assert one.flush()
-        assert did(one, 7) == {"back": [NOON.date()]}
+        assert did(one, id_) == {"back": [NOON.date()]}
 
 
 def _settled(tracker: Tracker, event: str, id_: int | str, when: datetime = NOON) -> SettledMark:
@@ -761,6 +879,7 @@ def test_a_cluster(clusters: Callable[[int], Cluster], process: Callable[..., Tr
         mark = _settled(other, kind, person)
         other._deliverer()._courier.deliver([mark], made)
         assert did(one, person) == {}
+        assert not one._id_map.find(one.redis, MAPPED, [str(person)])
         other.record([(kind, person, True, True, NOON)])
         assert set(did(one, person)) == {kind}
     for person in (8, BOB):

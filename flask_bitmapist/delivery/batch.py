@@ -10,11 +10,11 @@ from typing import Any
 
 import redis
 
-from ..id_map import IdMap, Offsets
+from ..id_map import IdMap, Offsets, Proviso
 from ..ids import PLAIN
 from ..marks import ONE, Deed, Id, Settled, SettledMark, Who, singles
 from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
-from ..registry import Registry, Wanted, mismatch
+from ..registry import BELL, KINDS, Registry, Wanted, mismatch
 from .bits import Bits, slices
 from .choosing import Choices, Choosing
 from .density import Density
@@ -107,32 +107,41 @@ class Batches:
         #: Of a deed: what its marks rely on, and the history in which they may.
         self._known: dict[Deed, tuple[object, Reliance]] = {}
 
-    def batch(self, client: Any, marks: Sequence[Settled]) -> Batch:
-        """The batch of `marks`. Errors are those of `Registry.admit` and `IdMap.offsets`."""
-        if len(marks) == 1 and (batch := self._of_one(client, *marks[0])):  # most are
+    def batch(self, client: Any, marks: Sequence[Settled], bell: str | None) -> Batch:
+        """The batch of `marks`. Errors are those of `Registry.admit` and `IdMap.offsets`.
+
+        :param bell: what `BELL` told when erased people's marks were last left out: no id gets an
+            offset unless it still does.
+        """
+        proviso = Proviso(("HGET", KINDS, BELL), None if bell is None else bell.encode())
+        if len(marks) == 1 and (batch := self._of_one(client, *marks[0], proviso)):  # most are
             return batch
         groups = _grouped(marks)
         if all(what.choice is None for what in groups):
-            return self._of_events(client, marks, groups)
+            return self._of_events(client, marks, groups, proviso)
         marks, chosen = (
             [mark for mark in marks if (mark[0].choice is None) is of_events]
             for of_events in (True, False)
         )
-        batch = self._of_events(client, marks, _grouped(marks))
+        batch = self._of_events(client, marks, _grouped(marks), proviso)
         batch.choices = self._choosing.choices(
-            client, chosen, self._offsets(client, _grouped(chosen))
+            client, chosen, self._offsets(client, _grouped(chosen), proviso)
         )
         batch.choices.relies_on.bell = batch.relies_on.bell
         batch.refusals += batch.choices.refusals
         return batch
 
     def _of_events(
-        self, client: Any, marks: Sequence[Settled], groups: Mapping[Deed, list[Any]]
+        self,
+        client: Any,
+        marks: Sequence[Settled],
+        groups: Mapping[Deed, list[Any]],
+        proviso: Proviso,
     ) -> Batch:
         relies_on = self._reliance(client, (*groups,))
         kinds = relies_on.kinds
         fit = {what: who for what, who in groups.items() if kinds[what.event] == what.kind}
-        batch = Batch(relies_on, self._offsets(client, fit))
+        batch = Batch(relies_on, self._offsets(client, fit, proviso))
         if all(what.value for what in groups):
             for what, who in fit.items():
                 self._set(batch, what, who)
@@ -142,7 +151,7 @@ class Batches:
             _note_unfit(batch, groups)
         return batch
 
-    def _of_one(self, client: Any, what: Deed, who: Who) -> Batch | None:
+    def _of_one(self, client: Any, what: Deed, who: Who, proviso: Proviso) -> Batch | None:
         """The batch of a mark that sets one bit; None if it may be another."""
         if not isinstance(who, ONE) or not what.value or what.choice is not None:
             return None
@@ -151,7 +160,7 @@ class Batches:
             return None
         offsets = ReliedOffsets()
         if isinstance(who, str):
-            offsets.add(self._offsets_of(client, what.kind, [who], assigned=True))
+            offsets.add(self._offsets_of(client, what.kind, [who], proviso, assigned=True))
             who = offsets[what.kind][who]
         if who > self._max_id:
             return None
@@ -200,7 +209,9 @@ class Batches:
             self._known[deeds[0]] = history, relies_on
         return relies_on
 
-    def _offsets(self, client: Any, groups: Mapping[Deed, Iterable[Any]]) -> ReliedOffsets:
+    def _offsets(
+        self, client: Any, groups: Mapping[Deed, Iterable[Any]], proviso: Proviso
+    ) -> ReliedOffsets:
         """The offsets of mapped ids, by kind; unmarking alone gives an id no offset."""
         given: dict[str, dict[bool, dict[str, None]]] = {}
         for what, who in groups.items():
@@ -213,11 +224,12 @@ class Batches:
             for assigned, ids in of_kind.items():
                 found = offsets.get(kind, {})
                 if left := [id_ for id_ in ids if id_ not in found]:
-                    offsets.add(self._offsets_of(client, kind, left, assigned=assigned))
+                    found = self._offsets_of(client, kind, left, proviso, assigned=assigned)
+                    offsets.add(found)
         return offsets
 
     def _offsets_of(
-        self, client: Any, kind: str, ids: Collection[str], *, assigned: bool
+        self, client: Any, kind: str, ids: Collection[str], proviso: Proviso, *, assigned: bool
     ) -> Offsets:
         return self._id_map.offsets(
             client,
@@ -225,6 +237,7 @@ class Batches:
             ids,
             assigned=assigned,
             at_first=lambda kind: self._registry.check_map_begins(client, kind, self._clock),
+            proviso=proviso,
         )
 
     def _set(self, batch: Batch, what: Deed, who: Iterable[Any]) -> None:

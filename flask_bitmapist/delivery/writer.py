@@ -14,6 +14,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from ..id_map import IdMap
+from ..id_map.faults import OvertakenError
 from ..ids import PLAIN
 from ..marks import ONE, Deed, Settled, count, parts
 from ..packed_periods import may_be_packed, packed_key
@@ -203,11 +204,18 @@ class Writer:
         erasures = self._erasures
         attempts = _ATTEMPTS
         while attempts:
+            # Before anything is left out: another thread may hear of an erasure meanwhile.
+            heard = erasures.bell
             if erasures.may_concern(since) and not (marks := erasures.sifted(client, marks, since)):
                 return marks
-            batch = self._batches.batch(client, marks)
+            try:
+                batch = self._batches.batch(client, marks, heard)
+            except OvertakenError:
+                attempts -= 1
+                erasures.hear(client)
+                continue
             relied_on = batch.relies_on.bell
-            if relied_on == erasures.bell and self._was_written(client, batch):
+            if relied_on == heard and self._was_written(client, batch):
                 for reason in batch.refusals:
                     self._refuse(reason)
                 return marks

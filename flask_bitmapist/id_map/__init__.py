@@ -8,14 +8,14 @@ a batch at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 
-from ..trip import replies
+from ..trip import Command, replies
 from .assigning import assign
 from .completing import check_complete, complete, is_begun
-from .faults import HistoryChangedError
+from .faults import HistoryChangedError, OvertakenError
 from .index import restored
 from .keys import GAP, Stretch, map_keys, reading, stretches
 from .known import Known, State
@@ -31,6 +31,13 @@ BATCH = 5_000
 _TRIP = 100_000
 #: How often ids are looked up anew because the server turned out to have another history.
 _ATTEMPTS = 5
+
+
+class Proviso(NamedTuple):
+    """What the server has to say, or else ids get no offsets."""
+
+    command: Command
+    reply: bytes | None
 
 
 class Offsets(dict[str, int]):
@@ -63,6 +70,7 @@ class IdMap:
         *,
         assigned: bool = True,
         at_first: Callable[[str], None] = lambda kind: None,
+        proviso: Proviso | None = None,
     ) -> Offsets:
         """The offset of each of `ids`; those never seen before get the next free ones.
 
@@ -73,12 +81,14 @@ class IdMap:
         :param assigned: False leaves out ids that have no offset yet.
         :param at_first: called with `kind` before the first of all its ids gets an offset. It may
             raise.
+        :param proviso: asked in the trips that look ids up.
+        :raises OvertakenError: if it does not hold; no id has got an offset since.
         :raises redis.RedisError: if the server does not answer, or the map is damaged.
         """
         for _ in range(_ATTEMPTS):
             known = self._known.get(kind) or self._known.setdefault(kind, Known(kind))
             try:
-                return self._offsets(client, known, ids, assigned, at_first)
+                return self._offsets(client, known, ids, assigned, at_first, proviso)
             except HistoryChangedError:
                 self._known.pop(kind, None)
         raise redis.RedisError(f"the server's {kind} ids keep changing")
@@ -90,6 +100,7 @@ class IdMap:
         ids: Collection[str],
         assigned: bool,
         at_first: Callable[[str], None],
+        proviso: Proviso | None,
     ) -> Offsets:
         offsets = Offsets(known)
         unknown: list[str] = []
@@ -104,7 +115,7 @@ class IdMap:
         for batch in _batches(unknown):
             since = offsets.state
             found, now, promotions = self._fetch(
-                client, known.kind, batch, since, assigned, at_first
+                client, known.kind, batch, since, assigned, at_first, proviso
             )
             if not offsets.has_visitors and any(map(is_visitor, batch)):
                 offsets.has_visitors, offsets.promotions = True, promotions
@@ -123,12 +134,13 @@ class IdMap:
         since: State | None,
         assigned: bool,
         at_first: Callable[[str], None],
+        proviso: Proviso | None,
     ) -> tuple[dict[str, int], State | None, bytes | None]:
         keys = map_keys(kind)
-        search = self._searched(client, kind, ids, since)
+        search = self._searched(client, kind, ids, since, proviso)
         if search.state is None and (assigned or is_begun(client, keys)):
             complete(client, keys, lambda: at_first(kind))
-            search = self._searched(client, kind, ids, since)
+            search = self._searched(client, kind, ids, since, proviso)
         found, state = search.found, search.state
         missing = {id_: entry for id_, entry in search.entries.items() if id_ not in found}
         if not (missing and assigned) or state is None:
@@ -138,13 +150,22 @@ class IdMap:
         return found | dict(zip(missing, offsets, strict=True)), state, search.promotions
 
     def _searched(
-        self, client: Any, kind: str, ids: Sequence[str], since: State | None = None
+        self,
+        client: Any,
+        kind: str,
+        ids: Sequence[str],
+        since: State | None = None,
+        proviso: Proviso | None = None,
     ) -> Search:
-        (search,) = self._search(client, {kind: ids}, since)
+        (search,) = self._search(client, {kind: ids}, since, proviso)
         return search
 
     def _search(
-        self, client: Any, wanted: Mapping[str, Sequence[str]], since: State | None = None
+        self,
+        client: Any,
+        wanted: Mapping[str, Sequence[str]],
+        since: State | None = None,
+        proviso: Proviso | None = None,
     ) -> list[Search]:
         """Finished searches for the `wanted` ids, by kind.
 
@@ -154,7 +175,13 @@ class IdMap:
             Search(kind, ids, self._sizes.get(kind, 0), since) for kind, ids in wanted.items()
         ]
         while unfinished := [search for search in searches if not search.is_over]:
-            told = replies(client, [search.command() for search in unfinished])
+            asked = [search.command() for search in unfinished]
+            if proviso is not None:
+                # Last: if it holds now, it held when the states were read.
+                asked.append(proviso.command)
+            told = replies(client, asked)
+            if proviso is not None and told.pop() != proviso.reply:
+                raise OvertakenError
             for search, reply in zip(unfinished, told, strict=True):
                 search.take(reply)
         sizes = {search.kind: search.state.size for search in searches if search.state}
@@ -210,12 +237,9 @@ class IdMap:
         if is_begun(client, keys):
             complete(client, keys, lambda: None)
 
-    def retire(self, client: Any, kind: str, id_: str, offset: int) -> None:
-        """Forget that `id_` has `offset`; the offset is never given out again.
-
-        :raises redis.RedisError: if the server does not answer.
-        """
-        retire(client, map_keys(kind), id_, offset)
+    def retire(self, client: Any, kind: str, id_: str, offset: int | None) -> bool:
+        """As `retiring.retire`; the offset is never given out again."""
+        return retire(client, map_keys(kind), id_, offset)
 
     def promote(
         self, client: Any, kind: str, visitor: str, user: str, since: int, began: int

@@ -21,5 +21,9 @@ class IncompleteMapError(redis.ResponseError):
         )
 
 
+class OvertakenError(Exception):
+    """What ids are looked up under, a `Proviso`, no longer holds."""
+
+
 class HistoryChangedError(Exception):
     """The server no longer has the state in which a process has seen the map."""

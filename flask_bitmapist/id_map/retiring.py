@@ -1,4 +1,8 @@
-"""Takes an id out of a map, as when a person is erased; its offset goes to nobody else."""
+"""Takes an id out of a map, as when a person is erased; its offset goes to nobody else.
+
+The map enters a state that no process has seen. Whoever has looked the id up before, and is about
+to give it an offset, is refused, and has to look it up again.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ from .keys import BLOCK, MapKeys
 from .known import State
 
 
-def retire(client: Any, keys: MapKeys, id_: str, offset: int) -> None:
+def retire(client: Any, keys: MapKeys, id_: str, offset: int | None) -> bool:
     """Forget that `id_` has `offset`, and the states in which it had: no process relies on them.
 
+    :param offset: None: it has none; the states are forgotten all the same.
+    :returns: False if it has another one; nothing is changed then.
     :raises redis.RedisError: if the server does not answer.
     """
     _, digest = entry(stored(id_))
@@ -25,17 +31,19 @@ def retire(client: Any, keys: MapKeys, id_: str, offset: int) -> None:
                 pipe.watch(keys.index)
                 (text,) = pipe.execute_command("HMGET", keys.index, "state", NEVER_DECODE=True)
                 if text is None:
-                    return
+                    return offset is None
                 size = State.of(text).size
                 (bucket,) = buckets([digest], size)
                 (records,) = pipe.execute_command("HMGET", keys.index, bucket, NEVER_DECODE=True)
-                if offset_in(records, digest) != offset:
-                    return
+                if offset_in(records or b"", digest) != offset:
+                    return False
                 state = State.new(size)
                 pipe.multi()
-                pipe.lset(keys.block(offset), offset % BLOCK, nobody(offset))
+                changed: dict[int | str, bytes] = {state.field: state.text}
+                if offset is not None:
+                    pipe.lset(keys.block(offset), offset % BLOCK, nobody(offset))
+                    changed[bucket] = without(records, digest)
                 pipe.hdel(keys.index, *State.fields())
-                changed = {bucket: without(records, digest), state.field: state.text}
                 pipe.hset(keys.index, "state", state.text, changed)
                 pipe.execute()
-                return
+                return True
