@@ -21,6 +21,7 @@ IMAGES = Path(__file__).parent / "images"
 PICTURES = {
     "dashboard.png": "/bitmapist/cohort?cohort=user%3Acreated&returned=user%3Aseen&by=week",
     "overview.png": "/bitmapist/",
+    "board.png": "/bitmapist/boards?board=Marginalia+this+week",
 }
 
 
