@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from ..periods import Grain, Period
 from ..questions import PeopleFigure, PeopleQuestion
 from ..reading.bitmaps import around, parts, tally
 from ..reading.segments import Expression
-from ._report import Users, periods_of, scope_at
+from ._report import Users, check_length, in_range, periods_of
 from ._sets import USUAL_PAGE, Crowd, Page, People, only
 from ._trend import rolling_sets
 
@@ -79,8 +80,8 @@ def people(
     question = PeopleQuestion.of(
         expression=expression,
         by=by,
-        at=at,
-        rolling=rolling,
+        end=at,
+        rows=check_length("rolling", rolling),
         among=where,
         strict=strict,
         now=now,
@@ -99,11 +100,12 @@ def behind(question: PeopleQuestion, figure: PeopleFigure, tracker: Tracker | No
 
 
 def _crowd(question: PeopleQuestion, tracker: Tracker | None) -> Crowd:
-    asked = scope_at(question, question.at, tracker)
+    asked = in_range(question, question.by, tracker, usual=1)
     (users,), kind = Users.mapped(
         (question.expression, question.among), asked=asked, strict=question.strict
     )
-    return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
+    last = replace(asked, periods=asked.periods[-1:])
+    return Crowd(rolling_sets(last, users, len(asked.periods)), only, kind)
 
 
 def count(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
 from flask import Response, current_app, request, stream_with_context
@@ -30,12 +30,12 @@ from .breakdown import BrokenDownPage
 from .churned import ChurnedPage
 from .compare import ComparePage
 from .conversion import ConversionPage
-from .drawing import full_label, periods, when
 from .funnel import FunnelPage
 from .lifecycle import LifecyclePage
 from .overlap import OverlapPage
 from .page import ACTIVE, Behind, Page, Visit, attempt
 from .query import Query, TypedSegment
+from .ranged_page import RangedPage
 from .rendering import render
 from .retention import RetentionPage
 from .saving import Saving
@@ -50,13 +50,13 @@ _BLANKS = "".join(map(chr, range(0x21)))
 _MOST_PAGES = 4_000_000
 
 
-class PeoplePage(Page):
-    """Who is in a segment, in a period or in several that end with it."""
+class PeoplePage(RangedPage):
+    """Who is in a segment, in one of the periods of a range."""
 
     endpoint = "people"
     template = "people"
     asks = PeopleQuestion
-    most: ClassVar[Mapping[str, int]] = {"rolling": 366}
+    usual_number = 1
 
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
@@ -71,21 +71,6 @@ class PeoplePage(Page):
         """The segment, under the name that other pages use."""
         segment: TypedSegment = self["expression"]
         return segment
-
-    @property
-    def number_of_periods(self) -> int:
-        return int(self["rolling"])
-
-    @property
-    def span(self) -> str:
-        """Its range as an adverb: in the last 30 days, in the 30 days up to 23 Nov 2026."""
-        rows, end, by = self["rolling"], self["at"], self["by"]
-        last = self.visit.period(by, end).start
-        if rows == 1:
-            return when(last, by)
-        if end is None:
-            return f"in the last {periods(rows, by)}"
-        return f"in the {periods(rows, by)} up to {full_label(last, by)}"
 
 
 #: The report whose figure it is.

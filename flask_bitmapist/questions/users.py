@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
-from .base import Figure, InRange, Question
-from .fields import Anyone, Choice, Moment, Number, Segment, asks
+from .base import Figure, InRange
+from .fields import Anyone, Choice, Segment, asks
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeopleQuestion(Question):
-    """Who is in `expression` in a period, or in the `rolling` ones that end with it."""
+class PeopleQuestion(InRange):
+    """Who is in `expression` in a period of the range; by default in the present one."""
 
     expression: Expression = asks(Segment(), help="An event, or a segment.", spelt="where")
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
-    at: date | datetime | None = asks(
-        Moment(), None, help="A moment of the period. Default: now.", spelt="end"
-    )
-    rolling: int = asks(
-        Number(), 1, help="How many periods to count, up to that one.", spelt="rows"
-    )
     among: Expression | None = asks(Segment(), None, told=False)
 
 

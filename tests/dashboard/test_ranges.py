@@ -91,6 +91,19 @@ def test_people_behind_a_figure_are_those_of_the_same_range(
     assert "from 1 Oct to 31 Oct 2026" in people.all("p", class_="lede")[0].text
 
 
+def test_people_are_of_a_range_too(recorded: None, browser: Browser) -> None:
+    shown = browser.open("/people", where="user:created", over="last month")
+    assert asked(shown)["over"] == ["last month"]
+    assert told(browser, "/people", where="user:created", over="last month")["users"] == 4
+    dates = {"start": "2026-10-01", "end": "2026-10-31"}
+    assert told(browser, "/people", where="user:created", **dates)["users"] == 4
+    assert told(browser, "/people", where="user:created")["users"] == 2
+    before = browser.open("/people", where="user:created", rows=7, end="2026-11-09")
+    sent = asked(before)
+    assert (sent["start"], sent["end"]) == (["2026-11-03"], ["2026-11-09"])
+    assert before.one("b").text == "3"
+
+
 def test_an_open_end_is_today(recorded: None, browser: Browser) -> None:
     shown = browser.open("/lifecycle", start="2026-11-20", by="day")
     assert tables(shown)[0][1][0] == "23 Nov *"

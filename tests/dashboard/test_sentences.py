@@ -53,7 +53,6 @@ ASKED = {
     "/people": ("where=flag:beta&by=week&rows=3", "those who match flag:beta"),
 }
 DATED = {
-    "/people": ("in the last 3 weeks", "in the 3 weeks up to week of 26 Oct 2026"),
     "/churned": ("from 19 Oct to 8 Nov 2026", "from 12 Oct to 1 Nov 2026"),
     "/stickiness": ("of the last 7 weeks", "of the 7 weeks up to week of 26 Oct 2026"),
     "/overlap": ("in the week of 23 Nov 2026", "in the week of 26 Oct 2026"),
