@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,11 +91,13 @@ class TypedSegment:
 
     :ivar text: its text form; empty for everyone.
     :ivar error: what is wrong with the text, and where.
+    :ivar is_usual: whether it stands for one that nobody has given yet.
     """
 
     text: str = ""
     expression: Expression | None = None
     error: SegmentError | None = None
+    is_usual: bool = False
 
     @classmethod
     def read(cls, text: str) -> TypedSegment:
@@ -350,7 +352,8 @@ class Query:
 
     def segment(self, name: str = "where", usual: str = "") -> TypedSegment:
         """A segment's text form, with what the segment builder adds to it."""
-        segment = self._segment(self.text(name).strip() or usual)
+        given = self.text(name).strip()
+        segment = replace(self._segment(given or usual), is_usual=not given and bool(usual))
         joint, term = self.choice("joint", [*JOINTS], "and"), self.text("term")
         time, when = self.choice("time", [*TIMES], ""), self.text("when").strip() or USUAL_RANGE
         if not term:
@@ -359,6 +362,8 @@ class Query:
             raise BadRequest(f"No event or flag {term!r} has been recorded.")
         if time:
             term = _in_range(time, term, when)
+        if segment.is_usual:
+            segment = TypedSegment()  # the first condition takes its place
         return self._of_known(self._checked(segment.joined(joint, term)))
 
     def _segment(self, text: str) -> TypedSegment:

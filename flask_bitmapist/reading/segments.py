@@ -26,7 +26,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
 from ..marks import checked_name
 from ..periods import GRAINS, Grain, Period, stored_parts, unique_key
-from ..ranges import Before, Ever, Range, RangeError
+from ..ranges import Before, Ever, Range, RangeError, Since
 from .time_limit import small_step
 
 _FLAG = "flag:"
@@ -86,13 +86,19 @@ class AsOf:
         calendar = self.calendar
         return stored_parts(start, end, tuple(calendar.ttl.items()), calendar.timezone)
 
-    def parts_before(self, event: str, end: datetime) -> tuple[Period, ...]:
-        """The stored periods in which anybody can have done `event` before `end`."""
+    def parts_before(
+        self, event: str, end: datetime, start: datetime | None = None
+    ) -> tuple[Period, ...]:
+        """The stored periods in which anybody can have done `event` before `end`.
+
+        :param start: and not before then.
+        """
         if event not in self.first_days:
             return ()
         # From the first day of its month on, all days of the month are told by one bitmap.
         first = datetime.combine(self.first_days[event].replace(day=1), time())
-        return self.parts(first, end) if first < end else ()
+        begin = first if start is None else max(first, start)
+        return self.parts(begin, end) if begin < end else ()
 
 
 class Expression(ABC):
@@ -278,17 +284,22 @@ class Did(_Ranged):
 
     @property
     def looks_back(self) -> bool:
-        return isinstance(Range.parse(self.over), Before | Ever)
+        return isinstance(Range.parse(self.over), Before | Ever | Since)
 
     def as_of(self, when: AsOf) -> Expression:
         start, end = Range.parse(self.over).bounds(when.now, when.calendar.period)
         if self.at_least == 1:
-            parts = when.parts_before(self.name, end) if start is None else when.parts(start, end)
-            return _Stored.of(self.name, parts)
-        if start is None:
+            return _Stored.of(self.name, self._parts(start, end, when))
+        if start is None or self.looks_back:
             first = when.first_days.get(self.name)
-            start = end if first is None else datetime.combine(first, time())
+            begun = end if first is None else datetime.combine(first, time())
+            start = begun if start is None else max(start, begun)
         return _Often(self.name, self._groups(start, end, when), self.at_least)
+
+    def _parts(self, start: datetime | None, end: datetime, when: AsOf) -> tuple[Period, ...]:
+        if start is None or self.looks_back:
+            return when.parts_before(self.name, end, start)
+        return when.parts(start, end)
 
     def _groups(self, start: datetime, end: datetime, when: AsOf) -> tuple[tuple[str, ...], ...]:
         """The keys of each period of the range, as far as it lies in it."""
@@ -323,7 +334,7 @@ class First(_Ranged):
         if start is None:
             return _Stored.of(self.name, when.parts_before(self.name, end))
         before = _Stored.of(self.name, when.parts_before(self.name, start))
-        return Minus(_Stored.of(self.name, when.parts(start, end)), before)
+        return Minus(_Stored.of(self.name, when.parts_before(self.name, end, start)), before)
 
     def __str__(self) -> str:
         return self._called("first", self.over)

@@ -168,7 +168,9 @@ def test_a_long_past_is_read_from_few_bitmaps() -> None:
         *(f"W2026-{w}" for w in (44, 45, 46, 47)),
         *(f"2026-11-{d}" for d in range(23, 29)),
     ]
-    assert keys("did(a, ever)") == [*months, *today]
+    assert keys("did(a, ever)") == keys("did(a, since 1001)") == [*months, *today]
+    assert keys("first(a, since 1001)")[:1] == ["2024-11"]
+    assert len(keys("did(a, 2 days of since 1001)")) == 739
     assert keys("did(a, last 14 days)") == ["2026-11-15", "W2026-47", *today[4:]]
     assert keys("did(a, 2026-01)") == ["2026-1"]
     assert keys("did(a, last 3 hours)") == ["2026-11-28-10", "2026-11-28-11", "2026-11-28-12"]

@@ -312,6 +312,17 @@ def test_a_condition_may_have_a_time_of_its_own(
         assert "the same people in every period" in shown.text
 
 
+def test_the_first_condition_takes_the_place_of_what_nobody_chose(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/people")
+    assert segment_of(page) == ""
+    assert "until you choose another" in page.text
+    for joint in ("and", "except"):
+        shown = browser.open("/people", where="", joint=joint, term="flag:beta")
+        assert conditions_of(shown) == ["flag:beta"]
+
+
 def test_what_is_wrong_with_a_time_is_marked_in_the_text(recorded: None, browser: Browser) -> None:
     for where, text in (("", ""), ("user:created", "user:created & ")):
         shown = browser.open(
