@@ -44,7 +44,7 @@ FAST_TESTS = (
 COMPILE_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
 MEMORY = Path("/dev/shm")
 ROOM = 4 * 2**30
-#: Tests that wait most of the time, for processes and servers.
+#: Tests wait half of the time, for processes and servers.
 WAITING = f"--numprocesses={2 * (os.cpu_count() or 1)}"
 #: The oldest Flask goes with the oldest redis-py: the newest ones are tested together, too.
 FLASKS = {
@@ -88,7 +88,7 @@ def run_tests(session: nox.Session, *requirements: str, paths: tuple[str, ...] =
     session.install("-e", ".[all]", *group("tests"), *requirements)
     install_bitmapist(session)
     shared_database = {"TEST_POSTGRESQL_URL", "TEST_MYSQL_URL"} & os.environ.keys()
-    parallel = [] if shared_database else ["--numprocesses=auto", "--dist=worksteal"]
+    parallel = [] if shared_database else [WAITING, "--dist=worksteal"]
     session.run("pytest", *paths, *parallel, *session.posargs, env=quick())
 
 
