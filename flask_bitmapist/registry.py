@@ -14,6 +14,7 @@ from contextlib import suppress
 from copy import copy
 from datetime import date, datetime
 from itertools import chain
+from math import inf
 from typing import Any, NamedTuple
 
 import redis
@@ -92,6 +93,13 @@ class _Learnt:
         """The same, but for the `bell`."""
         learnt = copy(self)
         learnt.bell = bell
+        return learnt
+
+    def outgrown(self) -> _Learnt:
+        """The same without what others change who give new values of dimensions."""
+        learnt = copy(self)
+        learnt.slots = None
+        learnt.kinds = {event: kind for event, kind in self.kinds.items() if kind is not None}
         return learnt
 
 
@@ -240,10 +248,11 @@ class Registry:
         :param wanted: dimension -> values.
         :param most: how many values a dimension may have, besides `OTHER`.
         """
-        learnt = self.history
-        if learnt.slots is None or not _have_all(learnt.slots, wanted, most):
-            learnt.slots = self._with_values(client, wanted, most)
-        return learnt.slots
+        learnt = self.history  # another thread may drop it meanwhile, or learn something else
+        slots = learnt.slots
+        if slots is None or not _have_all(slots, wanted, most):
+            slots = learnt.slots = self._with_values(client, wanted, most)
+        return slots
 
     @staticmethod
     def _with_values(client: Any, wanted: Mapping[str, Collection[str]], most: int) -> Slots:
@@ -253,15 +262,12 @@ class Registry:
                 for value in _values_with_flags(client, dimension):
                     slots = _with_value(client, slots, dimension, value)
             for value in values:
-                if len(slots.values(dimension)) < most:
-                    slots = _with_value(client, slots, dimension, value)
+                slots = _with_value(client, slots, dimension, value, most)
         return slots
 
     def forget_values(self) -> None:
         """Others have entered values of dimensions, or the first mark of one: ask for them."""
-        learnt = self.history
-        learnt.slots = None
-        learnt.kinds = {event: kind for event, kind in learnt.kinds.items() if kind is not None}
+        self.history = self.history.outgrown()
 
     @staticmethod
     def _registered(client: Any, events: Collection[str]) -> _Registered:
@@ -605,9 +611,9 @@ def _have_all(slots: Slots, wanted: Mapping[str, Collection[str]], most: int) ->
     return True
 
 
-def _with_value(client: Any, slots: Slots, dimension: str, value: str) -> Slots:
-    """The slots, once `value` has one, whichever process has given it."""
-    while value != OTHER and value not in slots.values(dimension):
+def _with_value(client: Any, slots: Slots, dimension: str, value: str, most: float = inf) -> Slots:
+    """The slots, once `value` has one, whichever process has given it, or there are `most`."""
+    while value not in (OTHER, *(held := slots.values(dimension))) and len(held) < most:
         pipe = client.pipeline(transaction=False)
         pipe.hsetnx(DIMENSIONS, slots.free(dimension), value)
         pipe.hgetall(DIMENSIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from warm import WARM
 
 from flask_bitmapist import UniqueEvents, mark_dimension
 from flask_bitmapist.dimensions import DIMENSIONS, OTHER, choice_of, fitting_choice
+from flask_bitmapist.ids import PLAIN
 from flask_bitmapist.marks import Mark
-from flask_bitmapist.registry import KINDS, KINDS_COPY
+from flask_bitmapist.registry import KINDS, KINDS_COPY, Registry, Wanted
 from flask_bitmapist.testing import record_marks
 from flask_bitmapist.tracker import Tracker
 
@@ -163,6 +165,20 @@ class TestSeveralProcesses:
         everybody = Counter(person for people in found for person in people)
         assert everybody == dict.fromkeys(range(20), 1)
 
+    def test_another_thread_may_hear_of_new_values_meanwhile(self, redis: Any) -> None:
+        registry, unmarked = Registry("UTC"), Wanted(PLAIN, False, None)
+        registry.admit(redis, {"user:plan=free": unmarked}, datetime.now)
+
+        def meanwhile() -> datetime:
+            registry.forget_values()
+            return datetime.now()
+
+        wanted = {"user:plan=free": unmarked, "user:plan=pro": Wanted(PLAIN, True, None)}
+        assert registry.admit(redis, wanted, meanwhile) == {
+            "user:plan=free": None,
+            "user:plan=pro": PLAIN,
+        }
+
 
 class TestTooManyValues:
     def test_those_beyond_the_bound_are_others(
@@ -189,6 +205,23 @@ class TestTooManyValues:
         for number, tracker in enumerate(several):
             choose(tracker, (number, f"v{number}"))
         assert held(redis) == {"v0": {0}, "v1": {1}, OTHER: {2, 3}}
+
+    def test_nor_where_another_one_takes_the_last_room_between_a_look_and_an_entry(
+        self, redis_url: str, redis: Any, process: Processes
+    ) -> None:
+        other = process(redis_url, BITMAPIST_DIMENSION_VALUES=2)
+        choose(other, (1, "a"))
+
+        class Overtaken(redis_py.Redis):
+            def execute_command(self, *command: Any, **options: Any) -> Any:
+                found: Any = super().execute_command(*command, **options)  # type: ignore[no-untyped-call]
+                choose(other, (2, "b"))
+                return found
+
+        with Overtaken.from_url(redis_url) as client:
+            slots = Registry("UTC").admit_values(client, {"user:plan": ["c"]}, 2)
+        assert slots.values("user:plan") == ["a", "b"]
+        assert {*redis.hvals(DIMENSIONS)} == {b"a", b"b"}
 
     def test_more_room_is_made_use_of_and_less_takes_nothing_away(
         self, redis_url: str, redis: Any, process: Processes
