@@ -7,14 +7,21 @@ is kept in numbered slots, in the order in which they first came.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from datetime import date, datetime
 from enum import Enum
 
 from .marks import checked_name
+from .periods import Period
 
-#: A hash: a slot of a dimension, ``0:user:plan`` -> the value in it.
+#: A hash: a slot of a dimension, ``0:user:plan`` -> the value in it; and of a dated dimension,
+#: ``dated:user:plan`` -> the first month that is kept, ``2026-11``.
 DIMENSIONS = "flask_bitmapist:dimensions"
 #: The value that stands for those for which a dimension has no room. It has no slot.
 OTHER = "other"
+#: The value of those who have lost theirs. A dated dimension keeps them for each month.
+NONE = ""
+_DATED = "dated:"
 #: Between the dimension and the value in the name of a flag.
 _IS = "="
 
@@ -33,6 +40,24 @@ def value_of(flag: str) -> tuple[str, str]:
     if not dimension or not value:
         raise ValueError(f"{flag!r} is no value of a dimension, such as 'user:plan=pro'")
     return dimension, value
+
+
+def month_key(dimension: str, value: str, month: date) -> str:
+    """The bitmap of those whose last value of the month `month` is `value`; it may be `NONE`.
+
+    :param month: any day of it.
+    """
+    return Period("month", datetime(month.year, month.month, 1)).key(flag_of(dimension, value))
+
+
+def dated_field(dimension: str) -> str:
+    """The field of `DIMENSIONS` that has the first month for which `dimension` is kept."""
+    return f"{_DATED}{dimension}"
+
+
+def month_text(month: date) -> str:
+    """The month of the day `month`, as the `dated_field` has it."""
+    return f"{month.year:04}-{month.month:02}"
 
 
 def slot(dimension: str, number: int) -> str:
@@ -106,6 +131,12 @@ class Slots:
             number, _, dimension = field.partition(":")
             if number.isdecimal():  # else it is somebody else's
                 self._numbered.setdefault(dimension, {})[int(number)] = value
+        #: The first day of the first month that is kept, by dated dimension.
+        self.dated: dict[str, date] = {}
+        for field, month in held.items():
+            if field.startswith(_DATED):
+                with suppress(ValueError):
+                    self.dated[field.removeprefix(_DATED)] = date.fromisoformat(f"{month}-01")
 
     @property
     def dimensions(self) -> list[str]:
@@ -126,6 +157,14 @@ class Slots:
             field: value
             for dimension in dimensions
             for field, value in zip(self.fields(dimension), self.values(dimension), strict=True)
+        }
+
+    def month_names(self) -> set[str]:
+        """The names under which months of dated dimensions are kept: they are no events."""
+        return {
+            flag_of(dimension, value)
+            for dimension in self.dated
+            for value in (*self.values(dimension), OTHER, NONE)
         }
 
     def flags(self, dimension: str) -> list[str]:

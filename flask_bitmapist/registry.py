@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .dimensions import DIMENSIONS, OTHER, Slots, flag_of, values_in
+from .dimensions import DIMENSIONS, NONE, OTHER, Slots, flag_of, values_in
 from .id_map.faults import DamagedMapError
 from .id_map.keys import map_keys
 from .ids import MAPPED, PLAIN
@@ -129,6 +129,9 @@ class Known(NamedTuple):
     #: The values of each dimension, in the order in which they came, ``other`` last. Those who have
     #: a value are a flag: ``{"user:plan": ("free", "pro")}`` has ``user:plan=pro``.
     dimensions: dict[str, tuple[str, ...]]
+    #: The dimensions whose values are kept for each month too, each with the first day of the first
+    #: month.
+    dated: dict[str, date]
 
     @property
     def catalogue(self) -> Catalogue:
@@ -492,13 +495,17 @@ class Registry:
             self.compare_calendar(*calendar)
         kinds = {text(name): text(kind) for name, kind in (copies | kinds).items()}
         kinds.pop(BELL, None)
-        first_days = dict.fromkeys(others.events, _EARLIEST.start.date())
+        held = slots_of(slots)
+        for dimension in held.dated:
+            kinds.pop(flag_of(dimension, NONE), None)
+        events_of_others = {*others.events} - held.month_names()
+        first_days = dict.fromkeys(events_of_others, _EARLIEST.start.date())
         first_days |= {text(name): date.fromordinal(int(ordinal)) for name, ordinal in days}
         # A mark without a date registers its name, but no first day.
         flags = {name: kinds.get(name, PLAIN) for name in others.flags}
         flags |= {name: kind for name, kind in kinds.items() if name not in first_days}
         events = {name: Since(kinds.get(name, PLAIN), day) for name, day in first_days.items()}
-        return Known(events, flags, values_in(slots_of(slots), flags))
+        return Known(events, flags, values_in(held, flags), held.dated)
 
     def certain_kinds(self, client: Any) -> dict[str, str]:
         """The kind of every registered event and flag.

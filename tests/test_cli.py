@@ -364,7 +364,7 @@ def test_reindex_registers_what_bitmapist_wrote(
         "registered  theirs",
         "",
     ]
-    events, flags, _ = tracker.reader.known(scanned=False)
+    events, flags, *_ = tracker.reader.known(scanned=False)
     assert events["theirs"] == ("plain", date(2024, 7, 1))
     assert events["user:created"] == ("plain", date(2023, 2, 1))
     assert events["user:logged_in"] == ("plain", MONDAY.date())  # as it was

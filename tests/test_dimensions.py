@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import redis as redis_py
 from flask import Flask
+from months import write_months
 from nodes import Cluster
 from racing import RACERS, racing_values
 from servers import MortalServer, marked
@@ -532,3 +533,25 @@ class TestWhatIsKnown:
         )
 
         assert tracker.reader.known(scanned=False).dimensions == {"user:plan": ("pro",)}
+
+    def test_since_when_months_are_kept(self, tracker: Tracker, redis: Any) -> None:
+        write_months(
+            redis,
+            "user:plan",
+            {"2026-02": {"free": {1, 2}, "": {3}}, "2026-11": {"pro": {1}, "other": {2}}},
+            {"pro": {1}, "other": {2}},
+        )
+        tracker.record([("user:seen", 1)])
+
+        for scanned in (True, False):
+            known = tracker.reader.known(scanned=scanned)
+
+            assert known.dated == {"user:plan": date(2026, 2, 1)}
+            assert known.dimensions == {"user:plan": ("pro", "free", "other")}
+            assert known.events.keys() == {"user:seen"}
+            assert {*known.flags} == {f"user:plan={value}" for value in ("free", "pro", "other")}
+
+    def test_a_month_that_is_none_is_no_month(self, tracker: Tracker, redis: Any) -> None:
+        choose(tracker, (1, "free"))
+        redis.hset(DIMENSIONS, "dated:user:plan", "yesterday")
+        assert tracker.reader.known().dated == {}

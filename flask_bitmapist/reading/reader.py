@@ -83,6 +83,7 @@ class Reader:
             {name: since for name, since in known.events.items() if is_name(name)},
             {name: kind for name, kind in known.flags.items() if is_name(name)},
             known.dimensions,
+            known.dated,
         )
 
     def kind(self, names: Iterable[str]) -> str:
