@@ -286,6 +286,16 @@ def test_the_same_unit_everywhere(runner: FlaskCliRunner) -> None:
     alone = words(output(runner, "funnel", "user:created", *before))
     assert alone[-1][1] != "0"
     assert beside[-1][-2:] == alone[-1][1:3]
+    cohorts = ("retention", "user:created", "user:logged_in", "--by", "day", "--periods", "1")
+    average, earlier = words(output(runner, *cohorts, *week))[1:3]
+    assert earlier == ["before,", "%", *words(output(runner, *cohorts, *before))[1][2:]]
+    assert average[:2] == ["average,", "%"]
+    mean, earlier = words(output(runner, "lifecycle", "user:logged_in", *week))[1:3]
+    assert (mean[0], earlier[0]) == ("mean", "before")
+    assert (
+        earlier[1:]
+        == words(output(runner, "lifecycle", "user:logged_in", *before, "--previous"))[1][1:]
+    )
     arms = words(
         output(runner, "compare", "user:created", "user:logged_in", "user:upgraded", *march)
     )

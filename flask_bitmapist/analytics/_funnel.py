@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from itertools import accumulate, chain, islice, pairwise, repeat
@@ -70,6 +70,17 @@ class Funnel(Divided):
             [*row, then.users, then.from_first]
             for row, then in zip(rows, self.previous, strict=True)
         ]
+
+    @property
+    def change(self) -> float | None:
+        """How much larger the share of the last step is than in the periods before, of 1.
+
+        None if they were not asked for, or if nobody took the first step in either.
+        """
+        if not self.previous:
+            return None
+        now, then = self.steps[-1].from_first, self.previous[-1].from_first
+        return None if now is None or then is None else now - then
 
     @property
     def lost(self) -> list[int]:
@@ -152,7 +163,7 @@ def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
     entering, *following = users[: len(question.steps)]
     having = users[len(question.steps) :]
 
-    ranges = [asked, _before(asked)] if question.previous else [asked]
+    ranges = [asked, asked.before] if question.previous else [asked]
 
     def sets(where: Expression | None) -> Sets:
         entrants = [Users(entering.what, where), *following]
@@ -166,12 +177,6 @@ def answer(question: FunnelQuestion, tracker: Tracker | None) -> Funnel:
         )
 
     return counted(asked, values.told(having), entering.where, sets, partial(_report, question))
-
-
-def _before(asked: Scope) -> Scope:
-    """As many periods right before those of `asked`."""
-    first, size = asked.periods[0], len(asked.periods)
-    return replace(asked, periods=tuple(first.shift(-size).until(first.shift(-1))))
 
 
 def _report(question: FunnelQuestion, counted: list[int]) -> Funnel:

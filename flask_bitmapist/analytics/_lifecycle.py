@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
 from ..questions import LifecycleFigure, LifecycleQuestion
@@ -16,7 +17,7 @@ from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ._breakdown import Breakdown, Divided, Values, counted
 from ._past import Past
-from ._report import Scope, Users, label, scope, scope_at
+from ._report import Scope, Users, flat_table, label, scope, scope_at
 from ._sets import Crowd, Page, People, Sets, nth
 
 if TYPE_CHECKING:
@@ -49,9 +50,44 @@ class LifecyclePoint:
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle(Divided):
-    """New, returning, resurrected and dormant users in each period, in time order."""
+    """New, returning, resurrected and dormant users in each period, in time order.
+
+    :ivar previous: the points of as many periods right before; empty unless they were asked for.
+    """
 
     points: list[LifecyclePoint]
+    previous: list[LifecyclePoint] = field(default_factory=list, kw_only=True)
+
+    @property
+    def average(self) -> dict[Group, float]:
+        """The mean of each group over the periods that are over; empty if none is."""
+        return _average(self.points)
+
+    @property
+    def previous_average(self) -> dict[Group, float]:
+        """The same of the periods before; empty if they were not asked for."""
+        return _average(self.previous)
+
+    def to_dict(self) -> dict[str, Any]:
+        told = Divided.to_dict(self)
+        if not self.previous:
+            del told["previous"]
+        return told
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row a period, beside the one of the periods before, if those were asked for."""
+        header, rows = flat_table(self.points)
+        if not self.previous:
+            return header, rows
+        return [*header, *(f"previous_{group}" for group in GROUPS)], [
+            [*row, *(getattr(then, group) for group in GROUPS)]
+            for row, then in zip(rows, self.previous, strict=True)
+        ]
+
+
+def _average(points: list[LifecyclePoint]) -> dict[Group, float]:
+    over = [point for point in points if point.complete]
+    return {group: fmean(getattr(point, group) for point in over) for group in GROUPS if over}
 
 
 def lifecycle(
@@ -63,6 +99,7 @@ def lifecycle(
     *,
     over: str | None = None,
     breakdown: Breakdown = None,
+    previous: bool = False,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -80,6 +117,7 @@ def lifecycle(
     :param where: only those in this segment, evaluated in each period.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Lifecycle.parts`.
+    :param previous: also count the periods right before these, as many as there are.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -94,6 +132,7 @@ def lifecycle(
         over=over,
         where=where,
         breakdown=breakdown,
+        previous=previous,
         strict=strict,
         now=now,
     )
@@ -103,6 +142,9 @@ def lifecycle(
 def answer(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
     """The answer to `question`."""
     asked = scope(question, tracker)
+    shown = len(asked.periods)
+    if question.previous:
+        asked = asked.with_before
     values = Values.of(question, asked.known)
     pairs = ((question.event, question.where), *values.pairs())
     (users, *having), _, first_day = Users.recorded(*pairs, asked=asked, strict=question.strict)
@@ -113,14 +155,13 @@ def answer(question: LifecycleQuestion, tracker: Tracker | None) -> Lifecycle:
     def report(counts: list[int]) -> Lifecycle:
         counted = iter(counts)
         figures = zip(asked.periods, counted, counted, counted, counted, strict=True)
-        return Lifecycle(
-            [
-                LifecyclePoint(
-                    label(period), new, returning, resurrected, dormant, asked.is_complete(period)
-                )
-                for period, new, returning, resurrected, dormant in figures
-            ]
-        )
+        points = [
+            LifecyclePoint(
+                label(period), new, returning, resurrected, dormant, asked.is_complete(period)
+            )
+            for period, new, returning, resurrected, dormant in figures
+        ]
+        return Lifecycle(points[-shown:], previous=points[:-shown])
 
     return counted(asked, values.told(having), users.where, sets, report)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,17 @@ class Scope:
     def known(self) -> Known:
         """What has been registered. One round trip."""
         return self.tracker.reader.known(scanned=False)
+
+    @property
+    def before(self) -> Scope:
+        """The same about as many periods right before these."""
+        first, size = self.periods[0], len(self.periods)
+        return replace(self, periods=tuple(first.shift(-size).until(first.shift(-1))))
+
+    @property
+    def with_before(self) -> Scope:
+        """The same about its periods and those of `before`."""
+        return replace(self, periods=(*self.before.periods, *self.periods))
 
     def is_complete(self, period: Period) -> bool:
         """Whether `period` is over, so that its figure will not grow."""

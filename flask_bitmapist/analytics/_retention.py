@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import reduce
 from itertools import accumulate, repeat
@@ -101,11 +101,15 @@ class Average:
 class Retention(Divided):
     """Cohorts in time order, and for each k the average over them.
 
-    The CSV table has the users of the cells, and under ``open`` which k may still grow.
+    The CSV table has the users of the cells, and under ``open`` which k may still grow. With the
+    cohorts before, its first column is ``range``: ``before`` or ``this``.
+
+    :ivar previous: the cohorts of as many periods right before; None unless they were asked for.
     """
 
     rows: list[Row]
     average: list[Average]
+    previous: Retention | None = field(default=None, kw_only=True)
 
     @property
     def size(self) -> int:
@@ -117,9 +121,29 @@ class Retention(Divided):
         """The largest rate of those who came back later, k >= 1: the top of a colour scale."""
         return max((cell.rate or 0.0 for row in self.rows for cell in row.cells[1:]), default=0.0)
 
+    def change(self, k: int) -> float | None:
+        """How much larger the average of column k is than that of the cohorts before, of 1.
+
+        None if they were not asked for, or if either has no average.
+        """
+        if self.previous is None:
+            return None
+        now, then = self.average[k].rate, self.previous.average[k].rate
+        return None if now is None or then is None else now - then
+
+    def to_dict(self) -> dict[str, Any]:
+        told = Divided.to_dict(self)
+        if self.previous is None:
+            del told["previous"]
+        return told
+
     def table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["period_start", "size", *map(str, range(len(self.average))), "open"]
-        return header, [_line(row) for row in self.rows]
+        rows = [_line(row) for row in self.rows]
+        if self.previous is None:
+            return header, rows
+        before = (["before", *_line(row)] for row in self.previous.rows)
+        return ["range", *header], [*before, *(["this", *row] for row in rows)]
 
 
 def _line(row: Row) -> list[Any]:
@@ -141,6 +165,7 @@ def retention(
     members: Members = "first",
     where: str | Expression | None = None,
     breakdown: Breakdown = None,
+    previous: bool = False,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -166,6 +191,7 @@ def retention(
     :param where: only those in this segment in the row's own period.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Retention.parts`.
+    :param previous: also count the cohorts of the periods right before these, as many as there are.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -184,6 +210,7 @@ def retention(
         members=members,
         where=where,
         breakdown=breakdown,
+        previous=previous,
         strict=strict,
         now=now,
     )
@@ -193,6 +220,9 @@ def retention(
 def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
     """The answer to `question`."""
     asked, periods, mode = scope(question, tracker), question.periods, question.mode
+    shown = len(asked.periods)
+    if question.previous:
+        asked = asked.with_before
     values = Values.of(question, asked.known)
     cohorts, back, _, having = _cohorts(asked, question, values)
     first, last = asked.periods[0], asked.periods[-1]
@@ -215,7 +245,14 @@ def answer(question: RetentionQuestion, tracker: Tracker | None) -> Retention:
             Row(label(period), size, _cells(size, found, states[i : i + periods + 1]))
             for i, (period, (size, *found)) in enumerate(zip(asked.periods, table, strict=True))
         ]
-        return Retention(rows, _averages(table, states.count("complete")))
+        *before, this = (
+            Retention(
+                rows[i : i + shown],
+                _averages(table[i : i + shown], states[i:].count("complete")),
+            )
+            for i in range(0, len(rows), shown)
+        )
+        return replace(this, previous=before[0]) if before else this
 
     return counted(asked, values.told(having), cohorts.users.where, sets, report)
 

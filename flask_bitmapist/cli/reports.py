@@ -218,18 +218,30 @@ def _active_users(report: ActiveUsers) -> Picture:
 def _retention(report: Retention) -> Picture:
     header = ["period", "size", *(f"+{k}" for k in range(len(report.average)))]
     average = ["average, %", report.size, *(Share(cell.rate) for cell in report.average)]
+    averages = [average]
+    if (before := report.previous) is not None:
+        told = (Share(cell.rate) for cell in before.average)
+        averages.append(["before, %", before.size, *told])
     rows = [
         [row.period_start, row.size, *(Share(c.rate, c.state == "open") for c in row.cells)]
         for row in report.rows
     ]
     is_open = any(cell.state == "open" for row in report.rows for cell in row.cells)
-    return Picture(header, [average, *rows], note="*: the period is not over" if is_open else "")
+    return Picture(header, [*averages, *rows], note="*: the period is not over" if is_open else "")
 
 
 def _lifecycle(report: Lifecycle) -> Picture:
     header = ["period", "new", "returning", "resurrected", "dormant"]
     rows = [[p.period_start, p.new, p.returning, p.resurrected, p.dormant] for p in report.points]
-    return Picture(header, rows, _open(report.points))
+    if not report.previous:
+        return Picture(header, rows, _open(report.points))
+    averages = [
+        [name, *(f"{mean:.1f}" for mean in average.values())]
+        for name, average in (("mean", report.average), ("before", report.previous_average))
+        if average
+    ]
+    is_open = frozenset(len(averages) + number for number in _open(report.points))
+    return Picture(header, [*averages, *rows], is_open)
 
 
 def _stickiness(report: Stickiness) -> Picture:

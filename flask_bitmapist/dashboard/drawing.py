@@ -470,6 +470,29 @@ def periods(number: int, by: Grain) -> str:
     return f"{number} {by}{'' if number == 1 else 's'}"
 
 
+def more(now: float, then: float) -> str:
+    """How a number compares, before "in the 28 days before": 120 more (+11.1 %) than."""
+    change = round(now - then, 1)
+    if not change:
+        return "as many as"
+    share = f" ({signed(100 * change / then)} %)" if then else ""
+    told = thousands(abs(change)) if isinstance(change, int) else f"{abs(change):,.1f}"
+    return f"{told} {'more' if change > 0 else 'fewer'}{share} than"
+
+
+def points_more(change: float) -> str:
+    """How a share of 1 compares, before "in the 28 days before": 2.1 points more than."""
+    points = round(100 * change, 1)
+    if not points:
+        return "the same as"
+    return f"{abs(points):.1f} points {'more' if points > 0 else 'less'} than"
+
+
+def signed(number: float) -> str:
+    """A number with its sign, and one decimal: +11.1."""
+    return f"{number:+,.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 def thousands(number: int) -> str:
     """A count with separators: 12,480."""
     return f"{number:,}"

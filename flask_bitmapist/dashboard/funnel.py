@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, get_args
+from typing import get_args
 
 from ..analytics import Funnel
 from ..questions import FunnelFigure, FunnelQuestion
@@ -13,7 +13,6 @@ from .breakdown import BrokenDownPage
 from .page import Behind
 from .path_page import PathPage
 from .query import Query
-from .range_form import ShownRange
 
 
 class FunnelPage(BrokenDownPage, PathPage):
@@ -25,23 +24,6 @@ class FunnelPage(BrokenDownPage, PathPage):
 
     def size(self, report: Funnel) -> int:
         return report.steps[0].users
-
-    @property
-    def before(self) -> dict[str, Any]:
-        """The query string that asks for as many periods right before these."""
-        rest = {
-            name: told
-            for name, told in self.arguments.items()
-            if name not in ("over", "end", "previous")
-        }
-        first, last = (str(day) for day in self.range_before.days)
-        return {**rest, "start": first, "end": last}
-
-    @property
-    def range_before(self) -> ShownRange:
-        """The range of as many periods right before these."""
-        first, number = self.range.first, self.number_of_periods
-        return ShownRange("", first.shift(-number), first.shift(-1), self.range.now)
 
     def behind(self, query: Query) -> Behind:
         steps: list[str] = self["steps"]

@@ -273,6 +273,7 @@ def _activity(visit: Visit, table: Table) -> tuple[Activity | None, str]:
         "end": None,
         "rows": None,
         "where": table.where,
+        "previous": False,
         "breakdown": [],
     }
     if table.end is not None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from ..current import current_tracker
 from . import range_form
+from .drawing import periods
 from .page import Page, Visit
 from .range_form import PRESETS, ShownRange
 
@@ -88,8 +89,36 @@ class RangedPage(Page):
         return {**rest, "start": first, "end": last}
 
     @property
-    def number_of_periods(self) -> int:
+    def number(self) -> int:
+        """How many periods are shown."""
         return self.range.number(self.most["rows"])
+
+    @property
+    def number_of_periods(self) -> int:
+        return self.number * (2 if self.values.get("previous") else 1)
+
+    @property
+    def range_before(self) -> ShownRange:
+        """The range of as many periods right before these."""
+        first = self.range.first
+        return ShownRange("", first.shift(-self.number), first.shift(-1), self.range.now)
+
+    @property
+    def arguments_before(self) -> dict[str, Any]:
+        """The query string that asks for them."""
+        rest = {
+            name: told
+            for name, told in self.arguments.items()
+            if name not in ("over", "end", "previous")
+        }
+        first, last = (str(day) for day in self.range_before.days)
+        return {**rest, "start": first, "end": last}
+
+    @property
+    def before(self) -> str:
+        """The range before in words, after "in": the 28 days before, the month before."""
+        number, by = self.number, self["by"]
+        return f"the {by if number == 1 else periods(number, by)} before"
 
     @property
     def last(self) -> date:

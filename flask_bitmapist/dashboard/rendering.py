@@ -68,12 +68,14 @@ def _environment() -> Environment:
         heat=drawing.heat,
         label=drawing.label,
         marks=drawing.MARKS,
+        more=drawing.more,
         periods=drawing.periods,
         sparkline=drawing.sparkline,
     )
     environment.filters.update(
         thousands=drawing.thousands,
         percent=drawing.percent,
+        points_more=drawing.points_more,
         short=drawing.short,
         tick_percent=drawing.tick_percent,
         pairs=lambda values: [(value, value) for value in values],

@@ -12,7 +12,7 @@ from ..questions import RetentionFigure, RetentionQuestion
 from ..questions.retention import Mode
 from . import page
 from .breakdown import BrokenDownPage, Part
-from .drawing import CurvePlot, LinePlot, curve_plot, line_plot, percent, periods, when
+from .drawing import CurvePlot, LinePlot, curve_plot, line_plot, percent, periods, polyline, when
 from .page import ACTIVE, Behind, of_one_kind
 from .query import FIRST_REPORTED_YEAR, Query
 from .ranged_page import RangedPage
@@ -63,12 +63,12 @@ class RetentionPage(BrokenDownPage, RangedPage):
 
     def curves(self, parts: Sequence[Part]) -> CurvePlot[int]:
         """The averages that exist, of the whole and of the largest parts."""
-        known = {
-            part.kind: [rate or 0.0 for rate in takewhile(_is_told, _rates(part.report))]
-            for part in parts
-            if part.kind
-        }
-        return curve_plot(range(max(map(len, known.values()))), known, rates=True)
+        known = {part.kind: _known(part.report) for part in parts if part.kind}
+        number = max(map(len, known.values()))
+        for part in parts:
+            if part.kind and part.report.previous is not None:
+                known[f"{part.kind} before"] = _known(part.report.previous)[:number]
+        return curve_plot(range(number), known, rates=True)
 
     def told(self, parts: Sequence[Part], k: int) -> str:
         """The averages of all curves after `k` periods."""
@@ -83,11 +83,23 @@ class RetentionPage(BrokenDownPage, RangedPage):
             known,
             [average.rate or 0.0 for _, average in known],
             band=[(average.low or 0.0, average.high or 0.0) for _, average in known],
+            reach=max(_before(report, len(known)), default=0.0),
         )
 
+    def curve_before(self, report: Retention, plot: LinePlot[Any]) -> str:
+        """The line of the cohorts before on the same axes, as far as these have come."""
+        rates = _before(report, len(plot.slots))
+        return polyline([(at.x, plot.y(r)) for at, r in zip(plot.slots, rates, strict=False)])
 
-def _is_told(rate: float | None) -> bool:
-    return rate is not None
+
+def _before(report: Retention, number: int) -> list[float]:
+    """The first averages of the cohorts before."""
+    return [] if report.previous is None else _known(report.previous)[:number]
+
+
+def _known(report: Retention) -> list[float]:
+    """The averages that exist."""
+    return [rate or 0.0 for rate in takewhile(lambda rate: rate is not None, _rates(report))]
 
 
 def _rates(report: Retention) -> list[float | None]:

@@ -275,7 +275,15 @@ def _retention(question: Any, report: Retention, reach: float = 0) -> Small:
     did = f"of those who did {_said(question.cohort)} did {_said(question.returned)}"
     if len(rates) < 2:
         return Small("", f"Nobody's first {question.by} is over.", line)
-    return _beside(Small(_rate(rates[1]), f"{did} 1 {question.by} later", line), parts, 1, _rate)
+    told = f"{did} 1 {question.by} later"
+    if report.previous is not None:
+        told += _before(report.previous.average[1].rate)
+    return _beside(Small(_rate(rates[1]), told, line), parts, 1, _rate)
+
+
+def _before(rate: float | None) -> str:
+    """What a share was in the periods right before."""
+    return f"; {_rate(rate) or 'unknown'} in the period before"
 
 
 def _averages(report: Retention) -> list[tuple[int, Average]]:
@@ -370,7 +378,7 @@ def _funnel(question: Any, report: Funnel) -> Small:
     rows = [Share(step.event, step.from_first, thousands(step.users)) for step in report.steps]
     told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
     if report.previous:
-        told += f"; {_rate(report.previous[-1].from_first)} in the period before"
+        told += _before(report.previous[-1].from_first)
     return Small(_rate(last.from_first), told, Shares(rows))
 
 

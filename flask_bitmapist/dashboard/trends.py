@@ -89,8 +89,7 @@ class TrendsPage(BrokenDownPage, RangedPage):
 
     @property
     def number_of_periods(self) -> int:
-        shown = super().number_of_periods * (1 + self["previous"])
-        return int(shown + self["rolling"] - 1)
+        return int(super().number_of_periods + self["rolling"] - 1)
 
     @property
     def rollings(self) -> list[tuple[int, str]]:
@@ -180,10 +179,9 @@ class TrendsPage(BrokenDownPage, RangedPage):
         rest = {n: told for n, told in self.arguments.items() if n not in ("start", "end")}
         return {**rest, "over": f"since {day}", "previous": "yes"}
 
-    def before(self, at: date) -> date | None:
+    def beside(self, at: date) -> date | None:
         """The period beside that of `at`; None if it is too long ago to be listed."""
-        number = self.range.number(self.most["rows"])
-        start = self.visit.period(self["by"], at).shift(-number).start
+        start = self.visit.period(self["by"], at).shift(-self.number).start
         if start.year < FIRST_REPORTED_YEAR:
             return None
         return start if self["by"] == "hour" else start.date()

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from ..reading.segments import Expression
 from .base import BrokenDown, PartFigure, Ranged
-from .fields import Choice, Did, Moment, asks
+from .fields import Choice, Did, Moment, Switch, asks
 
 #: The groups of a period's users by their past, in the order of a `LifecyclePoint`'s figures.
 Group = Literal["new", "returning", "resurrected", "dormant"]
@@ -20,6 +20,9 @@ class LifecycleQuestion(BrokenDown, Ranged):
     """Who is new, returning, resurrected or dormant in `event`, period by period."""
 
     event: Expression = asks(Did(), help="The event that counts as active.")
+    previous: bool = asks(
+        Switch(), False, help="Beside each period the one that is as many before as there are."
+    )
 
     @property
     def whom(self) -> Expression:

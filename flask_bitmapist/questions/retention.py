@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
 from .base import BrokenDown, PartFigure, Ranged
-from .fields import MOST, Choice, Did, Moment, Number, asks
+from .fields import MOST, Choice, Did, Moment, Number, Switch, asks
 
 Mode = Literal["on", "on_or_after", "on_or_before", "streak", "first_return"]
 Members = Literal["first", "every"]
@@ -25,6 +25,9 @@ class RetentionQuestion(BrokenDown, Ranged):
     periods: int = asks(Number(0, MOST - 1), 12, help="Columns after the first.")
     mode: Mode = asks(Choice(get_args(Mode)), "on", help="When they must come back.")
     members: Members = asks(Choice(get_args(Members)), "first", help="Which time counts.")
+    previous: bool = asks(
+        Switch(), False, help="Beside them the cohorts of as many periods right before."
+    )
 
     @property
     def whom(self) -> Expression:

@@ -490,9 +490,13 @@ def test_a_question_s_arguments_ask_it_again(breakdown: Any) -> None:
 
 BROKEN_DOWN: dict[str, Callable[..., Any]] = {
     "compare": lambda **asked: analytics.compare(["flag:user:plan=pro", "seen"], "bought", **asked),
-    "funnel": lambda **asked: analytics.funnel(["seen", "bought"], within=3, **asked),
-    "lifecycle": lambda **asked: analytics.lifecycle("seen", **asked),
-    "retention": lambda **asked: analytics.retention("seen", "bought", "day", **asked),
+    "funnel": lambda **asked: analytics.funnel(
+        ["seen", "bought"], within=3, previous=True, **asked
+    ),
+    "lifecycle": lambda **asked: analytics.lifecycle("seen", previous=True, **asked),
+    "retention": lambda **asked: analytics.retention(
+        "seen", "bought", "day", previous=True, **asked
+    ),
     "stickiness": lambda **asked: analytics.stickiness("seen", **asked),
     "trend": lambda **asked: analytics.trend("seen", **asked),
     "trends": lambda **asked: analytics.trends(

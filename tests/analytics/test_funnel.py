@@ -70,6 +70,15 @@ def test_the_range_before_is_counted_like_a_funnel_of_its_own(
     assert first.endswith(",5,1.0")
 
 
+def test_the_change_is_that_of_the_share_that_took_all_steps() -> None:
+    log({1: "a0 b0", 2: "a0", 3: "a5 b5", 4: "a5", 5: "a5", 6: "a5"})
+    asked: dict[str, Any] = {"start": on(5), "end": on(9), "now": on(9)}
+    assert funnel(["a", "b"], previous=True, **asked).change == 1 / 4 - 1 / 2
+    assert funnel(["a", "b"], **asked).change is None
+    nobody: dict[str, Any] = {"start": on(0), "end": on(4), "now": on(9)}
+    assert funnel(["a", "b"], previous=True, **nobody).change is None
+
+
 def test_a_share_of_nobody_is_none() -> None:
     log({1: "a0"})
     assert funnel(["a", "b", "c"], start=on(0), end=on(1)).steps[1:] == [

@@ -55,6 +55,26 @@ def test_every_user_is_new_returning_or_resurrected_and_who_stays_away_is_dorman
     assert [p.complete for p in report.points] == [True, True, True, True, False]
 
 
+def test_beside_each_period_stands_the_one_of_the_periods_before(visits: None) -> None:
+    report = lifecycle("visit", "day", days_ago(1), previous=True)
+    assert report.points == lifecycle("visit", "day", days_ago(1)).points
+    assert report.previous == lifecycle("visit", "day", days_ago(3), days_ago(2)).points
+    # A day that is not over says nothing about the mean of a day.
+    assert report.average == {"new": 0, "returning": 0, "resurrected": 0, "dormant": 4}
+    assert report.previous_average == {"new": 0.5, "returning": 1, "resurrected": 1, "dormant": 1}
+    assert report.to_csv().splitlines() == [
+        "period_start,new,returning,resurrected,dormant,complete,"
+        "previous_new,previous_returning,previous_resurrected,previous_dormant",
+        f"{days_ago(1)},0,0,0,4,True,0,1,0,2",
+        f"{days_ago(0)},0,0,1,0,False,1,1,2,0",
+    ]
+    assert len(report.to_dict()["previous"]) == 2
+
+
+def test_while_no_period_is_over_there_is_no_mean(visits: None) -> None:
+    assert lifecycle("visit", "day", days_ago(0)).average == {}
+
+
 def test_a_day_that_begins_at_one_oclock_has_23_hours(redis_url: str) -> None:
     app = Flask("cairo")
     FlaskBitmapist(app, {"BITMAPIST_REDIS_URL": redis_url, "BITMAPIST_TIMEZONE": "Africa/Cairo"})

@@ -63,6 +63,26 @@ def visits() -> None:
 # Who is in a cohort
 
 
+def test_the_cohorts_before_are_a_report_of_their_own(visits: None) -> None:
+    asked: dict[str, Any] = {"by": "day", "periods": 2}
+    report = retention("signup", "visit", start=days_ago(3), previous=True, **asked)
+    alone = retention("signup", "visit", start=days_ago(3), **asked)
+    before = retention("signup", "visit", start=days_ago(7), end=days_ago(4), **asked)
+    assert (report.rows, report.average) == (alone.rows, alone.average)
+    assert report.previous == before
+    # Number 6, alone in this range, did not come a day later; of four before, number 3 did.
+    assert report.change(1) == 0 - 1 / 4
+    assert (alone.change(1), report.change(2)) == (None, 0 - 1 / 2)
+    header, *lines = report.to_csv().splitlines()
+    assert header == "range,period_start,size,0,1,2,open"
+    assert [line.split(",")[:3] for line in lines[3:5]] == [
+        ["before", str(days_ago(4)), "4"],
+        ["this", str(days_ago(3)), "1"],
+    ]
+    assert report.to_dict()["previous"] == before.to_dict()
+    assert "previous" not in alone.to_dict()
+
+
 def test_a_cohort_has_those_who_did_it_for_the_first_time_ever(visits: None) -> None:
     report = retention("signup", "visit", **last_days(5))
     assert [row.period_start for row in report.rows] == [days_ago(d) for d in (4, 3, 2, 1, 0)]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -252,6 +253,13 @@ class Question:
     @property
     def periods(self) -> list[datetime]:
         return self.world.periods(self.grain, self.start, self.end)
+
+    @property
+    def before(self) -> list[datetime]:
+        """As many periods right before."""
+        size = len(self.periods)
+        first = self.world.shift(self.grain, self.periods[0], -size)
+        return [self.world.shift(self.grain, first, number) for number in range(size)]
 
     @property
     def current(self) -> datetime:
@@ -608,6 +616,7 @@ ORDERS: tuple[Order, ...] = ("ordered", "strict", "any")
 def test_retention(truth_server: Server, data: st.DataObject, grain: Grain, columns: int) -> None:
     (q,) = ask(truth_server, data, grain, often=1)
     cohort, returned = data.draw(expressions()), data.draw(expressions())
+    beside = data.draw(st.booleans())
     for mode, members in itertools.product(MODES, MEMBERS):
         report = analytics.retention(
             q.form(cohort),
@@ -615,35 +624,32 @@ def test_retention(truth_server: Server, data: st.DataObject, grain: Grain, colu
             periods=columns,
             mode=mode,
             members=members,
+            previous=beside,
             **q.span(),
         )
-        expected = reference.retention(
-            q.world,
-            cohort,
-            returned,
-            grain,
-            columns,
-            q.periods,
-            q.current,
-            mode,
-            members,
-            q.where,
-        )
-        found = [
-            reference.Row(
-                moment_of(row.period_start),
-                row.size,
-                [(cell.users, cell.state) for cell in row.cells],
+        asked = (q.current, mode, members, q.where)
+        assert (report.previous is not None) == beside
+        for one, periods in ((report, q.periods), (report.previous, q.before)):
+            if one is None:
+                continue
+            expected = reference.retention(
+                q.world, cohort, returned, grain, columns, periods, *asked
             )
-            for row in report.rows
-        ]
-        assert found == expected, (mode, members)
-        averages = reference.average(expected)
-        assert len(report.average) == columns + 1
-        for average, (interval, rows) in zip(report.average, averages, strict=True):
-            assert average.rows == rows
-            assert same_interval((average.rate, average.low, average.high), interval)
-        check_labels([row.period_start for row in report.rows], grain)
+            found = [
+                reference.Row(
+                    moment_of(row.period_start),
+                    row.size,
+                    [(cell.users, cell.state) for cell in row.cells],
+                )
+                for row in one.rows
+            ]
+            assert found == expected, (mode, members)
+            averages = reference.average(expected)
+            assert len(one.average) == columns + 1
+            for average, (interval, rows) in zip(one.average, averages, strict=True):
+                assert average.rows == rows
+                assert same_interval((average.rate, average.low, average.high), interval)
+            check_labels([row.period_start for row in one.rows], grain)
         check_exports(report)
 
 
@@ -653,14 +659,18 @@ def test_retention(truth_server: Server, data: st.DataObject, grain: Grain, colu
 def test_lifecycle(truth_server: Server, data: st.DataObject, grain: Grain) -> None:
     for q in ask(truth_server, data, grain):
         expr = data.draw(expressions())
-        report = analytics.lifecycle(q.form(expr), **q.span())
-        found = [
-            (moment_of(p.period_start), p.new, p.returning, p.resurrected, p.dormant, p.complete)
-            for p in report.points
-        ]
-        assert found == reference.lifecycle(q.world, expr, grain, q.periods, q.current, q.where)
-        fields = ("period_start", "new", "returning", "resurrected", "dormant", "complete")
-        check_point_exports(report, report.points, fields)
+        beside = data.draw(st.booleans())
+        groups = ("new", "returning", "resurrected", "dormant")
+        report = analytics.lifecycle(q.form(expr), previous=beside, **q.span())
+        for points, periods in (
+            (report.points, q.periods),
+            (report.previous, q.before if beside else []),
+        ):
+            found = [
+                (moment_of(p.period_start), *attrgetter(*groups, "complete")(p)) for p in points
+            ]
+            assert found == reference.lifecycle(q.world, expr, grain, periods, q.current, q.where)
+        check_point_exports(report, report.points, ("period_start", *groups, "complete"))
 
 
 def test_an_and_is_done_for_the_first_time_when_both_fall_into_one_period(

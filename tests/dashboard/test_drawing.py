@@ -18,7 +18,9 @@ from flask_bitmapist.dashboard.drawing import (
     heat,
     label,
     line_plot,
+    more,
     percent,
+    points_more,
     short,
     sparkline,
     thousands,
@@ -195,6 +197,30 @@ def test_the_value_of_a_tick_is_short_and_has_no_sign(number: float, text: str) 
 
 def test_counts_have_separators_and_rates_one_decimal() -> None:
     assert (thousands(12480), percent(0.3434), percent(0)) == ("12,480", "34.3", "0.0")
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "told"),
+    [
+        (1_204, 1_084, "120 more (+11.1 %) than"),
+        (3, 4, "1 fewer (\N{MINUS SIGN}25.0 %) than"),
+        (3, 0, "3 more than"),
+        (7, 7, "as many as"),
+        (71.25, 63.0, "8.2 more (+13.0 %) than"),
+        (2.0, 2.04, "as many as"),
+    ],
+)
+def test_a_number_is_compared_in_words(now: float, then: float, told: str) -> None:
+    assert more(now, then) == told
+
+
+def test_shares_are_compared_in_points() -> None:
+    changes = (0.0213, -0.004, 0.0004)
+    assert [*map(points_more, changes)] == [
+        "2.1 points more than",
+        "0.4 points less than",
+        "the same as",
+    ]
 
 
 def test_several_curves_share_their_axes() -> None:

@@ -14,7 +14,9 @@ from flask.testing import FlaskClient
 
 from flask_bitmapist import FlaskBitmapist, analytics, mark_event, mark_unique, unmark_unique
 from flask_bitmapist.analytics import active_users, overview, people
+from flask_bitmapist.dashboard.drawing import more, points_more
 from flask_bitmapist.marks import Mark
+from flask_bitmapist.questions.lifecycle import Group
 from flask_bitmapist.reading.segments import Event, Flag, parse
 from flask_bitmapist.tracker import Tracker
 
@@ -258,6 +260,43 @@ def test_the_curve_of_retention_is_the_average(recorded: None, browser: Browser)
     ]
 
 
+def test_retention_begins_with_a_sentence_and_the_curve(recorded: None, browser: Browser) -> None:
+    page = browser.open("/cohort?rows=4&periods=2&previous=yes")
+    did = ("user:created", "user:logged_in")
+    report = analytics.retention(*did, "week", 2, back(21), previous=True)
+    before = analytics.retention(*did, "week", 2, back(49), back(28))
+    change = report.change(1)
+    assert change
+    titles = [title.text for title in page.all("h2")]
+    assert titles == [
+        f"{percent(report.average[1].rate)} % came back 1 week later, "
+        f"{points_more(change)} in the 4 weeks before",
+        "Week by week, %",
+    ]
+    shown = [row[-1] for row in page.one("table", id="curve-figures").rows[1:]]
+    rates = [percent(average.rate) for average in before.average]
+    assert shown == rates[: len(shown)]
+    heat = page.one("table", class_="heat").rows
+    assert heat[2][:2] == ["Before", str(before.size)]
+    (link,) = page.one("section", **{"aria-labelledby": "curve-title"}).one("p").all("a")
+    alone = browser.open(link.attributes["href"])
+    assert alone.one("h2", id="curve-title").text == f"{rates[1]} % came back 1 week later"
+
+
+def test_the_lifecycle_page_tells_the_means_beside_those_before(
+    recorded: None, browser: Browser
+) -> None:
+    page = browser.open("/lifecycle?rows=3&previous=yes")
+    report = analytics.lifecycle("user:logged_in", "week", back(14), previous=True)
+    names: dict[Group, str] = {"returning": "", "resurrected": "", "new": ""}
+    names["dormant"] = "gone quiet"
+    assert [line.text for line in page.one("ul", class_="totals").all("li")] == [
+        f"{name or group} {report.average[group]:.1f} a week, "
+        f"{more(report.average[group], report.previous_average[group])} in the 3 weeks before"
+        for group, name in names.items()
+    ]
+
+
 def test_the_funnel_page_shows_the_steps(recorded: None, browser: Browser) -> None:
     steps = ["user:created", "user:logged_in", "song:played"]
     page = browser.open("/funnel", rows=40, step=steps)
@@ -285,6 +324,16 @@ def test_the_funnel_page_has_the_range_before_beside_it(recorded: None, browser:
     assert before.steps[1].users
     assert [row[-2:] for row in table_of(page, "The steps")] == [
         [str(step.users), percent(step.from_first)] for step in before.steps
+    ]
+    after = analytics.funnel(steps, "day", date(2026, 11, 2), date(2026, 11, 22))
+    change = (after.steps[1].from_first or 0) - (before.steps[1].from_first or 0)
+    assert page.one("h2", id="steps-title").text.endswith(
+        f" %, {points_more(change)} in the 21 days before"
+    )
+    pairs = page.all("svg", class_="pair")
+    assert [[rect.attributes["width"] for rect in pair.all("rect")[1:]] for pair in pairs] == [
+        [f"{round(100 * (one.from_first or 0), 2)}%" for one in both]
+        for both in zip(after.steps, before.steps, strict=True)
     ]
     told = page.one("p", id="before")
     assert told.text.startswith("Before, 12 Oct to 1 Nov 2026")

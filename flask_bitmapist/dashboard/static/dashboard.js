@@ -24,6 +24,11 @@
     }
   }
 
+  function number(cell) {
+    const text = cell.textContent.replace(/,/g, "").trim();
+    return text === "" ? null : Number(text);
+  }
+
   function dayAndMonth(seconds) {
     const date = new Date(seconds * 1000);
     return `${date.getUTCDate()} ${date.toLocaleDateString("en-US", { month: "short", timeZone: "UTC" })}`;
@@ -40,7 +45,7 @@
       ? Date.parse(row.querySelector("time").dateTime) / 1000
       : Number(row.querySelector("data").value)));
     const columns = [...rows[0].cells].slice(1).map((_, i) =>
-      rows.map((row) => Number(row.cells[i + 1].textContent.replace(/,/g, ""))));
+      rows.map((row) => number(row.cells[i + 1])));
     const unit = days ? "" : " %";
     const steps = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
     const last = xs.length - 1;
@@ -55,10 +60,11 @@
     const data = days
       ? [xs, columns[0].map((y, i) => (i < closed ? y : null)), columns[0].map((y, i) => (i < closed - 1 ? null : y))]
       : [xs, ...columns];
+    const past = { ...main, width: 1.5, dash: [2, 4] }; // the range before
     const edge = { stroke: () => colour("data-soft"), width: 1, points: { show: false } };
     const series = days
       ? [{}, { ...main, fill: wash }, { ...main, dash: [3, 4] }]
-      : [{}, main, edge, edge];
+      : [{}, main, edge, edge, past].slice(0, data.length);
     const readout = document.createElement("output");
     readout.className = "readout";
     const options = {
@@ -104,7 +110,7 @@
           const zoomed = u.scales.x.min > xs[0] || u.scales.x.max < xs[last];
           readout.textContent = cells.length === 0 ? (zoomed ? "Double-click to see all" : "") : days
             ? `${cells[0]}: ${cells[1]}`
-            : `${cells[0]}: ${cells[1]} % (95 % ${cells[2]}–${cells[3]})`;
+            : `${cells[0]}: ${cells[1]} % (95 % ${cells[2]}–${cells[3]})${cells[4] ? `, before: ${cells[4]} %` : ""}`;
         }],
       },
     };
