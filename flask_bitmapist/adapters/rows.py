@@ -42,7 +42,7 @@ class Page(NamedTuple):
     ids: Sequence[object]
     #: A list, or an array of type datetime64.
     moments: Sequence[object]
-    #: The values of each of the attributes that are kept.
+    #: The values of each of the attributes that are kept, as Python's objects.
     values: Mapping[str, Sequence[object]]
     #: The key of the last row.
     last: Key

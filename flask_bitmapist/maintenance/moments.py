@@ -12,6 +12,7 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters.arrays import moments_of_json
 from ..many import is_array
 from ..periods import local
 
@@ -24,9 +25,6 @@ _FIRST, _LAST = (
     int((moment - _EPOCH).total_seconds()) for moment in (datetime.min, datetime(9999, 12, 31, 23))
 )
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
-#: The forms of most texts, with each digit as 0.
-_FORMS = (b"0000-00-00 00:00:00\n", b"0000-00-00 00:00:00.000000\n")
-_AS_FORM = bytes.maketrans(b"0123456789T", b"0000000000 ")
 #: Stands for an hour in which the clock is changed: its seconds are not all shifted alike.
 _UNEVEN = 2**40
 
@@ -132,13 +130,11 @@ def _wall_clock(moment: datetime) -> int:
 
 def _all_parsed(texts: Sequence[str]) -> Seconds | None:
     """Naive moments such as ``2026-03-14 09:26:53.589793``; None if they may be anything else."""
-    form = ("\n".join(texts) + "\n").encode("ascii", "replace").translate(_AS_FORM)
-    if not any(form == usual * len(texts) for usual in _FORMS):
+    listed = '["' + '","'.join(texts) + '"]'
+    moments = moments_of_json(listed.encode("ascii", "replace"))
+    if moments is None or len(moments) != len(texts):
         return None
-    try:
-        return np.array(texts, "datetime64[s]").astype(np.int64)
-    except ValueError:  # the 30th of February
-        return None
+    return moments.astype("datetime64[s]").astype(np.int64)
 
 
 def _told(moment: object) -> tuple[bool, int] | None:

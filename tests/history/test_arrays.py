@@ -1,10 +1,11 @@
-"""PostgreSQL's columns as arrays: the same as value by value, or not as arrays at all."""
+"""Columns that come as arrays: the same as value by value, or not as arrays at all."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,12 @@ class Visit(Base):
     doubled: Mapped[int | None] = mapped_column(Doubled)
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    if "TEST_POSTGRESQL_URL" not in os.environ:
-        pytest.skip("TEST_POSTGRESQL_URL is not set")
-    engine = create_engine(os.environ["TEST_POSTGRESQL_URL"])
+@pytest.fixture(params=["sqlite://", "TEST_POSTGRESQL_URL"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    url = os.environ.get(request.param, request.param)
+    if "://" not in url:
+        pytest.skip(f"{url} is not set")
+    engine = create_engine(url)
     Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
     yield engine
@@ -89,16 +91,78 @@ def test_a_page_begins_after_a_key(engine: Engine) -> None:
     assert page(engine, after=5) is None
 
 
-@pytest.mark.parametrize("odd", ["NULL", "'infinity'", "'-infinity'"])
-def test_what_an_array_cannot_hold_is_read_value_by_value(engine: Engine, odd: str) -> None:
+def page_value_by_value(engine: Engine) -> Any:
+    """A page that cannot come as arrays, as it has something of which the application decides."""
+    return Rows(Visit, Asked("at", "doubled"), engine).page(None, 20)
+
+
+def check_odd(engine: Engine, odd: str, told: object) -> None:
+    """A page with `odd`, as SQL says it, among its moments has the same as value by value."""
     filled(engine, *MOMENTS)
+    usual = [*page_value_by_value(engine).moments]
     with engine.begin() as connection:
-        connection.execute(text(f"UPDATE {Visit.__tablename__} SET at = {odd} WHERE id = 2"))
+        connection.exec_driver_sql(f"UPDATE {Visit.__tablename__} SET at = {odd} WHERE id = 2")
     found = page(engine)
     assert not isinstance(found.ids, np.ndarray)
+    assert [*found.moments] == [usual[0], told, *usual[2:]]
+
+
+@pytest.mark.parametrize("engine", ["TEST_POSTGRESQL_URL"], indirect=True)
+@pytest.mark.parametrize(
+    ("odd", "told"),
     # The driver knows no infinity.
-    told = {"NULL": None, "'infinity'": datetime.max, "'-infinity'": datetime.min}
-    assert [*found.moments] == [MOMENTS[0], told[odd], *MOMENTS[2:]]
+    [("NULL", None), ("'infinity'", datetime.max), ("'-infinity'", datetime.min)],
+)
+def test_what_an_array_of_postgresql_cannot_hold(engine: Engine, odd: str, told: object) -> None:
+    check_odd(engine, odd, told)
+
+
+@pytest.mark.parametrize("engine", ["sqlite://"], indirect=True)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "2026-03-14 09:26:53",  # the others have microseconds
+        "0000-03-14 09:26:53.000000",
+        "2026-02-30 09:26:53.000000",
+        "2026-03-14 09:26:53.0000000",
+        "2026-03-14 09:26:53,000000",
+        "2026-03-14 09:26:53.00000é",
+        '2026-03-14 09:26:53.000000","',
+        "",
+        None,
+        7,
+        -7.5,
+        b"2",
+    ],
+)
+def test_what_is_no_moment_of_sqlites_usual_form(engine: Engine, odd: Any) -> None:
+    told = f"x'{odd.hex()}'" if isinstance(odd, bytes) else "NULL" if odd is None else repr(odd)
+    check_odd(engine, told, odd)
+
+
+def test_moments_without_fractions(engine: Engine) -> None:
+    filled(engine, *(moment.replace(microsecond=0) for moment in MOMENTS))
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"UPDATE {Visit.__tablename__} SET at = substr(at, 1, 19)")
+    found = page(engine)
+    assert isinstance(found.moments, np.ndarray)
+    assert found.moments.tolist() == [moment.replace(microsecond=0) for moment in MOMENTS]
+
+
+@pytest.mark.parametrize("id_", ["'7'", "'x'", "7.5", "x'37'", "NULL"])
+def test_sqlite_may_have_anything_in_any_column(id_: str, tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'any.sqlite3'}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TABLE {Visit.__tablename__} (id INTEGER PRIMARY KEY, at, page, doubled)"
+        )
+        connection.exec_driver_sql(
+            f"INSERT INTO {Visit.__tablename__} VALUES (1, '2026-03-14 09:26:53', {id_}, NULL)"
+        )
+        said = [*connection.execute(select(Visit.page)).scalars()]
+    assert [*page(engine, "page").ids] == said
+    engine.dispose()
 
 
 def test_types_of_the_applications_own_are_asked(engine: Engine) -> None:
@@ -107,6 +171,8 @@ def test_types_of_the_applications_own_are_asked(engine: Engine) -> None:
 
 
 def test_a_column_is_what_the_database_says(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("it does not change the type of a column")
     filled(engine, *MOMENTS[1:4])
     with engine.begin() as connection:
         connection.execute(
@@ -129,3 +195,12 @@ def test_ids_that_cannot_be_marked_are_told(engine: Engine, tracker: Tracker) ->
     done = Backfill(tracker, Visit, "at", event="seen", who="page", source=engine).run()
     assert (done.marked, done.unusable) == (0, 2)
     assert "negative" in done.reason
+
+
+def test_dimensions_get_values_as_python_has_them(
+    engine: Engine, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Visit, "__bitmapist_dimensions__", ("page",), raising=False)
+    filled(engine, *MOMENTS[2:4])
+    Backfill(tracker, Visit, "at", source=engine).run()
+    assert tracker.reader.redis.getbit("trackist_visit:page=-2_u", 2)

@@ -91,6 +91,7 @@ def test_forms_of_moments(moment: object, told: datetime) -> None:
         "",
         "soon",
         "2026-02-30 00:00:00",
+        "0000-03-14 00:00:00",
         "9999999999999999999",
         1e300,
         float("nan"),

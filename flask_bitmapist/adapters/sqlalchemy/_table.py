@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 from flask import current_app
 from sqlalchemy import Boolean, Column, DateTime, Engine, Select, and_, func, inspect, or_, select
 from sqlalchemy import literal_column as sql_text
@@ -12,7 +13,7 @@ from sqlalchemy.orm import ColumnProperty, Mapper, Session
 
 from ...many import is_array
 from ..rows import Asked, Key, Page, check_attributes, id_of_object, of_objects
-from . import _arrays
+from . import _collected
 from ._ids import as_text_keys, columns_of, named_attribute
 
 
@@ -53,8 +54,8 @@ class Rows:
             _ids(self._id, [found[one.key] for one in ids]),
             found[self._columns[0].key],
             {
-                flag: found[one.key]
-                for flag, one in zip(self._asked.kept, self._columns[1:], strict=True)
+                name: _listed(found[one.key])
+                for name, one in zip(self._asked.kept, self._columns[1:], strict=True)
             },
             tuple(_last(found[one.key]) for one in self._key),
         )
@@ -66,8 +67,8 @@ class Rows:
         """
         dialect, types = self._engine.dialect, [one.type for one in asked.values()]
         with self._engine.connect() as connection:
-            if len(self._key) == 1 and _arrays.are_arrays(dialect.name, types):
-                arrays = _arrays.fetched(connection, statement)
+            if len(self._key) == 1 and _collected.may_be_collected(dialect.name, types):
+                arrays = _collected.fetched(connection, statement)
                 if arrays is not None:
                     return dict(zip(asked, arrays, strict=True))
             cursor = cast(Any, connection.execute(statement)).cursor
@@ -112,6 +113,10 @@ class Rows:
     def _column(self, name: str) -> Any:
         attribute = named_attribute(self._mapper, name)
         return getattr(self._model, name) if isinstance(attribute, ColumnProperty) else None
+
+
+def _listed(values: Sequence[Any]) -> Sequence[Any]:
+    return np.asarray(values).tolist() if is_array(values) else values
 
 
 def _last(values: Sequence[Any]) -> Any:
