@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..periods import Grain, Period
+from ..periods import Grain
 from ..questions import TrendsFigure, TrendsQuestion
-from ..reading.bitmap import Bitmap
+from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
 from ._breakdown import Breakdown, Divided, Values, counted
@@ -46,15 +46,21 @@ class Series:
     """The points of one event, in time order.
 
     :ivar event: the event or segment, as text.
+    :ivar total: the users of the whole range, each counted once, as a point. It is complete when
+        the last period is over; what is beside it is that of all the periods before.
     """
 
     event: str
     points: list[TrendsPoint]
+    total: TrendsPoint
 
 
 @dataclass(frozen=True, slots=True)
 class Trends(Divided):
-    """Unique users of each event in each period; the events are in the order asked for."""
+    """Unique users of each event in each period; the events are in the order asked for.
+
+    The CSV table has the points alone: users of the whole range are no sum of theirs.
+    """
 
     series: list[Series]
 
@@ -130,12 +136,22 @@ def answer(question: TrendsQuestion, tracker: Tracker | None) -> Trends:
     first = asked.periods[0].shift(-size if question.previous else 0)
     periods = list(first.shift(1 - rolling).until(asked.periods[-1]))
     length = len(periods) + 1 - rolling
+    moments = [(label(period), asked.is_complete(period)) for period in asked.periods]
+    moments.append((moments[0][0], moments[-1][1]))  # of the whole range
+
+    def seen(users: Users, bitmaps: Bitmaps) -> Iterator[Bitmap]:
+        """The users of each point and then of the whole range, of the one before first."""
+        alone = [users.in_period(bitmaps, period) for period in periods]
+        rolled = sliding_unions(alone, rolling)
+        for begin in range(0, length, size):
+            yield from rolled[begin : begin + size]
+            yield union(alone[begin + rolling - 1 :][:size])
 
     def sets(where: Expression | None) -> Sets:
         each = [Users(one.what, where) for one in events]
 
         def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
-            *doing, last = (_rolled(one, bitmaps, periods, rolling) for one in each)
+            *doing, last = ([*seen(one, bitmaps)] for one in each)
             if question.active is None:
                 doing, last = [*doing, last], []
             for did in doing:
@@ -146,26 +162,14 @@ def answer(question: TrendsQuestion, tracker: Tracker | None) -> Trends:
         return Sets(asked.tracker, [key for one in each for key in one.keys(periods)], make)
 
     def report(counts: list[int]) -> Trends:
-        lists = [counts[at : at + length] for at in range(0, len(counts), length)]
+        figures = len(moments) * (2 if question.previous else 1)
+        lists = [counts[at : at + figures] for at in range(0, len(counts), figures)]
         whole = lists.pop() if question.active is not None else None
         both = [None] * len(lists) if whole is None else lists[1::2]
         did = lists if whole is None else lists[::2]
         return Trends(
             [
-                Series(
-                    str(event),
-                    [
-                        TrendsPoint(
-                            label(period),
-                            here[-size + at],
-                            asked.is_complete(period),
-                            here[at] if question.previous else None,
-                            _share(common, whole, at - size),
-                            _share(common, whole, at) if question.previous else None,
-                        )
-                        for at, period in enumerate(asked.periods)
-                    ],
-                )
+                _series(question, str(event), moments, here, common, whole)
                 for event, here, common in zip(question.events, did, both, strict=True)
             ]
         )
@@ -176,19 +180,45 @@ def answer(question: TrendsQuestion, tracker: Tracker | None) -> Trends:
 def behind(question: TrendsQuestion, figure: TrendsFigure, tracker: Tracker | None) -> Crowd:
     """The people behind `figure`."""
     check_length("number", figure.number, least=0, most=len(question.events) - 1)
-    asked = scope_at(question, figure.at, tracker)
+    rolling, at = question.rolling, figure.at
+    if figure.whole:
+        whole = scope(question, tracker).periods
+        rolling, at = len(whole), whole[-1].start
+    asked = scope_at(question, at, tracker)
     (users,), kind = Users.mapped(
         (question.events[figure.number], question.where), asked=asked, strict=question.strict
     )
-    return Crowd(rolling_sets(asked, users, question.rolling), only, kind)
+    return Crowd(rolling_sets(asked, users, rolling), only, kind)
 
 
-def _rolled(
-    users: Users, bitmaps: Bitmaps, periods: Sequence[Period], rolling: int
-) -> list[Bitmap]:
-    """The users of each period and the ones before it that `rolling` takes in."""
-    sets = [users.in_period(bitmaps, period) for period in periods]
-    return sliding_unions(sets, rolling)[: len(periods) + 1 - rolling]
+def _series(
+    question: TrendsQuestion,
+    event: str,
+    moments: Sequence[tuple[date | datetime, bool]],
+    did: list[int],
+    common: list[int] | None,
+    active: list[int] | None,
+) -> Series:
+    """The series of `event`.
+
+    :param moments: the beginning of each figure's period, and whether that is over.
+    :param did: the figures, after those of the range before, if it is asked for.
+    :param common: how many of them were active.
+    :param active: how many were active.
+    """
+    size = len(moments)
+    *points, total = (
+        TrendsPoint(
+            moment,
+            did[at - size],
+            is_complete,
+            did[at] if question.previous else None,
+            _share(common, active, at - size),
+            _share(common, active, at) if question.previous else None,
+        )
+        for at, (moment, is_complete) in enumerate(moments)
+    )
+    return Series(event, points, total)
 
 
 def _share(common: list[int] | None, whole: list[int] | None, at: int) -> float | None:

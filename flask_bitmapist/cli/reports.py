@@ -193,16 +193,18 @@ def _trends(report: Trends) -> Picture:
     series, points = report.series, report.series[0].points
     columns: list[tuple[str, list[Any]]] = []
     for one in series:
-        columns.append((one.event, [point.users for point in one.points]))
-        if any(point.previous is not None for point in one.points):
-            columns.append(("before", [point.previous for point in one.points]))
-        if any(point.share is not None for point in one.points):
-            columns.append(("%", [Share(point.share) for point in one.points]))
-    rows = zip(
-        (point.period_start for point in points), *(told for _, told in columns), strict=True
-    )
+        told = [one.total, *one.points]
+        columns.append((one.event, [point.users for point in told]))
+        if any(point.previous is not None for point in told):
+            columns.append(("before", [point.previous for point in told]))
+        if any(point.share is not None for point in told):
+            columns.append(("%", [Share(point.share) for point in told]))
+    periods = ["in all", *(point.period_start for point in points)]
+    rows = zip(periods, *(told for _, told in columns), strict=True)
     header = ["period", *(name for name, _ in columns)]
-    return Picture(header, [list(row) for row in rows], _open(points))
+    is_open = frozenset(1 + number for number in _open(points))
+    note = "In all: the users of the whole range, each counted once."
+    return Picture(header, [list(row) for row in rows], is_open, note)
 
 
 def _open(points: list[Any]) -> frozenset[int]:
@@ -236,7 +238,7 @@ def _lifecycle(report: Lifecycle) -> Picture:
     if not report.previous:
         return Picture(header, rows, _open(report.points))
     averages = [
-        [name, *(f"{mean:.1f}" for mean in average.values())]
+        [name, *(round(mean, 1) for mean in average.values())]
         for name, average in (("mean", report.average), ("before", report.previous_average))
         if average
     ]

@@ -74,8 +74,8 @@ class Picture:
         header = self.header[:fitting]
         widths = [max(map(len, column)) for column in zip(header, *texts, strict=True)]
         rights = [
-            all(isinstance(row[i], int | Share | None) for row in self.rows)
-            and any(isinstance(row[i], int | Share) for row in self.rows)
+            all(isinstance(row[i], int | float | Share | None) for row in self.rows)
+            and any(isinstance(row[i], int | float | Share) for row in self.rows)
             for i in range(len(header))
         ]
 

@@ -40,6 +40,8 @@ class Curve(NamedTuple):
     #: The value's name; None: everybody.
     value: str | None
     points: list[TrendsPoint]
+    #: Those of the whole range, each counted once.
+    total: TrendsPoint
     #: The class of its line; empty if it is not drawn.
     kind: str
     #: The address of the people behind its points, to which the moment is still to be added.
@@ -75,6 +77,9 @@ class TrendsPage(BrokenDownPage, RangedPage):
     def behind(self, query: Query) -> Behind:
         number = query.number("number", 1, 1, len(self["events"]))
         by, rolling = self["by"], self["rolling"]
+        did = f"match {self['events'][number - 1].text}"
+        if query.choice("whole", ("", "yes"), ""):
+            return Behind(f"{did} {self.span}", TrendsFigure.of(number=number - 1, whole=True))
         at = self.visit.period(by, query.moment("at", FIRST_REPORTED_YEAR)).start
         during = (
             when(at, by)
@@ -82,7 +87,7 @@ class TrendsPage(BrokenDownPage, RangedPage):
             else f"in the {periods(rolling, by)} up to {full_label(at, by)}"
         )
         figure = TrendsFigure.of(number=number - 1, at=at)
-        return Behind(f"match {self['events'][number - 1].text} {during}", figure)
+        return Behind(f"{did} {during}", figure)
 
     def size(self, report: Trends) -> int:
         return sum(point.users for series in report.series for point in series.points)
@@ -109,6 +114,7 @@ class TrendsPage(BrokenDownPage, RangedPage):
                 number,
                 value,
                 one.points,
+                one.total,
                 "",
                 url_for(
                     "bitmapist.people",

@@ -34,7 +34,11 @@ class TrendsQuestion(BrokenDown, Ranged):
 
 @dataclass(frozen=True, kw_only=True)
 class TrendsFigure(PartFigure):
-    """Who is in the point of `at` of the event `number` (an index)."""
+    """Who is in the point of `at` of the event `number` (an index).
+
+    :ivar whole: rather who did it anywhere in the range; `at` then says nothing.
+    """
 
     number: int = asks(Index(), 0)
     at: date | datetime | None = asks(Moment(), None)
+    whole: bool = asks(Switch(), False)

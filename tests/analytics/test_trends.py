@@ -59,6 +59,21 @@ def test_the_previous_period_has_as_many_periods_right_before() -> None:
     assert [(p.users, p.previous) for p in series.points] == [(0, 0), (2, 4), (1, 3)]
 
 
+def test_the_total_counts_everybody_of_the_range_once() -> None:
+    mark_days("read", {0: {1}, 1: {1, 2}, 3: {1, 2, 3}, 4: {4, 5, 6, 7}})
+    mark_days("seen", {0: {1, 2}, 5: {1}})
+    asked: dict[str, Any] = {"over": "last 3 days", "previous": True}
+    # What a point counts besides its own day is no part of the range.
+    for rolling in (1, 7):
+        (series,) = trends(["read"], rolling=rolling, **asked).series
+        assert series.total == TrendsPoint(date(2026, 11, 21), 2, False, 7)
+    (series,) = trends(["read"], active="seen", **asked).series
+    # 1 and 2 were active and did it, though 2 not on one day; then only 1.
+    assert (series.total.share, series.total.previous_share) == (2 / 2, 1 / 1)
+    question = TrendsQuestion.of(events=["read"], over="last 3 days", rolling=7)
+    assert people_behind(question, TrendsFigure.of(whole=True)).ids == [1, 2]
+
+
 def test_the_share_is_of_those_who_were_active_in_the_period() -> None:
     mark_days("read", {0: {1, 2, 9}, 1: {1}, 2: {1}})
     mark_days("seen", {0: {1, 2, 3, 4}, 1: {2}})
@@ -177,7 +192,27 @@ def test_figures_and_people_are_those_of_plain_sets(
     report = analytics.answer(question)
     assert isinstance(report, analytics.Trends)
     present = Period.containing(by, NOW)
+
+    def whole(event: str, last: Period) -> set[int]:
+        firsts = [last.shift(-back).start.date() for back in range(rows)]
+        return {user for first in firsts for user in did[event].get(first, ())}
+
+    def whole_share(event: str, last: Period) -> float | None:
+        here = whole("seen", last)
+        return len(whole(event, last) & here) / len(here) if active and here else None
+
+    earlier = present.shift(-rows)
     for number, series in enumerate(report.series):
+        assert series.total == TrendsPoint(
+            present.shift(1 - rows).start.date(),
+            len(whole(series.event, present)),
+            False,
+            len(whole(series.event, earlier)) if previous else None,
+            whole_share(series.event, present),
+            whole_share(series.event, earlier) if previous else None,
+        )
+        total = TrendsFigure.of(number=number, whole=True)
+        assert {*people_behind(question, total).ids} == whole(series.event, present)
         for back, point in enumerate(reversed(series.points)):
             at, before = present.shift(-back), present.shift(-back - rows)
             assert point == TrendsPoint(

@@ -183,7 +183,7 @@ PAGES = {
 #: Parameters that tell of which figure the people are asked for, by the page that has it.
 _BEHIND: dict[str, dict[str, str]] = {
     "people": {},
-    "trends": {"number": "number", "at": "moment", "value": "segment"},
+    "trends": {"number": "number", "at": "moment", "whole": "switch", "value": "segment"},
     "cohort": {"at": "day", "k": "number"},
     "funnel": {"number": "number", "which": "of a step"},
     "time_to_convert": {"k": "number"},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask_bitmapist import mark_event
+from flask_bitmapist import analytics, mark_event
+from flask_bitmapist.dashboard.drawing import more
 
 from .conftest import NOW, Browser
 from .reading import figures
@@ -33,6 +34,28 @@ def test_the_period_before_has_a_dashed_line_and_leads_to_its_people(
     assert table.rows[1] == ["23 Nov *", "3", "3"]
     link = next(one for one in table.all("a") if "at=2026-11-16" in one.attributes["href"])
     assert browser.open(link.attributes["href"]).one("b").text == link.text
+
+
+def test_everybody_of_the_range_is_counted_once_at_the_top(
+    recorded: None, browser: Browser
+) -> None:
+    events = ["user:logged_in", "song:played"]
+    page = browser.open("/trends", event=events, over="last 3 days", previous="yes")
+    report = analytics.trends(events, over="last 3 days", previous=True)
+    lines = page.one("ul", class_="totals").all("li")
+    for line, series in zip(lines, report.series, strict=True):
+        total = series.total
+        assert total.previous is not None
+        assert line.text == (
+            f"{series.event} {total.users} people so far, "
+            f"{more(total.users, total.previous)} in the 3 days before"
+        )
+        to_people, to_before = line.all("a")
+        assert browser.open(to_people.attributes["href"]).one("b").text == str(total.users)
+        before = browser.open(to_before.attributes["href"])
+        told = [one.one("b").text for one in before.one("ul", class_="totals").all("li")]
+        assert str(total.previous) in told
+    assert sum(point.users for point in report.series[0].points) > report.series[0].total.users
 
 
 def test_a_share_of_the_active_is_drawn_and_told_beside_the_numbers(
