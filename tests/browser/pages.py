@@ -8,12 +8,15 @@ from flask_bitmapist.dashboard import pages
 from flask_bitmapist.dashboard.pages import PageEntry
 
 FUNNEL = [("step", "user:created"), ("step", "post:read"), ("step", "post:created")]
+PREVIOUS = ("previous", "yes")
+TRENDS = [("event", "user:logged_in"), ("event", "post:read"), PREVIOUS]
 SEGMENT = [("where", "user:logged_in - flag:user:premium")]
 BREAKDOWN = [("breakdown", "flag:user:premium"), ("breakdown", "post:created - user:created")]
 
 #: What a page is asked, by its module; the others answer when nothing is asked.
 ASKED: dict[str, list[tuple[str, str]]] = {
-    "trends": [("event", "user:logged_in"), ("event", "post:read"), ("previous", "yes")],
+    "trends": TRENDS,
+    "lifecycle": [PREVIOUS],
     "boards": [("board", "Weekly")],
     "funnel": FUNNEL,
     "time_to_convert": [*FUNNEL, ("within", "14")],
@@ -50,15 +53,16 @@ def _address(page: PageEntry) -> str:
 
 #: Name -> (address, what of the page holds its figures).
 PAGES = {page.module: (_address(page), FIGURES[page.module]) for page in pages.PAGES} | {
-    "retention-of-a-segment": (f"/cohort?{urlencode(SEGMENT)}", FIGURES["retention"]),
+    "retention-of-a-segment": (f"/cohort?{urlencode([*SEGMENT, PREVIOUS])}", FIGURES["retention"]),
     **{
         f"{name}-broken-down": (
             f"/{name}?{urlencode([*asked, *BREAKDOWN])}",
             ".wide tbody td, .multiples .bar a",
         )
         for name, asked in {
-            "cohort": [],
-            "funnel": FUNNEL,
+            "trends": TRENDS,
+            "cohort": [PREVIOUS],
+            "funnel": [*FUNNEL, PREVIOUS],
             "lifecycle": [],
             "stickiness": [],
             "compare": [],

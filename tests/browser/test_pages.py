@@ -44,10 +44,12 @@ def look_at(page: Page, name: str) -> None:
         assert_fits(page)
         if width in (1280, 360):
             picture(page, f"{name}-{'light' if width > 360 else 'narrow'}")
-    page.set_viewport_size({"width": 1280, "height": 800})
     page.emulate_media(color_scheme="dark")
-    drawn(page)
-    picture(page, f"{name}-dark")
+    for width in (390, 1280, 2560):
+        page.set_viewport_size({"width": width, "height": 800})
+        drawn(page)
+        assert_fits(page)
+        picture(page, f"{name}-dark" if width == 1280 else f"{name}-dark-{width}")
 
 
 @pytest.mark.parametrize("name", PAGES)

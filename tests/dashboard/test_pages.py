@@ -260,6 +260,15 @@ def test_the_curve_of_retention_is_the_average(recorded: None, browser: Browser)
     ]
 
 
+@pytest.mark.parametrize("address", PAGES)
+def test_how_segments_are_written_stands_once_in_a_form(
+    recorded: None, browser: Browser, address: str
+) -> None:
+    (form,) = (one for one in browser.open(address).all("form", class_="ask") if one.all("summary"))
+    assert [title.text for title in form.all("summary")].count("How segments are written") == 1
+    assert form.raw.count("a but not b") == 1
+
+
 def test_retention_begins_with_a_sentence_and_the_curve(recorded: None, browser: Browser) -> None:
     page = browser.open("/cohort?rows=4&periods=2&previous=yes")
     did = ("user:created", "user:logged_in")
