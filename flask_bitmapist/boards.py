@@ -12,7 +12,7 @@ from .questions import REPORTS, Question
 #: The most charts of a board: its page asks them all at once.
 MOST_CHARTS = 12
 #: The reports whose charts can have a target: those that count people, and those with shares of 1.
-COUNTING, SHARING = ("trend", "active_users"), ("retention", "conversion", "adoption")
+COUNTING, SHARING = ("trend", "active_users", "trends"), ("retention", "conversion", "adoption")
 #: The most characters of a name or a title.
 LONGEST_TITLE = 80
 
@@ -101,8 +101,8 @@ def chart(title: str, report: str, /, *, target: float | None = None, **question
         ``active_users``, ``retention``, ``funnel``, ``time_to_convert``, ``conversion``,
         ``lifecycle``, ``stickiness``, ``churned``, ``adoption``, ``overlap`` or ``compare``.
     :param target: a value that is to be reached, which is drawn as a line: a number of people for
-        ``trend`` and ``active_users``, a share of 1 for ``retention``, ``conversion`` and
-        ``adoption``. The other reports have no axis for one.
+        ``trend``, ``trends`` and ``active_users``, a share of 1 for ``retention``,
+        ``conversion`` and ``adoption``. The other reports have no axis for one.
     :param question: the arguments of that function. Without an end, the chart ends now.
     :raises ValueError: if there is no such report, or if the question cannot be asked.
     """

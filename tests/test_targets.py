@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +18,7 @@ NOW = datetime(2026, 11, 23, 14, 32)
 QUESTIONS: dict[str, dict[str, Any]] = {
     "trend": {"event": "a"},
     "active_users": {"event": "a"},
+    "trends": {"events": ["a", "b"]},
     "retention": {"cohort": "a", "returned": "a", "by": "day"},
     "conversion": {"steps": ["a", "b"], "within": 1},
     "adoption": {"feature": "a", "active": "a"},
@@ -42,6 +45,51 @@ def test_a_target_is_drawn_and_told(app: Flask, at_now: None, report: str) -> No
     (line,) = (part for part in page.split("<line ") if part.startswith('class="target"'))
     y = float(line.partition('y1="')[2].partition("%")[0])
     assert 0 <= y < 100
+
+
+@pytest.mark.parametrize(
+    ("report", "target", "told"),
+    [
+        ("trend", 1234, "target 1,234"),
+        ("trends", 12.5, "target 12.5"),
+        ("retention", 0.123456, "target 12.3456 %"),
+        ("conversion", 0.25, "target 25 %"),
+        ("conversion", 1 / 3, "target 33.333333 %"),
+        ("trend", 1e10, "target 10,000,000,000"),
+    ],
+)
+def test_the_page_of_the_chart_has_it_too_and_saves_it(
+    app: Flask, at_now: None, report: str, target: float, told: str
+) -> None:
+    for day in (20, 21, 22, 23):
+        for event in ("a", "b"):
+            mark_event(event, [*range(9)], now=NOW.replace(day=day))
+    extension: FlaskBitmapist = app.extensions["bitmapist"]
+    extension.board("Aims", [chart("Aim", report, target=target, **QUESTIONS[report])])
+    extension.may_save(lambda: True)
+    client = app.test_client()
+    board = client.get("/bitmapist/boards?board=Aims").text
+    (address,) = re.findall(r'<h2 id="chart-1"><a href="([^"]*)"', board)
+    page = client.get(html.unescape(address)).text
+    assert f">{told}</text>" in page
+    y = float(page.partition('class="target"')[2].partition('y1="')[2].partition("%")[0])
+    assert 0 <= y < 100
+    # Another question of the form keeps it, and what is saved has it.
+    fields = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page))
+    form = {name: html.unescape(value) for name, value in fields.items()}
+    client.post("/bitmapist/boards", data={**form, "title": "Saved", "to": ""})
+    told_again = client.get("/bitmapist/boards?format=json").get_json()
+    (saved,) = told_again["questions"].values()
+    assert saved["target"] == pytest.approx(target)
+
+
+def test_a_share_of_the_active_is_no_target_of_people(app: Flask, at_now: None) -> None:
+    mark_event("a", [1, 2])
+    page = app.test_client().get("/bitmapist/trends?event=a&active=a&target=60").text
+    assert ">target 60 %</text>" in page
+    refused = app.test_client().get("/bitmapist/trends?event=a&active=a&target=600")
+    assert refused.status_code == 400
+    assert "The parameter target must be a number from 0 to 100, not" in refused.text
 
 
 def test_without_a_target_there_is_no_line(app: Flask, at_now: None) -> None:

@@ -16,6 +16,7 @@ from .addresses import url_for
 from .page import Visit
 from .people import PAGES_WITH_PEOPLE
 from .query import Query
+from .target_page import TargetPage
 
 
 def act(visit: Visit, form: Mapping[str, str]) -> str:
@@ -60,7 +61,8 @@ def _chart(visit: Visit, form: Mapping[str, str]) -> Chart:
         raise BadRequest(asked.problem or "That is no question for a board.")
     # Without `now`: what is saved is asked anew each time.
     question = type(asked.question).of_plain(asked.question.plain)
-    return Chart(form.get("title", "").strip(), asked.report_name, question)
+    target = asked.target_of_chart if isinstance(asked, TargetPage) else None
+    return Chart(form.get("title", "").strip(), asked.report_name, question, target)
 
 
 def _rename(visit: Visit, client: Any, form: Mapping[str, str]) -> str:

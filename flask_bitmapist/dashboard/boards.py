@@ -17,7 +17,7 @@ from werkzeug.exceptions import BadRequest
 from ..analytics import Report, answer
 from ..analytics._report import USUAL_LENGTH
 from ..annotations import Annotation
-from ..boards import Board, Chart
+from ..boards import SHARING, Board, Chart
 from ..current import current_tracker
 from ..questions import ActiveUsersQuestion, Question, TrendQuestion, TrendsQuestion
 from ..questions.fields import declared
@@ -30,6 +30,7 @@ from .people import PAGES_WITH_PEOPLE
 from .query import Query
 from .rendering import render
 from .small import Small, by_of, small
+from .target_page import TargetPage, spelt
 
 #: The most seconds that a board may take. A chart may take its part of what is left.
 _LONGEST_WAIT = 10
@@ -111,8 +112,7 @@ def _listed(visit: Visit, boards: Boards) -> Response:
     if visit.query.form == "json":
         return Response(json.dumps(boards.to_dict()), mimetype="application/json")
     questions = [
-        (id_, chart, address_of(chart.question, visit))
-        for id_, chart in boards.saved.questions.items()
+        (id_, chart, address_of(chart, visit)) for id_, chart in boards.saved.questions.items()
     ]
     text = render("boards", as_of=visit.now, boards=boards, questions=questions)
     return Response(text, mimetype="text/html")
@@ -142,11 +142,12 @@ def cards(visit: Visit, board: Board) -> Iterator[Card]:
             # The server refuses a command of this chart; if it does not answer, no chart has one.
             refused = current_tracker().server.explain(error)
             report, problem = None, f"{refused or 'Redis refused a command'}."
-        yield Card(chart, address_of(chart.question, visit), report, problem, noted)
+        yield Card(chart, address_of(chart, visit), report, problem, noted)
 
 
-def address_of(question: Question, visit: Visit) -> str:
-    """The address of the page that asks `question`; empty if none can."""
+def address_of(chart: Chart, visit: Visit) -> str:
+    """The address of the page that asks the question of `chart`; empty if none can."""
+    question = chart.question
     if "bitmapist" not in current_app.blueprints:
         return ""  # a digest needs no dashboard
     if isinstance(question, ActiveUsersQuestion):
@@ -158,13 +159,22 @@ def address_of(question: Question, visit: Visit) -> str:
     page = next((one for one in PAGES_WITH_PEOPLE.values() if one.asks is type(question)), None)
     if page is None or not _offers(page, question):
         return ""
-    told = _told(page, question)
+    told = {**_told(page, question), **_target(chart, page)}
     query = Query(MultiDict(told), visit.query.known, visit.now.date())
     try:
         asked = page.read(Visit(visit.now, query))
     except BadRequest:
         return ""
     return "" if asked.problem else url_for(f"bitmapist.{page.endpoint}", **told)
+
+
+def _target(chart: Chart, page: type[Page]) -> dict[str, str]:
+    """What the query string of `page` has of the target of `chart`."""
+    if chart.target is None or not issubclass(page, TargetPage):
+        return {}
+    if getattr(chart.question, "active", None) is not None:
+        return {}  # the page shows shares
+    return spelt(100 * chart.target if chart.report in SHARING else chart.target)
 
 
 def _as_trends(question: TrendQuestion) -> TrendsQuestion:

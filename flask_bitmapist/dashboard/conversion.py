@@ -16,9 +16,10 @@ from .drawing import LinePlot, line_plot, when
 from .page import Behind
 from .path_page import PathPage
 from .query import FIRST_REPORTED_YEAR, Query
+from .target_page import TargetPage
 
 
-class ConversionPage(PathPage):
+class ConversionPage(TargetPage, PathPage):
     """Of those who took the first of `steps` in each period, how many took the others in time."""
 
     endpoint = "conversion"
@@ -50,9 +51,8 @@ class ConversionPage(PathPage):
         """The rates of the periods in which anybody began."""
         known = [point for point in report.points if point.rate is not None]
         rates = [point.rate or 0.0 for point in known]
-        return line_plot(
-            known, rates, running=sum(not point.complete for point in known), whole=False
-        )
+        running = sum(not point.complete for point in known)
+        return line_plot(known, rates, running=running, whole=False, reach=self.reach)
 
 
 view = partial(page.view, ConversionPage)

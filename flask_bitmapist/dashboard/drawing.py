@@ -69,8 +69,19 @@ class Slot(Generic[_Point]):
     labelled: bool
 
 
+class _FromZero:
+    """A plot whose axis begins at 0."""
+
+    __slots__ = ()
+    ticks: list[Tick]
+
+    def y(self, value: float) -> float:
+        """How far `value` is from the top, in per cent."""
+        return 100 * (1 - value / self.ticks[-1].value)
+
+
 @dataclass(frozen=True, slots=True)
-class LinePlot(Generic[_Point]):
+class LinePlot(_FromZero, Generic[_Point]):
     """A line with the area below it, or with the band of its interval.
 
     :ivar closed: the line through the periods that are over.
@@ -83,10 +94,6 @@ class LinePlot(Generic[_Point]):
     area: str
     slots: list[Slot[_Point]]
     ticks: list[Tick]
-
-    def y(self, value: float) -> float:
-        """How far `value` is from the top, in per cent."""
-        return 100 * (1 - value / self.ticks[-1].value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class CurvePlot(Generic[_Point]):
+class CurvePlot(_FromZero, Generic[_Point]):
     """Several lines on the same axes."""
 
     curves: list[Curve]
@@ -244,6 +251,7 @@ def curve_plot(
     *,
     running: bool = False,
     rates: bool = False,
+    reach: float = 0,
 ) -> CurvePlot[_Point]:
     """A line for each of several rows of values.
 
@@ -251,10 +259,10 @@ def curve_plot(
     :param values: by the class of its line; a row that ends early has a shorter line.
     :param running: whether the last one's period is not over.
     :param rates: whether the values are rates, not counts.
+    :param reach: a value that the axis reaches in any case.
     """
-    marks, low, high = ticks(
-        max((max(row, default=0) for row in values.values()), default=0), whole=not rates
-    )
+    tops = (max(row, default=0) for row in values.values())
+    marks, low, high = ticks(max((*tops, reach)), whole=not rates)
     curves = []
     for kind, row in values.items():
         slots = _slots(points, [100 * (high - value) / (high - low) for value in row], edges=True)

@@ -275,6 +275,15 @@ class Query:
             f"The parameter {name} must be a whole number from {least} to {most}, not {text!r}."
         )
 
+    def decimal(self, name: str, most: int) -> float | None:
+        """A number from 0 on, with decimals or without; None if it is missing."""
+        text = self.text(name)
+        if not text:
+            return None
+        if re.fullmatch(r"[0-9]{1,11}(\.[0-9]{1,6})?", text) and float(text) <= most:
+            return float(text)
+        raise BadRequest(f"The parameter {name} must be a number from 0 to {most}, not {text!r}.")
+
     def day(self, name: str, first_year: int = FIRST_YEAR) -> date | None:
         """A day such as 2026-11-23, from `first_year` on up to today; None if it is missing."""
         text = self.text(name)

@@ -15,10 +15,10 @@ from .breakdown import BrokenDownPage, Part
 from .drawing import CurvePlot, LinePlot, curve_plot, line_plot, percent, periods, polyline, when
 from .page import ACTIVE, Behind, of_one_kind
 from .query import FIRST_REPORTED_YEAR, Query
-from .ranged_page import RangedPage
+from .target_page import TargetPage
 
 
-class RetentionPage(BrokenDownPage, RangedPage):
+class RetentionPage(BrokenDownPage, TargetPage):
     """Of those who did `cohort` in a period, how many did `returned` k periods later."""
 
     endpoint = "cohort"
@@ -68,7 +68,7 @@ class RetentionPage(BrokenDownPage, RangedPage):
         for part in parts:
             if part.kind and part.report.previous is not None:
                 known[f"{part.kind} before"] = _known(part.report.previous)[:number]
-        return curve_plot(range(number), known, rates=True)
+        return curve_plot(range(number), known, rates=True, reach=self.reach)
 
     def told(self, parts: Sequence[Part], k: int) -> str:
         """The averages of all curves after `k` periods."""
@@ -83,7 +83,7 @@ class RetentionPage(BrokenDownPage, RangedPage):
             known,
             [average.rate or 0.0 for _, average in known],
             band=[(average.low or 0.0, average.high or 0.0) for _, average in known],
-            reach=max(_before(report, len(known)), default=0.0),
+            reach=max((*_before(report, len(known)), self.reach)),
         )
 
     def curve_before(self, report: Retention, plot: LinePlot[Any]) -> str:

@@ -28,7 +28,7 @@ from .drawing import (
 )
 from .page import ACTIVE, Behind, Visit
 from .query import FIRST_REPORTED_YEAR, Query
-from .ranged_page import RangedPage
+from .target_page import TargetPage
 
 
 class Curve(NamedTuple):
@@ -48,7 +48,7 @@ class Curve(NamedTuple):
     people: str
 
 
-class TrendsPage(BrokenDownPage, RangedPage):
+class TrendsPage(BrokenDownPage, TargetPage):
     """How many did each of `events` in each period."""
 
     endpoint = "trends"
@@ -148,12 +148,17 @@ class TrendsPage(BrokenDownPage, RangedPage):
                     before = [self.height_before(point) for point in curve.points]
                     rows[f"{curve.kind} before"] = before
         points = curves[0].points
-        return curve_plot(points, rows, running=not points[-1].complete, rates=self.is_share)
+        running = not points[-1].complete
+        return curve_plot(points, rows, running=running, rates=self.is_share, reach=self.reach)
 
     @property
     def is_share(self) -> bool:
-        """Whether the lines are shares of the active."""
         return bool(self["active"])
+
+    @property
+    def target_of_chart(self) -> float | None:
+        # A chart of a board shows people, also where the page shows their share.
+        return None if self.is_share else super().target_of_chart
 
     def height(self, point: TrendsPoint) -> float:
         return (point.share or 0.0) if self.is_share else point.users

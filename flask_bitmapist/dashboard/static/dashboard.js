@@ -65,6 +65,7 @@
     const series = days
       ? [{}, { ...main, fill: wash }, { ...main, dash: [3, 4] }]
       : [{}, main, edge, edge, past].slice(0, data.length);
+    const target = Number(figure.dataset.target ?? 0);
     const readout = document.createElement("output");
     readout.className = "readout";
     const options = {
@@ -74,7 +75,7 @@
       legend: { show: false },
       series,
       bands: days ? [] : [{ series: [3, 2], fill: wash }],
-      scales: { x: { time: days }, y: { range: (u, low, high) => [0, high * 1.05 || 1] } },
+      scales: { x: { time: days }, y: { range: (u, low, high) => [0, Math.max(high, target) * 1.05 || 1] } },
       axes: [
         { ...axis, space: 80, size: 30, values: (u, ticks) => ticks.map((x) => (days
           ? dayAndMonth(x)
@@ -84,8 +85,24 @@
       cursor: { y: false },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       hooks: {
-        // What is noted on a day: a line with its text, as the server draws it.
         draw: [(u) => {
+          // A value that is to be reached: a line with its text, as the server draws it.
+          if (!("target" in figure.dataset)) return;
+          const y = Math.round(u.valToPos(target, "y", true)), { ctx, bbox } = u;
+          ctx.save();
+          ctx.strokeStyle = ctx.fillStyle = colour("good");
+          ctx.lineWidth = 1.5 * devicePixelRatio;
+          ctx.setLineDash([7 * devicePixelRatio, 4 * devicePixelRatio]);
+          ctx.beginPath();
+          ctx.moveTo(bbox.left, y);
+          ctx.lineTo(bbox.left + bbox.width, y);
+          ctx.stroke();
+          ctx.textAlign = "right";
+          ctx.textBaseline = "bottom";
+          ctx.fillText(figure.dataset.targetText, bbox.left + bbox.width, y - 4 * devicePixelRatio);
+          ctx.restore();
+        }, (u) => {
+          // What is noted on a day: the same.
           let level = 0;
           rows.forEach((row, i) => {
             const note = row.querySelector(".noted")?.textContent;
