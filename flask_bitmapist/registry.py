@@ -119,6 +119,18 @@ class Since(NamedTuple):
     first_day: date
 
 
+class Told(NamedTuple):
+    """What is registered of some names."""
+
+    #: The kind of ids that they share.
+    kind: str
+    #: The first day of each event that was asked for. For events that only others mark, it is that
+    #: of their first month; those that nobody marked are missing.
+    first_days: dict[str, date]
+    #: The values of all dimensions; none, if they were not asked for.
+    slots: Slots
+
+
 class Known(NamedTuple):
     """What has been marked, by name; a name may be in both."""
 
@@ -411,7 +423,7 @@ class Registry:
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine,
             or the server has lost the kind of any.
         """
-        return self.kind_and_first_days(client, names, (), datetime.now)[0]
+        return self.told(client, names, (), datetime.now).kind
 
     def kind_and_reply(
         self, client: Any, names: Iterable[str], command: tuple[Any, ...]
@@ -436,30 +448,34 @@ class Registry:
         self._found |= {*listed} - registered.lacking
         return registered.shared_kind(listed), reply
 
-    def kind_and_first_days(
+    def told(
         self,
         client: Any,
         names: Iterable[str],
         events: Iterable[str],
         clock: Callable[[], datetime],
-    ) -> tuple[str, dict[str, date]]:
+        *,
+        with_slots: bool = False,
+    ) -> Told:
         """The `shared_kind` of `names`, and the first day on which each of `events` was marked.
 
-        For events that only others mark, it is the first day of their first month; those that
-        nobody marked are missing. Reads only: one round trip for both, and one more for events of
-        others.
+        Reads only: one round trip for all, and one more for events of others.
 
+        :param with_slots: also the values of dimensions.
         :raises ValueError: as `shared_kind`.
         """
         listed, dated = sorted(names), list(events)
         asked = [*dict.fromkeys((*listed, *dated))]
         if not asked:
-            return PLAIN, {}
+            return Told(PLAIN, {}, Slots({}))
         pipe = client.pipeline(transaction=False)
+        if with_slots:
+            pipe.hgetall(DIMENSIONS)
         _ask(pipe, asked)
         pipe.get(PACKED_BEFORE)
         asks_calendar = self.ask_calendar(pipe)
         told = pipe.execute()
+        slots = slots_of(told.pop(0)) if with_slots else Slots({})
         if asks_calendar:
             self.compare_calendar(told.pop())
         note(client, told.pop())
@@ -470,7 +486,7 @@ class Registry:
         if strangers:
             months = self._first_months(client, strangers, clock()).items()
             days |= {event: month for event, month in months if month is not None}
-        return registered.shared_kind(listed), days
+        return Told(registered.shared_kind(listed), days, slots)
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""

@@ -7,7 +7,7 @@ frozen dataclass with `to_dict`, `to_csv` and `to_dataframe`.
 from __future__ import annotations
 
 from ..reading.bitmap import Bitmap
-from ..reading.segments import Did, Event, Expression, First, Flag, SegmentError, parse
+from ..reading.segments import Did, Event, Expression, First, Flag, SegmentError, Was, parse
 from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
@@ -81,6 +81,7 @@ __all__ = [
     "Trend",
     "Trends",
     "TrendsPoint",
+    "Was",
     "active_users",
     "adoption",
     "answer",

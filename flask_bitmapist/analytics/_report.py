@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
+from ..dimensions import NONE, flag_of
 from ..ids import PLAIN
 from ..periods import GRAINS, Grain, Period, local
 from ..questions.base import InRange
 from ..questions.fields import MOST, Choice, Moment, Number
 from ..ranges import Range
-from ..reading.segments import AsOf, ByKey, Expression, S, parse
+from ..reading.segments import AsOf, ByKey, Expression, S, months_of, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
 
@@ -54,6 +55,12 @@ class Scope:
     def with_before(self) -> Scope:
         """The same about its periods and those of `before`."""
         return replace(self, periods=(*self.before.periods, *self.periods))
+
+    @property
+    def present(self) -> datetime:
+        """The latest moment of which marks may tell, whatever counts as now."""
+        tracker = self.tracker
+        return max(self.now, tracker.now(), local(None, tracker.settings.timezone))
 
     def is_complete(self, period: Period) -> bool:
         """Whether `period` is over, so that its figure will not grow."""
@@ -223,9 +230,13 @@ class Users:
 
         In one round trip, whatever the process has marked; one more for events of others.
         """
-        dated = parse(pairs[0][0]).dated()
-        users, kind, days = cls._read(pairs, asked, strict, needs_kind=True, begun=dated)
-        return users, kind, min((days[name] for name in dated if name in days), default=None)
+        what = parse(pairs[0][0])
+        done = what.dated() & what.events()
+        users, kind, when = cls._read(pairs, asked, strict, needs_kind=True, begun=done)
+        first_days = [when.first_days[name] for name in done if name in when.first_days]
+        kept = (months for name in what.dimensions() if (months := when.months.get(name)))
+        first_days += (months.first.start.date() for months in kept)
+        return users, kind, min(first_days, default=None)
 
     @classmethod
     def _read(
@@ -236,22 +247,29 @@ class Users:
         *,
         needs_kind: bool = False,
         begun: frozenset[str] = frozenset(),
-    ) -> tuple[list[Users], str, Mapping[str, date]]:
-        """The users, as of the scope's moment; the kind of their ids; the first days of events.
+    ) -> tuple[list[Users], str, AsOf]:
+        """The users, as of the scope's moment; the kind of their ids; what ranges depend on.
 
         :param needs_kind: the kind is asked for where the names alone do not ask for it.
         :param begun: events whose first days are asked for besides those that ranges need.
         """
         users = [cls(parse(what), None if where is None else parse(where)) for what, where in pairs]
         names = frozenset[str]().union(*(one.names() for one in users))
-        reader, kind, days = asked.tracker.reader, PLAIN, dict[str, date]()
+        reader, kind = asked.tracker.reader, PLAIN
+        parts = [part for one in users for part in one.parts()]
         if strict:
-            check_known((part for one in users for part in one.parts()), asked.tracker)
-        begun = begun.union(*(part.begun() for one in users for part in one.parts()))
-        if needs_kind or begun or len(names) > 1 or not reader.has_compared_calendar:
-            kind, days = reader.kind_and_first_days(names, begun)
-        when = AsOf(asked.now, asked.tracker.settings, days)
-        return [one._as_of(when) for one in users], kind, days
+            check_known(parts, asked.tracker)
+        begun = begun.union(*(part.begun() for part in parts))
+        dimensions = frozenset[str]().union(*(part.dimensions() for part in parts))
+        when = AsOf(asked.now, asked.tracker.settings, {}, {})
+        if needs_kind or begun or dimensions or len(names) > 1 or not reader.has_compared_calendar:
+            # Those who lost their value share the bits of those who have one.
+            names = names.union(flag_of(name, NONE) for name in dimensions)
+            kind, days, slots = reader.told(names, begun, with_slots=bool(dimensions))
+            values = {name: slots.values(name) for name in dimensions}
+            months = months_of(dimensions, values, slots.dated, asked.present)
+            when = replace(when, first_days=days, months=months)
+        return [one._as_of(when) for one in users], kind, when
 
     def _as_of(self, when: AsOf) -> Users:
         where = None if self.where is None else self.where.as_of(when)

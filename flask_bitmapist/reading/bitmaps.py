@@ -224,6 +224,7 @@ class Extents:
 
     def __init__(self, by_key: Mapping[str, Extent]) -> None:
         self._by_key = by_key
+        self._made: dict[Hashable, Extent] = {}
 
     def __getitem__(self, key: str) -> Extent:
         return self._by_key.get(key, NOWHERE)
@@ -232,7 +233,9 @@ class Extents:
         return Extent.hull(self[key] for key in keys)
 
     def once(self, what: Hashable, make: Callable[[], Extent]) -> Extent:
-        return make()
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
 
 
 #: Narrows the known extents of all bitmaps to what is needed of each, by key.

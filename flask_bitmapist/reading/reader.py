@@ -11,7 +11,7 @@ from ..id_map import IdMap
 from ..ids import PLAIN, normal_form
 from ..marks import is_name
 from ..packed_periods import is_packable, packed_key
-from ..registry import Catalogue, Known, Registry, text
+from ..registry import Catalogue, Known, Registry, Told, text
 from ..server import Server
 from ..trip import replies
 
@@ -109,13 +109,21 @@ class Reader:
     def kind_and_first_days(
         self, names: Iterable[str], events: Iterable[str]
     ) -> tuple[str, dict[str, date]]:
+        """The `kind` of `names`, and the first day of each of `events`, as `told`."""
+        told = self.told(names, events)
+        return told.kind, told.first_days
+
+    def told(
+        self, names: Iterable[str], events: Iterable[str], *, with_slots: bool = False
+    ) -> Told:
         """The `kind` of `names`, and the first day of each of `events` that was ever marked.
 
         One round trip for both.
 
+        :param with_slots: also the values of dimensions.
         :raises ValueError: if the ids of `names` are of different kinds.
         """
-        return self._registry.kind_and_first_days(self.redis, names, events, self.now)
+        return self._registry.told(self.redis, names, events, self.now, with_slots=with_slots)
 
     def offset_of(self, identifier: object, kind: str) -> int | None:
         """The bit of `identifier` in the events of `kind`; None if it never had one. Reads only.

@@ -1,7 +1,8 @@
 """Segments: sets of users written as expressions over events and flags.
 
 ``Event("song:played")`` is the set of the period in which it is evaluated, ``Flag("user:premium")``
-an undated set. ``Did("post:created", "last 14 days")`` and ``First("user:created", "2026-01")`` are
+an undated set. ``Was("user:plan=pro")`` are those who had a value of a dimension at the end of the
+period's month. ``Did("post:created", "last 14 days")`` and ``First("user:created", "2026-01")`` are
 sets of a range of their own, the same in every period. They combine with ``&``, ``|`` and ``-``.
 There is no complement: a bitmap's complement would count its padding.
 
@@ -15,15 +16,17 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, tzinfo
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from operator import or_
 from typing import ClassVar, Protocol, Self, TypeVar, cast
 
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
+from ..dimensions import NONE, OTHER, flag_of, month_key, value_of
 from ..marks import checked_name
 from ..periods import GRAINS, Grain, Period, stored_parts, unique_key
 from ..ranges import Before, Ever, Range, RangeError, Since
@@ -75,11 +78,14 @@ class AsOf:
     :ivar now: naive in the application's calendar.
     :ivar first_days: of the events of `Expression.begun`: a day before which nobody did it. An
         event that nobody ever did is missing.
+    :ivar months: of the dimensions of `Expression.dimensions`: who got which value when. None: only
+        the values of now are kept. A dimension of which nobody ever had a value is missing.
     """
 
     now: datetime
     calendar: Calendar
     first_days: Mapping[str, date]
+    months: Mapping[str, Months | None] = field(default_factory=dict)
 
     def parts(self, start: datetime, end: datetime) -> tuple[Period, ...]:
         """The stored periods whose union is the time from `start` to before `end`."""
@@ -136,12 +142,16 @@ class Expression(ABC):
         """The keys that `evaluate` reads for `period`."""
 
     def dated(self) -> frozenset[str]:
-        """The names of the events that are those of the period in which it is evaluated."""
+        """The names of what depends on the period in which it is evaluated."""
         return frozenset(leaf.name for leaf in self.leaves() if leaf.is_dated)
 
     def begun(self) -> frozenset[str]:
         """The names of the events whose first day `as_of` has to know."""
         return frozenset(leaf.name for leaf in self.leaves() if leaf.looks_back)
+
+    def dimensions(self) -> frozenset[str]:
+        """The names of the dimensions whose months `as_of` has to know."""
+        return frozenset(leaf.dimension for leaf in self.leaves() if isinstance(leaf, Was))
 
     def events(self) -> frozenset[str]:
         """The names of the events in it."""
@@ -341,6 +351,187 @@ class First(_Ranged):
 
 
 @dataclass(frozen=True, slots=True)
+class Was(Leaf):
+    """Those who had, at the end of the period's month, the value that the flag `name` stands for.
+
+    An hour, a day or a week has the month in which it ends, a year its last one. In the present
+    month it is the value that they have now.
+
+    >>> print(Event("web") & Was("user:plan=pro"))
+    web & was(user:plan=pro)
+    """
+
+    is_dated = True
+    is_flag = True
+
+    def __post_init__(self) -> None:
+        value_of(checked_name(self.name))
+
+    @property
+    def dimension(self) -> str:
+        return value_of(self.name)[0]
+
+    def as_of(self, when: AsOf) -> Expression:
+        dimension, value = value_of(self.name)
+        nobody = _Stored(self.name, ())
+        if dimension not in when.months:
+            return nobody
+        months = when.months[dimension]
+        if months is None:
+            raise ValueError(f"{self}: {not_dated(dimension)}")
+        return _Had(self.name, months) if value in months.values else nobody
+
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        raise TypeError(f"{self} is read as of a moment: evaluate what as_of() returns")
+
+    def keys(self, period: Period) -> Iterator[str]:
+        raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
+
+    def __str__(self) -> str:
+        return f"was({spelt_in_range(self.name)})"
+
+
+def not_dated(dimension: str) -> str:
+    """That only the present values of `dimension` are kept, and what to do."""
+    return (
+        f"of {dimension} only the values of now are kept. Declare it with dated=True to keep those "
+        "of each month from then on, or ask for the values of now"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Months:
+    """Who got which value of a dimension in which month.
+
+    A month has one bitmap for each value: those who got it in that month and kept it until its end.
+    Those who lost their value are in the bitmap of `NONE`.
+
+    :ivar values: all of its values, `OTHER` and `NONE` included.
+    :ivar first: the first month that is kept.
+    :ivar present: the present month, at whose end people have what their flags tell.
+    """
+
+    dimension: str
+    values: tuple[str, ...]
+    first: Period
+    present: Period
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Those of all bitmaps."""
+        return tuple(key for keys in self._months for key in keys)
+
+    @cached_property
+    def _months(self) -> list[tuple[str, ...]]:
+        """The keys of each month. By the clock of another process the next one may have begun."""
+        last = min(self.present.shift(1), self.first.shift(MOST_PERIODS))
+        return [
+            tuple(month_key(self.dimension, value, month.start) for value in self.values)
+            for month in self.first.until(last)
+        ]
+
+    def number(self, period: Period | None) -> int | None:
+        """Which month tells of `period`, counted from the first one; None: the present one.
+
+        -1 is the time before the first month, and also a period in which nothing happened.
+        """
+        if period is None:
+            return -1
+        told = Period.containing("month", period.end - timedelta(microseconds=1))
+        if told >= self.present:
+            return None
+        years = told.start.year - self.first.start.year
+        number = 12 * years + told.start.month - self.first.start.month
+        return min(max(-1, number), len(self._months) - 1)
+
+    def had(self, sets: ByKey[S], value: str, number: int) -> S:
+        """Those who had `value` at the end of the month `number`.
+
+        Of those who have got any value since, their months tell; of others, the flag does.
+        """
+
+        def find() -> S:
+            since = self._got_any_after(sets, number)
+            now = sets[unique_key(flag_of(self.dimension, value))]
+            return (now - since) | (self._got_last(sets, value, number) & since)
+
+        return sets.once((self, value, number), find)
+
+    def _got_any_after(self, sets: ByKey[S], number: int) -> S:
+        """Those who got a value, or lost theirs, after the month `number`."""
+        got = sets.union_of(())
+        for after in range(len(self._months) - 1, number, -1):
+            small_step()
+            got = sets.once((self, after), partial(or_, got, sets.union_of(self._months[after])))
+        return got
+
+    def _got_last(self, sets: ByKey[S], value: str, number: int) -> S:
+        """Those who got `value` in the month `number` or before, and no other one until then."""
+        place, last = self.values.index(value), sets.union_of(())
+        for keys_of_month in self._months[: number + 1]:
+            small_step()
+            got, any_ = sets[keys_of_month[place]], sets.union_of(keys_of_month)
+            last = sets.once((self, keys_of_month[place]), partial(_replaced, last, any_, got))
+        return last
+
+
+def _replaced(before: S, gone: S, come: S) -> S:
+    return (before - gone) | come
+
+
+def months_of(
+    dimensions: Iterable[str],
+    values: Mapping[str, Collection[str]],
+    dated: Mapping[str, date],
+    now: datetime,
+) -> dict[str, Months | None]:
+    """`AsOf.months` of `dimensions`.
+
+    :param values: those of each dimension that there is.
+    :param dated: the first month of those of which months are kept.
+    :param now: a moment of the present month.
+    """
+    present = Period.containing("month", now)
+    return {
+        name: Months(
+            name,
+            tuple(dict.fromkeys((*values.get(name, ()), OTHER, NONE))),
+            Period.containing("month", datetime.combine(dated[name], time())),
+            present,
+        )
+        if name in dated
+        else None
+        for name in dimensions
+        if name in dated or values.get(name)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Had(Leaf):
+    """Those who had a value of a dimension at the end of the period's month.
+
+    In a period in which nothing happened they are those who have had it since before the first
+    month that is kept.
+    """
+
+    months: Months
+
+    is_dated = True
+    is_flag = True
+
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        number = self.months.number(period)
+        if number is None:
+            return sets[unique_key(self.name)]
+        return self.months.had(sets, value_of(self.name)[1], number)
+
+    def keys(self, period: Period) -> Iterator[str]:
+        yield unique_key(self.name)
+        if self.months.number(period) is not None:
+            yield from self.months.keys
+
+
+@dataclass(frozen=True, slots=True)
 class _Stored(Leaf):
     """Those whom any of the bitmaps `read` of an event holds."""
 
@@ -516,6 +707,7 @@ _GRAMMAR = r"""
         | QUOTED_FLAG -> flag
         | DID (NAME | QUOTED_EVENT) "," RANGE ")" -> did
         | FIRST (NAME | QUOTED_EVENT) "," RANGE ")" -> first
+        | WAS (NAME | QUOTED_EVENT) ")" -> was
 
     EVENT: /(?!flag:)(?!-(?:[\s()&|"]|$))[^\s()&|"~!][^\s()&|"]*/
     QUOTED_EVENT: /"(?:[^"\\]|\\.)*"/s
@@ -523,6 +715,7 @@ _GRAMMAR = r"""
     QUOTED_FLAG: /flag:"(?:[^"\\]|\\.)*"/s
     DID.2: /did\s*\(/
     FIRST.2: /first\s*\(/
+    WAS.2: /was\s*\(/
     NAME.-1: /(?!flag:)[^\s()&|",~!][^\s()&|",]*/
     RANGE.-2: /[^\s()][^()]*/
     _NOT.2: /not(?=\s*\(|\s+(?!-\s)[^\s&|)])/
@@ -570,6 +763,10 @@ class _Build(Transformer[Token, Expression]):
         _, name, over = tokens
         event = _made(name, lambda: Event(_unquoted(name))).name
         return _made(over, lambda: First(event, str(over)))
+
+    def was(self, tokens: list[Token]) -> Expression:
+        _, name = tokens
+        return _made(name, lambda: Was(_unquoted(name)))
 
 
 class _MistakeError(Exception):
@@ -627,7 +824,10 @@ def _not_expected(text: str, error: UnexpectedToken) -> SegmentError:
     if error.expected & {"COMMA", "RANGE"}:
         return SegmentError(text, position, _NO_RANGE)
     if "NAME" in error.expected:
-        return SegmentError(text, position, "the name of an event is missing")
+        is_value = re.search(r"was\s*\(\s*\Z", text[:position])
+        return SegmentError(text, position, _NO_VALUE if is_value else _NO_EVENT)
+    if error.token == "," and re.search(r"was\s*\([^()]*\Z", text[:position]):
+        return SegmentError(text, position, _NO_TIME)
     if error.token.type in ("NAME", "RANGE"):  # which are understood within did() and first() alone
         return _not_understood(text, position)
     if is_end:
@@ -640,6 +840,9 @@ _NO_COMPLEMENT = (
     "there is nobody to take them from: write 'a & not b', or 'a - b', for those in a who are not "
     "in b"
 )
+_NO_EVENT = "the name of an event is missing"
+_NO_VALUE = "the value of a dimension is missing: was(user:plan=pro)"
+_NO_TIME = "was() has no time of its own: it is about the month of each period. ')' is missing"
 _NO_RANGE = "say when, after a comma: did(a, last 30 days), did(a, 2026-01) or did(a, ever)"
 
 

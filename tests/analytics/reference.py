@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 
 User = int | str
 Users = frozenset[User]
-#: ("event", name), ("flag", name), ("did", name, range, periods, grain), ("first", name, range), or
-#: ("&" | "|" | "-", left, right).
+#: ("event", name), ("flag", name), ("did", name, range, periods, grain), ("first", name, range),
+#: ("was", dimension, value), or ("&" | "|" | "-", left, right).
 Expr = tuple[Any, ...]
 
 #: What is the same in every period.
@@ -185,6 +185,16 @@ class Entry:
     when: datetime
 
 
+@dataclass(frozen=True)
+class Change:
+    """`user` got a value of `dimension` at `when` (local time), or lost it (None)."""
+
+    dimension: str
+    user: User
+    when: datetime
+    value: str | None
+
+
 @dataclass
 class World:
     """What happened, in one calendar."""
@@ -194,6 +204,12 @@ class World:
     flags: dict[str, Users] = field(default_factory=dict)
     #: The moment to which ranges are relative.
     now: datetime = datetime.max
+    #: Everybody's values, in the order in which they came.
+    changes: list[Change] = field(default_factory=list)
+    #: The start of the first month of which changes are kept, by dimension.
+    kept: dict[str, datetime] = field(default_factory=dict)
+    #: When all of this is asked.
+    present: datetime = datetime.max
 
     def __post_init__(self) -> None:
         sets: dict[tuple[str, str, datetime], set[User]] = {}
@@ -219,12 +235,36 @@ class World:
             return self.flags.get(operands[0], NOBODY)
         if kind in ("did", "first"):
             return self.in_range(*operands) if kind == "did" else self.first_in(*operands)
+        if kind == "was":
+            dimension, value = operands
+            return self.had(dimension, value, step(grain, start, self.zone, 1))
         left, right = (self.did(operand, grain, start) for operand in operands)
         if kind == "&":
             return left & right
         if kind == "|":
             return left | right
         return left - right
+
+    def had(self, dimension: str, value: str, end: datetime) -> Users:
+        """Who had `value` at the end of the month in which a period that ends at `end` ends."""
+        over = step("month", start_of("month", end - timedelta(minutes=1)), self.zone, 1)
+        if over > self.present:
+            over = datetime.max
+        return frozenset(u for u, had in self.values_at(dimension, over).items() if had == value)
+
+    def values_at(self, dimension: str, moment: datetime) -> dict[User, str | None]:
+        """Everybody's value just before `moment`, as far as it is known."""
+        changes = [change for change in self.changes if change.dimension == dimension]
+        ever, then, moved = dict[User, str | None](), dict[User, str | None](), set[User]()
+        for change in changes:
+            ever[change.user] = change.value
+            if change.when >= self.kept[dimension]:
+                if change.when < moment:
+                    then[change.user] = change.value
+                else:
+                    moved.add(change.user)
+        # Whoever has got no value since the months are kept has had it ever since.
+        return {user: then.get(user) if user in moved else ever[user] for user in ever}
 
     def as_of(self, now: datetime) -> World:
         """The same, with ranges relative to `now`."""
@@ -281,8 +321,13 @@ class World:
         telling = ("month", "week", "day", "hour") if may_be_told_by_longer(expr) else (grain,)
         nothing = copy(self)
         nothing.stored = {}
-        past = nothing.did(expr, grain, start)
+        if values := dimensions_of(expr):  # before any of them is known to have changed
+            start_of_time = datetime(1900, 1, 1)
+            past = nothing.did(expr, "day", start_of_time)
+        else:
+            past = nothing.did(expr, grain, start)
         recorded = [self.first_moment[e] for e in events_of(expr) if e in self.first_moment]
+        recorded += [self.kept[dimension] for dimension in values]
         hour = start_of("day", min(recorded, default=start))
         while hour < start:
             for g in telling:
@@ -322,9 +367,24 @@ def events_of(expr: Expr) -> set[str]:
     kind, *operands = expr
     if kind == "event":
         return {operands[0]}
-    if kind in UNDATED:
+    if kind in (*UNDATED, "was"):
         return set()
     return set.union(*map(events_of, operands))
+
+
+def dimensions_of(expr: Expr) -> set[str]:
+    """The names of the dimensions whose values then are in an expression."""
+    kind, *operands = expr
+    if kind == "was":
+        return {operands[0]}
+    if kind in ("event", *UNDATED):
+        return set()
+    return set.union(*map(dimensions_of, operands))
+
+
+def is_dated(expr: Expr) -> bool:
+    """Whether who is in it depends on the period."""
+    return bool(events_of(expr) or dimensions_of(expr))
 
 
 def flags_of(expr: Expr) -> set[str]:
@@ -332,7 +392,7 @@ def flags_of(expr: Expr) -> set[str]:
     kind, *operands = expr
     if kind == "flag":
         return {operands[0]}
-    if kind in ("event", "did", "first"):
+    if kind in ("event", "did", "first", "was"):
         return set()
     return set.union(*map(flags_of, operands))
 
@@ -340,12 +400,12 @@ def flags_of(expr: Expr) -> set[str]:
 def may_be_told_by_longer(expr: Expr) -> bool:
     """Whether who is in the segment in a month is who is in it in any of its days."""
     kind, *operands = expr
-    if kind == "event" or kind in UNDATED:
+    if kind in ("event", "was", *UNDATED):
         return True
     left, right = operands
-    if kind == "-" and events_of(right):
+    if kind == "-" and is_dated(right):
         return False
-    if kind == "&" and events_of(left) and events_of(right):
+    if kind == "&" and is_dated(left) and is_dated(right):
         return False
     return may_be_told_by_longer(left) and may_be_told_by_longer(right)
 

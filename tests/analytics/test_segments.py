@@ -25,6 +25,7 @@ from flask_bitmapist.reading.segments import (
     Minus,
     Or,
     SegmentError,
+    Was,
     parse,
 )
 
@@ -50,6 +51,7 @@ AWKWARD = [
     ),
     *("user:logged_in", "a,b", "a=b", "x" * 200),
     *("not", "nothing", "did", "did(", "did(a, ever)", "first", "first(", "at least", ","),
+    *("was", "was(", "was(a=b)", "="),
 ]
 printable = st.text(
     st.characters(exclude_categories=["C", "Z"], include_characters=" "), min_size=1
@@ -64,6 +66,10 @@ def combined(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expressi
     return st.builds(lambda kind, left, right: kind(left, right), kinds, inner, inner)
 
 
+def is_value(flag: str) -> bool:
+    return len(flag) <= 200 and not flag.startswith(("=", "bitop_"))
+
+
 ranges = st.sampled_from(
     [
         *("ever", "today", "yesterday", "last 14 days", "last month", "this quarter", "2026"),
@@ -72,7 +78,10 @@ ranges = st.sampled_from(
     ]
 )
 did = st.builds(Did, names, ranges, st.integers(1, 1000), st.sampled_from(GRAINS))
-leaves = st.builds(Event, names) | st.builds(Flag, names) | did | st.builds(First, names, ranges)
+was = st.builds("{}={}".format, names, names).filter(is_value).map(Was)
+leaves = st.one_of(
+    st.builds(Event, names), st.builds(Flag, names), did, st.builds(First, names, ranges), was
+)
 expressions = st.recursive(leaves, combined, max_leaves=8)
 
 
@@ -116,6 +125,12 @@ expressions = st.recursive(leaves, combined, max_leaves=8)
         ("did(a, 2 Weeks of this month)", Did("a", "this month", 2, "week")),
         ("did(a, at least 1 week of this month)", Did("a", "this month")),
         ("first(a, 2026-01)", First("a", "2026-01")),
+        ("was(user:plan=pro)", Was("user:plan=pro")),
+        ("was ( user:plan=pro )", Was("user:plan=pro")),
+        ('was("user:plan=a, b")', Was("user:plan=a, b")),
+        ("was(was=was)", Was("was=was")),
+        ("was(a=b=c) | was", Was("a=b=c") | Event("was")),
+        ("b & not was(a=b) & flag:a=b", (b - Was("a=b")) & Flag("a=b")),
         ("b & not did(a, ever)", b - Did("a", "ever")),
         ("b & not did(a, ever) & c", (b - Did("a", "ever")) & c),
         ("b & c & not a", (b & c) - a),
@@ -193,7 +208,7 @@ def test_white_space_means_nothing(expression: Expression, data: st.DataObject) 
 fragments = st.sampled_from(
     [
         *("a", "b", "flag:", "-", "&", "|", "(", ")", '"', "\\", " ", "\n", "é"),
-        *("not ", "did(", "first(", ",", "ever", "last 3 days", "at least 2 days of "),
+        *("not ", "did(", "first(", "was(", "=", ",", "ever", "last 3 days", "at least 2 days of "),
     ]
 )
 
@@ -281,6 +296,17 @@ def test_a_segment_is_read_by_many_threads_at_once() -> None:
         ("did(a, 3 days of last 5 dayz)", 24, "'dayz' is no unit of time"),
         ("did(a, 0 days of ever)", 7, "at_least must be a whole number from 1 to 1000, not 0"),
         ("did(bitop_a, ever)", 4, "'bitop_a' cannot name an event"),
+        ("was(", 4, "the value of a dimension is missing: was(user:plan=pro)"),
+        ("a - was( )", 9, "the value of a dimension is missing"),
+        ("was(flag:a=b)", 4, "the value of a dimension is missing"),
+        ("was(user:plan)", 4, "'user:plan' is no value of a dimension, such as 'user:plan=pro'"),
+        ("a | was(user:plan=)", 8, "'user:plan=' is no value of a dimension"),
+        ("was(=pro)", 4, "'=pro' is no value of a dimension"),
+        ("was(bitop_a=b)", 4, "'bitop_a=b' cannot name an event"),
+        ("was(a=b", 7, "')' is missing"),
+        ("was(a=b, last month)", 7, "was() has no time of its own"),
+        ("was(was(a=b))", 7, "'(' is not expected here"),
+        ("not was(a=b)", 0, "there is nobody to take them from"),
         ("did(a, first(b, ever))", 12, "'(' is not expected here"),
     ],
 )
@@ -422,6 +448,12 @@ def test_a_segment_that_spreads_is_in_a_month_what_it_is_in_its_days(
         ("a | b - a", False),
         ("a & did(b, ever) - first(c, 2026)", True),
         ("did(a, ever) - b", False),
+        ("was(a=b)", True),
+        ("a | was(a=b)", True),
+        # A week that lies in two months has the value of the second one.
+        ("a & was(a=b)", False),
+        ("a - was(a=b)", False),
+        ("was(a=b) - flag:f", True),
         ("a & b & flag:f", False),
         ("flag:f & (a - b)", False),
         ("a & b - flag:f", False),

@@ -12,7 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from operator import attrgetter
@@ -33,11 +33,12 @@ from flask_bitmapist.marks import Mark
 from flask_bitmapist.periods import Grain
 from flask_bitmapist.questions.funnel import Order
 from flask_bitmapist.questions.retention import Members, Mode
-from flask_bitmapist.reading.segments import Did, Event, Expression, First, Flag
+from flask_bitmapist.reading.segments import Did, Event, Expression, First, Flag, Was
 from flask_bitmapist.tracker import Tracker
 
-from . import reference
-from .reference import Entry, Expr, World
+from . import changing, reference
+from .changing import PLAN, PLANS
+from .reference import Change, Entry, Expr, World
 
 bitmaps_module = import_module("flask_bitmapist.reading.bitmaps")
 retention_module = import_module("flask_bitmapist.analytics._retention")
@@ -153,7 +154,23 @@ def histories(draw: st.DrawFn, grain: Grain, events: Sequence[str] = EVENTS) -> 
     flagged = {flag: draw(few_users) for flag in FLAGS if draw(st.integers(0, 9)) < 9}
     flags = {flag: group(users, distance) for flag, users in flagged.items() if users}
     log = [Entry(event, user, when) for event, when, users in bursts for user in users]
-    return History(World(zone, log, flags), anchor, mapped, writer, tuple(bursts))
+    months = st.sampled_from([-3, -2, -1, 0, 0, 1])
+    changed = draw(
+        st.lists(
+            st.tuples(
+                months, st.integers(0, 27), few_users, st.sampled_from([*PLANS, *PLANS, None])
+            ),
+            max_size=8,
+        )
+    )
+    changes = [
+        Change(PLAN, user, changing.shifted(anchor, month) + timedelta(days=day), value)
+        for month, day, users, value in sorted(changed, key=lambda change: change[:2])
+        for user in group(users, distance)
+    ]
+    kept = {PLAN: changing.shifted(anchor, draw(st.sampled_from([-3, -1, 0])))}
+    world = World(zone, log, flags, changes=changes, kept=kept)
+    return History(world, anchor, mapped, writer, tuple(bursts))
 
 
 #: Relative to the moment of the question.
@@ -185,6 +202,8 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> Expr:
     if depth == 0 or draw(st.integers(0, 2)) > 0:
         if draw(st.integers(0, 4)) == 4:
             return draw(in_ranges())
+        if draw(st.integers(0, 5)) == 5:
+            return ("was", PLAN, draw(st.sampled_from([*PLANS, "unknown"])))
         flag = draw(st.integers(0, 4)) == 4
         names = (*FLAGS, "unknown") if flag else (*EVENTS, *EVENTS, "never")
         return ("flag" if flag else "event", draw(st.sampled_from(names)))
@@ -202,6 +221,8 @@ def as_text(expr: Expr) -> str:
         return f'"{operands[0]}"' if " " in operands[0] else operands[0]
     if kind == "flag":
         return f"flag:{operands[0]}"
+    if kind == "was":
+        return f'was("{operands[0]}={operands[1]}")'
     if kind in ("did", "first"):
         name, over, *often = operands
         count = f"at least {often[0]} {often[1]}s of " if often and often[0] > 1 else ""
@@ -220,6 +241,8 @@ def as_object(expr: Expr) -> Expression:
         return Did(*operands)
     if kind == "first":
         return First(*operands)
+    if kind == "was":
+        return Was("=".join(operands))
     left, right = map(as_object, operands)
     if kind == "&":
         return left & right
@@ -248,7 +271,9 @@ class Question:
 
     @property
     def world(self) -> World:
-        return self.history.world.as_of(self.moment)
+        world = self.history.world.as_of(self.moment)
+        now = datetime.now(world.zone).replace(tzinfo=None)
+        return replace(world, present=max(self.moment, now))
 
     @property
     def periods(self) -> list[datetime]:
@@ -368,6 +393,7 @@ class Server:
                         pipeline.execute()
             for flag, users in history.world.flags.items():
                 mark_unique(flag, users)
+            changing.write(tracker, history.world, mapped=history.mapped)
 
     def close(self) -> None:
         for app in self._apps:
