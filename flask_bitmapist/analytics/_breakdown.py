@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..dimensions import flag_of
 from ..questions import BrokenDown, Question
-from ..reading.bitmap import union
+from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import NOWHERE, Bitmaps, Extent, Extents, Narrowing, tally
 from ..reading.segments import Expression, Flag, parse
 from ..reading.unknown import no_dimension
 from ._report import Report, Scope, Users
-from ._sets import Counted, counts
+from ._sets import Counted, counts, uses_of
 
 #: What a report function takes.
 Breakdown = str | Expression | Sequence[str | Expression] | None
@@ -153,23 +153,31 @@ def counted(
 
     def count(bitmaps: Bitmaps) -> list[int]:
         within = [one.evaluate(bitmaps, first) for one in undated.values()]
-        having = [union(within)] if values.rest else []
+        having = [union(within)] if values.rest and not _are_apart(within) else []
         everybody, *some = whole.counted(bitmaps, [*within, *having])
         by_name = dict(zip(undated, some, strict=False))
         by_name |= {name: one.counted(bitmaps, [])[0] for name, one in dated.items()}
         if values.rest:
-            by_name[NO_VALUE] = [n - valued for n, valued in zip(everybody, some[-1], strict=True)]
+            valued = some[-1:] if having else some
+            by_name[NO_VALUE] = [n - sum(them) for n, *them in zip(everybody, *valued, strict=True)]
         return [*everybody, *chain.from_iterable(by_name[name] for name in values.names)]
 
     fetched = [whole, *dated.values()]
     members = [key for one in undated.values() for key in one.keys(first)]
     keys = [*members, *chain.from_iterable(one.keys for one in fetched)]
-    figures = tally(asked.tracker.reader.redis, keys, count, _narrowing(fetched, members))
+    figures = tally(
+        asked.tracker.reader.redis, keys, count, _narrowing(fetched, members), uses_of(fetched)
+    )
     size = len(figures) // (1 + len(values.names))
     everybody, *parts = (figures[at : at + size] for at in range(0, len(figures), size))
     return replace(
         report(everybody), parts=dict(zip(values.names, map(report, parts), strict=True))
     )
+
+
+def _are_apart(sets: Sequence[Bitmap]) -> bool:
+    """Whether nobody is in two of them: then those in none of them need not be counted."""
+    return len(union(sets)) == sum(map(len, sets))
 
 
 def _narrowing(every: Sequence[Counted], members: Iterable[str]) -> Narrowing | None:

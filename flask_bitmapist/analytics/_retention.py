@@ -413,6 +413,10 @@ class Returns:
         every = [members, *([users & some for users in members] for some in within)]
         return [_count(each, came_back, self.columns, self.mode).ravel().tolist() for each in every]
 
+    @property
+    def steps(self) -> None:
+        """All bitmaps are needed at a time."""
+
     def narrowing(self, extents: Extents) -> dict[str, Extent]:
         """Of those who may come back, no more than from the first to the last of the cohorts."""
         cohorts = self.cohorts

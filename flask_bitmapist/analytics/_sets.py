@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..reading.bitmap import Bitmap
@@ -71,6 +72,10 @@ class Counted(Protocol):
     def narrowing(self) -> Narrowing | None:
         """What is needed of long bitmaps; None: all of it."""
 
+    @property
+    def steps(self) -> Sequence[Sequence[str]] | None:
+        """The keys that are left one after the other; None: all are needed at a time."""
+
     def counted(self, bitmaps: Bitmaps, within: Sequence[Bitmap]) -> list[list[int]]:
         """The counts of one part of the bitmaps, and then those of the people in each of `within`.
 
@@ -83,7 +88,23 @@ def counts(client: Any, asked: Counted) -> list[int]:
 
     :param client: any redis-py compatible client.
     """
-    return tally(client, asked.keys, lambda part: asked.counted(part, [])[0], asked.narrowing)
+    return tally(
+        client,
+        asked.keys,
+        lambda part: asked.counted(part, [])[0],
+        asked.narrowing,
+        uses_of([asked]),
+    )
+
+
+def uses_of(every: Iterable[Counted]) -> Mapping[str, int] | None:
+    """How often several reports leave each key; None if some report needs all of them at a time."""
+    uses = Counter[str]()
+    for asked in every:
+        if asked.steps is None:
+            return None
+        uses.update(chain.from_iterable(asked.steps))
+    return uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +114,23 @@ class Sets:
     :ivar tracker: whose users.
     :ivar keys: the keys of the bitmaps that they are made of.
     :ivar make: makes them of one part of the bitmaps; always as many, in the same order.
+    :ivar steps: the keys that are looked at for each set, when it is asked for; None: any may be.
     """
 
     tracker: Tracker
     keys: Sequence[str]
     make: Callable[[Bitmaps], Iterable[Bitmap]]
+    steps: Sequence[Sequence[str]] | None = None
+
+    @classmethod
+    def one_by_one(
+        cls,
+        tracker: Tracker,
+        steps: Sequence[Sequence[str]],
+        make: Callable[[Bitmaps], Iterable[Bitmap]],
+    ) -> Sets:
+        """Sets that are made one after the other, each of the keys of its step."""
+        return cls(tracker, [*chain.from_iterable(steps)], make, steps)
 
     @property
     def narrowing(self) -> None:
@@ -110,10 +143,11 @@ class Sets:
     def counted(self, bitmaps: Bitmaps, within: Sequence[Bitmap]) -> list[list[int]]:
         lists: list[list[int]] = [[] for _ in range(1 + len(within))]
         # A set at a time, since all of them may be many times as large as the bitmaps.
-        for users in self.make(bitmaps):
+        for users, keys in zip(self.make(bitmaps), self.steps or repeat(()), strict=False):
             small_step(len(lists))
             for counted, size in zip(lists, (len(users), *map(users.common, within)), strict=True):
                 counted.append(size)
+            bitmaps.leave(keys)
         return lists
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..periods import Grain
+from ..periods import Grain, Period
 from ..questions import TrendsFigure, TrendsQuestion
-from ..reading.bitmap import Bitmap, union
+from ..reading.bitmap import EMPTY, Bitmap, union
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
 from ._breakdown import Breakdown, Divided, Values, counted
-from ._report import Users, check_length, label, scope, scope_at
+from ._report import Scope, Users, check_length, label, scope, scope_at
 from ._sets import Crowd, Sets, only
 from ._trend import rolling_sets
 
@@ -149,6 +149,9 @@ def answer(question: TrendsQuestion, tracker: Tracker | None) -> Trends:
 
     def sets(where: Expression | None) -> Sets:
         each = [Users(one.what, where) for one in events]
+        if question.active is None and rolling == 1:
+            blocks = [periods[begin : begin + size] for begin in range(0, length, size)]
+            return _one_by_one(asked, each, blocks)
 
         def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
             *doing, last = ([*seen(one, bitmaps)] for one in each)
@@ -175,6 +178,28 @@ def answer(question: TrendsQuestion, tracker: Tracker | None) -> Trends:
         )
 
     return counted(asked, values.told(having), events[0].where, sets, report)
+
+
+def _one_by_one(asked: Scope, each: Sequence[Users], blocks: Sequence[Sequence[Period]]) -> Sets:
+    """The users of each period and then of the whole block: one period is read at a time."""
+
+    def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
+        for users in each:
+            for block in blocks:
+                whole = EMPTY
+                for period in block:
+                    here = users.in_period(bitmaps, period)
+                    yield here
+                    whole |= here
+                yield whole
+
+    steps = [
+        keys
+        for users in each
+        for block in blocks
+        for keys in (*([*users.keys([period])] for period in block), [])
+    ]
+    return Sets.one_by_one(asked.tracker, steps, make)
 
 
 def behind(question: TrendsQuestion, figure: TrendsFigure, tracker: Tracker | None) -> Crowd:

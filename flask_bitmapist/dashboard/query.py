@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cached_property
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -394,7 +395,7 @@ class Query:
             return TypedSegment(segment.text, None, error)
         return segment
 
-    @property
+    @cached_property
     def terms(self) -> list[str]:
         """The text forms of all events and flags."""
         events, flags = self.catalogue

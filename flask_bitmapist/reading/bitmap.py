@@ -101,10 +101,12 @@ class Bitmap:
 
     def common(self, other: Bitmap) -> int:
         """How many offsets are in both: ``len(self & other)``."""
-        begin, end = max(self.first, other.first), min(self.end, other.end)
-        if begin >= end:
-            return 0
-        one, two = self.between(begin, end), other.between(begin, end)
+        one, two = self.words, other.words
+        if self.first != other.first or one.size != two.size:
+            begin, end = max(self.first, other.first), min(self.end, other.end)
+            if begin >= end:
+                return 0
+            one, two = self.between(begin, end), other.between(begin, end)
         # The dot product of bits is how many are set in both.
         return _count(one & two) if _dot is None else int(_dot(one, two, "uint1"))
 

@@ -27,7 +27,17 @@ from .packed_parts import (
     read_whole,
 )
 from .portable import CONTAINER_BYTES
-from .replies import NumbersAsked, Octets, Part, Union, read_octets, read_unions, read_words
+from .replies import (
+    NumbersAsked,
+    Octets,
+    Part,
+    UnexpectedReplyError,
+    Union,
+    read_each,
+    read_octets,
+    read_unions,
+    read_words,
+)
 from .time_limit import check_time, small_step
 
 #: Bytes of bitmaps that a report holds at a time. With what it computes from them it needs about
@@ -148,6 +158,9 @@ class Bitmaps:
             self._made[what] = make()
         return self._made[what]
 
+    def leave(self, keys: Iterable[str]) -> None:
+        """Whoever asked for these has done with them."""
+
     def parts(self) -> Iterator[Bitmaps]:
         """These bitmaps in parts of the offsets' range that a processor's cache holds.
 
@@ -177,6 +190,47 @@ class Bitmaps:
                 for key, bitmap in self._by_key.items()
             }
             yield Bitmaps(part, self.first_offset + begin * WORD_BITS, end - begin)
+
+
+class _ArrivingBitmaps(Bitmaps):
+    """The bitmaps of a report as they come: each is held until all who use it have left it.
+
+    :param nobody: keys without anybody.
+    :param arriving: the other keys, with their bitmaps.
+    :param uses: how often each key will be left; others are held.
+    """
+
+    def __init__(
+        self,
+        nobody: Iterable[str],
+        arriving: Iterator[tuple[str, Bitmap]],
+        uses: Mapping[str, int],
+    ) -> None:
+        self._held = _Arriving(arriving)
+        self._held |= dict.fromkeys(nobody, EMPTY)
+        super().__init__(self._held)
+        self._uses = dict(uses)
+
+    def leave(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._uses[key] -= 1
+            if not self._uses[key]:
+                self._held.pop(key, None)
+
+
+class _Arriving(dict[str, Bitmap]):
+    """Bitmaps by key; one that has not come yet is waited for."""
+
+    def __init__(self, arriving: Iterator[tuple[str, Bitmap]]) -> None:
+        super().__init__()
+        self._arriving = arriving
+
+    def __missing__(self, wanted: str) -> Bitmap:
+        for key, bitmap in self._arriving:
+            self[key] = bitmap
+            if key == wanted:
+                return bitmap
+        raise KeyError(wanted)
 
 
 class Extent(NamedTuple):
@@ -261,19 +315,10 @@ def slices(
     if older := may_be_packed(client, distinct):
         yield from _with_packed(client, distinct, older, narrowing)
         return
-    measured = _MEASURED.setdefault(client, {})
-    expected = sum(measured.get(key, _MANY_BYTES) for key in distinct)
-    # Even if they have doubled since, they are short enough for one MGET.
-    if 2 * expected < min(_MANY_BYTES, BUDGET) and not isinstance(client, RedisCluster):
-        found = _short(client, distinct)
-        # They may have grown, and not fit next time.
-        measured |= {key: bitmap.words.nbytes for key, bitmap in found.items()}
-        yield Bitmaps(found)
+    if _are_short(client, distinct):
+        yield Bitmaps(_short(client, distinct))
         return
-    stored, located = _extents(client, distinct, located=narrowing is not None)
-    if len(measured) > _MOST_MEASURED:
-        measured.clear()
-    measured |= stored
+    located = _extents(client, distinct, located=narrowing is not None)
     needed = located if narrowing is None else narrowing(Extents(located))
     yield from _sliced(client, dict.fromkeys(distinct, NOWHERE) | dict(needed), located)
 
@@ -433,19 +478,32 @@ def _in_one_form(found: dict[str, Bitmap]) -> dict[str, Bitmap]:
 _MEASURED: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 
 
+def _are_short(client: Any, keys: Sequence[str]) -> bool:
+    """Whether the bitmaps under `keys` are known to be short enough for one MGET.
+
+    Even if they have doubled since. In a cluster the keys of an MGET must share a slot.
+    """
+    measured = _MEASURED.get(client, {})
+    expected = sum(measured.get(key, _MANY_BYTES) for key in keys)
+    return 2 * expected < min(_MANY_BYTES, BUDGET) and not isinstance(client, RedisCluster)
+
+
 def _short(client: Any, keys: Sequence[str]) -> dict[str, Bitmap]:
     """The bitmaps under `keys` in one round trip.
 
-    One MGET takes a fifth of the time of many GETs, but in a cluster its keys must share a slot.
+    One MGET takes a fifth of the time of many GETs.
     """
     values = client.execute_command("MGET", *keys, NEVER_DECODE=True) if keys else ()
-    return dict(zip(keys, map(Bitmap.from_bytes, values), strict=True))
+    found = dict(zip(keys, map(Bitmap.from_bytes, values), strict=True))
+    # They may have grown, and not fit next time.
+    _MEASURED.setdefault(client, {}).update(
+        {key: bitmap.words.nbytes for key, bitmap in found.items()}
+    )
+    return found
 
 
-def _extents(
-    client: Any, keys: Sequence[str], *, located: bool
-) -> tuple[dict[str, int], dict[str, Extent]]:
-    """The lengths in bytes of the bitmaps under `keys`, and their extents.
+def _extents(client: Any, keys: Sequence[str], *, located: bool) -> dict[str, Extent]:
+    """The extents of the bitmaps under `keys`, whose lengths are then known.
 
     :param located: also ask for the first offset of each.
     """
@@ -454,12 +512,15 @@ def _extents(
         commands += [("BITPOS", key, "1") for key in keys]
     told = numbers(client, commands)
     lengths, offsets = told[: len(keys)], told[len(keys) :] or [0] * len(keys)
-    extents = {
+    measured = _MEASURED.setdefault(client, {})
+    if len(measured) > _MOST_MEASURED:
+        measured.clear()
+    measured |= dict(zip(keys, lengths, strict=True))
+    return {
         # BITPOS returns -1 if no bit is set.
         key: Extent(offset // WORD_BITS, _words(length)) if offset >= 0 else NOWHERE
         for key, length, offset in zip(keys, lengths, offsets, strict=True)
     }
-    return dict(zip(keys, lengths, strict=True)), extents
 
 
 def _read_parts(
@@ -512,9 +573,14 @@ def parts(
     One user whose offset is far above the others' leaves many such parts in between. At least one
     part is given, because a report needs one.
     """
+    return _inhabited(slices(client, keys, narrowing))
+
+
+def _inhabited(found: Iterable[Bitmaps]) -> Iterator[Bitmaps]:
+    """The parts of the slices that are `found`, without those with nobody in them but one."""
     nobody = None
     somebody = False
-    for part in chain.from_iterable(one.parts() for one in slices(client, keys, narrowing)):
+    for part in chain.from_iterable(one.parts() for one in found):
         if part:
             somebody = True
             yield part
@@ -530,17 +596,57 @@ def tally(
     keys: Iterable[str],
     count: Callable[[Bitmaps], Sequence[int]],
     narrowing: Narrowing | None = None,
+    uses: Mapping[str, int] | None = None,
 ) -> list[int]:
     """What `count` counts in the bitmaps under `keys`, summed over their `parts`.
 
     :param count: returns the same number of counts for each part.
+    :param uses: how often `count` leaves each key (`Bitmaps.leave`), after which it does not ask
+        for it: those that it has left all times need not be held. `keys` are in the order in which
+        it asks for them. None: it needs all of them at a time.
     """
+    distinct = [*dict.fromkeys(keys)]
+    if uses is None or may_be_packed(client, distinct) or _are_short(client, distinct):
+        return _summed(parts(client, distinct, narrowing), count)
+    located = _extents(client, distinct, located=False)
+    if sum(extent.size for extent in located.values()) * WORD_BYTES <= BUDGET:
+        counted = _counted_on_arrival(client, located, count, uses)
+        if counted is not None:
+            return counted
+    return _summed(_inhabited(_sliced(client, located, located)), count)
+
+
+def _summed(every: Iterable[Bitmaps], count: Callable[[Bitmaps], Sequence[int]]) -> list[int]:
+    """What `count` counts in each of them, summed."""
     totals: list[int] = []
-    for part in parts(client, keys, narrowing):
+    for part in every:
         counted = count(part)
         totals = [a + b for a, b in zip(totals, counted, strict=True)] if totals else list(counted)
         del part  # before the next one is read
     return totals
+
+
+def _counted_on_arrival(
+    client: Any,
+    located: Mapping[str, Extent],
+    count: Callable[[Bitmaps], Sequence[int]],
+    uses: Mapping[str, int],
+) -> list[int] | None:
+    """What `count` counts in the bitmaps as they come; None if anything about them is unusual."""
+    somebody = [key for key, extent in located.items() if extent.size]
+    nobody = located.keys() - somebody
+
+    def arriving(every: Iterable[NDArray[np.uint64]]) -> Iterator[tuple[str, Bitmap]]:
+        for key, words in zip(somebody, every, strict=True):
+            if not words.size and is_packable(key):
+                raise UnexpectedReplyError("it may have been packed since its length was told")
+            yield key, Bitmap(words)
+
+    return read_each(
+        client,
+        [("GET", key) for key in somebody],
+        lambda words: list(count(_ArrivingBitmaps(nobody, arriving(words), uses))),
+    )
 
 
 def union_sizes(
@@ -724,7 +830,7 @@ def extents(client: Any, keys: Iterable[str]) -> dict[str, Extent]:
     distinct = list(dict.fromkeys(keys))
     older = may_be_packed(client, distinct)
     if not older:
-        return _extents(client, distinct, located=True)[1]
+        return _extents(client, distinct, located=True)
     located, forms, held = _extents_of_both(client, distinct, older, located=True)
     placed = {key: _hull(key, located, forms) for key in distinct}
     return placed | {key: _extent(bitmap) for key, bitmap in held.items()}

@@ -7,7 +7,8 @@ two thirds of the time of reading a large report's bitmaps.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import chain
@@ -55,6 +56,32 @@ def read_words(
             words, free = replies.next_words(free)
             found.append(words)
         return found
+
+    return _asked(client, lambda connection: connection.pack_commands(commands), read)
+
+
+def read_each(
+    client: Any,
+    commands: Sequence[tuple[Any, ...]],
+    use: Callable[[Iterator[NDArray[np.uint64]]], _Answer],
+) -> _Answer | None:
+    """What `use` makes of the strings that `commands` return, as words, in one round trip.
+
+    It takes each of them as it comes. If it does not keep them, all of them use the same memory,
+    which is still in the processor's cache when it is read: that takes half of the time.
+
+    :param commands: GET and GETRANGE.
+    :returns: None as in `read_words`.
+    :raises redis.TimeoutError: the server is silent.
+    """
+
+    def read(socket: Any) -> _Answer:
+        replies, room = _Replies(socket), np.empty(0, np.uint64)
+        words = (replies.next_words(room)[0] for _ in commands)
+        answer = use(words)
+        # Nobody else is to get what it has not taken.
+        deque(words, maxlen=0)
+        return answer
 
     return _asked(client, lambda connection: connection.pack_commands(commands), read)
 
