@@ -5,7 +5,9 @@
 Every event has a year of months, 30 days and the current week, at shares of users from 20 % down;
 five have four months of days, among them the one that tells who is active, which has their weeks
 too. Each user has one of four values of a dimension. The server is a local one. Times
-are the median of several rounds, to the last byte, without a browser's own work.
+are the median of several rounds, to the last byte, without a browser's own work. Rounds are
+interleaved, and the last column is the ratio to a table of retention in the same round: compare
+that, since the milliseconds change from one minute to the next.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import time
 from datetime import timedelta
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from flask_bitmapist.periods import Period
 from flask_bitmapist.tracker import Tracker
 
 ROUNDS = 5
+#: The page beside which the others are measured.
+COMPARED = "retention, 30 x 30 days"
 #: The events with four months of days.
 FIVE = ["user:logged_in", *(f"event:{number}" for number in range(1, 5))]
 TRENDS = "trends?over=last+90+days&" + "&".join(f"event={event}" for event in FIVE)
@@ -111,15 +116,19 @@ def main() -> None:
             give_plans(users)
         client: Any = app.test_client()
         print(f"{events} events, {users:,} users")
-        for name, page in PAGES.items():
-            times = []
-            for _ in range(ROUNDS):
+        times: dict[str, list[float]] = {name: [] for name in PAGES}
+        sizes: dict[str, int] = {}
+        for _ in range(ROUNDS):
+            for name, page in PAGES.items():
                 began = time.perf_counter()
                 answer = client.get(f"/bitmapist/{page}")
-                times.append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - began)
                 assert answer.status_code == 200, answer.text
-            took = statistics.median(times) * 1e3
-            print(f"{name:40} {took:9.1f} ms {len(answer.data) / 1e3:9.1f} kB", flush=True)
+                sizes[name] = len(answer.data)
+        for name in PAGES:
+            took = statistics.median(times[name]) * 1e3
+            ratio = statistics.median(map(truediv, times[name], times[COMPARED]))
+            print(f"{name:40} {took:9.1f} ms {sizes[name] / 1e3:9.1f} kB   x{ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import bitmapist
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, union
-from flask_bitmapist.reading.bitmaps import counts, parts, slices
+from flask_bitmapist.reading.bitmaps import Bitmaps, counts, parts, slices, tally
 
 offset_sets = st.frozensets(st.integers(0, 300))
 
@@ -248,6 +249,78 @@ def test_bitmaps_that_have_grown_long_are_measured_the_next_time(
         read.append((found["x"].words.size, len(round_trips)))
         redis.setbit("x", 2**23, 1)
     assert read == [(1, 2), (2**17 + 1, 1), (2**17 + 1, 2), (2**17 + 1, 2)]
+
+
+USED = {"a": 2, "b": 1, "missing": 1}
+
+
+def counted_one_by_one(redis: Any, seen: list[Any]) -> list[int]:
+    """What is in some bitmaps and in "member", each looked at when the one before is done with.
+
+    :param seen: takes what becomes of their words.
+    """
+
+    def count(found: Bitmaps) -> list[int]:
+        member, counts = found["member"], []
+        for keys in (["a"], ["a", "b"], ["missing"]):
+            users = union(found[key] for key in keys)
+            counts += [len(users), users.common(member)]
+            seen.append([weakref.ref(found[key].words) for key in keys])
+            del users
+            found.leave(keys)
+        return counts
+
+    return tally(redis, ["member", *USED, "unasked"], count, uses=USED)
+
+
+@pytest.mark.parametrize("arriving", [False, True])
+@pytest.mark.parametrize("budget", [16, 2**28], ids=["sliced", "whole"])
+@pytest.mark.parametrize("many", [0, 2**28], ids=["long", "short"])
+def test_what_is_counted_one_by_one_is_the_same_however_it_is_read(
+    redis: Any, monkeypatch: pytest.MonkeyPatch, many: int, budget: int, arriving: bool
+) -> None:
+    monkeypatch.setattr(bitmaps, "_MANY_BYTES", many)
+    monkeypatch.setattr(bitmaps, "BUDGET", budget)
+    monkeypatch.setattr(bitmaps, "_SLICE_UNIT", 8)
+    if not arriving:
+        monkeypatch.setattr(bitmaps, "read_each", lambda *_: None)
+    offsets = {"a": {0, 7, 64, 200}, "b": {9}, "member": {7, 9, 600}, "unasked": {1}}
+    for key, users in offsets.items():
+        for user in users:
+            redis.setbit(key, user, 1)
+    for _ in range(2):
+        assert counted_one_by_one(redis, []) == [4, 1, 5, 2, 0, 0]
+    assert redis.ping(), "no reply is left for whoever comes next"
+
+
+def test_what_is_left_is_held_no_longer(redis: Any, round_trips: list[object]) -> None:
+    for key in ("a", "b", "member", "unasked"):
+        redis.setbit(key, 2**23, 1)
+    round_trips.clear()
+    seen: list[Any] = []
+    counted_one_by_one(redis, seen)
+    assert len(round_trips) == 2
+    # What is missing is the one empty set.
+    assert [[words() for words in step] for step in seen[:2]] == [[None], [None, None]]
+
+
+def test_a_fault_in_counting_leaves_no_reply_behind(redis: Any) -> None:
+    for key in ("a", "b"):
+        redis.setbit(key, 2**23, 1)
+
+    def count(found: Bitmaps) -> list[int]:
+        raise ArithmeticError(len(found["a"]))
+
+    with pytest.raises(ArithmeticError, match="1"):
+        tally(redis, ["a", "b"], count, uses={"a": 1, "b": 1})
+    assert redis.ping()
+
+
+def test_an_error_among_what_is_counted_one_by_one_is_raised_by_redis_py(redis: Any) -> None:
+    redis.setbit("a", 2**23, 1)
+    redis.hset("b", "field", "value")
+    with pytest.raises(redis_py.ResponseError, match="WRONGTYPE"):
+        counted_one_by_one(redis, [])
 
 
 @pytest.mark.parametrize("budget", [16, 2**28], ids=["sliced", "whole"])

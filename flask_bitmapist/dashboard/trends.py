@@ -192,19 +192,22 @@ class TrendsPage(BrokenDownPage, TargetPage):
         There are thousands, and a template takes ten times as long to make them.
         """
         rows: list[list[str]] = [[] for _ in curves[0].points]
+        moments = [point.period_start for point in curves[0].points]
+        begins = [moment.isoformat() for moment in moments]
+        beside = [self.beside(moment) if self["previous"] else None for moment in moments]
+        is_share = self.is_share
         for curve in curves:
             link = f'<a href="{escape(curve.people)}&amp;at='
-            for row, point in zip(rows, curve.points, strict=True):
-                at = point.period_start
-                row.append(f'<td>{link}{at.isoformat()}">{thousands(point.users)}</a></td>')
-                if self.is_share:
+            for row, point, at, then in zip(rows, curve.points, begins, beside, strict=True):
+                row.append(f'<td>{link}{at}">{thousands(point.users)}</a></td>')
+                if is_share:
                     row.append(f"<td>{_percent(point.share)}</td>")
                 if point.previous is not None:
                     before = thousands(point.previous)
-                    if then := self.beside(at):
+                    if then is not None:
                         before = f'{link}{then.isoformat()}">{before}</a>'
                     row.append(f'<td class="quiet">{before}</td>')
-                    if self.is_share:
+                    if is_share:
                         row.append(f'<td class="quiet">{_percent(point.previous_share)}</td>')
         return [Markup("\n".join(row)) for row in rows]
 

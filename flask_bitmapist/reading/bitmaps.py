@@ -638,6 +638,7 @@ def _counted_on_arrival(
 
     def arriving(every: Iterable[NDArray[np.uint64]]) -> Iterator[tuple[str, Bitmap]]:
         for key, words in zip(somebody, every, strict=True):
+            check_time()
             if not words.size and is_packable(key):
                 raise UnexpectedReplyError("it may have been packed since its length was told")
             yield key, Bitmap(words)

@@ -446,6 +446,17 @@ def test_who_has_a_value_that_says_so_has_none(plans: Callable[..., Tracker]) ->
     assert [part.points[-1].users for part in parts.values()] == [1, 1, 2]
 
 
+def test_somebody_between_two_values_does_not_take_another_s_place(
+    plans: Callable[..., Tracker],
+) -> None:
+    """In a cluster one has both for a moment, while they are exchanged."""
+    tracker = plans([1, 2, 3, 70])
+    tracker.record([Mark("user:plan=pro", 2, dated=False)])
+    parts = analytics.trend("seen", breakdown="user:plan", now=NOW, tracker=tracker).parts
+    told = {name: part.points[-1].users for name, part in parts.items()}
+    assert told == {"free": 1, "pro": 2, "(no value)": 2}
+
+
 def test_a_value_called_like_the_whole_does_not_replace_it(plans: Callable[..., Tracker]) -> None:
     tracker = plans([1, 2, 3, 70])
     tracker.record([Mark("user:plan=(all)", 3, dated=False)])
