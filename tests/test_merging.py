@@ -98,6 +98,16 @@ def test_what_is_marked_already_stays(redis: Any, tracker: Tracker) -> None:
     assert calls(redis, "bitop") == 3
 
 
+def test_a_long_bitmap_ends_with_its_highest_bit(redis: Any, tracker: Tracker) -> None:
+    """The server merges faster once the bitmap is as long as the one that is merged into it."""
+    tracker.record([("e", 3, True, True, NOON), ("e", 400_000, True, True, NOON.replace(day=1))])
+    many = [*range(0, 200_000, 100), 200_007]
+    write(tracker, (E, many))
+    assert ids(redis, DAY) == {3, *many}
+    assert ids(redis, MONTH) == {3, *many, 400_000}
+    assert [redis.strlen(key) for key in (DAY, WEEK, MONTH)] == [25_001, 25_001, 50_001]
+
+
 def test_days_are_merged_before_weeks_and_months(redis: Any, tracker: Tracker) -> None:
     """Whoever unmarks meanwhile relies on it."""
     other = deed("e", True, NOON + timedelta(days=1), False, False, "plain", True)

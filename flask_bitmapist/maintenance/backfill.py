@@ -25,9 +25,10 @@ from .tables import Ids, Names, rows_of, usable
 
 #: Rows that are read together: so many fit into a processor's cache.
 PAGE = 20_000
-#: Rows that are written together, with flags or dimensions and without: the more there are, the
-#: more of them share a day.
-BATCH_WITH_FLAGS, BATCH = 50_000, 500_000
+#: Rows that are written together: the more there are, the more of them share a day.
+BATCH = 1_000_000
+#: Likewise, where ids are texts, which take ten times the memory; and with flags or dimensions.
+BATCH_OF_TEXTS, BATCH_WITH_FLAGS = 500_000, 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,6 @@ class Backfill:
 
     def batches(self, after: Key | None) -> Iterator[tuple[Key, list[Read]]]:
         """Batches of the rows after the key `after`, each with the key of its last row."""
-        size = BATCH_WITH_FLAGS if self._asked.kept else BATCH
         batch: list[Read] = []
         last = after
         while True:
@@ -168,11 +168,16 @@ class Backfill:
                     break
                 batch.append(self._read(page, last))
             last = page.last
-            if sum(read.told.rows for read in batch) >= size:
+            if sum(read.told.rows for read in batch) >= self._enough(batch):
                 yield last, batch
                 batch = []
         if batch and last is not None:
             yield last, batch
+
+    def _enough(self, batch: Sequence[Read]) -> int:
+        if self._asked.kept:
+            return BATCH_WITH_FLAGS
+        return BATCH if all(is_array(read.who) for read in batch) else BATCH_OF_TEXTS
 
     def _read(self, page: Page, before: Key | None) -> Read:
         ids = usable(self._tracker, page.ids, self.names.space)

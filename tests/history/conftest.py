@@ -38,8 +38,8 @@ def shop(engine: Engine) -> Engine:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in (("PAGE", 17), ("BATCH", 17), ("BATCH_WITH_FLAGS", 17)):
-        monkeypatch.setattr(backfill, name, size)
+    for name in ("PAGE", "BATCH", "BATCH_OF_TEXTS", "BATCH_WITH_FLAGS"):
+        monkeypatch.setattr(backfill, name, 17)
 
 
 @pytest.fixture
