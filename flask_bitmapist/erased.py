@@ -37,6 +37,16 @@ class Erasure(NamedTuple):
     kept: Collection[str] = ()
     #: Kind of ids -> offsets whose bits are still to be cleared.
     unfinished: Mapping[str, Collection[int]] = MappingProxyType({})
+    #: Of a person whose row was deleted, and `asked` when: what was marked until then goes. None:
+    #: the moment.
+    before: int | None = None
+    #: As in `Wish`; 0: it was no wish.
+    asked: int = 0
+
+    @property
+    def until(self) -> int:
+        """What was marked until then must not come back; likewise in microseconds."""
+        return self.moment if self.before is None else self.before
 
     @property
     def when(self) -> datetime:
@@ -45,13 +55,14 @@ class Erasure(NamedTuple):
 
     def dumps(self) -> str:
         """As it is kept on the server."""
-        return json.dumps([self.moment, sorted(self.kept), dict(self.unfinished)])
+        wished = [] if self.before is None else [self.before, self.asked]
+        return json.dumps([self.moment, sorted(self.kept), dict(self.unfinished), *wished])
 
     @classmethod
     def loads(cls, held: bytes | str) -> Erasure:
         """What `dumps` made."""
-        moment, kept, unfinished = json.loads(held)
-        return cls(moment, frozenset(kept), unfinished)
+        moment, kept, *rest = json.loads(held)
+        return cls(moment, frozenset(kept), *rest)
 
 
 def digest(salt: str, id_: int | str) -> str:

@@ -42,6 +42,10 @@ class Mark(NamedTuple):
     exact: bool = True
     #: `event` is a dimension, and this the value that the person has of it from now on; '' is none.
     choice: object = None
+    #: Not None: nothing was done, but the person `id` has gone (`value` is False) and is to be
+    #: erased, or somebody new has come (True), who may have the id of one who has gone. These
+    #: events and flags stay. Adapters make such marks for ``__bitmapist_erase_deleted__``.
+    kept: tuple[str, ...] | None = None
 
 
 class Deed(NamedTuple):
@@ -52,13 +56,15 @@ class Deed(NamedTuple):
 
     event: str
     value: bool
-    hour: datetime | None  # naive local hour; None: the undated bitmap alone
+    #: Naive local hour; None: the undated bitmap alone. Where `kept` is told: the moment, in UTC.
+    hour: datetime | None
     hourly: bool
     unique: bool
     kind: str  # the registry's name for ids of this kind
     exact: bool = True
     only: Grain | None = None  # the one period whose bitmap it sets; None: all that a mark sets
     choice: str | None = None  # of the dimension `event`, the value from now on; '': none
+    kept: tuple[str, ...] | None = None  # who has gone or come: see `Mark`; it sets no bit
 
 
 #: `Deed`, with the arguments in order; equal ones are one object.

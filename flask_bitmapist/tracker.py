@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from threading import Thread
-from time import time
+from time import monotonic, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import ref
@@ -28,20 +28,24 @@ from .gate import Check, Gate, Gated
 from .id_map import IdMap
 from .id_map.promoting import is_visitor
 from .ids import MAPPED, PLAIN, UnusableIdError, mapped_kind, normal_form
+from .later import Later
 from .locks import Lock
 from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed
 from .periods import Grain, local
-from .promoter import Promoter
 from .reading.reader import Reader
 from .registry import Registry, mismatch
 from .server import Server
 
 if TYPE_CHECKING:
     from .delivery import Delivery, Stats, Written
-    from .maintenance.erase import Receipt
+    from .maintenance.receipts import Receipt
+    from .wishes import Wish
 
 logger = logging.getLogger("flask_bitmapist")
+
+#: Seconds that the thread which erases leaves to the others after each 5,000 keys or so.
+_PAUSE = 0.05
 
 
 class Tracker:
@@ -81,7 +85,8 @@ class Tracker:
         self._most = -1 if settings.id_map == "always" else settings.max_id
         self._delivery: Delivery | None = None
         self._delivery_lock = Lock()
-        self._promoter = Promoter(self.promote)
+        self._promoter = Later(self.promote, "promote a visitor")
+        self._eraser = Later(self._erase_all_due, "erase people whose rows were deleted")
         self._hour = _Hour(self, datetime.min, 0.0, 0.0)
 
     def ignore(self, check: Check) -> None:
@@ -260,7 +265,7 @@ class Tracker:
             return None
         settled = self._settled(event, ids, *rest)
         if only is not None:
-            settled = [(deed(*what[:-2], only), who) for what, who in settled]
+            settled = [(deed(*what[:7], only), who) for what, who in settled]
         if not settled:
             return None
         if Tracker.recorder is not None or self.keeps_marks_in_process():
@@ -332,7 +337,7 @@ class Tracker:
             self.publish([Mark(event, id_)])
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver what is queued or spooled, and promote the visitors who wait for it.
+        """Deliver what is queued or spooled, promote visitors and erase people who wait for it.
 
         :param timeout: seconds that it may take, and perhaps one round trip more; None: as long as
             it takes.
@@ -341,18 +346,28 @@ class Tracker:
         # The spool may hold real marks: a test must not deliver them either.
         if Tracker.recorder is not None or self._switch.tested:
             return True
-        return self._promoter.wait(timeout) and self._deliverer().flush(timeout)
+        end = None if timeout is None else monotonic() + timeout
+
+        def left() -> float | None:
+            return None if end is None else max(end - monotonic(), 0.0)
+
+        return (
+            self._promoter.wait(timeout)
+            and self._deliverer().flush(left())
+            and self._eraser.wait(left())
+        )
 
     def close(self) -> None:
         """Deliver what is queued, and let go of the thread, the files and the connections.
 
         For an application that goes before its process does, as in tests; visitors who wait for it
-        are promoted. What is marked afterwards is delivered at once. A redis client that the
-        extension was given is left as it is.
+        are promoted, and people erased. What is marked afterwards is delivered at once. A redis
+        client that the extension was given is left as it is.
         """
         self._promoter.end()
         if self._delivery is not None:
             self._delivery.end()
+        self._eraser.end()
         self.server.close()
 
     def stats(self) -> Stats:
@@ -383,7 +398,8 @@ class Tracker:
             the kind of an event's ids.
         :raises redis.RedisError: if the server does not answer.
         """
-        from .maintenance.erase import Receipt, erase
+        from .maintenance.erase import erase
+        from .maintenance.receipts import Receipt
 
         if not self.sends():
             normal_form(user)
@@ -397,6 +413,34 @@ class Tracker:
             dry_run=dry_run,
             watch=watch,
         )
+
+    def erase_due(
+        self, *, dry_run: bool = False, watch: Callable[[int], None] = lambda keys: None
+    ) -> Receipt:
+        """Erase the people who wait for it, as their rows were deleted.
+
+        They are those of a model with ``__bitmapist_erase_deleted__``. A process erases them soon
+        after it has marked the deletion. This is for those of whom none was left to do so. Those
+        who wait together, at most 500, are looked for together. Otherwise it is like `erase`.
+
+        :param dry_run: only tell what would be erased.
+        :param watch: as in `erase`.
+        :returns: the receipt of all of them; its ``people`` is 0 if nobody waits.
+        :raises redis.RedisError: if the server does not answer.
+        """
+        from .maintenance.due import erase_due
+        from .maintenance.receipts import Receipt
+
+        if not self.sends():
+            return Receipt(None, people=0)
+        return erase_due(
+            self.server.patient, self._registry, self._id_map, dry_run=dry_run, watch=watch
+        )
+
+    def _erase_all_due(self) -> None:
+        """In a thread beside those that serve requests."""
+        while self.erase_due(watch=lambda keys: self._eraser.pause(_PAUSE)).people:
+            pass
 
     def promote(self, visitor: str, user: object, since: date | None = None) -> bool:
         """Make `visitor` the user `user`: what they did, and will do, is what the user did.
@@ -477,7 +521,7 @@ class Tracker:
             return self._delivery
 
     def _new_delivery(self) -> Delivery:
-        from .delivery import Delivery, Notices, Spool, Writer, server_of
+        from .delivery import Delivery, Notices, People, Spool, Writer, server_of
 
         settings = self.settings
         spool = None
@@ -494,6 +538,7 @@ class Tracker:
             dense_limit=settings.dense_limit,
             ttl=settings.ttl,
             values=settings.dimension_values,
+            people=People(_make_room_of(self), _erasing_of(self)),
         )
         return Delivery(
             self.server,
@@ -526,7 +571,7 @@ class Tracker:
 
     def _done(self, mark: Mark, kind: str, now: datetime) -> tuple[Any, ...]:
         """All of the deed of `mark` but its event; `now` is the hour of marks without a moment."""
-        _, _, value, dated, when, hourly, unique, _, exact, _ = mark
+        _, _, value, dated, when, hourly, unique, _, exact, *_ = mark
         if when is not None:
             now = self._local_hour(when)
         return (
@@ -640,6 +685,9 @@ class _Settling:
 
     def _deed(self, mark: Mark, options: tuple[type, Any]) -> Deed:
         tracker, event = self._tracker, checked_name(mark[0])
+        if mark.kept is not None:
+            kind = PLAIN if options[0] is int else mapped_kind(mark.space)
+            return _life(event, mark.value, kind, mark.kept)
         if mark.choice is not None:
             kind = PLAIN if options[0] is int else mapped_kind(mark.space)
             return tracker._choice(event, mark.choice, kind)
@@ -683,11 +731,18 @@ class _Hour:
 def _without_news(mark: Settled) -> Settled | None:
     """What is left of `mark` if nothing new is to be marked: what no longer holds is taken back."""
     what, who = mark
-    if not what.value:
+    if not what.value or what.kept is not None:
         return mark
     if what.choice is None:
         return None
-    return deed(what.event, False, *what[2:-1], ""), who
+    return deed(what.event, False, *what[2:8], ""), who
+
+
+def _life(event: str, is_new: bool, kind: str, kept: tuple[str, ...]) -> Deed:
+    """The deed of a person who has come or gone: see `Mark.kept`."""
+    # By the machine's clock, whatever `at` says: other marks are compared with it.
+    moment = datetime.now(UTC).replace(tzinfo=None)
+    return Deed(event, is_new, moment, False, False, kind, kept=kept)
 
 
 # One variable for all trackers: a ContextVar per tracker would never be garbage-collected.
@@ -707,6 +762,33 @@ def _clock_of(tracker: Tracker) -> Callable[[], datetime]:
         return now if tracker is None else max(tracker.now(), now)
 
     return clock
+
+
+def _erasing_of(tracker: Tracker) -> Callable[[], None]:
+    """What has `tracker` erase the people who wait for it, and does not keep it alive."""
+    reference = ref(tracker)
+
+    def erase_later() -> None:
+        tracker = reference()
+        if tracker is not None:
+            tracker._eraser.submit()
+
+    return erase_later
+
+
+def _make_room_of(tracker: Tracker) -> Callable[[Any, Sequence[Wish], datetime], None]:
+    """What clears the way for somebody new on the server of `tracker`, and does not keep it alive.
+
+    As `delivery.people.MakeRoom`.
+    """
+    registry, id_map, zone = tracker._registry, tracker._id_map, tracker.settings.timezone
+
+    def make_room(client: Any, waiting: Sequence[Wish], moment: datetime) -> None:
+        from .maintenance.due import make_room
+
+        make_room(client, registry, id_map, waiting, local(moment, zone), local(None, zone))
+
+    return make_room
 
 
 def hour_of(moment: datetime) -> datetime:

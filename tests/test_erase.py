@@ -32,8 +32,9 @@ from flask_bitmapist.erased import ERASED, LAST, Erasure
 from flask_bitmapist.id_map import assigning
 from flask_bitmapist.id_map.keys import map_keys
 from flask_bitmapist.ids import MAPPED, UnusableIdError
+from flask_bitmapist.maintenance import clearing
 from flask_bitmapist.maintenance import erase as erasing
-from flask_bitmapist.maintenance.erase import ErasedEvent
+from flask_bitmapist.maintenance.receipts import ErasedEvent
 from flask_bitmapist.marks import Mark, SettledMark
 from flask_bitmapist.packed_periods import PACKED_BEFORE, packed_keys
 from flask_bitmapist.tracker import Tracker, _Settling
@@ -324,8 +325,12 @@ def test_without_the_rights_it_does_not_say_that_all_is_gone(
 
 
 def test_the_rights_that_the_page_on_servers_names_are_enough(
-    mortal: MortalServer, process: Callable[..., Tracker], tmp_path: Path
+    mortal: MortalServer,
+    process: Callable[..., Tracker],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("flask_bitmapist.later.Later.submit", lambda *_: None)
     listed = re.search(r"`(\+@read [^`]*)`", (ROOT / "docs" / "server.md").read_text())
     assert listed
     with redis_py.Redis.from_url(mortal.url) as admin:
@@ -339,6 +344,11 @@ def test_the_rights_that_the_page_on_servers_names_are_enough(
         other.record([("e", ANN, True, True, NOON)])
         assert set(did(other, ANN)) == {"e"}
         assert other.stats().sent == 13
+        other.publish([Mark("user", BOB, False, kept=())])
+        admin.execute_command("ACL", "SETUSER", "marks", "+time")
+        other.publish([Mark("user", BOB, kept=()), Mark("new", BOB)])
+        assert other.erase_due().people == 1
+        assert set(did(other, BOB)) == {"new"}
 
 
 def test_an_id_beyond_all_bitmaps_has_no_bits(tracker: Tracker) -> None:
@@ -457,15 +467,15 @@ class TestLateMarks:
         self, tracker: Tracker, redis: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tracker.record([("e", BOB, True, True, NOON)])
-        remember = erasing._Eraser._remember
+        remember = erasing.Eraser._remember
         marks = [("e", ANN, True, True, NOON)]
 
-        def remember_later(*arguments: Any) -> int:
+        def remember_later(*arguments: Any) -> None:
             if marks:
                 tracker.record([marks.pop()])
-            return remember(*arguments)
+            remember(*arguments)
 
-        monkeypatch.setattr(erasing._Eraser, "_remember", remember_later)
+        monkeypatch.setattr(erasing.Eraser, "_remember", remember_later)
         receipt = tracker.erase(ANN)
         assert (receipt.bits, receipt.entries) == (3, 1)
         assert not map_has(redis, ANN)
@@ -761,8 +771,8 @@ class Stopped(BaseException):
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "_KEYS", 2)
-    monkeypatch.setattr(erasing, "_PACKED_KEYS", 2)
+    monkeypatch.setattr(clearing, "_KEYS", 2)
+    monkeypatch.setattr(clearing, "_PACKED_KEYS", 2)
     monkeypatch.setattr(erasing, "_MARGIN", 2_000)
 
 
@@ -963,6 +973,7 @@ class TestCommand:
         assert ANN not in done.output
         assert datetime.fromisoformat(told.pop("moment")).tzinfo is not None
         assert told == {
+            "people": 1,
             "bits": 4,
             "entries": 1,
             "kept": [],

@@ -12,6 +12,7 @@ from conftest import made_app
 from documented import ROOT
 from flask import Flask
 
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.tracker import Tracker
 
 TRANSCRIPT = re.compile(r"^```\{code-block\} console\n:caption: [^\n]+\n\n(.*?)^```$", re.M | re.S)
@@ -32,6 +33,17 @@ def test_the_transcript_of_an_erasure_is_what_the_commands_print(
     assert printed(app, transcripts[0]) == transcripts[0]
 
 
+def test_the_transcript_of_those_who_wait_is_what_the_commands_print(
+    app: Flask, tracker: Tracker, transcripts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.later.Later.submit", lambda *_: None)
+    for person in (41, 42, 43):
+        for event, day in (("user:created", 14), ("song:played", 14), ("song:played", 15)):
+            tracker.record([(event, person, True, True, datetime(2026, 3, day, 12))])
+    tracker.publish([Mark("user", person, False, kept=()) for person in (41, 42)])
+    assert printed(app, transcripts[1]) == transcripts[1]
+
+
 def test_the_transcript_of_pruning_is_what_the_commands_print(
     redis_url: str, redis: Any, tmp_path: Path, transcripts: list[str]
 ) -> None:
@@ -48,7 +60,7 @@ def test_the_transcript_of_pruning_is_what_the_commands_print(
     ):
         redis.setbit(f"trackist_song:played_{key}", id_, 1)
         redis.persist(f"trackist_song:played_{key}")
-    assert printed(app, transcripts[1]) == transcripts[1]
+    assert printed(app, transcripts[2]) == transcripts[2]
 
 
 def printed(app: Flask, transcript: str) -> str:

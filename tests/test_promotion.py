@@ -636,7 +636,7 @@ class TestLogins:
         shops: Callable[..., Flask],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flask_bitmapist.promoter.PAUSES", (0.05,))
+        monkeypatch.setattr("flask_bitmapist.later.PAUSES", (0.05,))
         app = shops(mortal.url)
         browser = app.test_client()
         browser.get("/")

@@ -6,14 +6,14 @@ outermost transaction has committed, `Changes.marks` gives what to publish.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from ..dimensions import checked_choice, choice_of, fitting_choice
 from ..faults import contained_faults
 from ..ids import normal_form
-from ..marks import Mark, checked_name
+from ..marks import Mark, checked_name, is_name
 
 Action = Literal["created", "updated", "deleted"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -38,6 +38,12 @@ class BitmapistableModel:
     __bitmapist_ids__: ClassVar[str] = ""
     #: Whether bulk statements are marked too.
     __bitmapist_bulk__: ClassVar[bool] = False
+    #: Whether the people whose rows are deleted are erased, once the deletion is marked: for the
+    #: model whose rows are the people.
+    __bitmapist_erase_deleted__: ClassVar[bool] = False
+    #: Events and flags that are left as they are then, because their ids are not those of people.
+    #: Those of models that mark their own keys are left without being named.
+    __bitmapist_keep__: ClassVar[Collection[str]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -83,6 +89,24 @@ def _check_options(model: type[BitmapistableModel]) -> None:
         refuse("__bitmapist_ids__", "a name")
     if not isinstance(model.__bitmapist_bulk__, bool):
         refuse("__bitmapist_bulk__", "True or False")
+    _check_erasure(model, refuse)
+
+
+def _check_erasure(model: type[BitmapistableModel], refuse: Callable[[str, str], None]) -> None:
+    erases, kept = model.__bitmapist_erase_deleted__, model.__bitmapist_keep__
+    if not isinstance(erases, bool):
+        refuse("__bitmapist_erase_deleted__", "True or False")
+    if isinstance(kept, str) or not all(map(is_name, kept)):
+        refuse("__bitmapist_keep__", 'names of events and flags, such as ("post:read",)')
+    if not erases:
+        return
+    for option in ("__bitmapist_id__", "__bitmapist_ids__"):
+        if getattr(model, option) not in (None, ""):
+            raise TypeError(
+                f"{model.__name__} has {option}, so its rows are not the people whom it marks: set "
+                "__bitmapist_erase_deleted__ on the model of the people alone, whose own key is "
+                "their id"
+            )
 
 
 def _is_dimension(name: object) -> bool:
@@ -104,6 +128,40 @@ def _states(model: type[BitmapistableModel], values: Mapping[str, object]) -> di
         with contained_faults("note the value of %s.%s", model.__name__, name):
             states[name] = fitting_choice(f"{name_in_events(model)}:{name}", value)
     return states
+
+
+class _Kept(dict[type[BitmapistableModel], tuple[str, ...]]):
+    """What stays when somebody is erased whose row was deleted, by the model of the row.
+
+    That they were deleted, and what has the ids of something else: 42 may be a post, too.
+    """
+
+    def __missing__(self, model: type[BitmapistableModel]) -> tuple[str, ...]:
+        of_others = {
+            name
+            for other in models_below(BitmapistableModel)
+            if other.__bitmapist_id__ is None
+            and not other.__bitmapist_erase_deleted__
+            and not issubclass(model, other)
+            for name in _marked_names(other)
+        }
+        # Models of one name mark the same ids, or else the doctor warns of them.
+        kept = of_others.difference(_marked_names(model)).union(model.__bitmapist_keep__)
+        self[model] = tuple(sorted({*kept, f"{name_in_events(model)}:deleted"}))
+        return self[model]
+
+
+def models_below(model: type[BitmapistableModel]) -> Iterator[type[BitmapistableModel]]:
+    """The classes that derive from `model`."""
+    for each in model.__subclasses__():
+        yield each
+        yield from models_below(each)
+
+
+def _marked_names(model: type[BitmapistableModel]) -> list[str]:
+    """The events, flags and dimensions of `model`."""
+    names = (*model.__bitmapist_events__, *kept_attributes(model))
+    return [f"{name_in_events(model)}:{name}" for name in names]
 
 
 def name_in_events(model: type[BitmapistableModel]) -> str:
@@ -174,6 +232,25 @@ class _RowChange:
             if action == "updated":
                 yield from self._marks_of(self.former_id, None, self._nothing)
             yield from self._marks_of(self.id, action, self.states)
+
+    def came(self) -> Mark | None:
+        """That somebody has come, or has got another id, if whoever goes is erased."""
+        if self.net == "created" or (self.net == "updated" and self.former_id is not None):
+            return self._life(self.id, is_new=True)
+        return None
+
+    def went(self, kept: _Kept) -> Mark | None:
+        """That somebody has gone, who is to be erased."""
+        if self.net == "deleted" and self.model.__bitmapist_erase_deleted__:
+            id_ = self.id if self.former_id is None else self.former_id
+            return self._life(id_, is_new=False, kept=kept[self.model])
+        return None
+
+    def _life(self, id_: object, *, is_new: bool, kept: tuple[str, ...] = ()) -> Mark | None:
+        model = self.model
+        if not model.__bitmapist_erase_deleted__ or id_ is None:
+            return None
+        return Mark(name_in_events(model), id_, is_new, kept=kept)
 
     def _marks_of(
         self, id_: object, action: Action | None, states: Mapping[str, bool | str]
@@ -254,8 +331,13 @@ class Changes:
     def marks(self) -> list[Mark]:
         """One batch of marks, to publish once the transaction has committed. Never raises."""
         marks: list[Mark] = []
+        went: list[Mark] = []
         # Options are checked when a class is declared, but may have been changed since.
         with contained_faults("work out what a transaction has changed"):
+            # Whoever comes is known before they do anything, and whoever goes is marked before.
+            marks.extend(filter(None, [change.came() for change in self._rows.values()]))
             for change in self._rows.values():
                 marks.extend(change.marks())
-        return marks + list(self._marks)
+            kept = _Kept()
+            went.extend(filter(None, [change.went(kept) for change in self._rows.values()]))
+        return [*marks, *self._marks, *went]

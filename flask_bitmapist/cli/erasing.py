@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -12,8 +13,8 @@ from .group import command
 from .terminal import Picture, counted, progress
 
 if TYPE_CHECKING:
-    from ..maintenance.erase import Receipt
     from ..maintenance.prune import Pruned
+    from ..maintenance.receipts import Receipt
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only tell what would go.")
 _YES = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -37,36 +38,76 @@ class Erased(NamedTuple):
 
     def picture(self) -> Picture:
         receipt = self.receipt
+        if not receipt.people:
+            return Picture([], [], note="nobody waits to be erased")
         told = "would be erased" if receipt.moment is None else "erased, and found to be gone"
         parts = [f"{counted(receipt.bits, 'bit')} of {counted(len(receipt.events), 'event')}"]
         if receipt.entries:
             parts.append(f"{counted(receipt.entries, 'entry', 'entries')} of the id map")
-        return Picture(_ERASED, self.rows(), note=f"{' and '.join(parts)}: {told}")
+        whose = f", of {receipt.people:,} people" if receipt.people > 1 else ""
+        return Picture(_ERASED, self.rows(), note=f"{' and '.join(parts)}{whose}: {told}")
 
 
 _ERASED = ["event", "first", "last", "bits"]
 
 
 @command("erase", Erased.picture)
-@click.argument("user")
+@click.argument("user", required=False)
 @click.option("--keep", multiple=True, help="An event or flag whose ids are not those of users.")
+@click.option("--due", is_flag=True, help="Those who wait for it, as their rows were deleted.")
 @_DRY_RUN
 @_YES
-def erase(user: str, keep: tuple[str, ...], dry_run: bool, yes: bool) -> Erased:
+def erase(user: str | None, keep: tuple[str, ...], due: bool, dry_run: bool, yes: bool) -> Erased:
     """Erase USER: every bit in every event and flag, and the entry in the id map.
 
     Marks that were made before, and wait in a queue or spool somewhere, do not come back. It can be
     stopped at any moment, and run again.
 
+    With --due, erase those whose rows were deleted, where a model has __bitmapist_erase_deleted__.
+    The application does so by itself. This is for those whose process ended before it could.
+
     \b
     flask bitmapist erase 42 --keep post:created
+    flask bitmapist erase --due --yes
     """
+    if due:
+        _check_due(user, keep)
+    elif user is None:
+        raise ValueError("name the USER to erase, or --due for those whose rows were deleted")
     tracker = _sending_tracker()
+    if due:
+        return _erase_due(tracker, dry_run=dry_run, yes=yes)
     if not dry_run and not yes:
         click.confirm(f"Erase {user} for good?", abort=True, err=True)
-    passes = 1 if dry_run else 2
-    with progress(lambda: passes * tracker.server.patient.dbsize()) as bar:
+    with _going_through(tracker, dry_run=dry_run) as bar:
         return Erased(tracker.erase(user, keep=keep, dry_run=dry_run, watch=bar.add))
+
+
+def _check_due(user: str | None, keep: tuple[str, ...]) -> None:
+    """:raises ValueError: if more is asked for than to erase those who wait."""
+    if user is not None:
+        raise ValueError("--due erases those who wait, and takes no USER")
+    if keep:
+        raise ValueError(
+            "--due keeps what the models say: name events with other ids in __bitmapist_keep__"
+        )
+
+
+def _erase_due(tracker: Tracker, *, dry_run: bool, yes: bool) -> Erased:
+    from ..wishes import wishes
+
+    waiting = len({(type(wish.id), wish.id) for wish in wishes(tracker.server.patient)})
+    if waiting and not dry_run and not yes:
+        people = counted(waiting, "person", "people")
+        click.confirm(f"Erase {people} whose rows were deleted for good?", abort=True, err=True)
+    with _going_through(tracker, dry_run=dry_run) as bar:
+        return Erased(tracker.erase_due(dry_run=dry_run, watch=bar.add))
+
+
+def _going_through(tracker: Tracker, *, dry_run: bool) -> AbstractContextManager[Any]:
+    """The progress of whoever goes through all keys once, or until nothing is found."""
+    passes = 1 if dry_run else 2
+    return progress(lambda: passes * tracker.server.patient.dbsize())
 
 
 class Gone(NamedTuple):

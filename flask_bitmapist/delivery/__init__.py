@@ -19,6 +19,7 @@ from .ending import end_with, end_with_next, has_ended
 from .flusher import Flusher, Next
 from .notices import Notices
 from .outage import Outage
+from .people import People
 from .queue import BATCH, Queue
 from .sender import Sender
 from .shelter import Shelter
@@ -26,7 +27,7 @@ from .spool import Spool, server_of
 from .stats import Outcomes, Stats
 from .writer import BULK, Writer, Written
 
-__all__ = ["Delivery", "Notices", "Spool", "Stats", "Writer", "Written", "server_of"]
+__all__ = ["Delivery", "Notices", "People", "Spool", "Stats", "Writer", "Written", "server_of"]
 
 #: How many batches of the spool are sent before the queue is looked at again.
 _SPOOL_TRIPS = 5

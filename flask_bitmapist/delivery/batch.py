@@ -359,7 +359,7 @@ def _grouped(marks: Iterable[Settled]) -> dict[Deed, list[Any]]:
 
 @lru_cache(maxsize=4096)
 def _of_day(what: Deed) -> Deed:
-    event, value, hour, hourly, unique, kind, exact, only, _ = what
+    event, value, hour, hourly, unique, kind, exact, only, *_ = what
     if hour is None or hourly or not hour.hour:
         return what
     # Not by `_replace`, which takes three times as long.

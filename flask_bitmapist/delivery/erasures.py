@@ -32,6 +32,10 @@ class Since(NamedTuple):
     made: float
     #: The last erasure for which they were sifted since, as in `Erasures.last`.
     heard: int = 0
+    #: Ids that somebody new has since: all marks of them are theirs.
+    new: frozenset[Id] = frozenset()
+    #: A moment before which none was made, whatever they were sifted for; None: `made`.
+    first: float | None = None
 
 
 class Erasures:
@@ -59,7 +63,7 @@ class Erasures:
             self.last = 0
         else:
             self._salt = text(salt)
-            self._ahead = _ahead(client)
+            self._ahead = ahead(client)
             self.last = int(last)
         self.bell = bell and text(bell)
         if self.bell != self._registry.history.bell:
@@ -70,17 +74,19 @@ class Erasures:
         return self.last > since.heard and self._is_earlier(since, self.last)
 
     def _is_earlier(self, since: Since, moment: int) -> bool:
-        return since.made + self._ahead <= moment / 1e6
+        made = since.made if since.first is None else since.first
+        return made + self._ahead <= moment / 1e6
 
     def living(self, client: Any, waited: Iterable[Waited]) -> tuple[list[Settled], Since]:
         """Those marks that were not made before their person was erased, and since when they live.
 
         Errors are those of `hear`.
         """
-        heard, living = self.last, list[Settled]()
+        heard, living, first = self.last, list[Settled](), time.time()
         for made, marks in waited:
             living += self.sifted(client, marks, Since(made))
-        return living, Since(heard / 1e6 - self._ahead + _EXACT, heard)
+            first = min(first, made)
+        return living, Since(heard / 1e6 - self._ahead + _EXACT, heard, first=first)
 
     def sifted(self, client: Any, marks: Sequence[Settled], since: Since) -> Sequence[Settled]:
         """Those of `marks` that were not made before their person was erased.
@@ -94,8 +100,8 @@ class Erasures:
     def _sifted(self, client: Any, marks: Sequence[Settled], since: Since) -> Iterable[Settled]:
         found = {
             id_: erasure
-            for id_, erasure in self._of(client, {id_ for _, id_ in singles(marks)})
-            if erasure.moment > since.heard and self._is_earlier(since, erasure.moment)
+            for id_, erasure in self._of(client, {id_ for _, id_ in singles(marks)} - since.new)
+            if erasure.moment > since.heard and self._is_earlier(since, erasure.until)
         }
         for what, who in marks:
             lost = {id_ for id_, erasure in found.items() if what.event not in erasure.kept}
@@ -117,7 +123,7 @@ class Erasures:
                     yield id_, Erasure.loads(value)
 
 
-def _ahead(client: Any) -> float:
+def ahead(client: Any) -> float:
     """By how many seconds the server's clock is ahead, at least; 0, if it does not say."""
     found: list[tuple[float, float]] = []
     try:

@@ -354,7 +354,8 @@ def packed(mark: Settled) -> list[object]:
     hour = None if what.hour is None else what.hour.isoformat()
     listed = who if isinstance(who, int | str | list) else who.tolist()
     # As of before there were dimensions, so that an earlier version can read what it may.
-    options = what[3:] if what.choice is not None else what[3:-1]
+    end = 10 if what.kept is not None else 9 if what.choice is not None else 8
+    options = what[3:end]
     return [[what.event, what.value, hour, *options], listed]
 
 
@@ -362,4 +363,6 @@ def unpacked(values: list[Any]) -> Settled:
     """What `packed` made, in this version or before ids had a place of their own."""
     first, second, *rest = values
     (event, value, hour, *options), who = ([first, *rest], second) if rest else (first, second)
+    if len(options) == 7:
+        options[-1] = tuple(options[-1])  # JSON has made a list of it
     return deed(event, value, None if hour is None else datetime.fromisoformat(hour), *options), who

@@ -30,6 +30,7 @@ from .density import Density
 from .erasures import Erasures, Since, Waited
 from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
+from .people import People
 from .recent import Recent, sorted_out
 from .sent import Proof, Sent
 from .single import Single
@@ -84,6 +85,7 @@ class Writer:
         dense_limit: int,
         ttl: Mapping[Grain, timedelta],
         values: int,
+        people: People,
     ) -> None:
         """
         :param clock: the naive local time of the calendar `zone`.
@@ -98,6 +100,7 @@ class Writer:
         self._clock = clock
         self._expiries = Expiries(ttl, zone)
         self._erasures = Erasures(registry)
+        self._people = people
         self._recent = Recent()
         self._batches = Batches(
             registry, id_map, clock, self._expiries, max_id, Density(dense_limit), values
@@ -122,7 +125,7 @@ class Writer:
         since = since or Since(time.time())
         client = self._server.quick
         self._warn_of_eviction()
-        if len(marks) == 1 and isinstance(marks[0][1], ONE):  # most are
+        if len(marks) == 1 and isinstance(marks[0][1], ONE) and marks[0][0].kept is None:  # most
             marks = self._write(client, marks, since)
         else:
             marks = self._write_all(client, marks, since)
@@ -192,12 +195,27 @@ class Writer:
         self._recent.give_back(lost)
 
     def _write_all(self, client: Any, marks: Sequence[Settled], since: Since) -> list[Settled]:
-        marked, most = count(marks), _most({what for what, _ in marks})
+        deeds = {what for what, _ in marks}
+        if any(what.kept is not None for what in deeds):
+            return self._write_in_order(client, marks, since)
+        marked, most = count(marks), _most(deeds)
         if marked > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
         listed = parts(marks, most) if marked > most else [marks]
         return [*chain(*(self._write(client, part, since) for part in listed))]
+
+    def _write_in_order(self, client: Any, marks: Sequence[Settled], since: Since) -> list[Settled]:
+        """As `_write_all`, where people come or go in between."""
+        written: list[Settled] = []
+        for are_lives, run in groupby(marks, key=lambda mark: mark[0].kept is not None):
+            part = [*run]
+            if are_lives:
+                since = self._people.note(client, part, since)
+                written += part
+            else:
+                written += self._write_all(client, part, since)
+        return written
 
     def _write(self, client: Any, marks: Sequence[Settled], since: Since) -> Sequence[Settled]:
         """Write those of `marks` whose people were not erased since; returns them."""

@@ -19,7 +19,7 @@ from .faults import HistoryChangedError, OvertakenError
 from .index import restored
 from .keys import GAP, Stretch, map_keys, reading, stretches
 from .known import Known, State
-from .promoting import Move, forget, is_visitor, moves, promote, user_of, visitors_of
+from .promoting import Move, forget, is_visitor, moves, promote, user_of, users_of
 from .retiring import retire
 from .searching import Search
 
@@ -251,9 +251,9 @@ class IdMap:
         """The user that `id_` has become, or `id_` itself."""
         return user_of(client, map_keys(kind), id_)
 
-    def visitors_of(self, client: Any, kind: str, user: str) -> list[str]:
-        """The visitors who have become `user`."""
-        return visitors_of(client, map_keys(kind), user)
+    def users_of(self, client: Any, kind: str) -> dict[str, str]:
+        """What each visitor has become."""
+        return users_of(client, map_keys(kind))
 
     def moves(self, client: Any, kind: str) -> dict[str, Move]:
         """The bits of visitors that are still to be moved."""

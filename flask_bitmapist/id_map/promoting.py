@@ -126,11 +126,6 @@ def user_of(client: Any, keys: MapKeys, id_: str) -> str:
     return id_ if held is None else str(held, "utf-8")
 
 
-def visitors_of(client: Any, keys: MapKeys, user: str) -> list[str]:
-    """The visitors who have become `user`."""
-    return [visitor for visitor, of in users_of(client, keys).items() if of == user]
-
-
 def moves(client: Any, keys: MapKeys) -> dict[str, Move]:
     """What is still to be moved, by visitor."""
     return {str(key, "utf-8"): Move.loads(held) for key, held in _scanned(client, keys.moving)}

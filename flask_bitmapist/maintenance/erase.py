@@ -1,11 +1,12 @@
-"""Erases one person: every bit, and what tells whose the bits were.
+"""Erases people: every bit, and what tells whose the bits were.
 
 1. The server remembers the erasure (`flask_bitmapist.erased`). From here on, no process writes a
    mark that was made before.
 2. The entry in the id map goes. No late mark enters the person again: the trip that looks an id up
    asks whether anybody else has been erased. Nobody gets the offset again; if the person comes
    back, they get another one. Visitors who have become the person go likewise.
-3. The bits are cleared under every key, packed ones too, until a pass finds no more.
+3. The bits are cleared under every key, packed ones too, until a pass finds no more: those of all
+   people who are erased together in one pass.
 
 If a run is cut short, the erasure that the server remembers says which offsets are not done: the
 next run goes on with them.
@@ -15,11 +16,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 
@@ -28,83 +27,19 @@ from ..dimensions import DIMENSIONS, Slots
 from ..erased import ERASED, LAST, SALT, Erasure, digest, server_time
 from ..id_map import IdMap
 from ..ids import MAPPED, PLAIN, normal_form
-from ..packed_periods import days_of, keys_of, packed_key, packed_keys
-from ..periods import KEY_PREFIX
+from ..marks import Id
+from ..packed_periods import keys_of
 from ..registry import BELL, KINDS, Registry, slots_of, text
-from ..trip import Trip, node_of, replies
-from .parts import in_parts
-from .stored import event_of, is_operation
+from ..trip import node_of, replies
+from .clearing import UNDER_WAY, Clearing
+from .persons import Person, Persons
+from .receipts import Receipt
 
-#: Keys looked at in one round trip; packed bitmaps are read whole.
-_KEYS, _PACKED_KEYS = 5_000, 100
-#: How often the keys are gone through, at most, until no bit is found.
-_PASSES = 6
 #: An erasure is dated so many microseconds after it began. So all that was marked before counts as
 #: earlier, even by a process whose idea of the server's clock is a little wrong.
 _MARGIN = 50_000
-#: Seconds after which no command that was on its way to a node of a cluster arrives any more.
-_UNDER_WAY = 0.5
 #: The last bit of a Redis string.
 _BITS = 2**32
-
-
-class ErasedEvent(NamedTuple):
-    """What was erased of one event."""
-
-    event: str
-    #: The first and the last day of the periods that had a bit; None: only the undated one had.
-    first: date | None
-    last: date | None
-    #: How many hours, days, weeks and months had a bit; and the undated bitmap.
-    bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was erased of one person. It does not say whom.
-
-    :ivar moment: the erasure's, by the server's clock. Marks made before it do not come back. None:
-        nothing was done.
-    :ivar events: what had a bit, by name.
-    :ivar kept: events that were left as they were.
-    :ivar entries: how many entries of id maps are gone.
-    """
-
-    moment: datetime | None
-    events: list[ErasedEvent] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    entries: int = 0
-
-    @property
-    def bits(self) -> int:
-        """How many bits were cleared."""
-        return sum(event.bits for event in self.events)
-
-    def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
-        return {
-            "moment": None if self.moment is None else self.moment.isoformat(),
-            "bits": self.bits,
-            "entries": self.entries,
-            "kept": self.kept,
-            "events": [
-                {
-                    **event._asdict(),
-                    "first": event.first and event.first.isoformat(),
-                    "last": event.last and event.last.isoformat(),
-                }
-                for event in self.events
-            ],
-        }
-
-
-class NotErasedError(redis.RedisError):
-    """Bits kept coming."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the person is being marked while the marks are erased: run it again, once that is over"
-        )
 
 
 def erase(
@@ -125,32 +60,27 @@ def erase(
     id_ = normal_form(user)
     if isinstance(id_, str):
         id_ = id_map.user_of(client, MAPPED, id_)
-    eraser = _Eraser(client, registry, id_map, id_, frozenset(keep), watch)
-    if dry_run:
-        eraser.look_up()
-        return eraser.receipt(None, eraser.found())
-    return eraser.erase()
+    eraser = Eraser(client, registry, id_map, [Person(id_, frozenset(keep))])
+    eraser.check_kept(keep)
+    return eraser.told(watch) if dry_run else eraser.erase(watch)
 
 
-class _Place(NamedTuple):
-    """A bit of the person, in a raw or packed bitmap."""
+def erasure_of(client: Any, id_: Id) -> tuple[str, Erasure | None]:
+    """What the server calls the normal form `id_`, if it calls anybody so, and the last erasure."""
+    (salt,) = replies(client, [("HGET", ERASED, SALT)])
+    if salt is None:
+        return "", None
+    name = digest(text(salt), id_)
+    (held,) = replies(client, [("HGET", ERASED, name)])
+    return name, None if held is None else Erasure.loads(held)
 
-    key: str
-    offset: int
-    is_packed: bool
 
+class Eraser:
+    """Erases some people together."""
 
-class _Eraser:
     def __init__(
-        self,
-        client: Any,
-        registry: Registry,
-        id_map: IdMap,
-        id_: int | str,
-        kept: frozenset[str],
-        watch: Callable[[int], None],
+        self, client: Any, registry: Registry, id_map: IdMap, people: Sequence[Person]
     ) -> None:
-        """:raises ValueError: if nobody has marked an event that is to be kept."""
         self._client = client
         #: Whether a transaction may have keys of any slot.
         self._is_single = isinstance(client, redis.Redis)
@@ -158,261 +88,182 @@ class _Eraser:
         self._id_map = id_map
         #: The kind of ids of each registered event; all others have plain ids.
         self._kinds = registry.certain_kinds(client)
-        slots = slots_of(client.hgetall(DIMENSIONS)) if kept else Slots({})
-        if unknown := sorted(kept - self._kinds.keys() - {*slots.dimensions}):
+        self._mapped = {MAPPED, *self._kinds.values()} - {PLAIN}
+        self._slots = Slots({})
+        if any(person.kept for person in people):
+            self._slots = slots_of(client.hgetall(DIMENSIONS))
+        for person in people:
+            self._complete_kept(person)
+        self._people = people
+        self._whose = Persons(people)
+        self.clearing = Clearing(client, registry, self._kinds, self._whose)
+
+    def check_kept(self, names: Iterable[str]) -> None:
+        """:raises ValueError: if nobody has marked one of `names`, which are to be kept."""
+        if unknown := sorted({*names} - self._kinds.keys() - {*self._slots.dimensions}):
             raise ValueError(f"nobody has ever marked {unknown[0]!r}, which is to be kept")
-        self._id = id_
-        # Late marks name the dimension; its bitmaps are those of the values.
-        flags = {flag for one in kept for flag in slots.flags(one)}
-        self._kept = kept | (flags & self._kinds.keys())
-        self._watch = watch
-        #: Kind -> the offset in the map.
-        self._entries: dict[str, int] = {}
-        #: How many of the entries are gone.
-        self._gone = 0
-        #: Kind -> all offsets whose bits are to be cleared.
-        self._offsets: dict[str, set[int]] = {}
-        #: What the server calls the person.
-        self._name = ""
-        #: The visitors who have become the person.
-        self._visitors: set[str] = set()
 
-    @property
-    def _mapped(self) -> set[str]:
-        return {MAPPED, *self._kinds.values()} - {PLAIN}
+    def _complete_kept(self, person: Person) -> None:
+        """What nobody has marked need not be kept; of dimensions the bitmaps of their values are.
 
-    def look_up(self) -> Erasure | None:
-        """Find out where the person's bits are; returns the earlier erasure, if there was one."""
-        self._entries = self._id_map.lookup(self._client, str(self._id), self._mapped)
-        earlier = self._earlier()
-        for kind, offsets in (earlier.unfinished if earlier else {}).items():
-            self._offsets.setdefault(kind, set()).update(offsets)
-        for kind, offset in self._entries.items():
-            self._offsets.setdefault(kind, set()).add(offset)
-        if isinstance(self._id, int) and self._id < _BITS:
-            self._offsets[PLAIN] = {self._id}
-        self._look_for_visitors()
-        return earlier
+        Late marks name the dimension.
+        """
+        flags = {flag for one in person.kept for flag in self._slots.flags(one)}
+        known = {*self._kinds, *self._slots.dimensions}
+        person.kept = frozenset((person.kept & known) | (flags & self._kinds.keys()))
 
-    def _look_for_visitors(self) -> bool:
-        """Whether there are visitors who have become the person, and of whom nothing was known."""
-        found = {*self._id_map.visitors_of(self._client, MAPPED, str(self._id))} - self._visitors
-        if found:
-            self._visitors |= found
-            moves = self._id_map.moves(self._client, MAPPED)
-            offsets = self._offsets.setdefault(MAPPED, set())
-            offsets.update(move.source for name, move in moves.items() if name in found)
-        return bool(found)
+    def told(self, watch: Callable[[int], None]) -> Receipt:
+        """What would be erased."""
+        for person in self._people:
+            self._look_up(person)
+        self._find_visitors([person for person in self._people if person.since is None])
+        return self._receipt(None, self.clearing.found(watch))
 
-    def _earlier(self) -> Erasure | None:
-        (salt,) = replies(self._client, [("HGET", ERASED, SALT)])
-        if salt is None:
-            return None
-        self._name = digest(text(salt), self._id)
-        (held,) = replies(self._client, [("HGET", ERASED, self._name)])
-        return None if held is None else Erasure.loads(held)
+    def erase(self, watch: Callable[[int], None]) -> Receipt:
+        """Erase them.
 
-    def erase(self) -> Receipt:
+        :raises NotErasedError: if bits keep coming.
+        """
+        self.begin()
+        for key in keys_of(self._client, STAGED):  # what was staged before relies on the past
+            self._client.unlink(key)
+        found = self.clearing.clear_all(watch)
+        self._end()
+        return self._receipt(max(person.moment for person in self._people), found)
+
+    def _receipt(self, moment: int | None, found: Iterable[Any]) -> Receipt:
+        kept = {one for person in self._people for one in person.kept}
+        entries = sum(person.gone + len(person.entries) for person in self._people)
+        return Receipt.of(moment, found, kept, entries, len(self._people))
+
+    def begin(self) -> None:
+        """See to it that no mark of theirs comes any more, and that no map has them."""
         client = self._client
         for kind in self._mapped:
             self._id_map.complete(client, kind)
         client.hsetnx(ERASED, SALT, secrets.token_hex(16))
-        earlier = self.look_up()
-        # What was marked before the earlier erasure must still not come back.
-        kept = self._kept if earlier is None else self._kept & {*earlier.kept}
-        moment = self._remember(kept)
-        while not self._left_maps():
-            self.look_up()
-            moment = self._remember(kept)
-        # From here on no visitor becomes the person.
-        if self._look_for_visitors():
-            moment = self._remember(kept)
-        for visitor in self._visitors:
-            for offset in self._offsets.get(MAPPED, ()):
-                self._id_map.retire(client, MAPPED, visitor, offset)
-        # From here on nobody moves the bits of one.
-        self._id_map.forget_visitors(client, MAPPED, self._visitors)
-        for key in keys_of(client, STAGED):  # what was staged before relies on an earlier state
-            client.unlink(key)
-        found = self._clear_all()
-        client.hset(ERASED, self._name, Erasure(moment, kept).dumps())
+        for person in self._people:
+            earlier = self._look_up(person)
+            # What was marked before the earlier erasure must still not come back.
+            person.late = person.kept if earlier is None else person.kept & {*earlier.kept}
+        # Of others everything but the bits has gone already, and somebody else has their ids.
+        going = [person for person in self._people if person.since is None]
+        self._find_visitors(going)
+        self._remember(going)
+        self._leave_maps(going)
+
+    def _end(self) -> None:
+        """Their bits are gone: have the server remember no more than that they were erased."""
+        for person in self._people:
+            done = Erasure(person.moment, person.late, **_wished(person)).dumps()
+            self._client.hset(ERASED, person.name, done)
         # A person who comes back at once must be marked later than the erasure.
-        time.sleep(max(0, moment + _MARGIN - server_time(client)) / 1e6)
-        return self.receipt(moment, found)
+        last = max(person.moment for person in self._people) + _MARGIN
+        time.sleep(max(0, last - server_time(self._client)) / 1e6)
 
-    def _left_maps(self) -> bool:
-        """Take the person out of all maps, in which no late mark enters them again.
+    def _look_up(self, person: Person) -> Erasure | None:
+        """Find out where the person's bits are; returns the earlier erasure, if there was one."""
+        earlier = self._earlier(person)
+        for kind, offsets in (earlier.unfinished if earlier else {}).items():
+            person.offsets.setdefault(kind, set()).update(offsets)
+        if isinstance(person.id, int) and person.id < _BITS:
+            person.offsets[PLAIN] = {person.id}
+        if person.since is None:  # else an entry is that of whoever has the id now
+            person.entries = self._id_map.lookup(self._client, str(person.id), self._mapped)
+            for kind, offset in person.entries.items():
+                person.offsets.setdefault(kind, set()).add(offset)
+        elif earlier is not None:
+            person.moment = earlier.moment
+        self._whose.forget()
+        return earlier
 
-        :returns: False if they have got an entry of which nothing was known.
-        """
-        if not self._is_single:
-            # Of a trip that asked for `BELL` before the erasure the part to the map may be late.
-            time.sleep(_UNDER_WAY)
+    def _earlier(self, person: Person) -> Erasure | None:
+        person.name, earlier = erasure_of(self._client, person.id)
+        return earlier
+
+    def _find_visitors(self, people: Sequence[Person]) -> list[Person]:
+        """Those of `people` whom visitors have become of whom nothing was known."""
+        users = {str(person.id): person for person in people}
+        if not users:
+            return []
+        found: dict[Person, set[str]] = {}
+        for visitor, user in self._id_map.users_of(self._client, MAPPED).items():
+            if user in users and visitor not in users[user].visitors:
+                found.setdefault(users[user], set()).add(visitor)
+        if not found:
+            return []
+        moves = self._id_map.moves(self._client, MAPPED)
+        for person, visitors in found.items():
+            person.visitors |= visitors
+            offsets = person.offsets.setdefault(MAPPED, set())
+            offsets.update(move.source for name, move in moves.items() if name in visitors)
+        self._whose.forget()
+        return [*found]
+
+    def _leave_maps(self, people: Sequence[Person]) -> None:
+        """Take `people` out of all maps, in which no late mark enters them again."""
+        left = [*people]
+        while left:
+            if not self._is_single:
+                # Of a trip that asked for `BELL` before the erasure the part to the map may be
+                # late.
+                time.sleep(UNDER_WAY)
+            left = [person for person in left if not self._left_maps(person)]
+            if left and self._whose.news(self._client):
+                left = [person for person in left if person.since is None]
+            for person in left:
+                self._look_up(person)
+            self._remember(left)
+        # From here on no visitor becomes one of them.
+        self._remember(self._find_visitors(people))
+        for person in people:
+            for visitor in person.visitors:
+                for offset in person.offsets.get(MAPPED, ()):
+                    self._id_map.retire(self._client, MAPPED, visitor, offset)
+        # From here on nobody moves the bits of one.
+        visitors = [visitor for person in people for visitor in person.visitors]
+        self._id_map.forget_visitors(self._client, MAPPED, visitors)
+
+    def _left_maps(self, person: Person) -> bool:
+        """False: they have got an entry of which nothing was known."""
         for kind in sorted(self._mapped):
-            offset = self._entries.get(kind)
-            if not self._id_map.retire(self._client, kind, str(self._id), offset):
+            offset = person.entries.get(kind)
+            if not self._id_map.retire(self._client, kind, str(person.id), offset):
                 return False
-            self._gone += self._entries.pop(kind, None) is not None
+            person.gone += person.entries.pop(kind, None) is not None
         return True
 
-    def _remember(self, kept: Collection[str]) -> int:
-        """Have the server remember this erasure; returns its moment.
-
-        :param kept: events whose late marks are still accepted.
-        """
+    def _remember(self, people: Sequence[Person]) -> None:
+        """Have the server remember that `people` are erased, now."""
         client = self._client
-        unfinished = {
-            kind: sorted(offsets) for kind, offsets in self._offsets.items() if kind != PLAIN
-        }
-        while True:
+        while people:
             now = server_time(client)
             with suppress(redis.WatchError), node_of(client, ERASED).pipeline() as pipe:
                 # Whoever hears of a moment must find all erasures up to it.
                 pipe.watch(ERASED)
                 last, salt = replies(pipe, [("HMGET", ERASED, LAST, SALT)])[0]
                 moment = max(now + _MARGIN, int(last or 0) + 1)
-                late = Erasure(moment, kept).dumps()
-                erased = {digest(text(salt), visitor): late for visitor in self._visitors}
-                erased[self._name] = Erasure(moment, kept, unfinished).dumps()
+                erased: dict[str, str] = {}
+                for person in people:
+                    person.moment = moment
+                    late = Erasure(moment, person.late, **_wished(person))
+                    of_visitors = {digest(text(salt), each) for each in person.visitors}
+                    erased |= dict.fromkeys(of_visitors, late.dumps())
+                    person.name = digest(text(salt), person.id)
+                    erased[person.name] = late._replace(unfinished=person.unfinished).dumps()
+                    moment += 1
+                last = moment - 1
                 pipe.multi()
-                pipe.hset(ERASED, mapping={**erased, LAST: moment})
+                pipe.hset(ERASED, mapping={**erased, LAST: last})
                 pipe.execute()
-                client.hset(KINDS, BELL, moment)
-                if server_time(client) < moment:
-                    return moment
-
-    def _clear_all(self) -> set[_Place]:
-        """Clear bits until none is left; returns what was cleared."""
-        cleared: set[_Place] = set()
-        for _ in range(_PASSES):
-            found = self.found(clears=True)
-            if not found:
-                return cleared
-            cleared |= found
-            if not self._is_single:
-                time.sleep(_UNDER_WAY)
-        raise NotErasedError
-
-    def found(self, *, clears: bool = False) -> set[_Place]:
-        """The person's bits; they are cleared, if `clears`."""
-        found: set[_Place] = set()
-        for keys in in_parts(keys_of(self._client, KEY_PREFIX), _KEYS):
-            places = self._raw(keys)
-            if clears:
-                self._clear(places)
-            found |= {place for place in places if not is_operation(place.key)}
-            self._watch(len(keys))
-        for keys in in_parts(packed_keys(self._client), _PACKED_KEYS):
-            places = self._packed(keys)
-            if clears:
-                self._clear_packed(places)
-            found.update(places)
-            self._watch(len(keys))
-        return found
-
-    def _places(self, keys: Iterable[str], *, is_packed: bool) -> list[_Place]:
-        """Where the person's bits may be."""
-        named = [(key, event_of(key)) for key in keys]
-        if any(event is not None and event not in self._kinds for _, event in named):
-            self._kinds = self._registry.certain_kinds(self._client)
-        places = []
-        for key, event in named:
-            if is_operation(key):
-                offsets: Collection[int] = set[int]().union(*self._offsets.values())
-            elif event is None or event in self._kept:
-                continue
-            else:
-                offsets = self._offsets.get(self._kinds.get(event, PLAIN), ())
-            places += [_Place(key, offset, is_packed) for offset in offsets]
-        return places
-
-    def _raw(self, keys: Iterable[str]) -> list[_Place]:
-        places = self._places(keys, is_packed=False)
-        pipe = Trip(self._client)
-        for key, offset, _ in places:
-            pipe.execute_command("GETBIT", key, offset)
-        told = pipe.execute() if places else []
-        if any(isinstance(bit, Exception) and not _says_there_is_none(bit) for bit in told):
-            pipe.check()
-        return [place for place, bit in zip(places, told, strict=True) if bit == 1]
-
-    def _clear(self, places: Collection[_Place]) -> None:
-        pipe = Trip(self._client)
-        operations = [place.key for place in places if is_operation(place.key)]
-        for key in {*operations}:
-            pipe.execute_command("UNLINK", key)
-        bits = [place for place in places if not is_operation(place.key)]
-        for key, offset, _ in bits:
-            pipe.execute_command("SETBIT", key, offset, 0)
-        for key, _, _ in bits:
-            pipe.execute_command("BITPOS", key, 1)
-        if not places:
-            return
-        told = pipe.execute()
-        pipe.check()
-        first_bits = told[len(told) - len(bits) :]
-        emptied = [place.key for place, first in zip(bits, first_bits, strict=True) if first == -1]
-        self._delete_empty(emptied)
-
-    def _delete_empty(self, keys: Iterable[str]) -> None:
-        """Delete bitmaps that have no bit left: their length would tell the highest id."""
-        client = self._client
-        for part in in_parts(keys, _KEYS if self._is_single else 1):
-            with node_of(client, part[0]).pipeline() as pipe:
-                pipe.watch(*part)
-                firsts = replies(pipe, [("BITPOS", key, 1) for key in part])
-                empty = [key for key, first in zip(part, firsts, strict=True) if first == -1]
-                pipe.multi()
-                if empty:
-                    pipe.delete(*empty)
-                with suppress(redis.WatchError):  # somebody has marked it
-                    pipe.execute()
-
-    def _packed(self, keys: Iterable[str]) -> list[_Place]:
-        from ..reading.both import joined
-
-        places = self._places(keys, is_packed=True)
-        values = replies(self._client, [("GET", packed_key(place.key)) for place in places])
-        return [
-            place
-            for place, value in zip(places, values, strict=True)
-            if value is not None and place.offset in joined(place.key, (None, value))
-        ]
-
-    def _clear_packed(self, places: Iterable[_Place]) -> None:
-        from ..swapping import clear
-
-        bits: dict[str, set[int]] = {}
-        for key, offset, _ in places:
-            bits.setdefault(key, set()).add(offset)
-        for keys in in_parts(bits, _PACKED_KEYS if self._is_single else 1):
-            clear(self._client, {key: bits[key] for key in keys})
-
-    def receipt(self, moment: int | None, found: Iterable[_Place]) -> Receipt:
-        periods: dict[str, set[str]] = {}
-        for key, _, _ in found:
-            periods.setdefault(str(event_of(key)), set()).add(key)
-        return Receipt(
-            None if moment is None else datetime.fromtimestamp(moment / 1e6, UTC),
-            [_erased(event, keys) for event, keys in sorted(periods.items())],
-            sorted(self._kept),
-            self._gone + len(self._entries),
-        )
+                client.hset(KINDS, BELL, last)
+                if server_time(client) < people[0].moment:
+                    return
 
 
-def _says_there_is_none(error: Exception) -> bool:
-    """Whether `error` says that a key is no bitmap, or that no bitmap can have such a bit."""
-    return "WRONGTYPE" in str(error) or "out of range" in str(error)
-
-
-def _erased(event: str, keys: Collection[str]) -> ErasedEvent:
-    spans = [(first, end - timedelta(days=1)) for first, end in filter(None, map(days_of, keys))]
-    days = {first for first, last in spans if first == last}
-    # A week or month counts only if none of its days is left.
-    told = [span for span in spans if not any(span[0] <= day <= span[1] for day in days)]
-    return ErasedEvent(
-        event,
-        min([*days, *(first for first, _ in told)], default=None),
-        max([*days, *(last for _, last in told)], default=None),
-        len(keys),
-    )
+def _wished(person: Person) -> dict[str, Any]:
+    """What an `Erasure` tells of a person whose row was deleted."""
+    if not person.wishes:
+        return {}
+    wish = person.wishes[-1]
+    return {"before": wish.before, "asked": wish.asked}

@@ -544,6 +544,8 @@ class AdapterContract:
             ("__bitmapist_dimensions__", ("no_such_attribute",)),
             ("__bitmapist_ids__", None),
             ("__bitmapist_bulk__", "yes"),
+            ("__bitmapist_erase_deleted__", 1),
+            ("__bitmapist_keep__", "post:read"),
         ],
     )
     def test_a_wrong_option_is_an_error_at_declaration(
@@ -667,6 +669,73 @@ class AdapterContract:
         with abandoned(orm.transaction()):
             orm.update(row, name="pro")
         assert marked.flags() == {"account:name=free": {id_}}
+
+    # People who are erased
+
+    def test_whoever_is_deleted_is_to_be_erased(
+        self, orm: ContractOrm, recorded: RecordedMarks
+    ) -> None:
+        """`__bitmapist_erase_deleted__`: whose row is deleted is erased, once that is marked"""
+        account = orm.model("Account", __bitmapist_erase_deleted__=True)
+        with orm.transaction():
+            one, two = orm.create(account), orm.create(account)
+        ids = [_id(orm, row) for row in (one, two)]
+        with orm.transaction():
+            orm.update(two, name="Ann")
+        with orm.transaction():
+            orm.delete(one)
+        assert recorded.of("account:deleted") == {ids[0]}
+        assert recorded.to_erase == ids[:1]
+
+    @_needs("transactions")
+    def test_whoever_came_and_went_is_not_to_be_erased(
+        self, orm: ContractOrm, recorded: RecordedMarks
+    ) -> None:
+        """... a row created and deleted in one transaction, or a deletion rolled back: not"""
+        account = orm.model("Account", __bitmapist_erase_deleted__=True)
+        with orm.transaction():
+            kept = orm.create(account)
+            orm.delete(orm.create(account))
+        with abandoned(orm.transaction()):
+            orm.delete(kept)
+        assert recorded.to_erase == []
+
+    @_needs("savepoints")
+    def test_a_deletion_that_is_rolled_back_to_a_savepoint_erases_nobody(
+        self, orm: ContractOrm, recorded: RecordedMarks
+    ) -> None:
+        """... a savepoint with the deletion is released: erased; rolled back: not"""
+        account = orm.model("Account", __bitmapist_erase_deleted__=True)
+        with orm.transaction():
+            one, two = orm.create(account), orm.create(account)
+        id_ = _id(orm, one)
+        with orm.transaction():
+            with orm.savepoint():
+                orm.delete(one)
+            with abandoned(orm.savepoint()):
+                orm.delete(two)
+            assert recorded.to_erase == []
+        assert recorded.to_erase == [id_]
+
+    @_needs("bulk delete")
+    def test_those_deleted_in_bulk_are_to_be_erased(
+        self, orm: ContractOrm, recorded: RecordedMarks
+    ) -> None:
+        """... rows deleted by one statement, with `__bitmapist_bulk__`"""
+        account = orm.model("Account", __bitmapist_bulk__=True, __bitmapist_erase_deleted__=True)
+        with orm.transaction():
+            rows = [orm.create(account, name=name) for name in ("a", "a", "b")]
+        ids = [_id(orm, row) for row in rows]
+        with orm.transaction():
+            orm.bulk_delete(account, {"name": "a"})
+        assert sorted(recorded.to_erase) == ids[:2]
+
+    @pytest.mark.parametrize("option", ["__bitmapist_id__", "__bitmapist_ids__"])
+    def test_only_the_model_of_the_people_may_erase(self, orm: ContractOrm, option: str) -> None:
+        """... on a model whose rows are not the people is a TypeError"""
+        options: dict[str, Any] = {option: "author", "__bitmapist_erase_deleted__": True}
+        with pytest.raises(TypeError, match=f"Post has {option}, so its rows are not the people"):
+            orm.model("Post", **options)
 
     # Keys
 

@@ -92,6 +92,8 @@ class RecordedMarks(Sequence[RecordedMark]):
     def __init__(self) -> None:
         #: The same marks, one tuple for each batch: a commit is one, and so is a direct call.
         self.batches: list[tuple[RecordedMark, ...]] = []
+        #: The ids of those who are to be erased, as their rows were deleted, in order.
+        self.to_erase: list[int | str] = []
 
     @overload
     def __getitem__(self, index: int) -> RecordedMark: ...
@@ -153,10 +155,15 @@ class RecordedMarks(Sequence[RecordedMark]):
     def clear(self) -> None:
         """Forget what was recorded."""
         self.batches.clear()
+        self.to_erase.clear()
 
     def take(self, marks: Sequence[Settled]) -> None:
         """Record `marks` as one batch."""
-        self.batches.append(tuple(map(_recorded, singles(marks))))
+        listed = [*singles(marks)]
+        self.to_erase += [id_ for what, id_ in listed if what.kept is not None and not what.value]
+        done = [mark for mark in listed if mark[0].kept is None]
+        if done:
+            self.batches.append(tuple(map(_recorded, done)))
 
 
 def _recorded(mark: SettledMark) -> RecordedMark:

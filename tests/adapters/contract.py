@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from datetime import date
 from typing import Any
 
@@ -24,6 +25,8 @@ from flask_bitmapist.id_map import IdMap
 from flask_bitmapist.ids import PLAIN, normal_form
 from flask_bitmapist.registry import KINDS
 from flask_bitmapist.testing import AdapterContract, ContractOrm, Marked
+from flask_bitmapist.testing.contract import _needs
+from flask_bitmapist.tracker import Tracker
 
 
 class ServerMarks:
@@ -91,3 +94,50 @@ class ServerContract(AdapterContract):
         assert extension.tracker.flush()
         assert marked.events() == {"account:created": {id_}}
         client.close()
+
+    def test_whoever_is_deleted_is_erased(
+        self, orm: ContractOrm, marked: Marked, tracker: Tracker
+    ) -> None:
+        """`__bitmapist_erase_deleted__`: outside of the transaction, and of the request"""
+        account = orm.model(
+            "Account", __bitmapist_erase_deleted__=True, __bitmapist_flags__=("premium",)
+        )
+        with orm.transaction():
+            one, two = (orm.create(account, premium=True) for _ in range(2))
+        ids = {normal_form(orm.key(row)) for row in (one, two)}
+        gone = normal_form(orm.key(one))
+        with orm.transaction():
+            orm.delete(one)
+        assert tracker.flush()
+        left = ids - {gone}
+        is_plain = isinstance(gone, int)
+        assert marked.events() == {
+            "account:created": left,
+            # Nobody can be shown whose id is in no map any more.
+            **({"account:deleted": {gone}} if is_plain else {}),
+        }
+        assert marked.flags() == {"account:premium": left}
+
+    @_needs("textual keys")
+    def test_whoever_comes_with_the_id_of_one_who_was_deleted_keeps_their_marks(
+        self,
+        orm: ContractOrm,
+        marked: Marked,
+        tracker: Tracker,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """... a new row with the same key is somebody else"""
+        account = orm.model("Account", key=str, __bitmapist_erase_deleted__=True)
+        monkeypatch.setattr(tracker._eraser, "submit", lambda: None)
+        with orm.transaction():
+            row = orm.create(account, id="ann")
+        tracker.record([("song:played", "ann")])
+        with orm.transaction():
+            orm.delete(row)
+        time.sleep(0.02)  # the moments of marks are compared with that of the deletion
+        with orm.transaction():
+            orm.create(account, id="ann")
+        tracker.record([("song:liked", "ann")])
+        assert tracker.erase_due().people == 1
+        assert tracker.flush()
+        assert marked.events() == {"account:created": {"ann"}, "song:liked": {"ann"}}

@@ -90,4 +90,5 @@ def _look_at_server(
         *_bitmaps.check(survey, found.events, settings),
         *_growth.check(found.growth, nodes),
         *_bitmaps.check_age(survey, settings, tracker.now() - USUAL_AGE),
+        *_waiting.check_people(client),
     ]

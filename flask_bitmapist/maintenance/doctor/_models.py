@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ...adapters.base import ACTIONS, BitmapistableModel, name_in_events
+from ...adapters.base import ACTIONS, BitmapistableModel, models_below, name_in_events
 from ._findings import Finding, Model, several
 
 _PART = "models"
@@ -26,14 +26,8 @@ _ORMS = {
 
 def models() -> list[Model]:
     """Those of all applications in this process, in the order of their names."""
-    found = {_full_name(cls): cls for cls in _below(BitmapistableModel) if _is_model(cls)}
+    found = {_full_name(cls): cls for cls in models_below(BitmapistableModel) if _is_model(cls)}
     return [_described(cls) for _, cls in sorted(found.items())]
-
-
-def _below(cls: type[BitmapistableModel]) -> Iterator[type[BitmapistableModel]]:
-    for each in cls.__subclasses__():
-        yield each
-        yield from _below(each)
 
 
 def _is_model(cls: Any) -> bool:

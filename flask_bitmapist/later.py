@@ -1,4 +1,4 @@
-"""Promotes visitors outside of requests: a thread, which ends when nobody is left to promote."""
+"""Does outside of requests what takes long: a thread, which ends when nothing is left to do."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from datetime import date
-from typing import Any
+from itertools import islice
 
 import redis
 
@@ -22,52 +21,63 @@ logger = logging.getLogger("flask_bitmapist")
 
 #: Seconds between two attempts while the server does not answer; the last one stays.
 PAUSES = (0.1, 1.0, 5.0)
-#: Visitors who wait, at most.
+#: Tasks that wait, at most.
 _MOST = 1_000
 #: Seconds that a process waits which is ending.
 _PATIENCE = 10.0
-#: Seconds between two looks whether nobody is left.
+#: Seconds between two looks whether nothing is left.
 _LOOK = 0.005
 
 
-class Promoter:
-    """The promotions that one process has been asked for."""
+class Later:
+    """The tasks of one kind that one process has been asked for."""
 
-    def __init__(self, promote: Callable[[str, object, date], object]) -> None:
-        """:param promote: promotes a visitor; raises if the server does not answer."""
-        self._promote = promote
+    def __init__(self, do: Callable[..., object], task: str) -> None:
+        """
+        :param do: does one task; raises if the server does not answer.
+        :param task: what it does, as in "promote a visitor".
+        """
+        self._do = do
+        self._task = task
         self._lock = Lock()
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._process = os.getpid()
-        self._waiting: deque[tuple[str, object, date]] = deque()
+        self._waiting: deque[tuple[object, ...]] = deque()
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()
         #: How many attempts have failed.
         self._failed = 0
 
-    def submit(self, visitor: str, user: object, since: date) -> None:
-        """Promote `visitor` soon: see `Tracker.promote`."""
+    def submit(self, *task: object) -> None:
+        """Do the `task` soon, unless the same one waits already."""
         if self._process != os.getpid():  # a child's parent sees to its own
             self._begin_anew()
         with self._lock:
-            if len(self._waiting) >= _MOST:
-                logger.error("a visitor was not promoted: %d wait for the server", _MOST)
+            if task in islice(self._waiting, 1, None):  # the first one may have begun
                 return
-            self._waiting.append((visitor, user, since))
+            if len(self._waiting) >= _MOST:
+                logger.error("%d tasks wait for the server: it cannot %s", _MOST, self._task)
+                return
+            self._waiting.append(task)
             if self._thread is None:
+                self._hurry.clear()
                 thread = threading.Thread(
-                    target=self._work, name="flask-bitmapist-promoter", daemon=True
+                    target=self._work, name="flask-bitmapist-later", daemon=True
                 )
                 thread.start()
                 self._thread = thread
                 atexit.register(_end, weakref.ref(self))
 
-    def wait(self, timeout: float | None) -> bool:
-        """Wait until nobody is left or the server does not answer, at most `timeout` seconds.
+    def pause(self, seconds: float) -> None:
+        """Called by what is being done: let others work for so long, unless somebody waits."""
+        self._hurry.wait(seconds)
 
-        :returns: whether nobody is left.
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until nothing is left or the server does not answer, at most `timeout` seconds.
+
+        :returns: whether nothing is left.
         """
         end = None if timeout is None else time.monotonic() + timeout
         failed = self._failed + 1  # the attempt at hand may have begun long ago
@@ -79,9 +89,9 @@ class Promoter:
         return True
 
     def end(self) -> None:
-        """Wait a while until nobody is left, as the process or the application is ending."""
+        """Wait a while until nothing is left, as the process or the application is ending."""
         if not self.wait(_PATIENCE):
-            logger.error("%d visitors were not promoted", len(self._waiting))
+            logger.error("the process ends, and could not %s", self._task)
 
     def _work(self) -> None:
         failures = 0
@@ -92,26 +102,28 @@ class Promoter:
                     return
             if self._is_done(*self._waiting[0], told=failures > 0):
                 failures = 0
-                self._waiting.popleft()
+                with self._lock:
+                    self._waiting.popleft()
                 continue
-            self._waiting.rotate(-1)  # it may be the only one that fails
+            with self._lock:
+                self._waiting.rotate(-1)  # it may be the only one that fails
             self._hurry.clear()
             self._failed += 1
             self._hurry.wait(PAUSES[min(failures, len(PAUSES) - 1)])
             failures += 1
 
-    def _is_done(self, *promotion: Any, told: bool) -> bool:
-        with contained_faults("promote a visitor"):
+    def _is_done(self, *task: object, told: bool) -> bool:
+        with contained_faults(self._task):
             try:
-                self._promote(*promotion)
+                self._do(*task)
             except redis.RedisError as error:
                 if not told:
-                    logger.warning("visitors are promoted once the server answers: %s", error)
+                    logger.warning("cannot %s until the server answers: %s", self._task, error)
                 return False
         return True
 
 
-def _end(reference: weakref.ref[Promoter]) -> None:
-    promoter = reference()
-    if promoter is not None:
-        promoter.end()
+def _end(reference: weakref.ref[Later]) -> None:
+    later = reference()
+    if later is not None:
+        later.end()

@@ -1,0 +1,104 @@
+"""What an erasure tells of what it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from ..packed_periods import days_of
+from .clearing import Place
+from .stored import event_of
+
+
+class ErasedEvent(NamedTuple):
+    """What was erased of one event."""
+
+    event: str
+    #: The first and the last day of the periods that had a bit; None: only the undated one had.
+    first: date | None
+    last: date | None
+    #: How many bits were set in hours, days, weeks and months, and in the undated bitmap.
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was erased of one person, or of several together. It does not say whom.
+
+    :ivar moment: the erasure's, by the server's clock. Marks made before it do not come back. None:
+        nothing was done.
+    :ivar events: what had a bit, by name.
+    :ivar kept: events that were left as they were.
+    :ivar entries: how many entries of id maps are gone.
+    :ivar people: how many persons these were.
+    """
+
+    moment: datetime | None
+    events: list[ErasedEvent] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    entries: int = 0
+    people: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        moment: int | None,
+        found: Iterable[Place],
+        kept: Iterable[str],
+        entries: int,
+        people: int,
+    ) -> Receipt:
+        """The receipt of what was `found`.
+
+        :param moment: in microseconds since the epoch.
+        """
+        places: dict[str, list[Place]] = {}
+        for place in found:
+            places.setdefault(str(event_of(place.key)), []).append(place)
+        return cls(
+            None if moment is None else datetime.fromtimestamp(moment / 1e6, UTC),
+            [_erased(event, of_event) for event, of_event in sorted(places.items())],
+            sorted(kept),
+            entries,
+            people,
+        )
+
+    @property
+    def bits(self) -> int:
+        """How many bits were cleared."""
+        return sum(event.bits for event in self.events)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        return {
+            "moment": None if self.moment is None else self.moment.isoformat(),
+            "people": self.people,
+            "bits": self.bits,
+            "entries": self.entries,
+            "kept": self.kept,
+            "events": [
+                {
+                    **event._asdict(),
+                    "first": event.first and event.first.isoformat(),
+                    "last": event.last and event.last.isoformat(),
+                }
+                for event in self.events
+            ],
+        }
+
+
+def _erased(event: str, places: Iterable[Place]) -> ErasedEvent:
+    bits = {(key, offset) for key, offset, _ in places}
+    found = filter(None, map(days_of, {key for key, _ in bits}))
+    spans = [(first, end - timedelta(days=1)) for first, end in found]
+    days = {first for first, last in spans if first == last}
+    # A week or month counts only if none of its days is left.
+    told = [span for span in spans if not any(span[0] <= day <= span[1] for day in days)]
+    return ErasedEvent(
+        event,
+        min([*days, *(first for first, _ in told)], default=None),
+        max([*days, *(last for _, last in told)], default=None),
+        len(bits),
+    )
