@@ -124,6 +124,51 @@ def test_the_death_of_a_node_under_load_loses_no_mark(nodes: Cluster, tracker_on
         assert marked(client) == {*range(marking.made)}
 
 
+def test_what_a_replica_that_takes_over_lacks_is_sent_again(
+    nodes: Cluster, tracker_on: Any
+) -> None:
+    tracker = tracker_on(nodes.url)
+    mark(tracker, 1)
+    nodes.wait_for_replicas()
+    owner = nodes.owner(SLOT)
+    replica = nodes.replica_of(owner)
+    owner.client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")
+    owner.client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+    mark(tracker, 2, 3)
+    owner.kill()
+    replica.client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+    owner.start()
+    nodes.settle()
+    assert 2 not in marked(replica.client)
+    for id_ in (4, 5, 6):  # the first one is told who has taken over, the second one asks
+        mark(tracker, id_)
+    eventually(tracker.flush)
+    assert marked(replica.client) == {*range(1, 7)}
+
+
+def test_what_is_sent_again_after_a_fault_does_not_come_after_what_others_have_drained(
+    nodes: Cluster, tracker_on: Any
+) -> None:
+    tracker, other = (tracker_on(nodes.url, BITMAPIST_TIMEOUT=2) for _ in range(2))
+    mark(tracker, *range(9))
+    with tracker._deliverer()._flusher.alone(None):
+        for node in nodes.nodes:
+            node.freeze()
+        tracker.record([("e", 1, False, True, NOON)])
+        for node in nodes.nodes:
+            node.thaw()
+        assert tracker.stats().spooled
+        nodes.settle()
+        eventually(other.flush)
+        with reader(nodes) as client:
+            assert 1 not in marked(client)
+    mark(tracker, 9)
+    eventually(tracker.flush)
+    assert tracker.stats().resent
+    with reader(nodes) as client:
+        assert marked(client) == {0, *range(2, 10)}
+
+
 def test_everything_works_on_a_cluster_and_reports_come_from_its_replicas(
     nodes: Cluster, tmp_path: Path
 ) -> None:

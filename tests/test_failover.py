@@ -15,7 +15,7 @@ from nodes import Marking, Pair, pair
 from servers import DAY, MortalServer, eventually, marked
 
 from flask_bitmapist.delivery.recent import Recent
-from flask_bitmapist.marks import count, deed, singles
+from flask_bitmapist.marks import Mark, count, deed, singles
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12)
@@ -143,6 +143,28 @@ class TestRestart:
         eventually(tracker.flush)
         assert [id_ for id_ in server.ids() if id_ < 1000] == [0, 2]
         assert tracker.stats().resent > 0
+
+    def test_what_another_process_has_drained_decides(
+        self, server: MortalServer, tracker_on: Any
+    ) -> None:
+        """Though whoever made it finds out later that the server has lost what was before."""
+        tracker, other = tracker_on(server.url), tracker_on(server.url)
+        mark(tracker, 0)
+        self.save(server)
+        mark(tracker, *range(1, 9))
+        tracker.record(Mark("user:plan", id_, dated=False, choice="free") for id_ in (1, 2))
+        server.kill()
+        with tracker._deliverer()._flusher.alone(None):
+            mark(tracker, 1, 2, value=False)
+            mark(tracker, 2)
+            tracker.record([Mark("user:plan", 1, dated=False, choice="pro")])
+            server.start("--appendonly", "no")
+            assert other.flush()
+        mark(tracker, 9)
+        assert tracker.flush()
+        assert server.ids() == [0, *range(2, 10)]
+        assert server.ids("trackist_user:plan=free_u") == [2]
+        assert server.ids("trackist_user:plan=pro_u") == [1]
 
     def test_what_a_fault_puts_in_doubt_is_older_than_what_waits(
         self, server: MortalServer, tracker_on: Any
@@ -326,7 +348,7 @@ def test_of_very_many_marks_the_last_are_kept(kind: str, ids: int) -> None:
         who: Any = np.arange(first, first + ids)
         recent.add([(what, who if kind == "plain" else [*map(str, who)])], recent.era, 0.0)
     recent.suspect()
-    lost = [mark for _, marks in recent.take_lost() for mark in marks]
+    lost = [mark for of_span in recent.take_lost() for mark in of_span.marks]
     *_, (_, last) = singles(lost)
     assert str(last) == "999999"
     assert 50_000 <= count(lost) <= (600_000 if kind == "plain" else 80_000)

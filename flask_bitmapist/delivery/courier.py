@@ -182,7 +182,7 @@ class _Replay:
         living, self._since = self._sender.writer.living(waited)
         return living
 
-    def write(self, marks: Sequence[Settled]) -> Proof | None:
+    def write(self, marks: Sequence[Settled]) -> Proof:
         self._sender.write(marks, "replayed", self._since)
         return self._sender.writer.proof()
 

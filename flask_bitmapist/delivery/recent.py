@@ -22,9 +22,8 @@ from ..locks import Lock
 from ..marks import ONE, Deed, Id, Settled, Who, count, parts, singles
 from ..registry import text
 from ..trip import Trip, drop_idle, replies
-from .erasures import Waited
 from .forks import begin_anew_in_children
-from .sent import Proof, Sent
+from .sent import UNPROVEN, Lost, Proof, Sent
 
 #: How long marks are kept, as long as trips find that the server has them; in seconds.
 _AGE = 60.0
@@ -55,6 +54,8 @@ class _Span:
         self.value = value
         #: A moment before which none of them was made.
         self.made = made
+        #: When the last of them had been written, by the same clock.
+        self.written = 0.0
         #: How many trips the server had when it had the last of them.
         self.count = 0
         #: How many marks, and about how many bytes they take.
@@ -124,7 +125,7 @@ class Recent:
         self._size = 0
         #: When marks were written last.
         self._added = 0.0
-        self._lost: list[Waited] = []
+        self._lost: list[Lost] = []
         #: How many of this process's trips the server has had, as far as is known.
         self.count = 0
         #: How many it has kept, if it turned out to have lost some; see `take_kept`.
@@ -165,7 +166,7 @@ class Recent:
         now = time.monotonic()
         with self._lock:
             if era is not self.era:
-                self._lost.append((made, marks))
+                self._lost.append(Lost(made, marks, time.time()))
                 return
             self._added = now
             for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
@@ -182,6 +183,7 @@ class Recent:
             spans.append(_Span(now, what.value, made))
         span = spans[-1]
         span.made = min(span.made, made)
+        span.written = time.time()
         self._size += span.add(what, who)
         span.count = self.count
         while len(spans) > 1 and (self._size > _MOST or now - spans[0].began > _AGE):
@@ -207,9 +209,9 @@ class Recent:
     def suspect(self) -> None:
         """The server, or part of it, may have fallen back: all that is kept must be sent again."""
         with self._lock:
-            self._lose(0)
+            self._lose(-1)
 
-    def take_lost(self) -> list[Waited]:
+    def take_lost(self) -> list[Lost]:
         """The marks to be sent again, in order; they are forgotten here."""
         if not self._lost:
             return []
@@ -217,15 +219,15 @@ class Recent:
             lost, self._lost = self._lost, []
         return lost
 
-    def give_back(self, lost: Sequence[Waited]) -> None:
+    def give_back(self, lost: Sequence[Lost]) -> None:
         """What `take_lost` returned could not be sent."""
         with self._lock:
             self._lost = [*lost, *self._lost]
 
-    def proof(self) -> Proof | None:
-        """How to see whether the server still has what was written until now; None: not at all."""
+    def proof(self) -> Proof:
+        """How to see whether the server still has what was written until now."""
         if not self.is_counted or self._origin is None:
-            return None
+            return UNPROVEN
         return Proof(self._key, self.count, text(self._origin))
 
     def take_kept(self) -> int | None:
@@ -239,7 +241,7 @@ class Recent:
         self.era = object()
         for span in self._spans:
             if span.count > count:
-                self._lost.append((span.made, span.marks()))
+                self._lost.append(Lost(span.made, span.marks(), span.written))
                 self._size -= span.size
         self._spans = deque(span for span in self._spans if span.count <= count)
 
@@ -306,7 +308,7 @@ def sorted_out(client: Any, sent: Sequence[Sent]) -> tuple[list[int], list[int]]
     for row, at, proof in sent:
         age = abs(now - at)
         # If somebody has deleted everything, nothing is to be brought back.
-        is_there = origin is not None and text(origin) == proof.origin
+        is_there = proof == UNPROVEN or (origin is not None and text(origin) == proof.origin)
         if is_there and has[proof.trips] < proof.number and age < _LIFE / 2:
             lost.append(row)
         elif not is_there or age >= _AGE:

@@ -206,9 +206,10 @@ class Sender:
         lost = self.writer.take_lost()
         if not lost:
             return
-        if at_once or not self._shelter.keep(lost):
+        waited = [self._shelter.still_last(of_span) for of_span in lost]
+        if at_once or not self._shelter.keep(waited):
             try:
-                living, since = self.writer.living(lost)
+                living, since = self.writer.living(waited)
                 write = partial(self.writer.write, since=since)
                 held = self._shelter.held(living)
                 self._write_or_keep(
@@ -217,7 +218,7 @@ class Sender:
             except Exception:
                 self.writer.give_back(lost)
                 raise
-        self._note_resent(sum(count(of_span) for _, of_span in lost))
+        self._note_resent(sum(count(marks) for _, marks in waited))
 
     def recall(self) -> None:
         """Have marks wait again that left the spool lately, if the server has lost them since.

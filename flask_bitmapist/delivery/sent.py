@@ -1,14 +1,18 @@
 """Marks that have left the spool lately: its file keeps them, as the server may yet lose them.
 
 The process that brought them to the server may be gone when that shows. So any other one can look,
-and have them wait again, in their old place.
+and have them wait again, in their old place. And a process that sends marks again of before an
+outage sees what it has marked since: another one may have brought that to the server first.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import NamedTuple
+
+from ..marks import Deed, Id, Settled, SettledMark, singles
 
 #: Trips that are kept, at most: each has a thousand marks or so.
 _MOST = 500
@@ -23,6 +27,10 @@ class Proof(NamedTuple):
     number: int
     #: The name of the data.
     origin: str
+
+
+#: It cannot be seen, as in a cluster.
+UNPROVEN = Proof("", 0, "")
 
 
 class Sent(NamedTuple):
@@ -41,6 +49,16 @@ class Left(NamedTuple):
     marks: str
     length: int
     made: float
+
+
+class Lost(NamedTuple):
+    """Marks that the server had, and may have lost."""
+
+    #: A moment before which none of them was made, in seconds since the epoch.
+    made: float
+    marks: Sequence[Settled]
+    #: And one after which none of them was written.
+    written: float
 
 
 def note(db: sqlite3.Connection, server: str, left: Left, at: float, proof: Proof) -> None:
@@ -80,3 +98,28 @@ def recall(db: sqlite3.Connection, rows: Iterable[int]) -> int:
 def forget(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Keep `rows` no longer."""
     db.executemany("DELETE FROM sent WHERE id = ?", [(row,) for row in rows])
+
+
+def marks_since(db: sqlite3.Connection, server: str, moment: float) -> list[str]:
+    """What began to wait after `moment`, in seconds since the epoch, and was sent; oldest first."""
+    query = "SELECT marks FROM sent WHERE server = ? AND id > ? ORDER BY id"
+    return [marks for (marks,) in db.execute(query, (server, int(moment * 1e6)))]
+
+
+def still_last(lost: Sequence[Settled], later: Iterable[Settled]) -> Sequence[Settled]:
+    """Those of `lost` that none of the `later` marks contradicts."""
+    about_lost = {_about(mark) for mark in singles(lost)}
+    told = {about: mark[0] for mark in singles(later) if (about := _about(mark)) in about_lost}
+    if not told:
+        return lost
+    return [mark for mark in singles(lost) if not _contradicts(told.get(_about(mark)), mark[0])]
+
+
+def _about(mark: SettledMark) -> tuple[str, str, Id, date | None]:
+    """Whose which bits it sets or clears."""
+    what, who = mark
+    return what.event, what.kind, who, what.hour and what.hour.date()
+
+
+def _contradicts(later: Deed | None, earlier: Deed) -> bool:
+    return later is not None and (later.value, later.choice) != (earlier.value, earlier.choice)

@@ -14,7 +14,7 @@ from .database import SpoolBusyError
 from .erasures import Waited
 from .journal import adopt
 from .notices import Notices
-from .sent import Proof
+from .sent import Lost, Proof
 from .spool import Spool, SpoolError
 from .stats import Outcomes
 
@@ -158,6 +158,14 @@ class Shelter:
         except SpoolError as error:
             self.note(error)
             return False
+
+    def still_last(self, lost: Lost) -> Waited:
+        """Those of `lost` that no mark contradicts which began to wait later, and has been sent."""
+        try:
+            return lost.made, lost.marks if self.spool is None else self.spool.still_last(lost)
+        except SpoolError as error:
+            self.note(error)
+            return lost.made, lost.marks
 
     def held(self, marks: Sequence[Settled]) -> Held:
         """The marks kept apart that have the same events and ids as `marks`."""

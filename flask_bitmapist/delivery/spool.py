@@ -24,7 +24,7 @@ from .addresses import Addresses, name_of, server_of
 from .database import Database, SpoolError, State
 from .erasures import Waited
 from .file_lock import FileLock
-from .sent import Left, Proof, Sent
+from .sent import Left, Lost, Proof, Sent
 from .stats import Outcomes
 from .tables import used_bytes
 from .writer import BULK
@@ -298,6 +298,17 @@ class Spool:
         :raises SpoolError: if the file cannot be read.
         """
         return self.file.run(lambda db: sent.listed(db, self.server))
+
+    def still_last(self, lost: Lost) -> Sequence[Settled]:
+        """Those of `lost` that no mark contradicts which began to wait later, and has been sent.
+
+        :raises SpoolError: if the file cannot be read.
+        """
+        if "sent" not in self.contents():
+            return lost.marks
+        rows = self.file.run(lambda db: sent.marks_since(db, self.server, lost.written))
+        later = [unpacked(values) for row in rows for values in json.loads(row)]
+        return sent.still_last(lost.marks, later)
 
     def settle(self, *, lost: Sequence[int], done: Sequence[int]) -> int:
         """Have rows of what was sent wait again that are `lost`, and forget those that are `done`.

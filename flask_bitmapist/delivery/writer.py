@@ -32,7 +32,7 @@ from .expiry import Expiries
 from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
 from .people import People
 from .recent import Recent, sorted_out
-from .sent import Proof, Sent
+from .sent import Lost, Proof, Sent
 from .single import Single
 from .stats import Outcomes
 from .unmarking import Key, Values
@@ -144,8 +144,8 @@ class Writer:
         """What the server has of this process's trips; not known for a cluster."""
         return Written(self._recent.count, self._recent.take_kept())
 
-    def proof(self) -> Proof | None:
-        """How any process sees whether the server still has what was written; None: not at all."""
+    def proof(self) -> Proof:
+        """How any process sees whether the server still has what was written."""
         return self._recent.proof()
 
     def sorted_out(self, sent: Sequence[Sent]) -> tuple[list[int], list[int]]:
@@ -186,11 +186,11 @@ class Writer:
             self.probe()
             self._recent.forget_old()
 
-    def take_lost(self) -> list[Waited]:
+    def take_lost(self) -> list[Lost]:
         """Marks that were written, and that the server has lost since; they are forgotten here."""
         return self._recent.take_lost()
 
-    def give_back(self, lost: Sequence[Waited]) -> None:
+    def give_back(self, lost: Sequence[Lost]) -> None:
         """What `take_lost` returned is still to be sent again."""
         self._recent.give_back(lost)
 
