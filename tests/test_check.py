@@ -228,6 +228,8 @@ def test_days_that_have_expired_are_not_compared_with(
         ("users(user:sen, day) < 7", "unknown events or flags: user:sen (did you mean user:seen?)"),
         ("users(user:seen, day) / users(rare, day) < 7", "nothing to divide by"),
         ("users(rare, day) < 7", "has no value on Friday, 27 Nov 2026"),
+        (f"users(user:seen, day) < {'9' * 400}", "too large to compare"),
+        (f"7 < users(user:seen, day){f' * {10**99}' * 4}", "too large to compare"),
     ],
 )
 def test_a_condition_about_nothing_is_an_error(seen: None, condition: str, complaint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -180,6 +181,12 @@ class _Figures:
         return f"{sentence}, which was {_figure(right, is_share)}"
 
     def _value(self, value: Value) -> float:
+        found = self._computed(value)
+        if not math.isfinite(found):
+            raise ValueError("the condition has figures that are too large to compare")
+        return found
+
+    def _computed(self, value: Value) -> float:
         match value:
             case Number(_, number):
                 return number
