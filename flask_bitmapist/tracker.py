@@ -442,7 +442,9 @@ class Tracker:
         while self.erase_due(watch=lambda keys: self._eraser.pause(_PAUSE)).people:
             pass
 
-    def promote(self, visitor: str, user: object, since: date | None = None) -> bool:
+    def promote(
+        self, visitor: str, user: object, since: date | None = None, asked: float | None = None
+    ) -> bool:
         """Make `visitor` the user `user`: what they did, and will do, is what the user did.
 
         It waits for the server. In a request use `visitors.promote_visitor`, which does not. It can
@@ -452,7 +454,10 @@ class Tracker:
         :param user: whatever the user is marked with.
         :param since: the first day on which the visitor may have done something; default:
             ``BITMAPIST_VISITOR_AGE`` ago.
-        :returns: whether the visitor is that user now; False: they have become another one before.
+        :param asked: when it turned out that they are the user, in seconds since the epoch; None:
+            now.
+        :returns: whether the visitor is that user now; False: they have become another one before,
+            or the user has been erased since it was `asked`, and the visitor with them.
         :raises UnusableIdError: for something that identifies nobody.
         :raises ValueError: if one is no visitor, or the other is one, or ids are not all mapped.
         :raises redis.RedisError: if the server does not answer.
@@ -473,13 +478,20 @@ class Tracker:
         today = local(None, self.settings.timezone)
         first = since or (today - self.settings.visitor_age).date()
         return promote(
-            self.server.patient, self._registry, self._id_map, visitor, who, first, today
+            self.server.patient,
+            self._registry,
+            self._id_map,
+            visitor,
+            who,
+            first,
+            today,
+            time() if asked is None else asked,
         )
 
     def promote_later(self, visitor: str, user: object, since: date) -> None:
         """As `promote`, from a thread: this neither waits nor raises."""
         if self.sends():
-            self._promoter.submit(visitor, user, since)
+            self._promoter.submit(visitor, user, since, time())
 
     def reindex(self) -> list[str]:
         """Register the events and flags that others, such as bitmapist itself, have marked.

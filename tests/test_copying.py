@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -22,15 +23,17 @@ from servers import MortalServer
 from flask_bitmapist import chart, packed_periods, swapping
 from flask_bitmapist.annotations import annotation_of, keep, kept
 from flask_bitmapist.boards import Board
+from flask_bitmapist.id_map import assigning
+from flask_bitmapist.id_map.keys import map_keys
 from flask_bitmapist.ids import MAPPED
-from flask_bitmapist.maintenance import copying, promote, sides
+from flask_bitmapist.maintenance import copied_bitmaps, copying, promote, sides
 from flask_bitmapist.maintenance.copying import Copied, Copy
 from flask_bitmapist.maintenance.runs import StoppedError
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.packed_periods import packed_keys
 from flask_bitmapist.periods import Period
 from flask_bitmapist.saved import BOARDS, add_chart, save, saved
-from flask_bitmapist.tracker import Tracker
+from flask_bitmapist.tracker import Tracker, _Settling
 
 LONG_AGO = datetime(2024, 2, 29, 9)
 TRANSCRIPT = re.compile(r"^```\{code-block\} console\n:caption: [^\n]+\n\n(.*?)^```$", re.M | re.S)
@@ -232,7 +235,7 @@ def test_what_is_no_bitmap_is_left_and_counted(other: Any, redis: Any, tracker: 
 def test_long_bitmaps_are_copied_in_parts(
     other: Any, redis: Any, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "_BYTES", 1000)
+    monkeypatch.setattr(copied_bitmaps, "_BYTES", 1000)
     monkeypatch.setattr(copying, "_KEYS", 3)
     for number in range(1, 10):
         for id_ in (number, 7_999, 8_000, 50_000 + number):
@@ -337,6 +340,51 @@ def test_who_was_erased_from_the_source_is_from_the_target(
     assert redis.hgetall("flask_bitmapist:erased") == other.hgetall("flask_bitmapist:erased")
     assert redis.hget("flask_bitmapist:events", "") == other.hget("flask_bitmapist:events", "")
     copied(other, tracker)
+
+
+def test_whoever_waits_to_be_erased_waits_on_the_target_too(
+    other: Any, old: Tracker, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.later.Later.submit", lambda *_: None)
+    old.record([("e", id_, True, True, LONG_AGO) for id_ in (7, 8)])
+    old.publish([Mark("user", 7, False, kept=())])
+    copied(other, tracker)
+    assert tracker.erase_due().people == 1
+    assert bits_of(tracker)["trackist_e_2024-2"] == {8}
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_whoever_was_erased_from_the_source_gets_no_offset_on_the_target_by_a_late_mark(
+    other: Any,
+    redis: Any,
+    old: Tracker,
+    tracker: Tracker,
+    process: Callable[..., Tracker],
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    scripts: bool,
+) -> None:
+    """The copy comes between looking the id up and giving it an offset."""
+    if not scripts:
+        monkeypatch.setattr(assigning, "_add_by_script", assigning._add_in_transaction)
+    late = process(redis_url, instance="late")
+    old.record([("e", BOB, True, True, LONG_AGO)])
+    copied(other, tracker)
+    late.record([("e", BOB, True, True, LONG_AGO)])
+    made = time.time()
+    old.erase(ANN)
+    add, done = assigning._added, list[object]()
+
+    def add_later(*arguments: Any, **named: Any) -> Any:
+        if not done:
+            done.append(job(other, tracker).run())
+        return add(*arguments, **named)
+
+    monkeypatch.setattr(assigning, "_added", add_later)
+    mark = _Settling(late)(("e", ANN, True, True, LONG_AGO))
+    late._deliverer()._courier.deliver([mark], made)
+    assert done
+    assert redis.lrange(map_keys(MAPPED).block(0), 0, -1) == [BOB.encode()]
 
 
 def test_who_was_erased_from_the_target_does_not_come_back_unasked(

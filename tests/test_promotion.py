@@ -18,7 +18,7 @@ from flask_login import LoginManager, UserMixin, login_user, logout_user
 from nodes import Cluster
 from redis.connection import AbstractConnection
 from servers import MortalServer
-from test_erase import _settled, bits
+from test_erase import _settled, bits, map_has
 
 from flask_bitmapist import (
     DayEvents,
@@ -443,10 +443,37 @@ class TestErasure:
             interrupted = _interrupted_at(steps, partial(promote, one), partial(other.erase, ANN))
             if not interrupted:
                 return
+            assert users(made(), "month") == [BOB]
             offsets = {offset for held in bits(redis).values() for offset in held}
             assert None not in made().reader.ids_at(offsets, MAPPED)
-            assert not redis.exists(map_keys(MAPPED).moving)
+            for key in redis.scan_iter("*"):
+                assert V.encode() not in redis.dump(key)
+                assert ANN.encode() not in redis.dump(key)
         raise AssertionError("it never ends")
+
+    def test_a_promotion_that_waits_does_not_bring_back_whoever_is_erased_meanwhile(
+        self, redis: Any, made: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A login's promotion is done by a thread; nobody knows yet whose visitor this is."""
+        one, other = made(), made()
+        one.record([*at(V, 0), *at(ANN, 1), *at(BOB, 0)])
+        begin = threading.Event()
+        promote_now = one.promote
+
+        def later(*task: Any) -> bool:
+            assert begin.wait(60)
+            return promote_now(*task)
+
+        monkeypatch.setattr(one._promoter, "_do", later)
+        one.promote_later(V, ANN, SINCE)
+        other.erase(ANN)
+        begin.set()
+        assert one.flush()
+        assert users(other, "month") == [BOB]
+        assert not map_has(redis, ANN)
+        assert not map_has(redis, V)
+        assert promote(one, W)  # they have come back since, and logged in again
+        assert map_has(redis, ANN)
 
     def test_an_erasure_that_is_cut_short_goes_on(
         self, redis: Any, made: Callable[..., Tracker]

@@ -37,13 +37,39 @@ def retire(client: Any, keys: MapKeys, id_: str, offset: int | None) -> bool:
                 (records,) = pipe.execute_command("HMGET", keys.index, bucket, NEVER_DECODE=True)
                 if offset_in(records or b"", digest) != offset:
                     return False
-                state = State.new(size)
+                changed: dict[int | str, bytes] = {}
                 pipe.multi()
-                changed: dict[int | str, bytes] = {state.field: state.text}
                 if offset is not None:
                     pipe.lset(keys.block(offset), offset % BLOCK, nobody(offset))
                     changed[bucket] = without(records, digest)
-                pipe.hdel(keys.index, *State.fields())
-                pipe.hset(keys.index, "state", state.text, changed)
+                _enter_new_state(pipe, keys, size, changed)
                 pipe.execute()
                 return True
+
+
+def renew(client: Any, keys: MapKeys) -> None:
+    """Forget the states in which the map has been, so that whoever knows ids looks them up again.
+
+    :raises redis.RedisError: if the server does not answer.
+    """
+    with node_of(client, keys.index).pipeline(transaction=True) as pipe:
+        while True:
+            with suppress(redis.WatchError):
+                pipe.watch(keys.index)
+                (text,) = pipe.execute_command("HMGET", keys.index, "state", NEVER_DECODE=True)
+                if text is None:
+                    return
+                pipe.multi()
+                _enter_new_state(pipe, keys, State.of(text).size, {})
+                pipe.execute()
+                return
+
+
+def _enter_new_state(pipe: Any, keys: MapKeys, size: int, changed: dict[int | str, bytes]) -> None:
+    """Queue that the map with `size` ids enters a state that no process has seen.
+
+    :param changed: buckets that change with it.
+    """
+    state = State.new(size)
+    pipe.hdel(keys.index, *State.fields())
+    pipe.hset(keys.index, "state", state.text, {**changed, state.field: state.text})

@@ -62,10 +62,4 @@ def _settle(source: Side, target: Side, keys: Sequence[str], people: Sequence[in
         kept = next((key for key, _, wanted in held if wanted), held[-1][0]) if held else ""
         for key, offset in ((key, offset) for key, offset, _ in held if key != kept):
             pipe.execute_command("SETBIT", key, offset, 0)
-
-    def sent() -> None:
-        pipe.execute()
-        pipe.check()
-
-    if pipe.commands:
-        target.patiently(sent)
+    target.write(pipe)

@@ -4,6 +4,8 @@
    (`flask_bitmapist.id_map.promoting`). From here on, marks of the visitor are the user's.
 2. The bits that the visitor has are moved, until a pass finds no more.
 
+A user who has been erased since it was asked for does not come back by it, and the visitor goes.
+
 If a run is cut short, the map still says which bits are to be moved: any later run goes on with
 them.
 """
@@ -15,12 +17,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from itertools import compress
+from secrets import token_hex
 from typing import Any
 
 import redis
 
+from ..delivery.erasures import ahead
 from ..dimensions import DIMENSIONS
-from ..id_map import IdMap
+from ..id_map import IdMap, Proviso
+from ..id_map.faults import OvertakenError
 from ..id_map.keys import map_keys
 from ..id_map.promoting import Move
 from ..ids import MAPPED
@@ -28,9 +33,10 @@ from ..packed_periods import may_be_packed, packed_key
 from ..periods import KEY_PREFIX, Grain, Period, unique_key
 from ..reading.bitmaps import octets_of
 from ..reading.replies import Octets
-from ..registry import Registry, slots_of
+from ..registry import BELL, KINDS, Registry, slots_of
 from ..swapping import clear, exchange
 from ..trip import Command, Trip, replies
+from .erase import erase, erasure_of
 from .parts import in_parts
 
 #: Keys looked at in one round trip, and bits moved in one.
@@ -59,30 +65,53 @@ def promote(
     user: str,
     since: date,
     today: datetime,
+    asked: float,
 ) -> bool:
     """Promote `visitor`, as `Tracker.promote`.
 
     :param client: a client that writes, and waits.
     :param today: the naive local time of the calendar.
+    :param asked: when somebody asked for it, in seconds since the epoch.
     """
     id_map.complete(client, MAPPED)
     began = int(time.time())
     while True:
-        id_map.offsets(
-            client,
-            MAPPED,
-            [user],
-            at_first=lambda kind: registry.check_map_begins(client, kind, lambda: today),
-        )
-        told = id_map.promote(client, MAPPED, visitor, user, since.toordinal(), began)
-        if told is not None:
-            break
-        id_map.forget_known()  # the user has been erased since this process knew the offset
+        (bell,) = replies(client, [("HGET", KINDS, BELL)])
+        if _was_erased(client, user, asked):
+            _let_go(client, registry, id_map, visitor, since, today)
+            return False
+        with suppress(OvertakenError):  # somebody has been erased meanwhile
+            id_map.offsets(
+                client,
+                MAPPED,
+                [user],
+                at_first=lambda kind: registry.check_map_begins(client, kind, lambda: today),
+                proviso=Proviso(("HGET", KINDS, BELL), bell),
+            )
+            told = id_map.promote(client, MAPPED, visitor, user, since.toordinal(), began)
+            if told is not None:
+                break
+            id_map.forget_known()  # the user has been erased since this process knew the offset
     for one, move in id_map.moves(client, MAPPED).items():
         if one == visitor or move.began <= began - _ABANDONED:
             _Mover(client, registry, one, move, today.date()).move()
             id_map.moved(client, MAPPED, one)
     return told == user
+
+
+def _was_erased(client: Any, user: str, asked: float) -> bool:
+    """Whether `user` has been erased since the moment `asked`."""
+    _, erasure = erasure_of(client, user)
+    return erasure is not None and asked + ahead(client) <= erasure.until / 1e6
+
+
+def _let_go(
+    client: Any, registry: Registry, id_map: IdMap, visitor: str, since: date, today: datetime
+) -> None:
+    """Erase the visitor of a user who has been erased, unless they are somebody else by now."""
+    nobody = f"erased:{token_hex(8)}"
+    if promote(client, registry, id_map, visitor, nobody, since, today, time.time()):
+        erase(client, registry, id_map, nobody)
 
 
 class _Mover:

@@ -76,6 +76,16 @@ class Side:
         found: list[Any] = self.patiently(lambda: replies(self.client, listed))
         return found
 
+    def write(self, pipe: Trip) -> None:
+        """Send the commands of `pipe`, which may be sent twice."""
+
+        def sent() -> None:
+            pipe.execute()
+            pipe.check()
+
+        if pipe.commands:
+            self.patiently(sent)
+
     def lengths(self, keys: Iterable[str]) -> list[int | None]:
         """The bytes under each of `keys`; None: it is not a string."""
         listed = [*keys]
