@@ -42,7 +42,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "stickiness": {"event": "a", "within": "week", "breakdown": "user:plan"},
     "churned": {"event": "a", "silent": 4},
     "adoption": {"feature": "a", "active": "b"},
-    "overlap": {"events": ["a", "b", "flag:c"], "at": date(2026, 1, 1)},
+    "overlap": {"events": ["a", "b", "flag:c"], "end": date(2026, 1, 1)},
     "compare": {"arms": ["flag:a", "flag:b"], "goal": "c"},
 }
 

@@ -10,7 +10,7 @@ import pty
 import shlex
 import subprocess
 import sys
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,21 @@ def test_show_draws_a_trend(runner: FlaskCliRunner) -> None:
         ["2026-03-09", "3", "█" * 40],
         ["2026-03-16", "2", "█" * 27],
     ]
+
+
+def test_events_tells_of_a_day_that_is_over(runner: FlaskCliRunner) -> None:
+    header, *rows = words(output(runner, "events", "--end", "2026-03-16"))
+    assert header[:4] == ["event", "30", "days", "2026-03-16"]
+    assert {row[0]: row[2:] for row in rows[:3]} == {
+        "user:created": ["0", "0", "3", "3"],
+        "user:logged_in": ["2", "2", "3", "3"],
+        "user:upgraded": ["0", "1", "1", "1"],
+    }
+    assert analytics.overview(end=MONDAY).events[0].today == 3
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=2):%F}"
+    refused = runner.invoke(args=["bitmapist", "events", "--end", tomorrow])
+    assert refused.exit_code == 2
+    assert f"up to today, {datetime.now(UTC):%F}, not {tomorrow}" in refused.output
 
 
 def test_users_lists_ids_as_the_application_knows_them(runner: FlaskCliRunner) -> None:
@@ -313,7 +328,7 @@ def test_every_report_has_its_command(runner: FlaskCliRunner) -> None:
     )
     assert churned[1:] == [["2026-03-09", "3", "1", "33.3"], ["2026-03-16", "2", "2", "100.0"]]
     both = words(
-        output(runner, "overlap", "user:created", "flag:user:premium", "--at", "2026-03-09")
+        output(runner, "overlap", "user:created", "flag:user:premium", "--end", "2026-03-09")
     )
     assert both[1] == ["user:created", "3", "33.3"]
     profile = output(runner, "profile", "2", *march)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
 from ..questions import OverlapFigure, OverlapQuestion
-from ..reading.bitmap import Bitmap
+from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import Bitmaps, tally
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
-from ._report import Report, Users, check_length, scope_at
+from ._report import Report, Scope, Users, check_length, scope
 from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
@@ -49,30 +49,34 @@ def overlap(
     at: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    over: str | None = None,
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
 ) -> Overlap:
-    """How many unique users did both of each two `events` in one period.
+    """How many unique users did both of each two `events` in one period, or in a range.
 
     :param events: events' names, or segments.
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param at: a moment of the period; by default now.
-    :param where: only those in this segment.
+    :param where: only those in this segment, evaluated in each period.
+    :param over: the range in words instead of one period, such as ``last 28 days``. The users of an
+        event are those of any of its periods.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
     :raises ValueError: saying which argument is wrong, and what is allowed.
     :raises redis.RedisError: if the server does not answer.
     """
-    question = OverlapQuestion.of(events=events, by=by, at=at, where=where, strict=strict, now=now)
+    question = OverlapQuestion.of(
+        events=events, by=by, end=at, over=over, where=where, strict=strict, now=now
+    )
     return answer(question, tracker)
 
 
 def answer(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
     """The answer to `question`."""
-    asked, listed = scope_at(question, question.at, tracker), question.events
-    (period,) = asked.periods
+    asked, listed = scope(question, tracker), question.events
     groups = Users.each(
         *((event, question.where) for event in listed),
         asked=asked,
@@ -81,14 +85,14 @@ def answer(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
     size = range(len(groups))
 
     def count(bitmaps: Bitmaps) -> list[int]:
-        sets = [users.in_period(bitmaps, period) for users in groups]
+        sets = [_of(users, bitmaps, asked) for users in groups]
         counted = []
         for i, users in enumerate(sets):
             small_step(len(sets) - i)
             counted += [len(users), *map(users.common, sets[i + 1 :])]
         return counted
 
-    keys = [key for users in groups for key in users.keys([period])]
+    keys = [key for users in groups for key in users.keys(asked.periods)]
     counted = iter(tally(asked.tracker.reader.redis, keys, count))
     counts = [[0] * len(groups) for _ in groups]
     for i in size:
@@ -109,8 +113,7 @@ def behind(question: OverlapQuestion, figure: OverlapFigure, tracker: Tracker | 
     last = len(question.events) - 1
     check_length("one", figure.one, least=0, most=last)
     check_length("other", figure.other, least=0, most=last)
-    asked = scope_at(question, question.at, tracker)
-    (period,) = asked.periods
+    asked = scope(question, tracker)
     (one, other), kind = Users.mapped(
         (question.events[figure.one], question.where),
         (question.events[figure.other], question.where),
@@ -119,7 +122,12 @@ def behind(question: OverlapQuestion, figure: OverlapFigure, tracker: Tracker | 
     )
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
-        return [one.in_period(bitmaps, period) & other.in_period(bitmaps, period)]
+        return [_of(one, bitmaps, asked) & _of(other, bitmaps, asked)]
 
-    keys = [*one.keys([period]), *other.keys([period])]
+    keys = [*one.keys(asked.periods), *other.keys(asked.periods)]
     return Crowd(Sets(asked.tracker, keys, make), only, kind)
+
+
+def _of(users: Users, bitmaps: Bitmaps, asked: Scope) -> Bitmap:
+    """The users of any of the periods."""
+    return union(users.in_period(bitmaps, period) for period in asked.periods)

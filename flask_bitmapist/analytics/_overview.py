@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..current import current_tracker
 from ..periods import KEY_PREFIX, Period, local, unique_key
+from ..questions.fields import Moment
 from ..reading.bitmaps import Counting
 from ._report import Report
 from ._years import Years
@@ -72,6 +73,7 @@ def overview(
     events: Sequence[str] | None = None,
     flags: Sequence[str] | None = None,
     complete: bool = True,
+    end: date | None = None,
     now: datetime | None = None,
     tracker: Tracker | None = None,
 ) -> Overview:
@@ -81,12 +83,17 @@ def overview(
     :param flags: likewise.
     :param complete: False leaves out the year and the 30 days, so that the server counts all there
         is to count, three bitmaps an event.
+    :param end: the day with which the report ends, in place of today: its week, month and year are
+        the whole ones. Flags are as they are now.
     :param now: the moment as of which to report; None is now.
     :param tracker: whose events; None is the current application's.
+    :raises ValueError: for a day that has not begun.
     :raises redis.RedisError: the server does not answer.
     """
     tracker = tracker or current_tracker()
     moment = _moment(now, tracker)
+    if end is not None:
+        moment = _end_of(end, moment, tracker)
     if events is None or flags is None:
         catalogue = tracker.reader.catalogue()
         events = catalogue.events if events is None else events
@@ -148,6 +155,14 @@ def _begun(
 
 def _moment(now: datetime | None, tracker: Tracker) -> datetime:
     return tracker.now() if now is None else local(now, tracker.settings.timezone)
+
+
+def _end_of(end: date, now: datetime, tracker: Tracker) -> datetime:
+    """The last second of the day `end`, or now if it is today."""
+    day = local(Moment().checked("end", end), tracker.settings.timezone).date()
+    if day > now.date():
+        raise ValueError(f"end must be a day up to today, {now:%F}, not {day}")
+    return now if day == now.date() else datetime.combine(day, time(23, 59, 59))
 
 
 def _years(tracker: Tracker, moment: datetime, events: Sequence[str]) -> Years:

@@ -14,7 +14,7 @@ from ..periods import Grain, Period
 from ..questions import PeopleFigure, PeopleQuestion
 from ..reading.bitmaps import around, parts, tally
 from ..reading.segments import Expression
-from ._report import Users, check_length, in_range, periods_of
+from ._report import Users, check_length, periods_of, scope
 from ._sets import USUAL_PAGE, Crowd, Page, People, only
 from ._trend import rolling_sets
 
@@ -100,7 +100,7 @@ def behind(question: PeopleQuestion, figure: PeopleFigure, tracker: Tracker | No
 
 
 def _crowd(question: PeopleQuestion, tracker: Tracker | None) -> Crowd:
-    asked = in_range(question, question.by, tracker, usual=1)
+    asked = scope(question, tracker)
     (users,), kind = Users.mapped(
         (question.expression, question.among), asked=asked, strict=question.strict
     )

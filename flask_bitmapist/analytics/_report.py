@@ -75,10 +75,8 @@ def scope(question: Any, tracker: Tracker | None) -> Scope:
     return in_range(question, question.by, tracker)
 
 
-def in_range(
-    question: InRange, by: Grain, tracker: Tracker | None, *, usual: int | None = None
-) -> Scope:
-    """The periods of `by` in the range of `question`; as many as are `usual` if it says nothing.
+def in_range(question: InRange, by: Grain, tracker: Tracker | None) -> Scope:
+    """The periods of `by` in the range of `question`.
 
     :raises ValueError: as `periods_of`.
     """
@@ -89,7 +87,7 @@ def in_range(
         question.now,
         tracker,
         over=question.over,
-        length=question.rows or usual,
+        length=question.rows or question.usual,
     )
 
 

@@ -49,10 +49,12 @@ class Stickiness(Divided):
 def stickiness(
     event: str | Expression,
     by: Grain = "day",
-    within: int | Literal["week", "month"] = 28,
+    within: int | Literal["week", "month"] | None = None,
     end: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    start: date | datetime | None = None,
+    over: str | None = None,
     breakdown: Breakdown = None,
     strict: bool = False,
     now: date | datetime | None = None,
@@ -63,9 +65,12 @@ def stickiness(
     :param event: an event's name, or a segment.
     :param by: ``hour``, ``day``, ``week``, ``month`` or ``year``.
     :param within: the window: that many periods up to the one of `end` (7 and 28 days are the
-        power-user curves L7 and L28), or the calendar ``week`` or ``month`` that contains `end`.
+        power-user curves L7 and L28), or the calendar ``week`` or ``month`` that contains `end`; by
+        default 28 periods.
     :param end: a moment of the window's last period, or of the calendar's; by default now.
     :param where: only those in this segment, evaluated in each period.
+    :param start: a moment of the window's first period, instead of `within`.
+    :param over: the window in words instead, such as ``last 28 days`` or ``last month``.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Stickiness.parts`.
     :param strict: an event that was never marked is an error, rather than 0.
@@ -78,7 +83,9 @@ def stickiness(
         event=event,
         by=by,
         within=within,
+        start=start,
         end=end,
+        over=over,
         where=where,
         breakdown=breakdown,
         strict=strict,
@@ -109,10 +116,12 @@ def stickiness_people(
     event: str | Expression,
     k: int | None = None,
     by: Grain = "day",
-    within: int | Literal["week", "month"] = 28,
+    within: int | Literal["week", "month"] | None = None,
     end: date | datetime | None = None,
     where: str | Expression | None = None,
     *,
+    start: date | datetime | None = None,
+    over: str | None = None,
     first: int = 0,
     limit: int = 50,
     strict: bool = False,
@@ -129,7 +138,15 @@ def stickiness_people(
     """
     page = Page(first, limit)
     question = StickinessQuestion.of(
-        event=event, by=by, within=within, end=end, where=where, strict=strict, now=now
+        event=event,
+        by=by,
+        within=within,
+        start=start,
+        end=end,
+        over=over,
+        where=where,
+        strict=strict,
+        now=now,
     )
     return behind(question, StickinessFigure.of(k=k), tracker).page(page)
 
@@ -148,11 +165,18 @@ def behind(
 
 
 def _window(question: StickinessQuestion, tracker: Tracker | None) -> Scope:
-    """The scope of the periods of `within`."""
+    """The scope of the periods of the window."""
     within = question.within
-    length = within if isinstance(within, int) else 1
-    asked = periods_of(question.by, None, question.end, question.now, tracker, length=length)
-    if isinstance(within, int):
+    asked = periods_of(
+        question.by,
+        question.start,
+        question.end,
+        question.now,
+        tracker,
+        over=question.over,
+        length=within if isinstance(within, int) else 1,
+    )
+    if within is None or isinstance(within, int):
         return asked
     return replace(asked, periods=_calendar(within, asked.periods[-1]))
 

@@ -21,8 +21,6 @@ from ._report import Report, Scope, in_range
 if TYPE_CHECKING:
     from ..tracker import Tracker
 
-#: How many days are shown unless it is told: what a year's calendar holds.
-USUAL_DAYS = 365
 # So many days take no longer than one more round trip.
 _FEW = 2_000
 
@@ -118,7 +116,7 @@ def answer(question: TimelineQuestion, tracker: Tracker | None) -> Timeline:
 
 def days_of(question: TimelineQuestion, tracker: Tracker | None) -> Scope:
     """The days that are shown."""
-    return in_range(question, "day", tracker, usual=USUAL_DAYS)
+    return in_range(question, "day", tracker)
 
 
 def profile(

@@ -17,6 +17,8 @@ from .group import command
 from .terminal import Bar, Picture, Share, Spark, shown
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ..analytics import (
         ActiveUsers,
         Adoption,
@@ -135,22 +137,31 @@ def _with_parts(picture: Callable[[Any], Picture], report: Any) -> Picture:
 
 
 @command("events", lambda found: _events(found))
-def events() -> Overview:
+@click.option("--end", type=_MOMENT, help="The day as of which to tell. Default: today.")
+def events(end: datetime | None) -> Overview:
     """Every event: its users today, this week, this month, this year, and 30 days.
 
     \b
     flask bitmapist events
+    flask bitmapist events --end 2026-10-31
     flask bitmapist events --json | jq -r '.events[].event'
     """
     from ..analytics import overview
 
-    return overview()
+    return overview(end=end)
 
 
 def _events(found: Overview) -> Picture:
     rows = [[a.event, Spark(a.days), a.today, a.week, a.month, a.year] for a in found.events]
     rows += [[f"flag:{flag.flag}", None, flag.users, None, None, None] for flag in found.flags]
-    return Picture(["event", "30 days", "today", "week", "month", "year"], rows)
+    return Picture(["event", "30 days", _day_of(found), "week", "month", "year"], rows)
+
+
+def _day_of(found: Overview) -> str:
+    from ..current import current_tracker
+
+    day = found.as_of.date()
+    return "today" if day == current_tracker().now().date() else f"{day}"
 
 
 class Everyone(NamedTuple):

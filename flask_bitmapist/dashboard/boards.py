@@ -196,7 +196,7 @@ def _told(page: type[Page], question: Any) -> dict[str, Any]:
     for field in page.fields():
         value = getattr(question, field.name)
         if field.name == "rows" and question.over is question.start is value is None:
-            value = USUAL_LENGTH[question.by]
+            value = question.usual or USUAL_LENGTH[question.by]
         if value is not None:
             told[field.spelt] = field.kind.spelt(value)
     return told

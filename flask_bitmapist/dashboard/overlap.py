@@ -11,17 +11,18 @@ from werkzeug.exceptions import BadRequest
 from ..questions import OverlapFigure, OverlapQuestion
 from ..reading.segments import Event
 from . import page
-from .drawing import when
-from .page import Behind, Page, Visit, of_one_kind
+from .page import Behind, Visit, of_one_kind
 from .query import Query
+from .ranged_page import RangedPage
 
 
-class OverlapPage(Page):
-    """For each pair of `events`, how many did both in one period."""
+class OverlapPage(RangedPage):
+    """For each pair of `events`, how many did both in a range."""
 
     endpoint = "overlap"
     template = "overlap"
     asks = OverlapQuestion
+    usual_number = 1
     MOST_EVENTS: ClassVar[int] = 8
 
     @classmethod
@@ -41,10 +42,6 @@ class OverlapPage(Page):
         both = "" if one == other else f" and {events[other]}"
         figure = OverlapFigure.of(one=one, other=other)
         return Behind(f"match {events[one]}{both} {self.span}", figure)
-
-    @property
-    def span(self) -> str:
-        return when(self.visit.period(self["by"], self["at"]).start, self["by"])
 
 
 view = partial(page.view, OverlapPage)

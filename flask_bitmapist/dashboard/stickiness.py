@@ -1,60 +1,79 @@
-"""How often users come: in exactly how many of the last periods they were active."""
+"""How often users come: in exactly how many periods of a range they were active."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ..analytics import Stickiness
 from ..questions import StickinessFigure, StickinessQuestion
-from . import page
+from . import page, range_form
 from .breakdown import BrokenDownPage, Part
-from .drawing import BarPlot, CurvePlot, bar_plot, curve_plot, full_label, percent
-from .page import ACTIVE, Behind
+from .drawing import BarPlot, CurvePlot, bar_plot, curve_plot, percent, periods
+from .page import ACTIVE, Behind, Visit
 from .query import Query
+from .ranged_page import RangedPage
 
 
-class StickinessPage(BrokenDownPage):
-    """How many users did `event` in exactly k periods of a window."""
+class StickinessPage(BrokenDownPage, RangedPage):
+    """How many users did `event` in exactly k periods of a range.
+
+    Addresses of before, with a window (``within``) up to a last day, are read as well.
+    """
 
     endpoint = "stickiness"
     template = "stickiness"
     asks = StickinessQuestion
-    #: The windows, with the page's names for them.
-    WITHIN: ClassVar[dict[str, str]] = {
-        "7": "the last 7",
-        "12": "the last 12",
-        "28": "the last 28",
-        "week": "the calendar week's",
-        "month": "the calendar month's",
-    }
+    usual_number = 28
     offered: ClassVar[Mapping[str, Sequence[str]]] = {
         "by": ("day", "week", "month"),
-        "within": tuple(WITHIN),
+        "within": ("", "7", "12", "28", "week", "month"),
     }
+
+    def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
+        super().__init__(visit, {"rows": None, **values})
 
     @classmethod
     def usual(cls, query: Query) -> Mapping[str, Any]:
-        return {"event": ACTIVE}
+        return {"event": ACTIVE, "within": ""}
 
-    @property
-    def window_text(self) -> str:
-        """The window in words: the last 28 days, the 28 days up to 1 Mar 2026."""
-        within, by, end = self["within"], self["by"], self["end"]
-        if within in ("week", "month"):
-            calendar = full_label(self.visit.period(within, end).start, within)
-            return f"the {by}s of {'the ' * (within == 'week')}{calendar}"
+    def _range_of_before(self) -> Mapping[str, Any]:
+        within, end = self["within"], self["end"]
+        if not within:
+            return super()._range_of_before()
+        if self["over"] is not None or self["start"] is not None:
+            return {"within": "", "rows": 1}  # which is too much
+        return {"within": "", **self._window(within, end)}
+
+    def _window(self, within: str, end: date | None) -> Mapping[str, Any]:
+        """The range of a window up to the day `end`, or of the calendar as far as it has come."""
+        if within.isdecimal():
+            if end is None:
+                return {"over": self.words_for(int(within))}
+            return {"start": range_form.up_to(int(within), self.visit.period(self["by"], end))}
+        whole: Literal["week", "month"] = "week" if within == "week" else "month"
         if end is None:
-            return f"{self.WITHIN[within]} {by}s"
-        last = full_label(self.visit.period(by, end).start, by)
-        return f"the {within} {by}s up to {last}"
+            return {"over": f"this {whole}"}
+        calendar = self.visit.period(whole, end)
+        last = calendar.shift(1).start.date() - timedelta(days=1)
+        return {"start": calendar.start.date(), "end": min(last, self.visit.now.date())}
+
+    def _typed_values(self) -> Mapping[str, Any]:
+        typed = super()._typed_values()
+        return {name: value for name, value in typed.items() if name not in ("rows", "within")}
 
     def behind(self, query: Query) -> Behind:
-        k = query.number("k", 1, 1, 31) if query.text("k") else None
-        times = "in any of" if k is None else f"in exactly {k} of"
-        title = f"did {self['event']} {times} {self.window_text}"
+        k = query.number("k", 1, 1, self.most["rows"]) if query.text("k") else None
+        times = "" if k is None else f"{self.on} exactly {periods(k, self['by'])} "
+        title = f"did {self['event']} {times}{self.span}"
         return Behind(title, StickinessFigure.of(k=k))
+
+    @property
+    def on(self) -> str:
+        """The word before a number of periods."""
+        return "on" if self["by"] == "day" else "in"
 
     def size(self, report: Stickiness) -> int:
         return report.users

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, replace
 from datetime import date, datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
@@ -120,6 +120,9 @@ class InRange(Question):
     :ivar end: a moment of the last period; None is now.
     :ivar rows: the number of periods, if `start` is None.
     """
+
+    #: How many periods it is about if it says nothing; None: as many as are usual for `by`.
+    usual: ClassVar[int | None] = None
 
     over: str | None = asks(
         Over(), None, help="The range in words: 'last 28 days', 'last month', '2026-10'."

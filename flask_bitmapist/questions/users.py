@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
@@ -13,6 +14,8 @@ from .fields import Anyone, Choice, Segment, asks
 @dataclass(frozen=True, kw_only=True)
 class PeopleQuestion(InRange):
     """Who is in `expression` in a period of the range; by default in the present one."""
+
+    usual: ClassVar[int | None] = 1
 
     expression: Expression = asks(Segment(), help="An event, or a segment.", spelt="where")
     by: Grain = asks(Choice(GRAINS), "day", help="The period.")
@@ -27,6 +30,9 @@ class PeopleFigure(Figure):
 @dataclass(frozen=True, kw_only=True)
 class TimelineQuestion(InRange):
     """Which events `user` did on which days."""
+
+    #: The days that a year's calendar holds.
+    usual: ClassVar[int | None] = 365
 
     user: object = asks(Anyone(), help="The id of the user, as the application knows it.")
 

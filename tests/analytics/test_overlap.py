@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bitmapist.analytics import Overlap, overlap
+from flask_bitmapist.analytics import Overlap, overlap, people_behind
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.periods import Grain
+from flask_bitmapist.questions import OverlapFigure, OverlapQuestion
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.reading.segments import Event, Flag
 from flask_bitmapist.tracker import Tracker
@@ -42,6 +43,24 @@ def test_an_overlap_counts_who_did_both(mark: Callable[..., None]) -> None:
         counts=[[3, 1, 0], [1, 2, 0], [0, 0, 1]],
         jaccard=[[1.0, 1 / 4, 0.0], [1 / 4, 1.0, 0.0], [0.0, 0.0, 1.0]],
     )
+
+
+def test_over_a_range_everybody_counts_who_did_it_in_any_of_its_periods(
+    mark: Callable[..., None], tracker: Tracker
+) -> None:
+    mark("a", 1, 2, when=TODAY - timedelta(days=1))
+    mark("a", 3)
+    mark("b", 1, 3, 4)
+    mark("b", 5, when=TODAY - timedelta(days=2))
+    tracker.record([Mark("now", id_, dated=False) for id_ in (1, 4)])
+    assert overlap(["a", "b"]).counts == [[1, 1], [1, 3]]
+    assert overlap(["a", "b"], over="last 2 days").counts == [[3, 2], [2, 3]]
+    assert overlap(["a", "b"], over="last 3 days").counts == [[3, 2], [2, 4]]
+    assert overlap(["a", "b"], over="last 3 days", where="flag:now").counts == [[1, 1], [1, 2]]
+    question = OverlapQuestion.of(events=["a", "b"], over="last 2 days", now=NOW)
+    assert people_behind(question, OverlapFigure.of(one=0, other=1)).ids == [1, 3]
+    with pytest.raises(ValueError, match="give one or the other"):
+        overlap(["a"], at=TODAY, over="last 2 days")
 
 
 def test_the_overlap_of_two_empty_sets_is_none_and_not_a_share(mark: Callable[..., None]) -> None:

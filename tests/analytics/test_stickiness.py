@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist import FlaskBitmapist, mark_event, mark_unique
-from flask_bitmapist.analytics import Stickiness, stickiness
+from flask_bitmapist.analytics import Stickiness, stickiness, stickiness_people
 from flask_bitmapist.periods import Grain
 from flask_bitmapist.tracker import Tracker
 
@@ -45,6 +45,20 @@ def test_a_window_ends_with_the_period_of_the_end(visits: None) -> None:
     report = stickiness("visit", within=3, end=days_ago(3))
     assert (report.start, report.end) == (days_ago(5), days_ago(3))
     assert report.counts == {1: 2, 2: 1, 3: 0}
+
+
+def test_a_window_may_be_a_range(visits: None) -> None:
+    assert stickiness("visit", over="last 5 days") == stickiness("visit", within=5)
+    start, end = days_ago(5), days_ago(3)
+    assert stickiness("visit", start=start, end=end) == stickiness("visit", within=3, end=end)
+    assert stickiness_people("visit", 3, over="last 3 days").ids == [1]
+    assert stickiness("visit", by="week", over="last month").end == date(2026, 10, 26)
+    more: list[dict[str, Any]] = [{"within": 7}, {"end": TODAY}, {"start": TODAY}]
+    for one in more:
+        with pytest.raises(ValueError, match="give one or the other"):
+            stickiness("visit", over="today", **one)
+    with pytest.raises(ValueError, match="not both"):
+        stickiness("visit", within=7, start=TODAY)
 
 
 def test_a_window_has_28_days_unless_it_is_told(visits: None) -> None:
@@ -169,7 +183,6 @@ def test_a_table_has_a_line_for_each_number_of_periods(visits: None) -> None:
         (("week", "month"), "within='month' is counted by 'hour' or 'day', not by 'week'"),
         (("year", "month"), "give a number of years"),
         (("day", "year"), "within must be 'week', 'month' or a number of periods up to 1000"),
-        (("day", None), "within must be 'week', 'month' or a number of periods up to 1000"),
         (("day", 0), "within must be a whole number from 1 to 1000, not 0"),
         (("day", 1001), "within must be a whole number from 1 to 1000, not 1001"),
         (("day", True), "within must be a whole number from 1 to 1000, not True"),

@@ -126,7 +126,7 @@ def figures(page: Element) -> Iterator[tuple[str, int]]:
 
 #: What a bar's tip says of the number that a piece stands for, by the class of the piece.
 _TOLD = {
-    "new": ("new", "for the first time", "of [\\d,]+ on exactly", "took so long"),
+    "new": ("new", "for the first time", "of [\\d,]+ (?:on|in) exactly", "took so long"),
     "returning": ("returning", "of [\\d,]+ used it"),
     "resurrected": ("resurrected",),
     "dormant": ("gone quiet", "of [\\d,]+ left"),
@@ -164,7 +164,10 @@ def addresses(page: Element) -> list[str]:
         one.attributes[name]
         for one in page
         for name in _ADDRESSES
-        if one.attributes.get(name) and one.attributes.get("rel") != "icon"
+        if one.attributes.get(name)
+        and one.attributes.get("rel") != "icon"
+        # A form that sends what is hidden in it leads nowhere without that.
+        and not (one.tag == "form" and one.all("input", type="hidden", name="id"))
     ]
     for one in page.all("meta"):
         if one.attributes.get("http-equiv") == "refresh":

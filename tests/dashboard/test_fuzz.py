@@ -125,6 +125,7 @@ _SEGMENT = {"where": "segment", "term": "segment", **{n: n for n in ("joint", "t
 _BROKEN = {**_SEGMENT, "breakdown": "values"}
 _ROWS = {"by": "grain", "rows": "number", "end": "day"}
 _RANGE = {"over": "range", "start": "day", **_ROWS}
+_DATES = {"over": "range", "start": "day", "end": "day"}
 #: Page -> its parameters, and what sort of value each takes.
 PAGES = {
     "/": {
@@ -180,12 +181,12 @@ PAGES = {
         **_SEGMENT,
     },
     "/lifecycle": {"event": "event", "previous": "switch", **_RANGE, **_BROKEN},
-    "/stickiness": {"event": "event", "by": "grain", "within": "within", "end": "day", **_BROKEN},
+    "/stickiness": {"event": "event", "within": "within", "by": "grain", **_DATES, **_BROKEN},
     "/churned": {"event": "event", "silent": "number", **_RANGE, **_SEGMENT},
     "/adoption": {"feature": "event", "active": "event", **_RANGE, **_SEGMENT},
-    "/overlap": {"event": "segment", "by": "grain", "end": "day", **_SEGMENT},
+    "/overlap": {"event": "segment", **_RANGE, **_SEGMENT},
     "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_BROKEN},
-    "/person": {"id": "id", "end": "day", "back": "list"},
+    "/person": {"id": "id", "back": "list", "rows": "number", **_DATES},
     "/find": {"text": "id"},
     "/boards": {"board": "find"},
 }

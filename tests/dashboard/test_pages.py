@@ -520,7 +520,7 @@ def test_a_person_page_leads_to_the_years_before(at_now: None, browser: Browser)
     assert table_of(page, "The events of 7")[0][3] == "1"
     page = browser.open(page.one("a", rel="next").attributes["href"])
     assert not page.all("a", rel="next")
-    assert "up to 23 Nov 2026" in page.all("p", class_="lede")[0].text
+    assert "from 24 Nov 2025 to 23 Nov 2026" in page.all("p", class_="lede")[0].text
 
 
 def test_every_year_that_a_person_page_leads_to_can_be_shown(

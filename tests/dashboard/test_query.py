@@ -103,8 +103,11 @@ ABSURD = [
     # Stickiness
     ("/stickiness?event=nobody", "No event 'nobody' has been recorded."),
     ("/stickiness?by=year", "The parameter by must be day, week or month, not 'year'."),
-    ("/stickiness?within=400", "The parameter within must be 7, 12, 28, week or month, not '400'."),
-    ("/stickiness?by=week&within=month", "within='month' is counted by 'hour' or 'day', not by"),
+    (
+        "/stickiness?within=400",
+        "The parameter within must be empty, 7, 12, 28, week or month, not '400'.",
+    ),
+    ("/stickiness?within=month&over=today", "Choose a range in words, or a first and a last day:"),
     # Churn, adoption, overlap
     ("/churned?event=nobody", "No event 'nobody' has been recorded."),
     ("/churned?silent=0", "The parameter silent must be a whole number from 1 to 60, not '0'."),
@@ -119,7 +122,6 @@ ABSURD = [
     ("/overlap?event=nobody", "Event 1: nothing called nobody has been recorded"),
     ("/overlap?event=song:played&event=%26", "Event 2 cannot be read: see where it is marked."),
     ("/overlap?" + "&".join(["event=flag:beta"] * 9), "At most 8 events can be compared"),
-    ("/overlap?rows=3", "There is no parameter 'rows': use format, "),
     # Compare
     ("/compare?goal=nobody", "No event 'nobody' has been recorded."),
     ("/compare?" + "&".join(["arm=flag:beta"] * 7), "At most 6 arms can be compared."),
@@ -144,7 +146,7 @@ ABSURD = [
         "The parameter number must be a whole number from 2 to 3",
     ),
     ("/people?of=lifecycle&group=lost", "The parameter group must be returning, resurrected, new"),
-    ("/people?of=stickiness&k=32", "The parameter k must be a whole number from 1 to 31, not '32'"),
+    ("/people?of=stickiness&k=367", "The parameter k must be a whole number from 1 to 366, not"),
     ("/people?of=stickiness&k=29", "k must be a whole number from 1 to 28, not 29"),
     ("/people?of=churned&active=1", "The parameter active must be empty, yes or no, not '1'."),
     ("/people?of=churned&at=2026-11-24", "up to today, 2026-11-23, not '2026-11-24'."),
@@ -164,7 +166,10 @@ ABSURD = [
     ("/person?id=" + "9" * 5000, "has 5000 characters; 512 are allowed"),
     ("/person?id=1&end=2026-11-24", f"The parameter end {DAY} '2026-11-24'."),
     ("/person?id=1&end=later", f"The parameter end {DAY} 'later'."),
-    ("/person?id=1&where=a", "There is no parameter 'where': use format, id, end, back."),
+    (
+        "/person?id=1&where=a",
+        "There is no parameter 'where': use format, over, start, end, rows, id, back.",
+    ),
     # Every page that has segments
     *(
         (f"{page}?{query}", sentence)

@@ -11,7 +11,8 @@ from .conftest import NOW, Browser
 from .reading import Element, asked
 
 #: Pages whose reports have a range.
-RANGED = ["/trends", "/cohort", "/funnel", "/lifecycle", "/churned", "/adoption", "/compare"]
+COUNTED = ["/trends", "/cohort", "/funnel", "/lifecycle", "/churned", "/adoption", "/compare"]
+RANGED = [*COUNTED, "/stickiness", "/overlap"]
 
 
 def tables(page: Element) -> list[list[list[str]]]:
@@ -52,7 +53,7 @@ def test_a_range_in_words_is_that_of_its_days(recorded: None, browser: Browser, 
     assert shown.one("p", class_="links").text.startswith("28 Sep to 1 Nov 2026.")
 
 
-@pytest.mark.parametrize("page", RANGED)
+@pytest.mark.parametrize("page", [*COUNTED, "/overlap"])
 def test_an_address_with_a_number_of_rows_shows_what_it_did(
     recorded: None, browser: Browser, page: str
 ) -> None:
@@ -102,6 +103,44 @@ def test_people_are_of_a_range_too(recorded: None, browser: Browser) -> None:
     sent = asked(before)
     assert (sent["start"], sent["end"]) == (["2026-11-03"], ["2026-11-09"])
     assert before.one("b").text == "3"
+
+
+@pytest.mark.parametrize(
+    ("window", "range_"),
+    [
+        ({"within": "7"}, {"over": "last 7 days"}),
+        ({"within": "12", "by": "week"}, {"over": "last 12 weeks", "by": "week"}),
+        ({"within": "7", "end": "2026-11-20"}, {"start": "2026-11-14", "end": "2026-11-20"}),
+        ({"within": "week"}, {"over": "this week"}),
+        ({"within": "month", "end": "2026-10-15"}, {"start": "2026-10-01", "end": "2026-10-31"}),
+        ({"within": "month", "end": "2026-11-02"}, {"start": "2026-11-01", "end": "2026-11-23"}),
+    ],
+    ids=str,
+)
+def test_an_address_with_a_window_shows_what_it_did(
+    recorded: None, browser: Browser, window: dict[str, Any], range_: dict[str, Any]
+) -> None:
+    shown = browser.open("/stickiness", **window)
+    assert tables(shown) == tables(browser.open("/stickiness", **range_))
+    assert all(f"{k}={v.replace(' ', '+')}" in links(shown)[0] for k, v in range_.items())
+
+
+def test_a_person_is_shown_over_a_range(recorded: None, browser: Browser) -> None:
+    shown = browser.open("/person", id=1, over="last month")
+    assert asked(shown)["id"] == ["1"]
+    calendar = shown.one("svg", class_="calendar").attributes["aria-label"]
+    assert calendar.endswith("of 31 days")
+    assert told(browser, "/person", id=1, over="last month") == told(
+        browser, "/person", id=1, start="2026-10-01", end="2026-10-31"
+    )
+    assert all(tables(browser.open(link)) == tables(shown) for link in links(shown))
+    before = browser.open(shown.one("a", rel="prev").attributes["href"])
+    assert (asked(before)["start"], asked(before)["end"]) == (["2026-08-31"], ["2026-09-30"])
+    back = browser.open(before.one("a", rel="next").attributes["href"])
+    assert (asked(back)["start"], asked(back)["end"]) == (["2026-10-01"], ["2026-10-31"])
+    browser.open("/person", 400, id=1, over="last 2000 days")
+    with_list = browser.open("/person", id=1, over="last month", back="where=flag:beta")
+    assert asked(with_list)["back"] == ["where=flag:beta"]
 
 
 def test_an_open_end_is_today(recorded: None, browser: Browser) -> None:

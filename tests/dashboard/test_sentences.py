@@ -54,7 +54,7 @@ ASKED = {
 }
 DATED = {
     "/churned": ("from 19 Oct to 8 Nov 2026", "from 12 Oct to 1 Nov 2026"),
-    "/stickiness": ("of the last 7 weeks", "of the 7 weeks up to week of 26 Oct 2026"),
+    "/stickiness": ("in the last 7 weeks", "from 14 Sep to 1 Nov 2026"),
     "/overlap": ("in the week of 23 Nov 2026", "in the week of 26 Oct 2026"),
 }
 RANGE = ("in the last 3 weeks", "from 12 Oct to 1 Nov 2026")
@@ -95,11 +95,11 @@ def test_the_first_sentence_says_all_that_was_asked(
 
 @pytest.mark.parametrize("within", ["week", "month"])
 def test_a_calendar_window_is_named(recorded: None, browser: Browser, within: str) -> None:
-    named = {"week": "the week of 26 Oct 2026", "month": "October 2026"}[within]
+    named = {"week": "26 Oct to 1 Nov 2026", "month": "1 Oct to 31 Oct 2026"}[within]
     page = browser.open(f"/stickiness?within={within}&end=2026-10-31")
-    assert f"of the days of {named}." in said(page)
+    assert f"on exactly 1, 2, 3... days from {named}." in said(page)
     people = browser.open(f"/people?of=stickiness&k=1&within={within}&end=2026-10-31")
-    assert f"in exactly 1 of the days of {named}" in said(people)
+    assert f"on exactly 1 day from {named}" in said(people)
 
 
 @pytest.mark.parametrize("page", [*ASKED, "/?complete=1", "/?where=flag:beta"])
