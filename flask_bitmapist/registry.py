@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import redis
 
 from .dimensions import DIMENSIONS, NONE, OTHER, Slots, flag_of, values_in
+from .entering import Keys, enter_new
 from .id_map.faults import DamagedMapError
 from .id_map.keys import map_keys
 from .ids import MAPPED, PLAIN
 from .packed_periods import PACKED_BEFORE, note, packed_keys
 from .periods import KEY_PREFIX, OPERATION, Period, unique_key
 from .resp import packed_alike
-from .trip import Trip, enter_fields, replies
+from .trip import Entries, Questions, Trip, replies
 from .wire import straight
 
 logger = logging.getLogger("flask_bitmapist")
@@ -39,6 +40,8 @@ FIRST_DAYS = "flask_bitmapist:first_days"
 #: A field of `KINDS` that no event has: the moment of the last erasure (`flask_bitmapist.erased`).
 BELL = ""
 CALENDAR = "flask_bitmapist:timezone"
+
+_KEYS = Keys(KINDS, KINDS_COPY, FIRST_DAYS, CALENDAR)
 
 #: bitmapist's first release: none of its bitmaps is older.
 _EARLIEST = Period("month", datetime(2012, 1, 1))
@@ -234,11 +237,11 @@ class Registry:
         learnt.first_days |= registered.first_days
         _check_not_lost(registered.lost)
         kinds = registered.kinds
-        new = {event: wanted[event] for event in wanted.keys() - kinds.keys()}
+        new = {event: want for event, want in wanted.items() if event not in kinds}
         undated = {
             event
-            for event, want in wanted.items()
-            if want.first_day is not None and event in kinds and event not in registered.first_days
+            for event in kinds
+            if wanted[event].first_day is not None and event not in registered.first_days
         }
         if new or undated:
             today = clock()
@@ -253,7 +256,9 @@ class Registry:
             }
             months = {event: month for event, month in older.items() if month is not None}
             first_days = _first_days(new, entered) | months
-            kinds |= self._enter(client, entered, first_days)
+            registered_now = self._enter(client, entered, first_days)
+            kinds |= registered_now.kinds
+            learnt.copied |= registered_now.copied
             learnt.first_days |= first_days
         learnt.kinds |= {event: kinds.get(event) for event in wanted}
 
@@ -287,8 +292,10 @@ class Registry:
     @staticmethod
     def _registered(client: Any, events: Collection[str]) -> _Registered:
         """What is registered about `events`, with kinds restored that only the copy had."""
-        *told, bell = replies(client, [*_questions(events), ("HGET", KINDS, BELL)])
-        registered = _answered(events, told)._replace(bell=bell and text(bell))
+        told = replies(client, _questions((BELL, *events)))
+        bell = told[0][0]
+        registered = _answered(events, [of_all[1:] for of_all in told])
+        registered = registered._replace(bell=bell and text(bell))
         if restored := registered.kinds.keys() & registered.lacking:
             pipe = client.pipeline(transaction=False)
             for event in restored:
@@ -330,17 +337,27 @@ class Registry:
 
     def _enter(
         self, client: Any, wanted: Mapping[str, str], first_days: Mapping[str, date]
+    ) -> _Entered:
+        """Enter events with their kinds and first days."""
+        done = enter_new(client, _KEYS, self._calendar, wanted, first_days)
+        kinds = {name: kind for name, kind in wanted.items() if name not in done}
+        days = {name: day for name, day in first_days.items() if name not in done}
+        held = self._enter_each(client, kinds, days) if kinds or days else {}
+        return _Entered({**wanted, **held}, done)
+
+    def _enter_each(
+        self, client: Any, wanted: Mapping[str, str], first_days: Mapping[str, date]
     ) -> dict[str, str]:
-        """Enter events with their kinds and first days; returns the kinds now registered."""
+        """As `_enter`, by a command for each; returns the kinds now registered."""
         pipe = Trip(client)
-        enter_fields(pipe, KINDS, wanted)
+        pipe.queue_many(Entries(KINDS, wanted))
         # Afterwards: a first day without a kind would look as if the kind had been lost.
         if days := [part for name, day in first_days.items() for part in (day.toordinal(), name)]:
             pipe.execute_command("ZADD", FIRST_DAYS, "LT", *days)
         if wanted:
             pipe.execute_command("SET", CALENDAR, self._calendar, "NX")
             pipe.execute_command("HMGET", KINDS, *wanted)
-        *_, kinds = pipe.execute() or [()]
+        *_, kinds = pipe.execute()
         pipe.check()
         return dict(zip(wanted, map(text, kinds), strict=True)) if wanted else {}
 
@@ -349,7 +366,10 @@ class Registry:
         client: Any, events: Iterable[str], today: datetime
     ) -> dict[str, date | None]:
         """The events that already have marks, with the first day of their first month."""
-        months, names = _months(today), list(events)
+        names = list(events)
+        if not names:
+            return {}
+        months = _months(today)
         pipe = client.pipeline(transaction=False)
         for event in names:
             for month in months:
@@ -437,7 +457,7 @@ class Registry:
             kinds, reply = replies(client, [("HMGET", KINDS, *listed), command])
             if None not in kinds:
                 return _shared(dict(zip(listed, map(text, kinds), strict=True))), reply
-        asked = _questions(listed)
+        asked = [*_questions(listed).commands()]
         asks_calendar = not self.has_compared_calendar
         if asks_calendar:
             asked.append(("GET", CALENDAR))
@@ -672,6 +692,14 @@ def _first_days(wanted: Mapping[str, Wanted], entered: Mapping[str, str]) -> dic
     }
 
 
+class _Entered(NamedTuple):
+    """What the server has registered about names that were to be entered."""
+
+    kinds: dict[str, str]
+    #: The names that `KINDS_COPY` has.
+    copied: set[str]
+
+
 class _Registered(NamedTuple):
     """What the server has registered about some names."""
 
@@ -697,18 +725,14 @@ class _Registered(NamedTuple):
         return _shared({name: self.kinds[name] for name in listed if name in self.kinds})
 
 
-def _questions(names: Collection[str]) -> list[tuple[Any, ...]]:
+def _questions(names: Collection[str]) -> Questions:
     """The commands that ask what is registered about `names`; `_answered` takes the replies."""
-    return [
-        ("HMGET", KINDS, *names),
-        ("HMGET", KINDS_COPY, *names),
-        ("ZMSCORE", FIRST_DAYS, *names),
-    ]
+    return Questions([("HMGET", KINDS), ("HMGET", KINDS_COPY), ("ZMSCORE", FIRST_DAYS)], names)
 
 
 def _ask(pipe: Any, names: Collection[str]) -> None:
     """Queue on `pipe` the `_questions` of `names`."""
-    for question in _questions(names):
+    for question in _questions(names).commands():
         pipe.execute_command(*question)
 
 
@@ -750,7 +774,7 @@ def _with_bitmaps(client: Any, names: list[str], today: datetime) -> list[str]:
     if not names:
         return []
     try:
-        if client.dbsize() <= len(names) * _SCANNED_PER_NAME:
+        if _size(client) <= len(names) * _SCANNED_PER_NAME:
             return [*_valid(_scanned_among({name.encode() for name in names}, client))]
         if not isinstance(client, redis.Redis):  # in a cluster, a command takes keys of one slot
             return names
@@ -761,6 +785,13 @@ def _with_bitmaps(client: Any, names: list[str], today: datetime) -> list[str]:
         return names
     # An error: a user may lack the right, or a proxy the command.
     return [name for name, count in zip(names, found, strict=True) if count]
+
+
+def _size(client: Any) -> int:
+    """How many keys the server has."""
+    if isinstance(client, redis.Redis):  # whose own way takes three times as long
+        return int(replies(client, [("DBSIZE",)])[0])
+    return int(client.dbsize())
 
 
 def _asked_for(names: Sequence[str], endings: tuple[str, ...]) -> Iterator[bytes]:

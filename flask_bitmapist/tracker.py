@@ -31,7 +31,7 @@ from .ids import MAPPED, PLAIN, UnusableIdError, mapped_kind, normal_form
 from .later import Later
 from .locks import Lock
 from .many import hours_of, is_array, listed_ids
-from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed
+from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed, is_name
 from .periods import Grain, local
 from .reading.reader import Reader
 from .registry import Registry, mismatch
@@ -210,9 +210,9 @@ class Tracker:
         hour = self._hour
         if not self._is_now(hour):
             hour = self._hour = _Hour.now(self)
-        options = (settings.track_hourly, settings.track_unique, kind)
         deeds = hour.deeds if kind == PLAIN else hour.mapped
-        deeds[event] = deed(event, True, hour.start, *options)
+        start = self._told_hour(hour.start, settings.track_hourly)
+        deeds[event] = deed(event, True, start, settings.track_hourly, settings.track_unique, kind)
 
     def record(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
         """Check `marks` and deliver them; a fault of Redis is logged and the marks are spooled.
@@ -224,11 +224,7 @@ class Tracker:
         if self.enabled:
             settling = _Settling(self)
             settled = [*map(settling, marks)]
-            kinds: dict[str, str] = {}
-            for what in settling.deeds.values():
-                kind = kinds.setdefault(what.event, what.kind)
-                if what.kind != kind:
-                    raise ValueError(mismatch(what.event, what.kind, kind))
+            settling.check_kinds()
             self._submit(settled)
 
     def record_many(self, event: str, ids: Iterable[object], *rest: Any) -> None:
@@ -297,8 +293,8 @@ class Tracker:
 
     def _at_each(self, what: Deed, who: Any, moments: Any) -> Iterator[Settled]:
         """The marks of `who`, each at its moment."""
-        told = what.hourly or Tracker.recorder is not None  # a test may ask for the hour
-        for hour, places in hours_of(moments, self._local_hour, whole_days=not told):
+        whole_days = self._keeps_days(what.hourly)
+        for hour, places in hours_of(moments, self._local_hour, whole_days=whole_days):
             of_hour = [who[place] for place in places] if isinstance(who, list) else who[places]
             yield deed(what.event, what.value, hour, *what[3:]), of_hour
 
@@ -586,10 +582,12 @@ class Tracker:
         _, _, value, dated, when, hourly, unique, _, exact, *_ = mark
         if when is not None:
             now = self._local_hour(when)
+        if hourly is None:
+            hourly = self.settings.track_hourly
         return (
             value,
-            now if dated else None,
-            self.settings.track_hourly if hourly is None else hourly,
+            self._told_hour(now, hourly) if dated else None,
+            hourly,
             self.settings.track_unique if unique is None else unique,
             kind,
             exact,
@@ -601,6 +599,14 @@ class Tracker:
         if choice:
             self._check_kind(flag_of(dimension, choice), kind)
         return deed(dimension, bool(choice), None, False, False, kind, True, None, choice)
+
+    def _told_hour(self, hour: datetime, hourly: bool) -> datetime:
+        """What of `hour` a mark carries: those of a day without hourly bitmaps are one deed."""
+        return hour.replace(hour=0) if hour.hour and self._keeps_days(hourly) else hour
+
+    @staticmethod
+    def _keeps_days(hourly: bool) -> bool:
+        return not hourly and Tracker.recorder is None  # a test may ask for the hour
 
     def _local_hour(self, moment: object) -> datetime:
         return hour_of(local(checked_moment(moment), self.settings.timezone))
@@ -677,38 +683,66 @@ class _Settling:
         self._tracker = tracker
         self._now = hour_of(tracker.now())
         self._most = tracker._most
-        #: By what tells them apart.
-        self.deeds: dict[Any, Deed] = {}
-        #: Likewise, what follows the event in a deed.
-        self._done: dict[Any, tuple[Any, ...]] = {}
+        #: By the type of the id and what follows it in a mark: the deeds of each event.
+        self._alike: dict[Any, _Alike] = {}
 
     def __call__(self, given: Mark | tuple[Any, ...]) -> SettledMark:
         """:raises ValueError: for a name, an id or a moment that is not allowed."""
-        mark = given if type(given) is Mark else Mark(*given)
-        id_: Any = mark[1]
+        rest: tuple[Any, ...]
+        if type(given) is tuple and len(given) == 2:  # most are
+            (event, id_), rest = given, ()
+        else:
+            event, id_, *_ = mark = _whole(given)
+            rest = mark[2:]
         if type(id_) is not int or not 0 <= id_ <= self._most:  # most need no more checks
-            id_ = self._tracker._checked_id(normal_form(id_), mark.space)
-        options = (type(id_), mark[2:])
-        told = (mark[0], options)
-        what = self.deeds.get(told)
-        if what is None:
-            what = self.deeds[told] = self._deed(mark, options)
-        return what, id_
+            id_ = self._tracker._checked_id(normal_form(id_), _whole(given).space)
+        options = (type(id_), rest)
+        deeds = self._alike.get(options)
+        if deeds is None:
+            mark = _whole(given)
+            deeds = self._alike[options] = _Alike(self._tracker, mark, type(id_), self._now)
+        return deeds[event], id_
 
-    def _deed(self, mark: Mark, options: tuple[type, Any]) -> Deed:
-        tracker, event = self._tracker, checked_name(mark[0])
+    def check_kinds(self) -> None:
+        """:raises ValueError: if some ids of an event are of another kind than others."""
+        kinds: dict[str, str] = {}
+        if len({deeds.kind for deeds in self._alike.values()}) > 1:
+            for deeds in self._alike.values():
+                for event in deeds:
+                    kind = kinds.setdefault(event, deeds.kind)
+                    if deeds.kind != kind:
+                        raise ValueError(mismatch(event, deeds.kind, kind))
+
+
+class _Alike(dict[str, Deed]):
+    """Event -> the deed of marks that have all but it and the id in common."""
+
+    def __init__(self, tracker: Tracker, mark: Mark, id_type: type, now: datetime) -> None:
+        self._tracker = tracker
+        self._mark = mark
+        self.kind = PLAIN if id_type is int else mapped_kind(mark.space)
+        is_event = mark.choice is None and mark.kept is None
+        self._rest = tracker._done(mark, self.kind, now) if is_event else ()
+        self._known = tracker._registry.history.kinds
+
+    def __missing__(self, event: str) -> Deed:
+        known, mark = self._known.get(event), self._mark
+        if known is None and not is_name(event):  # it takes less time than to ask `checked_name`
+            checked_name(event)
         if mark.kept is not None:
-            kind = PLAIN if options[0] is int else mapped_kind(mark.space)
-            return _life(event, mark.value, kind, mark.kept)
-        if mark.choice is not None:
-            kind = PLAIN if options[0] is int else mapped_kind(mark.space)
-            return tracker._choice(event, mark.choice, kind)
-        done = self._done.get(options)
-        if done is None:
-            kind = PLAIN if options[0] is int else mapped_kind(mark.space)
-            done = self._done[options] = tracker._done(mark, kind, self._now)
-        tracker._check_kind(event, done[-2])
-        return deed(event, *done)
+            what = _life(event, mark.value, self.kind, mark.kept)
+        elif mark.choice is not None:
+            what = self._tracker._choice(event, mark.choice, self.kind)
+        else:
+            if known is not None and known != self.kind:
+                self._tracker._check_kind(event, self.kind)
+            what = deed(event, *self._rest)
+        self[event] = what
+        return what
+
+
+def _whole(given: Mark | tuple[Any, ...]) -> Mark:
+    return given if type(given) is Mark else Mark(*given)
 
 
 class _Hour:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from servers import MortalServer
 from test_history import Proxy, Restored
 
-from flask_bitmapist.delivery.merging import Chunk, Merge, is_worth_it
+from flask_bitmapist.delivery.merging import Merge, is_worth_it
 from flask_bitmapist.delivery.unmarking import Key
 from flask_bitmapist.marks import Settled, deed
 from flask_bitmapist.tracker import Tracker
@@ -85,7 +85,7 @@ def test_merged_or_not_the_bits_are_the_same(
 
 def test_a_bitmap_is_made_in_windows_of_memory() -> None:
     listed = [9_000_000, 8_000_000, 16_000_003, 23_999_999]
-    for chunk in (Chunk(np.array(listed)), Chunk(np.array(listed, np.uint32)), Chunk(listed)):
+    for chunk in (np.array(listed), np.array(listed, np.uint32), listed):
         body = np.frombuffer(Merge([Key(DAY, None)], [chunk]).body(), np.uint8)
         assert [*np.flatnonzero(np.unpackbits(body)) + 8_000_000] == sorted(listed)
 
@@ -330,7 +330,6 @@ def test_an_import_may_take_longer_than_a_mark(
 def test_bitmaps_are_sent_where_they_are_shorter_than_their_bits(
     offsets: list[int], merged: bool
 ) -> None:
-    key = Key("trackist_{e}_u", None)
-    for chunk in (Chunk(offsets), Chunk(np.array(offsets))):
-        assert is_worth_it(key, [chunk], alone=True) == merged
-        assert not is_worth_it(key, [chunk], alone=False)
+    for chunk in (offsets, np.array(offsets)):
+        assert is_worth_it("{e}", [chunk], alone=True) == merged
+        assert not is_worth_it("{e}", [chunk], alone=False)

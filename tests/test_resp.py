@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flask_bitmapist.delivery.bits import Bits
 from flask_bitmapist.resp import packed, packed_alike, packed_with
-from flask_bitmapist.trip import Trip
+from flask_bitmapist.trip import Trip, _joined
 
 arguments = st.one_of(st.text(), st.binary(), st.integers())
 offsets = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.booleans()), min_size=1, max_size=20)
@@ -29,7 +29,7 @@ class Sent(Trip):
 
     @property
     def packed(self) -> bytes:
-        return b"".join(self._packed)
+        return b"".join(_joined(self._packed))
 
 
 @given(st.lists(arguments))

@@ -13,23 +13,20 @@ import redis
 from ..id_map import IdMap, Offsets, Proviso
 from ..ids import PLAIN
 from ..marks import ONE, Deed, Id, Settled, SettledMark, Who, singles
-from ..periods import KEY_PREFIX, Period, marked_periods, unique_key
 from ..registry import BELL, KINDS, Registry, Wanted, mismatch
-from .bits import Bits, slices
+from .bits import Bits, Run, runs, slices
 from .choosing import Choices, Choosing
 from .density import Density
 from .expiry import Expiries
-from .merging import Chunk
+from .merging import highest, up_to
 from .reliance import Reliance
 from .relied_offsets import ReliedOffsets
+from .same_bits import Chunks, Place, SameBits, in_order, keys
 from .single import Single
 from .unmarking import Key, Targets, Unmarking, Values
 
 #: Deeds of which the process remembers what their marks rely on.
 _MOST_REMEMBERED = 4_096
-
-#: Commands to send: each a bitmap, and bits of it.
-Writes = list[tuple[Key, Bits]]
 
 
 @dataclass
@@ -41,11 +38,11 @@ class Batch:
     #: How the only mark is written, and its offset; None: it is not alone, or needs more commands
     #: than usual.
     single: tuple[Single, int] | None = None
-    #: Bits to set, where nothing is unmarked.
-    sets: dict[Key, list[Chunk]] = field(default_factory=dict)
+    #: Bits to set, where nothing is unmarked: days before weeks and months.
+    sets: list[SameBits] = field(default_factory=list)
     #: None: nothing is unmarked, or only in bitmapist's way.
     unmarking: Unmarking | None = None
-    writes: Writes = field(default_factory=list)
+    writes: list[Run] = field(default_factory=list)
     #: Bits to unmark under names that nobody has registered: key -> its event, and offsets.
     strays: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
     #: Other bits to read: by the name of the key, their offsets.
@@ -61,10 +58,6 @@ class Batch:
     def has_choices_alone(self) -> bool:
         """Whether there is nothing to write but the `choices`."""
         return self.choices is not None and not self.relies_on.kinds
-
-    def sets_in_order(self) -> list[tuple[Key, list[Chunk]]]:
-        """The `sets`: those of days before those of weeks and months, as `Unmarking` relies on."""
-        return sorted(self.sets.items(), key=_is_longer)
 
     def reads(self) -> list[tuple[str, Sequence[int]]]:
         """The bits to read in each trip: the name of the key, and as many as one command reads."""
@@ -143,10 +136,9 @@ class Batches:
         fit = {what: who for what, who in groups.items() if kinds[what.event] == what.kind}
         batch = Batch(relies_on, self._offsets(client, fit, proviso))
         if all(what.value for what in groups):
-            for what, who in fit.items():
-                self._set(batch, what, who)
+            batch.sets = in_order(self._chunks(batch, fit), self._expiries.has_passed)
         else:
-            self._decide(batch, [mark for mark in singles(marks) if _of_day(mark[0]) in fit])
+            self._decide(batch, [mark for mark in singles(marks) if mark[0] in fit])
         if len(fit) < len(groups):
             _note_unfit(batch, groups)
         return batch
@@ -168,8 +160,8 @@ class Batches:
         if (single := self._single(client, what, relies_on)) is not None:
             return Batch(relies_on, offsets, (single, who))
         bits = Bits((who,))
-        writes = [(key, bits) for key in self._lasting(_keys(what))]
-        return Batch(relies_on, offsets, writes=writes)
+        writes = ((key, bits) for key in self._lasting(keys(what)))
+        return Batch(relies_on, offsets, writes=runs(writes))
 
     def _single(self, client: Any, what: Deed, relies_on: Reliance) -> Single | None:
         known = self._singles.get(what)
@@ -181,7 +173,7 @@ class Batches:
             return None
         if len(self._singles) >= _MOST_REMEMBERED:
             self._singles.clear()
-        single = self._singles[what] = Single(_keys(what), relies_on)
+        single = self._singles[what] = Single(keys(what), relies_on)
         return single
 
     def _lasting(self, keys: Iterable[Key]) -> Iterable[Key]:
@@ -240,21 +232,28 @@ class Batches:
             proviso=proviso,
         )
 
-    def _set(self, batch: Batch, what: Deed, who: Iterable[Any]) -> None:
-        """Add to `batch` the bits of those `who` did `what`."""
-        keys = self._lasting(_keys(what))
-        for ids in who:
-            if what.kind != PLAIN:
-                ids = [*map(batch.offsets[what.kind].__getitem__, ids)]
-            chunk: Chunk | None = Chunk(ids)
-            if chunk is not None and chunk.highest > self._max_id:
-                chunk = chunk.up_to(self._max_id)
-                refused = len(ids) - (0 if chunk is None else len(chunk))
-                batch.refusals += [_too_large(what)] * refused
-            if chunk is not None:
-                self._density.check(what, chunk.highest, len(chunk))
-                for key in keys:
-                    batch.sets.setdefault(key, []).append(chunk)
+    def _chunks(self, batch: Batch, groups: Mapping[Deed, Iterable[Any]]) -> dict[Place, Chunks]:
+        """The bits of those who did the deeds `groups`, by the bitmaps in which they are set."""
+        places: dict[Place, Chunks] = {}
+        most, check = self._max_id, self._density.check
+        place, chunks = None, Chunks()
+        for what, who in groups.items():
+            event, _, hour, hourly, unique, kind, _, only, *_ = what
+            if (hour, hourly, unique, only) != place:  # most have the same one
+                place = (hour, hourly, unique, only)
+                chunks = places.setdefault(place, {})
+            for ids in who:
+                offsets = ids if kind == PLAIN else [*map(batch.offsets[kind].__getitem__, ids)]
+                top = highest(offsets)
+                if top > most:
+                    offsets = up_to(most, offsets)
+                    batch.refusals += [_too_large(what)] * (len(ids) - len(offsets))
+                    if not len(offsets):
+                        continue
+                    top = highest(offsets)
+                check(what, top, len(offsets))
+                chunks.setdefault(event, []).append(offsets)
+        return {place: chunks for place, chunks in places.items() if chunks}
 
     def _decide(self, batch: Batch, marks: Iterable[SettledMark]) -> None:
         """Add to `batch` what writes the bits of `marks`, each of which may undo earlier ones."""
@@ -268,34 +267,29 @@ class Batches:
                 continue
             if what.value:
                 self._density.check(what, offset)
-            keys = _keys(what)
+            bitmaps = keys(what)
             if keeps_other_days(what):
-                for key in keys:
+                for key in bitmaps:
                     if key.period is None or key.period.grain in ("hour", "day"):
                         bits.get(key, {}).pop(offset, None)
                 if batch.unmarking is None:
                     batch.unmarking = Unmarking(days_expire=self._expiries.covers("day"))
-                batch.unmarking.add(what.event, keys, offset)
+                batch.unmarking.add(what.event, bitmaps, offset)
                 continue
-            for key in self._lasting(keys):
+            for key in self._lasting(bitmaps):
                 bits.setdefault(key, {})[offset] = what.value
                 if batch.unmarking is not None:
                     batch.unmarking.cancel(key, offset)
         batch.writes += writes(bits)
 
 
-def writes(targets: Targets) -> Writes:
+def writes(targets: Targets) -> list[Run]:
     """The commands that make bits what they are to become."""
-    return [
+    return runs(
         (key, Bits(*zip(*part, strict=True)))
         for key, bits in targets.items()
         for part in slices([*bits.items()])
-    ]
-
-
-def _is_longer(bits: tuple[Key, object]) -> bool:
-    period = bits[0].period
-    return period is not None and period.grain in ("week", "month")
+    )
 
 
 def keeps_other_days(what: Deed) -> bool:
@@ -303,74 +297,49 @@ def keeps_other_days(what: Deed) -> bool:
     return not what.value and what.exact and what.hour is not None
 
 
-@lru_cache(maxsize=4096)
-def _keys(what: Deed) -> tuple[Key, ...]:
-    """The bitmaps of a mark; the day's comes first, which `Unmarking` relies on."""
-    event, hour = what.event, what.hour
-    if hour is not None and what.only is not None:
-        period = Period.containing(what.only, hour)
-        return (Key(period.key(event), period),)
-    undated = (Key(unique_key(event), None),) if what.unique or hour is None else ()
-    dated = _endings(hour, what.hourly) if hour is not None else ()
-    begin = f"{KEY_PREFIX}{event}"
-    return (*(Key(begin + ending, period) for ending, period in dated), *undated)
-
-
-@lru_cache(maxsize=4096)
-def _endings(hour: datetime, hourly: bool) -> tuple[tuple[str, Period], ...]:
-    """What follows an event's name in the keys of a mark."""
-    periods = marked_periods(hour, hourly)
-    return tuple((period.key("").removeprefix(KEY_PREFIX), period) for period in periods)
-
-
 def _wanted(deeds: Iterable[Deed]) -> dict[str, Wanted]:
     wanted: dict[str, Wanted] = {}
     for what in deeds:
-        held = wanted.get(what.event)
-        day = what.hour.date() if what.value and what.hour is not None else None
-        if held is None:
-            wanted[what.event] = Wanted(what.kind, what.value, day)
-        elif what.value:
-            days = [known for known in (held.first_day, day) if known is not None]
+        want = _want(what.kind, what.value, what.hour)
+        held = wanted.setdefault(what.event, want)
+        if held is not want and what.value:
+            days = [day for day in (held.first_day, want.first_day) if day is not None]
             kind = held.kind if held.marked else what.kind
             wanted[what.event] = Wanted(kind, True, min(days, default=None))
     return wanted
 
 
+@lru_cache(maxsize=4096)
+def _want(kind: str, value: bool, hour: datetime | None) -> Wanted:
+    return Wanted(kind, value, hour.date() if value and hour is not None else None)
+
+
 def _grouped(marks: Iterable[Settled]) -> dict[Deed, list[Any]]:
-    """Who did each deed, in lists and arrays; the hour is told only if its bitmap is kept."""
+    """Who did each deed, in lists and arrays."""
     groups: dict[Deed, list[Any]] = {}
-    of_days: dict[Deed, list[Any]] = {}
     last: Deed | None = None
     group: list[Any] = [[]]
+    has_many = False
     for what, who in marks:
         if what is not last:  # most follow one of the same deed
             last = what
-            if what not in groups:
-                # The first list is for those who come one by one.
-                groups[what] = of_days.setdefault(_of_day(what), [[]])
-            group = groups[what]
+            # The first list is for those who come one by one.
+            group = groups.setdefault(what, [[]])
         if isinstance(who, ONE):
             group[0].append(who)
         else:
             group.append(who)
-    return {what: [ids for ids in group if len(ids)] for what, group in of_days.items()}
-
-
-@lru_cache(maxsize=4096)
-def _of_day(what: Deed) -> Deed:
-    event, value, hour, hourly, unique, kind, exact, only, *_ = what
-    if hour is None or hourly or not hour.hour:
-        return what
-    # Not by `_replace`, which takes three times as long.
-    return Deed(event, value, hour.replace(hour=0), hourly, unique, kind, exact, only)
+            has_many = True
+    if has_many:
+        return {what: [ids for ids in group if len(ids)] for what, group in groups.items()}
+    return groups
 
 
 def _note_unfit(batch: Batch, groups: Mapping[Deed, Iterable[Any]]) -> None:
     for what, who in groups.items():
         kind = batch.relies_on.kinds[what.event]
         if kind is None and what.kind == PLAIN:
-            for key in _keys(what):
+            for key in keys(what):
                 of_key = batch.strays.setdefault(key.name, (what.event, set()))[1]
                 for ids in who:
                     of_key.update(ids if isinstance(ids, list) else ids.tolist())

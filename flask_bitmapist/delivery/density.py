@@ -13,6 +13,8 @@ logger = logging.getLogger("flask_bitmapist")
 _FAR, _MARKS = 64, 32
 #: Below this one, a bitmap is at most 128 KiB long.
 _CHEAP = 2**20
+#: Of an event that has no marks yet: how many it has, and the highest id of these.
+_NONE = (0, 0)
 
 
 class Density:
@@ -30,14 +32,15 @@ class Density:
 
     def check(self, what: Deed, highest: int, marks: int = 1) -> None:
         """Look at `marks` of the deed `what`, with ids up to `highest`."""
-        if what.kind != PLAIN or what.event in self._told:
+        event = what.event
+        if what.kind != PLAIN or event in self._told:
             return
-        before, usual = self._seen.get(what.event, (0, 0))
+        before, usual = self._seen.get(event, _NONE)
         if highest > self._limit:
             self._tell(what, highest, "above BITMAPIST_DENSE_LIMIT")
         elif highest > _CHEAP and before >= _MARKS and highest > _FAR * usual:
             self._tell(what, highest, f"far above all others so far (up to {usual})")
-        self._seen[what.event] = before + marks, max(usual, highest)
+        self._seen[event] = before + marks, usual if usual > highest else highest
 
     def _tell(self, what: Deed, highest: int, reason: str) -> None:
         self._told.add(what.event)

@@ -11,12 +11,12 @@ has been erased since: that removes what is stored so.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..resp import packed_with
 from ..trip import Trip
-from .bits import MOST_TOGETHER, Bits, slices
+from .bits import MOST_TOGETHER, slices
 from .unmarking import Key
 
 #: How the names of stored bitmaps begin.
@@ -38,56 +38,60 @@ _WINDOW = 1_000_000
 _SPARSE = 20
 
 
-class Chunk:
-    """Offsets that one deed sets, in the bitmaps of its day, its week and its month."""
-
-    def __init__(self, offsets: Any) -> None:
-        """:param offsets: at least one; a list, or an array of any type of integers."""
-        self.offsets = offsets
-        self.is_list = isinstance(offsets, list)
-        self.highest = max(offsets) if self.is_list else int(offsets.max())
-        # No cached_property: Python 3.11 takes a lock for each.
-        self._together: tuple[Bits] | None = None
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    @property
-    def lowest(self) -> int:
-        return min(self.offsets) if self.is_list else int(self.offsets.min())
-
-    def up_to(self, limit: int) -> Chunk | None:
-        """Those that are not above `limit`; None if all are."""
-        if self.is_list:
-            left = [offset for offset in self.offsets if offset <= limit]
-        else:
-            left = self.offsets[self.offsets <= limit]
-        return Chunk(left) if len(left) else None
-
-    def bits(self) -> Iterable[Bits]:
-        """The bits, as many together as one command sets."""
-        if len(self.offsets) > MOST_TOGETHER:
-            return map(_bits, slices(self.offsets))
-        if self._together is None:
-            self._together = (_bits(self.offsets),)
-        return self._together
+#: Offsets of bits that one deed sets: at least one, in a list, or in an array of any type of
+#: integers.
+Chunk = Any
 
 
-def is_worth_it(key: Key, chunks: Sequence[Chunk], *, alone: bool) -> bool:
-    """Whether to merge the bits of `chunks` into `key` rather than set each.
+def highest(chunk: Chunk) -> int:
+    return max(chunk) if isinstance(chunk, list) else int(chunk.max())
 
+
+def _lowest(chunk: Chunk) -> int:
+    return min(chunk) if isinstance(chunk, list) else int(chunk.min())
+
+
+def up_to(limit: int, chunk: Chunk) -> Chunk:
+    """Those offsets that are not above `limit`; perhaps none."""
+    if isinstance(chunk, list):
+        return [offset for offset in chunk if offset <= limit]
+    return chunk[chunk <= limit]
+
+
+def in_commands(chunk: Chunk) -> Iterable[list[int]]:
+    """The offsets, as many together as one command sets."""
+    if isinstance(chunk, list) and len(chunk) <= MOST_TOGETHER:
+        return (chunk,)
+    parts: Iterator[Chunk] = slices(chunk)
+    return (part if isinstance(part, list) else part.tolist() for part in parts)
+
+
+def worth_merging(chunks: Mapping[str, Sequence[Chunk]], *, alone: bool) -> list[str]:
+    """The events whose bits are better merged than set each.
+
+    :param chunks: event -> its bits.
     :param alone: one server has all keys. In a cluster a key with braces has a slot in which no
         name with that key in braces lies.
     """
-    count = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
-    if count < _FEWEST or not (alone or {"{", "}"}.isdisjoint(key.name)):
+    return [
+        event
+        for event, of_event in chunks.items()
+        if (len(of_event) > 1 or len(of_event[0]) >= _FEWEST)  # most have few
+        and is_worth_it(event, of_event, alone=alone)
+    ]
+
+
+def is_worth_it(event: str, chunks: Sequence[Chunk], *, alone: bool) -> bool:
+    """Whether to merge the bits of `chunks` into the bitmaps of `event`; as `worth_merging`."""
+    count = sum(map(len, chunks))
+    if count < _FEWEST or not (alone or {"{", "}"}.isdisjoint(event)):
         return False
     return count * _BYTES_PER_BIT >= _bytes(chunks)
 
 
 def _bytes(chunks: Iterable[Chunk]) -> int:
     """How long the bitmap of `chunks` is, empty bytes at its beginning included."""
-    return max(chunk.highest for chunk in chunks) // 8 + 1
+    return max(map(highest, chunks)) // 8 + 1
 
 
 class Merge:
@@ -96,7 +100,7 @@ class Merge:
     def __init__(self, keys: Sequence[Key], chunks: Sequence[Chunk]) -> None:
         self.keys = keys
         self.chunks = chunks
-        self._first = min(chunk.lowest for chunk in chunks) // 8
+        self._first = min(map(_lowest, chunks)) // 8
         self._lives: list[int] = []
         # In the slot of the keys, if the server is a cluster.
         self._name = f"{STAGED}{secrets.token_hex(8)}:{{{keys[0].name}}}"
@@ -107,12 +111,12 @@ class Merge:
         begin = self._first * 8
         arrays = []
         for chunk in self.chunks:
-            if chunk.is_list:
-                for offset in chunk.offsets:
+            if isinstance(chunk, list):
+                for offset in chunk:
                     offset -= begin
                     body[offset >> 3] |= 128 >> (offset & 7)
             else:
-                arrays.append(chunk.offsets)
+                arrays.append(chunk)
         if arrays:
             _add_arrays(body, begin, arrays)
         return bytes(body)
@@ -140,7 +144,7 @@ class Merge:
 
     def finish(self, pipe: Trip) -> slice:
         """Queue the merge; returns which of the replies `was_merged` takes."""
-        first = len(pipe.commands)
+        first = len(pipe)
         length = _bytes(self.chunks)
         for key, life in zip(self.keys, self._lives, strict=True):
             if length >= _FEWEST_LONG:  # adding 0 changes no bit
@@ -152,29 +156,29 @@ class Merge:
                 pipe.execute_command(*command)
         # Last: if there is something to remove now, there was something to merge before.
         pipe.execute_command("UNLINK", self._name)
-        return slice(first, len(pipe.commands))
+        return slice(first, len(pipe))
 
 
-def bunches(sets: Iterable[tuple[Key, Sequence[Chunk]]], *, alone: bool) -> Iterator[list[Merge]]:
-    """The merges of `sets`, as many as are sent in one trip.
+def bunches(
+    merges: Iterable[tuple[Sequence[Key], Sequence[Chunk]]], *, alone: bool
+) -> Iterator[list[Merge]]:
+    """`merges`, as many as are sent in one trip.
 
     :param alone: one server has all keys: those that get the same bits need them once. Long bitmaps
         go one by one all the same, so that other clients are served between two of them.
     """
-    groups: dict[object, tuple[list[Key], Sequence[Chunk]]] = {}
-    for key, chunks in sets:
-        is_long = _bytes(chunks) > _BYTES_PER_TRIP // 4
-        group = (*map(id, chunks),) if alone and not is_long else key
-        groups.setdefault(group, ([], chunks))[0].append(key)
     bunch: list[Merge] = []
     room = _BYTES_PER_TRIP
-    for keys, chunks in groups.values():
-        room -= _bytes(chunks)
-        if bunch and room < 0:
-            yield bunch
-            bunch, room = [], _BYTES_PER_TRIP - _bytes(chunks)
-        bunch.append(Merge(keys, chunks))
-    yield bunch
+    for keys, chunks in merges:
+        length = _bytes(chunks)
+        for some in [keys] if alone and length <= _BYTES_PER_TRIP // 4 else zip(keys):
+            room -= length
+            if bunch and room < 0:
+                yield bunch
+                bunch, room = [], _BYTES_PER_TRIP - length
+            bunch.append(Merge(some, chunks))
+    if bunch:
+        yield bunch
 
 
 def was_merged(replies: Sequence[Any]) -> bool:
@@ -208,7 +212,3 @@ def _add_arrays(body: bytearray, begin: int, arrays: Sequence[Any]) -> None:
                 offsets = offsets[(offsets >= first) & (offsets < first + size * 8)]
             flags[offsets - first] = True
         merged[start : start + size] |= np.packbits(flags)
-
-
-def _bits(offsets: Any) -> Bits:
-    return Bits(offsets if isinstance(offsets, list) else offsets.tolist())

@@ -12,14 +12,14 @@ import secrets
 import time
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
 
 from ..ids import PLAIN
 from ..locks import Lock
-from ..marks import ONE, Deed, Id, Settled, Who, count, parts, singles
+from ..marks import ONE, Deed, Id, Settled, count, parts, singles
 from ..registry import text
 from ..trip import Trip, drop_idle, replies
 from .forks import begin_anew_in_children
@@ -64,37 +64,36 @@ class _Span:
         #: Of each dimension and kind of ids, what was chosen last for each of them.
         self._choices: dict[tuple[str, str], dict[Id, Deed]] = {}
 
-    def add(self, what: Deed, who: Any) -> int:
+    def add(self, marks: Iterable[Settled]) -> int:
         """Returns about how many bytes that takes."""
-        if what.choice is not None:
-            return self._choose(what, who)
-        ids: Any = self._ids.get(what)
-        if ids is None:
-            ids = array("Q") if what.kind == PLAIN else []
-            self._ids[what] = ids
-        before = len(ids)
-        if isinstance(who, ONE):
-            ids.append(who)
-        elif isinstance(who, list):
-            ids.extend(who)
-        else:
-            ids.frombytes(who.astype("uint64").tobytes())
-        added = len(ids) - before
-        size = _PLAIN_ID * added
-        if what.kind != PLAIN:
-            size = _TEXT * added + sum(map(len, ids[before:]))
-        self.length += added
-        self.size += size
-        return size
+        before, ids_of = self.size, self._ids
+        for what, who in marks:
+            added: Any = [who] if isinstance(who, ONE) else who
+            if what.choice is not None:
+                self._choose(what, added)
+                continue
+            ids: Any = ids_of.get(what)
+            is_plain = what.kind == PLAIN
+            if ids is None:
+                ids = ids_of[what] = array("Q") if is_plain else []
+            if not isinstance(added, list):
+                ids.frombytes(added.astype("uint64").tobytes())
+            elif is_plain:
+                ids.fromlist(added)
+            else:
+                ids += added
+                self.size += sum(map(len, added))
+            self.length += len(added)
+            self.size += (_PLAIN_ID if is_plain else _TEXT) * len(added)
+        return self.size - before
 
-    def _choose(self, what: Deed, who: Any) -> int:
+    def _choose(self, what: Deed, who: Any) -> None:
         chosen = self._choices.setdefault((what.event, what.kind), {})
         before = len(chosen)
         chosen |= dict.fromkeys([id_ for _, id_ in singles([(what, who)])], what)
         added = len(chosen) - before
         self.length += added
         self.size += _CHOICE * added
-        return _CHOICE * added
 
     def is_over(self, now: float) -> bool:
         return now - self.began > _SPAN or self.length >= _OF_SPAN
@@ -170,21 +169,18 @@ class Recent:
                 return
             self._added = now
             for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
-                for what, who in part if len(part) == 1 else _by_deed(part):
-                    self._add(what, who, now, made)
+                for some in [part] if len(part) == 1 else _alike(part):
+                    self._add(some, now, made)
 
-    def _add(self, what: Deed, who: Who, now: float, made: float) -> None:
+    def _add(self, marks: Sequence[Settled], now: float, made: float) -> None:
         spans = self._spans
-        if (
-            not spans
-            or (spans[-1].value != what.value and what.choice is None)
-            or spans[-1].is_over(now)
-        ):
-            spans.append(_Span(now, what.value, made))
+        value = next((what.value for what, _ in marks if what.choice is None), None)
+        if not spans or (value is not None and spans[-1].value != value) or spans[-1].is_over(now):
+            spans.append(_Span(now, value is not False, made))
         span = spans[-1]
         span.made = min(span.made, made)
         span.written = time.time()
-        self._size += span.add(what, who)
+        self._size += span.add(marks)
         span.count = self.count
         while len(spans) > 1 and (self._size > _MOST or now - spans[0].began > _AGE):
             self._size -= spans.popleft().size
@@ -327,18 +323,19 @@ class _CountedTrip(Trip):
         extra = recent.queue(self)
         found = super().execute()
         told = found[-extra:]
-        del found[-extra:], self.commands[-extra:]
+        del found[-extra:]
         recent.settle(self._client, told, era, expected)
         return found
 
 
-def _by_deed(marks: Sequence[Settled]) -> Sequence[Settled]:
-    """`marks`, those of each deed together: each by itself takes longer.
+def _alike(marks: Sequence[Settled]) -> Iterable[Sequence[Settled]]:
+    """`marks` in parts that may each be in one span.
 
-    They stay as they are if some mark and some unmark, whose order matters.
+    Those of each deed are put together, as each by itself takes longer. But if some mark and some
+    unmark, their order matters.
     """
     if len({what.value for what, _ in marks if what.choice is None}) > 1:
-        return marks
+        return ([mark] for mark in marks)
     many: list[Settled] = []
     singles: dict[Deed, list[Any]] = {}
     last, ids = None, []
@@ -349,4 +346,4 @@ def _by_deed(marks: Sequence[Settled]) -> Sequence[Settled]:
         if what is not last:
             last, ids = what, singles.setdefault(what, [])
         ids.append(who)
-    return [*many, *singles.items()]
+    return [[*many, *singles.items()]]

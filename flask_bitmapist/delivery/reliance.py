@@ -15,8 +15,11 @@ from typing import Any
 
 from ..dimensions import DIMENSIONS
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
-from ..trip import Command, enter_fields
+from ..trip import Entries, Questions, Trip
 from .relied_offsets import ReliedOffsets
+
+#: What is asked about each event.
+_QUESTIONS = (("HMGET", KINDS, BELL), ("ZMSCORE", FIRST_DAYS))
 
 
 class Reliance:
@@ -47,9 +50,9 @@ class Reliance:
         """Whether there is nothing that must be stored before the bits."""
         return not self._first_days and not self._uncopied
 
-    def enter(self, pipe: Any) -> None:
+    def enter(self, pipe: Trip) -> None:
         """Queue what must be stored before the bits; `entered` takes the replies."""
-        enter_fields(pipe, KINDS_COPY, self._uncopied)
+        pipe.queue_many(Entries(KINDS_COPY, self._uncopied))
         for event, day in self._first_days.items():
             pipe.execute_command("ZADD", FIRST_DAYS, "LT", day.toordinal(), event)
 
@@ -59,21 +62,18 @@ class Reliance:
             next(replies)
         return [event for event in self._first_days if next(replies) == 1]
 
-    def ask(self, pipe: Any, offsets: ReliedOffsets) -> None:
+    def ask(self, pipe: Trip, offsets: ReliedOffsets) -> None:
         """Queue the questions; `holds` takes the replies.
 
         Put them last in the pipeline, so that they also notice if the server changes meanwhile.
         """
-        for question in self.questions():
-            pipe.execute_command(*question)
+        pipe.queue_many(self.questions)
         offsets.ask(pipe)
 
-    def questions(self) -> list[Command]:
+    @property
+    def questions(self) -> Questions:
         """The commands that ask for the kinds and first days."""
-        asked: list[Command] = [("HMGET", KINDS, *self.kinds, BELL)]
-        if self._days:
-            asked.append(("ZMSCORE", FIRST_DAYS, *self._days))
-        return asked
+        return Questions(_QUESTIONS if self._days else _QUESTIONS[:1], self.kinds)
 
     def holds(self, replies: Sequence[Any], offsets: ReliedOffsets) -> bool:
         """Whether the server still agrees.
@@ -89,22 +89,25 @@ class Reliance:
         return offsets.hold([*map(_list, replies[asked:])])
 
     def _still_holds(self, replies: list[Any]) -> bool:
-        kinds, *first_days = replies
-        if [kind and text(kind) for kind in kinds] != [*self.kinds.values(), self.bell]:
+        (bell, *kinds), *first_days = replies
+        if (bell and text(bell)) != self.bell or _texts(kinds) != [*self.kinds.values()]:
             return False
-        return not first_days or not any(
-            first is None or int(first) > day.toordinal()
-            for first, day in zip(first_days[0], self._days.values(), strict=True)
+        days = map(self._days.get, self.kinds)
+        # Of thousands of events, most have the same ones.
+        pairs = {pair for told in first_days for pair in zip(told, days, strict=True)}
+        return not any(
+            day is not None and (first is None or int(first) > day.toordinal())
+            for first, day in pairs
         )
 
-    def withdraw(self, pipe: Any, entered: Sequence[str], replies: Sequence[Any]) -> None:
+    def withdraw(self, pipe: Trip, entered: Sequence[str], replies: Sequence[Any]) -> None:
         """It did not hold: queue the removal of what was `entered` of events nobody registered.
 
         A first day without a kind would look as if the kind had been lost.
 
         :param replies: those that `holds` took.
         """
-        told = zip(self.kinds, _list(replies[0]), strict=False)  # behind them comes the bell
+        told = zip((BELL, *self.kinds), _list(replies[0]), strict=True)
         if names := {event for event, kind in told if kind is None}.intersection(entered):
             pipe.execute_command("ZREM", FIRST_DAYS, *names)
 
@@ -130,22 +133,28 @@ class ValueReliance(Reliance):
         #: Whether the server turned out to have more values, or marks of one that had none.
         self.is_outgrown = False
 
-    def questions(self) -> list[Command]:
-        """Also the commands that ask for the slots."""
-        of_slots: list[Command] = [("HLEN", DIMENSIONS)]
+    def ask(self, pipe: Trip, offsets: ReliedOffsets) -> None:
+        """Also ask for the slots."""
+        pipe.queue_many(self.questions)
+        pipe.execute_command("HLEN", DIMENSIONS)
         if self.slots:
-            of_slots.append(("HMGET", DIMENSIONS, *self.slots))
-        return [*super().questions(), *of_slots]
+            pipe.execute_command("HMGET", DIMENSIONS, *self.slots)
+        offsets.ask(pipe)
 
     def _still_holds(self, replies: list[Any]) -> bool:
         kinds, of, *slots = replies
-        *kinds, bell = [told and text(told) for told in kinds]
+        bell, *kinds = _texts(kinds)
         named = zip(self.kinds.values(), kinds, strict=True)
         changed = [known for known, told in named if known != told]
         held = [value and text(value) for value in (slots[0] if slots else ())]
         has_grown = of != self.of or held != [*self.slots.values()] or bool(changed)
         self.is_outgrown = has_grown and bell == self.bell and not any(changed)
         return not has_grown and bell == self.bell
+
+
+def _texts(values: Sequence[Any]) -> list[str | None]:
+    found = {value: value and text(value) for value in {*values}}
+    return [*map(found.__getitem__, values)]
 
 
 def _checked(reply: Any) -> Any:

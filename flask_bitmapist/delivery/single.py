@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..resp import key_bytes, packed
+from ..resp import key_bytes
 from ..trip import Command, Trip
 from .reliance import Reliance
 from .relied_offsets import ReliedOffsets
@@ -19,12 +19,12 @@ class Single:
     def __init__(self, keys: Sequence[Key], relies_on: Reliance) -> None:
         self.keys = keys
         self.relies_on = relies_on
-        questions = relies_on.questions()
+        questions = relies_on.questions
         heads = [_SETBIT + key_bytes(key.name) for key in keys]
         #: What stands between the offsets.
-        self._parts = (*heads, b"".join(packed(*question) for question in questions))
+        self._parts = (*heads, b"".join(questions.packed()))
         self._names: list[Command] = [("SETBIT", key.name) for key in keys]
-        self._names += questions
+        self._names += questions.names()
 
     def queue(self, pipe: Trip, offset: int, offsets: ReliedOffsets) -> None:
         """Queue all of it on `pipe`, which packs.

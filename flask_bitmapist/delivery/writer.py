@@ -23,19 +23,19 @@ from ..refusals import need_of
 from ..registry import Registry
 from ..server import Server
 from ..trip import Trip, node_of
-from .batch import Batch, Batches, Writes, keeps_other_days, writes
-from .bits import Bits
+from .batch import Batch, Batches, keeps_other_days, writes
+from .bits import Bits, Run, runs
 from .choosing import DONE, OUTGROWN, Choices
 from .density import Density
 from .erasures import Erasures, Since, Waited
 from .expiry import Expiries
-from .merging import Chunk, Merge, bunches, is_worth_it, was_merged
+from .merging import Merge, bunches, in_commands, was_merged
 from .people import People
 from .recent import Recent, sorted_out
 from .sent import Lost, Proof, Sent
 from .single import Single
 from .stats import Outcomes
-from .unmarking import Key, Values
+from .unmarking import Values
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -195,10 +195,10 @@ class Writer:
         self._recent.give_back(lost)
 
     def _write_all(self, client: Any, marks: Sequence[Settled], since: Since) -> list[Settled]:
-        deeds = {what for what, _ in marks}
-        if any(what.kept is not None for what in deeds):
+        ways = _ways(marks)
+        if any(what.kept is not None for what in ways):
             return self._write_in_order(client, marks, since)
-        marked, most = count(marks), _most(deeds)
+        marked, most = count(marks), _most(ways)
         if marked > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
@@ -338,8 +338,8 @@ class Writer:
         told = replies[len(single.keys) :]
         if not batch.relies_on.holds(told, batch.offsets):
             bits = Bits((offset,))
-            written = zip(((key, bits) for key in single.keys), replies, strict=False)
-            self._take_back(client, batch, written, [], told)
+            written = runs((key, bits) for key in single.keys)
+            self._take_back(client, batch, written, replies, [], told)
             return False
         pipe.check()
         return True
@@ -347,7 +347,7 @@ class Writer:
     def _wrote(self, client: Any, batch: Batch) -> bool:
         """As `_was_written`, where other bits are read, or need to expire."""
         outstanding = batch.writes
-        names = {key.name for key, bits in batch.writes if bits.clears}.union(
+        names = {key.name for run in batch.writes for key in run.cleared()}.union(
             name for name, _ in batch.reads()
         )
         older = may_be_packed(client, names)
@@ -372,23 +372,23 @@ class Writer:
         alone = isinstance(client, redis.Redis)
         # A merge cannot be taken back, as the bits of a visitor who is promoted meanwhile must be.
         may_merge = not batch.offsets.has_visitors
-        in_order = groupby(
-            batch.sets_in_order(), lambda bits: may_merge and is_worth_it(*bits, alone=alone)
+        merges = [
+            merge for bits in batch.sets if may_merge for merge in bits.take_merges(alone=alone)
+        ]
+        days, longer = (
+            [run for bits in batch.sets for run in bits.runs(longer=longer)]
+            for longer in (False, True)
         )
-        for is_merged, run in in_order:
-            if not is_merged:
-                if not self._set_each(client, batch, run):
-                    return False
-                continue
-            for bunch in bunches(run, alone=alone):
-                if not self._merged(client, batch, bunch):
-                    return False
-        return True
+        if not merges:
+            return self._set_each(client, batch, days + longer)
+        return (
+            self._set_each(client, batch, days)
+            and all(self._merged(client, batch, bunch) for bunch in bunches(merges, alone=alone))
+            and self._set_each(client, batch, longer)
+        )
 
-    def _set_each(
-        self, client: Any, batch: Batch, sets: Iterable[tuple[Key, Sequence[Chunk]]]
-    ) -> bool:
-        return all(self._trip(client, batch, part) is not None for part in _trips(sets))
+    def _set_each(self, client: Any, batch: Batch, writes: Iterable[Run]) -> bool:
+        return all(self._trip(client, batch, part) is not None for part in _trips(writes))
 
     def _merged(self, client: Any, batch: Batch, bunch: Sequence[Merge]) -> bool:
         try:
@@ -398,15 +398,24 @@ class Writer:
                 raise
         # A user may lack the right to these commands, a proxy may not know them, a slot of a
         # cluster may have moved, and a key that holds something else is to be found.
-        sets = ((key, merge.chunks) for merge in bunch for key in merge.keys)
-        return self._set_each(client, batch, sets)
+        return self._set_each(
+            client,
+            batch,
+            runs(
+                (key, Bits(offsets))
+                for merge in bunch
+                for key in merge.keys
+                for chunk in merge.chunks
+                for offsets in in_commands(chunk)
+            ),
+        )
 
     def _merge(self, client: Any, batch: Batch, bunch: Sequence[Merge]) -> bool:
         pipe = Trip(client)
         batch.relies_on.enter(pipe)
         for merge in bunch:
             merge.stage(pipe)
-        first = len(pipe.commands)
+        first = len(pipe)
         batch.relies_on.ask(pipe, batch.offsets)
         replies = pipe.execute()
         rest = iter(replies)
@@ -436,13 +445,15 @@ class Writer:
             self._expire(client, expiring)
         return all(was_merged(replies[end]) for end in ends)
 
-    def _trip(self, client: Any, batch: Batch, writes: Sequence[tuple[Key, Bits]]) -> Values | None:
+    def _trip(self, client: Any, batch: Batch, writes: Sequence[Run]) -> Values | None:
         """Make `writes` and read the bits of `batch`; None if what it relies on no longer holds."""
         pipe = self._recent.trip(client)
         batch.relies_on.enter(pipe)
-        for key, bits in writes:
-            bits.queue(pipe, key.name)
-        without_expiry = self._expiries.queue(pipe, (key for key, _ in writes))
+        for run in writes:
+            pipe.queue_many(run)
+        without_expiry = self._expiries.queue(
+            pipe, (key for run in writes for key in run.bitmaps())
+        )
         reads = batch.reads()
         for name, offsets in reads:
             _queue_reads(pipe, name, offsets)
@@ -451,13 +462,13 @@ class Writer:
 
         rest = iter(pipe.execute())
         entered = batch.relies_on.entered(rest)
-        before = [*islice(rest, len(writes))]
+        before = [*islice(rest, sum(map(len, writes)))]
         expiring = without_expiry(rest)
         values = _values(reads, islice(rest, len(reads)))
         calendar = next(rest) if compares_calendar else None
         told = [*rest]
         if not batch.relies_on.holds(told, batch.offsets):
-            self._take_back(client, batch, zip(writes, before, strict=True), entered, told)
+            self._take_back(client, batch, writes, before, entered, told)
             return None
         batch.relies_on.remember()
         pipe.check()
@@ -471,17 +482,19 @@ class Writer:
     def _take_back(
         client: Any,
         batch: Batch,
-        written: Iterable[tuple[tuple[Key, Bits], Any]],
+        written: Iterable[Run],
+        replies: Iterable[Any],
         entered: Sequence[str],
         told: Sequence[Any],
     ) -> None:
-        """What `batch` relies on does not hold: restore the bits that were `written`, with replies.
+        """What `batch` relies on does not hold: restore the bits that were `written`.
 
+        :param replies: those to `written`.
         :param entered: as `told`, for `Reliance.withdraw`.
         """
-        undo = Trip(client)
-        for (key, bits), reply in written:
-            if former := bits.restoring(reply):
+        undo, before = Trip(client), iter(replies)
+        for run in written:
+            for key, former in run.restoring(before):
                 former.queue(undo, key.name)
         batch.relies_on.withdraw(undo, entered, told)
         undo.execute()
@@ -520,6 +533,15 @@ def _unpack(client: Any, keys: Collection[str]) -> bool:
     return bool(packed)
 
 
+def _ways(marks: Sequence[Settled]) -> Collection[Deed]:
+    """Deeds that differ in how they are written: one for each way, of thousands perhaps."""
+    deeds = (what for what, _ in marks)
+    return {
+        (what.value, what.kind, what.exact, what.hour is None, what.kept is None): what
+        for what in deeds
+    }.values()
+
+
 def _most(deeds: Iterable[Deed]) -> int:
     """How many marks of `deeds` a batch may have."""
     if any(map(keeps_other_days, deeds)):
@@ -527,14 +549,16 @@ def _most(deeds: Iterable[Deed]) -> int:
     return _ALL if all(what.value and what.kind == PLAIN for what in deeds) else _MARKS_PER_BATCH
 
 
-def _trips(sets: Iterable[tuple[Key, Sequence[Chunk]]]) -> Iterator[Writes]:
-    """The commands that set each bit, as many as are sent in one trip."""
-    trip: Writes = []
+def _trips(writes: Iterable[Run]) -> Iterator[list[Run]]:
+    """`writes`, as many as are sent in one trip."""
+    trip: list[Run] = []
     room = _BITS_PER_TRIP
-    for key, chunks in sets:
-        for bits in (bits for chunk in chunks for bits in chunk.bits()):
-            trip.append((key, bits))
-            room -= len(bits.offsets)
+    for run in writes:
+        rest: Run | None = run
+        while rest is not None:
+            some, rest = rest.divided(room)
+            trip.append(some)
+            room -= some.size
             if room <= 0:
                 yield trip
                 trip, room = [], _BITS_PER_TRIP

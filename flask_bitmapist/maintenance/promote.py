@@ -170,7 +170,7 @@ class _Mover:
             pipe = Trip(self._client)
             for command in self._moving_value(keys, self._client):
                 pipe.execute_command(*command)
-            if pipe.commands:
+            if len(pipe):
                 pipe.execute()
                 pipe.check()
         if replies(self._client, [self._asks]) == [None]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..config import STORED_GRAINS
+from ..delivery.bits import Bits
 from ..delivery.expiry import Expiries, is_wrong
-from ..delivery.merging import Chunk
+from ..delivery.merging import in_commands
 from ..packed_periods import is_packable, keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX, Grain, Period
 from ..reading.bitmap import Bitmap
@@ -149,11 +150,11 @@ def _saved(
                 continue
             yield one.period.grain, count
             held[target.key] |= lacking
-            for some in Chunk(lacking.ids()).bits():
-                some.queue(pipe, target.key)
+            for offsets in in_commands(lacking.ids()):
+                Bits(offsets).queue(pipe, target.key)
             if (moment := expiries.moment(target.period)) is not None:
                 pipe.execute_command("EXPIREAT", target.key, moment)
-    if pipe.commands and not dry_run:
+    if len(pipe) and not dry_run:
         pipe.execute()
         pipe.check()
 

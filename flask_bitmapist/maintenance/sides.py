@@ -83,7 +83,7 @@ class Side:
             pipe.execute()
             pipe.check()
 
-        if pipe.commands:
+        if len(pipe):
             self.patiently(sent)
 
     def lengths(self, keys: Iterable[str]) -> list[int | None]:
