@@ -11,12 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: How many bytes a value has, by PostgreSQL's number of its type: int8, int2, int4, timestamp.
-_WIDTHS = {20: 8, 21: 2, 23: 4, 1114: 8}
-_TIMESTAMP = 1114
-#: Four numbers of an array's head, and one for its lower bound (array_send in arrayfuncs.c).
-_HEAD = np.dtype(">i4")
-_HEAD_LENGTH = 5
 #: Microseconds since 1970: when those of PostgreSQL begin, and the calendar of Python.
 _BEGIN, _FIRST, _LAST = (
     np.datetime64(moment, "us").astype(np.int64)
@@ -28,26 +22,24 @@ _AS_FORM = bytes.maketrans(b"0123456789T", b"0000000000 ")
 _LONGEST = max(map(len, _FORMS))
 
 
-def of_binary(sent: bytes) -> NDArray[Any] | None:
-    """PostgreSQL's ``array_send(array_agg(column))``: int64, or naive datetime64.
+def integers_of_binary(sent: bytes) -> NDArray[np.int64]:
+    """PostgreSQL's ``string_agg(int8send(column), '')``, from which NULLs are missing."""
+    return np.frombuffer(sent, ">i8").astype(np.int64)
 
-    None if it has something that no such array can hold, as a NULL.
-    """
-    dimensions, has_null, type_, length, _ = np.frombuffer(sent, _HEAD, _HEAD_LENGTH).tolist()
-    if dimensions != 1 or has_null or type_ not in _WIDTHS:
-        return None
-    value = np.dtype([("length", ">i4"), ("value", f">i{_WIDTHS[type_]}")])
-    offset = _HEAD_LENGTH * _HEAD.itemsize
-    values = np.frombuffer(sent, value, length, offset)["value"].astype(np.int64)
-    if type_ != _TIMESTAMP:
-        return values
+
+def moments_of_binary(sent: bytes) -> NDArray[np.datetime64] | None:
+    """Likewise, of ``timestamp_send``; None if Python's calendar does not have one of them."""
+    values = integers_of_binary(sent)
     if values.min() < _FIRST - _BEGIN or values.max() > _LAST - _BEGIN:  # infinity is one of them
         return None
     return (values + _BEGIN).view("datetime64[us]")
 
 
 def of_json(sent: bytes) -> NDArray[Any] | None:
-    """SQLite's ``json_group_array(column)``: as `of_binary`."""
+    """SQLite's ``json_group_array(column)``: int64, or naive datetime64.
+
+    None if it has something that no such array can hold, as a NULL.
+    """
     if sent.startswith(b'["'):
         return moments_of_json(sent)
     listed = sent[1:-1]

@@ -7,8 +7,21 @@ from typing import Any, cast
 
 import numpy as np
 from flask import current_app
-from sqlalchemy import Boolean, Column, DateTime, Engine, Select, and_, func, inspect, or_, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Select,
+    and_,
+    func,
+    inspect,
+    or_,
+    select,
+)
 from sqlalchemy import literal_column as sql_text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import ColumnProperty, Mapper, Session
 
 from ...many import is_array
@@ -36,6 +49,8 @@ class Rows:
         self._id = columns_of(self._mapper, asked.id)
         #: Those of the moment, flags and dimensions; None: a property, which only an object has.
         self._columns = [self._column(name) for name in (asked.at, *asked.kept)]
+        #: Whether columns may come as arrays: in the order of a single key.
+        self._may_be_collected = len(self._key) == 1
 
     def count(self) -> int:
         statement = self._selected([func.count()]).select_from(self._model)
@@ -67,8 +82,8 @@ class Rows:
         """
         dialect, types = self._engine.dialect, [one.type for one in asked.values()]
         with self._engine.connect() as connection:
-            if len(self._key) == 1 and _collected.may_be_collected(dialect.name, types):
-                arrays = _collected.fetched(connection, statement)
+            if _collected.may_be_collected(dialect.name, types):
+                arrays = self._collected(connection, statement)
                 if arrays is not None:
                     return dict(zip(asked, arrays, strict=True))
             cursor = cast(Any, connection.execute(statement)).cursor
@@ -83,6 +98,16 @@ class Rows:
                 if process := type_.result_processor(dialect, kind):
                     found[name] = [*map(process, values)]
         return found
+
+    def _collected(self, connection: Connection, statement: Select[Any]) -> list[Any] | None:
+        if not self._may_be_collected:
+            return None
+        try:
+            return _collected.fetched(connection, statement)
+        except DBAPIError:  # a column has another type, or SQLite is older than its JSON
+            connection.rollback()
+            self._may_be_collected = False
+            return None
 
     def _page_of_objects(self, after: Key | None, size: int) -> Page | None:
         chosen = self._asked.id
