@@ -99,7 +99,8 @@ def chart(title: str, report: str, /, *, target: float | None = None, **question
     :param title: 1 to 80 printable characters.
     :param report: the name of a function of `flask_bitmapist.analytics`: ``trend``,
         ``active_users``, ``retention``, ``funnel``, ``time_to_convert``, ``conversion``,
-        ``lifecycle``, ``stickiness``, ``churned``, ``adoption``, ``overlap`` or ``compare``.
+        ``lifecycle``, ``stickiness``, ``churned``, ``adoption``, ``overlap``, ``changes`` or
+        ``compare``.
     :param target: a value that is to be reached, which is drawn as a line: a number of people for
         ``trend``, ``trends`` and ``active_users``, a share of 1 for ``retention``,
         ``conversion`` and ``adoption``. The other reports have no axis for one.

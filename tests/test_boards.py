@@ -43,6 +43,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "churned": {"event": "a", "silent": 4},
     "adoption": {"feature": "a", "active": "b"},
     "overlap": {"events": ["a", "b", "flag:c"], "end": date(2026, 1, 1)},
+    "changes": {"over": "since 2026-10-19", "where": "a & flag:c"},
     "compare": {"arms": ["flag:a", "flag:b"], "goal": "c"},
 }
 

@@ -323,6 +323,12 @@ def test_every_report_has_its_command(runner: FlaskCliRunner) -> None:
     assert active[-1] == ["2026-03-22", "0", "2", "3", "0.0"]
     adopted = words(output(runner, "adoption", "user:upgraded", "user:logged_in", *march))
     assert ["2026-03-09", "3", "0", "0.0", "0"] in adopted
+    changed = words(output(runner, "changes", "--start", "2026-03-16", "--end", "2026-03-22"))
+    assert changed[1:4] == [
+        ["user:created", "0", "3", "-3", "-100.0"],
+        ["user:logged_in", "2", "3", "-1", "-33.3"],
+        ["user:upgraded", "1", "0", "1"],
+    ]
     churned = words(
         output(runner, "churned", "user:logged_in", "--silent", "1", "--by", "week", *march)
     )

@@ -13,6 +13,7 @@ from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
 from ._answers import answer, everyone_behind, others_flagged, people_behind
 from ._breakdown import NO_VALUE, part_of
+from ._changes import Change, Changes, changes
 from ._check import Check, CheckedFigure, check
 from ._churned import Churned, ChurnedPoint, churned
 from ._compare import Arm, Compare, compare, compare_people
@@ -42,6 +43,8 @@ __all__ = [
     "Average",
     "Bitmap",
     "Cell",
+    "Change",
+    "Changes",
     "Check",
     "CheckedFigure",
     "Churned",
@@ -85,6 +88,7 @@ __all__ = [
     "active_users",
     "adoption",
     "answer",
+    "changes",
     "check",
     "churned",
     "compare",

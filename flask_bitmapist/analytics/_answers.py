@@ -12,6 +12,7 @@ from ..periods import unique_key
 from . import (
     _active_users,
     _adoption,
+    _changes,
     _check,
     _churned,
     _compare,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _MODULES: Mapping[type[questions.Question], Any] = {
     questions.ActiveUsersQuestion: _active_users,
     questions.AdoptionQuestion: _adoption,
+    questions.ChangesQuestion: _changes,
     questions.CheckQuestion: _check,
     questions.ChurnedQuestion: _churned,
     questions.CompareQuestion: _compare,

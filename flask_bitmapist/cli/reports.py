@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..analytics import (
         ActiveUsers,
         Adoption,
+        Changes,
         Check,
         Churned,
         Compare,
@@ -324,6 +325,15 @@ def _overlap(report: Overlap) -> Picture:
     return Picture(["", *report.events], rows, note=note)
 
 
+def _changes(report: Changes) -> Picture:
+    rows = [[a.event, a.users, a.before, a.change, Share(a.rate)] for a in report.events]
+    note = (
+        f"{report.start} to {report.end}{'' if report.complete else ', so far'}; "
+        f"before: from {report.before_start} on."
+    )
+    return Picture(["event", "users", "before", "change", "%"], rows, note=note)
+
+
 def _listed(values: list[float]) -> str:
     """What a figure sums up, in the room of a line."""
     if len(values) > _MOST_SHOWN:
@@ -507,6 +517,17 @@ report_command(
 
     \b
     flask bitmapist overlap song:played user:seen --by month
+    """,
+)
+report_command(
+    "changes",
+    questions.ChangesQuestion,
+    _changes,
+    """How many more or fewer people did each event than in as many periods right before.
+
+    \b
+    flask bitmapist changes --over "since 2026-10-19"
+    flask bitmapist changes --over "last month" --by month
     """,
 )
 report_command(

@@ -38,6 +38,7 @@ MARKS = {
 _BAR = 0.76
 #: The least height of a bar's piece, in per cent: fewer people than a pixel shows are seen too.
 _LEAST = 2.0
+_MINUS = "\N{MINUS SIGN}"
 #: How dark the square of a day with few events is at least, of 1.
 _FAINTEST = 0.35
 
@@ -484,8 +485,19 @@ def more(now: float, then: float) -> str:
     if not change:
         return "as many as"
     share = f" ({signed(100 * change / then)} %)" if then else ""
-    told = thousands(abs(change)) if isinstance(change, int) else f"{abs(change):,.1f}"
-    return f"{told} {'more' if change > 0 else 'fewer'}{share} than"
+    if isinstance(change, int):
+        return f"{more_or_fewer(change)}{share} than"
+    return f"{abs(change):,.1f} {'more' if change > 0 else 'fewer'}{share} than"
+
+
+def more_or_fewer(change: int) -> str:
+    """A difference of counts in words: 120 more, 12 fewer."""
+    return f"{thousands(abs(change))} {'more' if change > 0 else 'fewer'}"
+
+
+def signed_count(change: int) -> str:
+    """A difference of counts with its sign: +120, or 0."""
+    return f"{change:+,}".replace("-", _MINUS) if change else "0"
 
 
 def points_more(change: float) -> str:
@@ -498,7 +510,7 @@ def points_more(change: float) -> str:
 
 def signed(number: float) -> str:
     """A number with its sign, and one decimal: +11.1."""
-    return f"{number:+,.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{number:+,.1f}".replace("-", _MINUS)
 
 
 def thousands(number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from flask import current_app, request
@@ -17,6 +17,8 @@ from ..periods import Grain, Period, local
 _KEPT = "flask_bitmapist.annotations"
 #: The most characters that a chart has room for.
 _ROOM = 16
+#: How many days a page can show at most.
+LONGEST_SINCE = 366
 #: How many texts are below each other before one is at the top again.
 _LEVELS = 3
 
@@ -38,6 +40,11 @@ class Note:
     @property
     def text(self) -> str:
         return "; ".join(one.text for one in self.annotations)
+
+    @property
+    def date(self) -> date:
+        """The first day on which it is noted."""
+        return self.annotations[0].date
 
     @property
     def short(self) -> str:
@@ -95,6 +102,13 @@ def of_request() -> Sequence[Annotation]:
         environ[_KEPT] = all_annotations()
     found: Sequence[Annotation] = environ[_KEPT]
     return found
+
+
+def changes_since(day: date) -> dict[str, str]:
+    """The query string that asks what has changed since `day`; by the week if that is long ago."""
+    since = {"over": f"since {day}"}
+    today = current_tracker().now().date()
+    return since if today - day < timedelta(days=LONGEST_SINCE) else {**since, "by": "week"}
 
 
 def with_annotations(

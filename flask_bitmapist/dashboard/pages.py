@@ -46,6 +46,7 @@ PAGES = (
     PageEntry("churned", "/churned", "Churn", "churned"),
     PageEntry("adoption", "/adoption", "Adoption", "adoption"),
     PageEntry("overlap", "/overlap", "Overlap", "overlap"),
+    PageEntry("changes", "/changes", "Changes", "changes"),
     PageEntry("compare", "/compare", "Compare", "compare"),
     PageEntry("people", "/people", "People", "people", posts=True),
     PageEntry("person", "/person", "", "person"),

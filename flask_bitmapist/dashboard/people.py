@@ -27,6 +27,7 @@ from .addresses import SAFE
 from .adoption import AdoptionPage
 from .answers import download, empty
 from .breakdown import BrokenDownPage
+from .changes import ChangesPage
 from .churned import ChurnedPage
 from .compare import ComparePage
 from .conversion import ConversionPage
@@ -88,6 +89,7 @@ PAGES_WITH_PEOPLE: dict[str, type[Page]] = {
         ChurnedPage,
         AdoptionPage,
         OverlapPage,
+        ChangesPage,
         ComparePage,
     )
 }

@@ -120,6 +120,11 @@ class RangedPage(Page):
         number, by = self.number, self["by"]
         return f"the {by if number == 1 else periods(number, by)} before"
 
+    def since(self, day: date) -> dict[str, Any]:
+        """The query string that asks for what has come since `day`, beside what was before."""
+        rest = {n: told for n, told in self.arguments.items() if n not in ("start", "end")}
+        return {**rest, "over": f"since {day}", "previous": "yes"}
+
     @property
     def last(self) -> date:
         return self.range.last.start

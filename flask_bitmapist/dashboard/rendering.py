@@ -24,7 +24,7 @@ from ..saved import saved
 from . import drawing
 from .access import may_save
 from .addresses import url_for
-from .notes import notes_on
+from .notes import changes_since, notes_on
 from .pages import PAGES
 from .posting import hidden_fields
 from .query import BY, JOINTS, RANGES, TIMES, USUAL_RANGE
@@ -49,6 +49,7 @@ def _environment() -> Environment:
         url_for=url_for,
         may_save=may_save,
         hidden_fields=hidden_fields,
+        changes_since=changes_since,
         notes_on=notes_on,
         saved_boards=saved_boards,
         query_of=lambda arguments: urlencode(arguments, doseq=True),
@@ -76,6 +77,8 @@ def _environment() -> Environment:
         thousands=drawing.thousands,
         percent=drawing.percent,
         points_more=drawing.points_more,
+        signed=drawing.signed,
+        signed_count=drawing.signed_count,
         short=drawing.short,
         tick_percent=drawing.tick_percent,
         pairs=lambda values: [(value, value) for value in values],

@@ -12,6 +12,7 @@ from ..analytics import (
     ActiveUsers,
     Adoption,
     Average,
+    Changes,
     Churned,
     Compare,
     Conversion,
@@ -36,14 +37,18 @@ from .drawing import (
     full_label,
     label,
     line_plot,
+    more_or_fewer,
     percent,
     periods,
     polyline,
+    signed_count,
     thousands,
     when,
 )
 from .notes import Notes, notes_among
 
+#: The most changes that a card lists.
+_CHANGES = 5
 #: The most pairs of events that a card lists.
 _PAIRS = 5
 #: What a line is called that is the whole of the others.
@@ -462,6 +467,20 @@ def _overlap(question: Any, report: Overlap) -> Small:
     return Small(rows[0].value, told, Shares(rows))
 
 
+def _changes(question: Any, report: Changes) -> Small:
+    largest = report.events[:_CHANGES]
+    most = max((abs(one.change) for one in largest), default=0)
+    rows = [
+        Share(one.event, abs(one.change) / most if most else None, signed_count(one.change))
+        for one in largest
+    ]
+    dates = f"since {full_label(report.start, question.by)}"
+    if not most:
+        return Small("", f"No event has more or fewer people {dates}.", Shares(rows))
+    told = f"did {largest[0].event} {dates} than in as many {question.by}s before"
+    return Small(more_or_fewer(largest[0].change), told, Shares(rows))
+
+
 def _compare(question: Any, report: Compare) -> Small:
     rows = [Share(arm.segment, arm.rate, _rate(arm.rate)) for arm in report.arms]
     best = max(rows, key=lambda row: row.rate or 0.0)
@@ -505,6 +524,7 @@ _DRAWN: Mapping[type[Report], Callable[..., Small]] = {
     Funnel: _funnel,
     Lifecycle: _lifecycle,
     Overlap: _overlap,
+    Changes: _changes,
     Retention: _retention,
     Stickiness: _stickiness,
     TimeToConvert: _time_to_convert,

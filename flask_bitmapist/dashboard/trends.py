@@ -211,11 +211,6 @@ class TrendsPage(BrokenDownPage, TargetPage):
                         row.append(f'<td class="quiet">{_percent(point.previous_share)}</td>')
         return [Markup("\n".join(row)) for row in rows]
 
-    def since(self, day: date) -> dict[str, Any]:
-        """The query string that asks for what has come since `day`, beside what was before."""
-        rest = {n: told for n, told in self.arguments.items() if n not in ("start", "end")}
-        return {**rest, "over": f"since {day}", "previous": "yes"}
-
     def beside(self, at: date) -> date | None:
         """The period beside that of `at`; None if it is too long ago to be listed."""
         start = self.visit.period(self["by"], at).shift(-self.number).start

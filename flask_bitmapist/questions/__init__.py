@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from .adoption import AdoptionFigure, AdoptionQuestion
 from .base import BrokenDown, Figure, PartFigure, Question, Ranged
+from .changes import ChangesFigure, ChangesQuestion
 from .check import CheckQuestion
 from .churned import ChurnedFigure, ChurnedQuestion
 from .compare import CompareFigure, CompareQuestion
@@ -36,6 +37,8 @@ __all__ = [
     "AdoptionFigure",
     "AdoptionQuestion",
     "BrokenDown",
+    "ChangesFigure",
+    "ChangesQuestion",
     "CheckQuestion",
     "ChurnedFigure",
     "ChurnedQuestion",
@@ -85,5 +88,6 @@ REPORTS: Mapping[str, type[Question]] = {
     "churned": ChurnedQuestion,
     "adoption": AdoptionQuestion,
     "overlap": OverlapQuestion,
+    "changes": ChangesQuestion,
     "compare": CompareQuestion,
 }

@@ -17,6 +17,7 @@ BREAKDOWN = [("breakdown", "flag:user:premium"), ("breakdown", "post:created - u
 ASKED: dict[str, list[tuple[str, str]]] = {
     "trends": TRENDS,
     "lifecycle": [PREVIOUS],
+    "changes": [("over", "since 2026-10-26")],
     "boards": [("board", "Weekly")],
     "funnel": FUNNEL,
     "time_to_convert": [*FUNNEL, ("within", "14")],
@@ -39,6 +40,7 @@ FIGURES = {
     "churned": ".bar a",
     "adoption": ".bar a",
     "overlap": ".heat td a",
+    "changes": ".plain td a",
     "compare": ".funnel td a",
     "people": ".people tbody th",
     "person": ".calendar rect",

@@ -185,6 +185,7 @@ PAGES = {
     "/churned": {"event": "event", "silent": "number", **_RANGE, **_SEGMENT},
     "/adoption": {"feature": "event", "active": "event", **_RANGE, **_SEGMENT},
     "/overlap": {"event": "segment", **_RANGE, **_SEGMENT},
+    "/changes": {**_RANGE, **_SEGMENT},
     "/compare": {"arm": "segment", "goal": "event", **_RANGE, **_BROKEN},
     "/person": {"id": "id", "back": "list", "rows": "number", **_DATES},
     "/find": {"text": "id"},
@@ -203,6 +204,7 @@ _BEHIND: dict[str, dict[str, str]] = {
     "churned": {"at": "day", "active": "switch"},
     "adoption": {"at": "day", "which": "which"},
     "overlap": {"one": "number", "other": "number"},
+    "changes": {"event": "event", "before": "switch"},
     "compare": {"number": "number", "converted": "converted"},
 }
 BEHIND = {

@@ -45,7 +45,8 @@ def test_an_annotation_is_drawn_at_its_period_and_told_in_words(
     (line,) = shown.all("g", class_="noted")
     assert line.one("text").text == "v2.0"
     assert noted(shown) == [f"{STARTS[by]} v2.0"]
-    assert "Noted: v2.0 on 4 Nov 2026." in [one.text for one in shown.all("p", class_="note")]
+    told = [one.text.partition(" (")[0] for one in shown.all("p", class_="noted-list")]
+    assert "Noted: v2.0 on 4 Nov 2026" in told
 
 
 def test_a_note_on_a_trend_leads_to_what_has_come_since_then(
@@ -53,11 +54,17 @@ def test_a_note_on_a_trend_leads_to_what_has_come_since_then(
 ) -> None:
     keep(redis, RELEASE)
     page = browser.open("/trends", event="song:played", by="week", over="last 12 weeks")
-    (link,) = page.one("p", id="since").all("a")
-    assert link.text == "v2.0"
+    link, changes = page.one("p", class_="noted-list").all("a")
+    (drawn,) = page.one("g", class_="noted").all("a")
+    assert drawn.attributes["href"] == link.attributes["href"]
     since = browser.open(link.attributes["href"])
     assert since.one("figcaption").text.endswith("the 4 weeks before")
     assert since.one("table").rows[-1][0] == "2 Nov v2.0"
+    changed = browser.open(changes.attributes["href"])
+    assert changed.one("h1").text == "What changed"
+    assert "from 4 Nov to 23 Nov 2026" in changed.all("p", class_="lede")[0].text
+    (again,) = (one for one in changed.all("p", class_="note")[0].all("a"))
+    assert again.attributes["href"] == changes.attributes["href"]
 
 
 def test_the_overview_and_the_cohorts_have_it_too(

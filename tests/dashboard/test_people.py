@@ -56,6 +56,8 @@ QUESTIONS = [
     "/adoption?rows=3&by=month&feature=user:logged_in&active=user:created",
     "/overlap",
     "/overlap?by=year&event=user:created+%26+flag:beta&event=flag:user:premium&event=song:played",
+    "/changes?over=since+2026-10-20",
+    "/changes?start=2026-11-10&end=2026-11-18&where=user:logged_in+-+flag:beta",
     "/compare?rows=36&arm=flag:beta&arm=flag:user:premium+-+flag:beta&arm=user:created",
     "/compare?rows=6&by=week&goal=song:played",
 ]

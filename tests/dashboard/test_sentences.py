@@ -49,6 +49,7 @@ ASKED = {
         "did user:created",
     ),
     "/overlap": ("event=song:played&event=user:created&by=week", "did both"),
+    "/changes": ("by=week&rows=3", "did each event"),
     "/compare": ("arm=user:created&arm=song:played&goal=user:logged_in&by=week&rows=3", "did user"),
     "/people": ("where=flag:beta&by=week&rows=3", "those who match flag:beta"),
 }
