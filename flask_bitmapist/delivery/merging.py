@@ -101,13 +101,14 @@ class Merge:
         self.keys = keys
         self.chunks = chunks
         self._first = min(map(_lowest, chunks)) // 8
+        self._length = _bytes(chunks)
         self._lives: list[int] = []
         # In the slot of the keys, if the server is a cluster.
         self._name = f"{STAGED}{secrets.token_hex(8)}:{{{keys[0].name}}}"
 
     def body(self) -> bytes:
         """The bitmap, without the empty bytes at its beginning."""
-        body = bytearray(_bytes(self.chunks) - self._first)
+        body = bytearray(self._length - self._first)
         begin = self._first * 8
         arrays = []
         for chunk in self.chunks:
@@ -145,10 +146,10 @@ class Merge:
     def finish(self, pipe: Trip) -> slice:
         """Queue the merge; returns which of the replies `was_merged` takes."""
         first = len(pipe)
-        length = _bytes(self.chunks)
         for key, life in zip(self.keys, self._lives, strict=True):
-            if length >= _FEWEST_LONG:  # adding 0 changes no bit
-                pipe.execute_command("BITFIELD", key.name, "INCRBY", "u1", length * 8 - 1, 0)
+            if self._length >= _FEWEST_LONG:  # adding 0 changes no bit
+                last = self._length * 8 - 1
+                pipe.execute_command("BITFIELD", key.name, "INCRBY", "u1", last, 0)
             merge = ("BITOP", "OR", key.name, key.name, self._name)
             # It drops the expiry, in milliseconds.
             restored = [("MULTI",), merge, ("PEXPIRE", key.name, life), ("EXEC",)]
