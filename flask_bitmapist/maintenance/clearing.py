@@ -6,6 +6,7 @@ Those of several people are looked for together: to go through the keys takes th
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import compress
@@ -63,8 +64,12 @@ class Whose(Protocol):
     def all_offsets(self) -> tuple[int, ...]:
         """All of their bits, whatever the kind of ids."""
 
+    @property
+    def may_lose_some(self) -> bool:
+        """Whether some of them may become those of somebody else."""
+
     def news(self, client: Any) -> bool:
-        """Whether there are fewer of them now than there were before. Asks the server."""
+        """Whether some have become those of somebody else. Asks the server."""
 
 
 class Clearing:
@@ -84,34 +89,34 @@ class Clearing:
         self._reads: dict[tuple[int, ...], list[str | int]] = {}
         self._ends: dict[tuple[int, ...], bytes] = {}
 
-    def clear_all(self, watch: Callable[[int], None]) -> set[Place]:
-        """Clear bits until none is left; returns what was cleared.
+    def clear_all(self, watch: Callable[[int], None]) -> Counter[str]:
+        """Clear bits until none is left; returns how many were cleared under each key.
 
         :param watch: called now and then with the number of keys looked at since.
         :raises NotErasedError: if there are always more.
         """
-        cleared: set[Place] = set()
+        cleared = Counter[str]()
         for _ in range(_PASSES):
             found = self.found(watch, clears=True)
             if not found:
                 return cleared
-            cleared |= found
+            cleared += found
             if not self._is_single:
                 time.sleep(UNDER_WAY)
         raise NotErasedError
 
-    def found(self, watch: Callable[[int], None], *, clears: bool = False) -> set[Place]:
-        """The bits that there are; they are cleared, if `clears`."""
-        found: set[Place] = set()
+    def found(self, watch: Callable[[int], None], *, clears: bool = False) -> Counter[str]:
+        """How many bits there are under each key that has any; they are cleared, if `clears`."""
+        found = Counter[str]()
         for keys in in_parts(keys_of(self._client, KEY_PREFIX), _KEYS):
             places = self.raw(keys, clears=clears)
-            found |= {place for place in places if not is_operation(place.key)}
+            _count(found, places, adds=clears)
             watch(len(keys))
         for keys in in_parts(packed_keys(self._client), _PACKED_KEYS):
             places = self._packed(keys)
             if clears:
                 self._clear_packed(places)
-            found.update(places)
+            _count(found, places, adds=clears)
             watch(len(keys))
         return found
 
@@ -182,8 +187,7 @@ class Clearing:
 
     def _clear(self, places: list[Place]) -> list[Place]:
         """Returns those that were cleared: all but those of somebody new."""
-        commands: list[Command] = []
-        if not self._is_single:
+        if not self._is_single or not self._whose.may_lose_some:
             places = self._still(places, self._client)
             return self._cleared(places, self._sent(_clearing(places)))
         while True:
@@ -258,6 +262,16 @@ class Clearing:
             bits.setdefault(key, set()).add(offset)
         for keys in in_parts(bits, _PACKED_KEYS if self._is_single else 1):
             clear(self._client, {key: bits[key] for key in keys})
+
+
+def _count(found: Counter[str], places: Iterable[Place], *, adds: bool) -> None:
+    """Add to `found` how many of `places` each key has.
+
+    :param adds: False: they are still there, and a SCAN may tell of a key twice.
+    """
+    counts = Counter(place.key for place in places if not is_operation(place.key))
+    for key, bits in counts.items():
+        found[key] = found[key] + bits if adds else max(found[key], bits)
 
 
 def _clearing(places: Iterable[Place]) -> list[Command]:

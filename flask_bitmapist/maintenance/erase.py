@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -131,7 +131,7 @@ class Eraser:
         self._end()
         return self._receipt(max(person.moment for person in self._people), found)
 
-    def _receipt(self, moment: int | None, found: Iterable[Any]) -> Receipt:
+    def _receipt(self, moment: int | None, found: Mapping[str, int]) -> Receipt:
         kept = {one for person in self._people for one in person.kept}
         entries = sum(person.gone + len(person.entries) for person in self._people)
         return Receipt.of(moment, found, kept, entries, len(self._people))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -87,14 +87,22 @@ class Persons:
             {each for one in self._people for offsets in one.offsets.values() for each in offsets}
         )
 
+    @property
+    def may_lose_some(self) -> bool:
+        """As `clearing.Whose`: somebody new may get an id."""
+        return any(self._open())
+
+    def _open(self) -> Iterator[Person]:
+        """Those whose ids somebody new may get."""
+        return (person for person in self._people if person.wishes and person.since is None)
+
     def news(self, client: Any) -> bool:
-        """As `clearing.Whose`: somebody new may have got an id."""
-        open_ = [person for person in self._people if person.wishes and person.since is None]
-        if not open_:
+        """As `clearing.Whose`."""
+        if not self.may_lose_some:
             return False
         now = {wish.field: wish for wish in wishes(client) if wish.since is not None}
         found = False
-        for person in open_:
+        for person in [*self._open()]:
             taken = [now.get(wish.field, wish) for wish in person.wishes]
             found |= taken != person.wishes
             person.wishes = taken

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from ..packed_periods import days_of
-from .clearing import Place
 from .stored import event_of
 
 
@@ -45,21 +44,22 @@ class Receipt:
     def of(
         cls,
         moment: int | None,
-        found: Iterable[Place],
+        found: Mapping[str, int],
         kept: Iterable[str],
         entries: int,
         people: int,
     ) -> Receipt:
-        """The receipt of what was `found`.
+        """The receipt of what was found.
 
         :param moment: in microseconds since the epoch.
+        :param found: how many bits under which key.
         """
-        places: dict[str, list[Place]] = {}
-        for place in found:
-            places.setdefault(str(event_of(place.key)), []).append(place)
+        by_event: dict[str, dict[str, int]] = {}
+        for key, bits in found.items():
+            by_event.setdefault(str(event_of(key)), {})[key] = bits
         return cls(
             None if moment is None else datetime.fromtimestamp(moment / 1e6, UTC),
-            [_erased(event, of_event) for event, of_event in sorted(places.items())],
+            [_erased(event, of_event) for event, of_event in sorted(by_event.items())],
             sorted(kept),
             entries,
             people,
@@ -89,10 +89,8 @@ class Receipt:
         }
 
 
-def _erased(event: str, places: Iterable[Place]) -> ErasedEvent:
-    bits = {(key, offset) for key, offset, _ in places}
-    found = filter(None, map(days_of, {key for key, _ in bits}))
-    spans = [(first, end - timedelta(days=1)) for first, end in found]
+def _erased(event: str, bits: Mapping[str, int]) -> ErasedEvent:
+    spans = [(first, end - timedelta(days=1)) for first, end in filter(None, map(days_of, bits))]
     days = {first for first, last in spans if first == last}
     # A week or month counts only if none of its days is left.
     told = [span for span in spans if not any(span[0] <= day <= span[1] for day in days)]
@@ -100,5 +98,5 @@ def _erased(event: str, places: Iterable[Place]) -> ErasedEvent:
         event,
         min([*days, *(first for first, _ in told)], default=None),
         max([*days, *(last for _, last in told)], default=None),
-        len(bits),
+        sum(bits.values()),
     )
