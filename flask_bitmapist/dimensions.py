@@ -159,6 +159,16 @@ class Slots:
             for field, value in zip(self.fields(dimension), self.values(dimension), strict=True)
         }
 
+    def since(self, dimensions: Iterable[str]) -> dict[str, str]:
+        """The fields that say since when months of `dimensions` are kept; '': none are."""
+        fields = map(dated_field, dimensions)
+        return {field: self.held.get(field, "") for field in fields}
+
+    def keeps(self, dimension: str, month: date) -> bool:
+        """Whether the month of the day `month` is kept of `dimension`."""
+        first = self.dated.get(dimension)
+        return first is not None and month >= first
+
     def month_names(self) -> set[str]:
         """The names under which months of dated dimensions are kept: they are no events."""
         return {

@@ -41,6 +41,7 @@ class Mark(NamedTuple):
     #: clears them too, as bitmapist does.
     exact: bool = True
     #: `event` is a dimension, and this the value that the person has of it from now on; '' is none.
+    #: Then `dated` says that the dimension is: who has which value is kept for each month too.
     choice: object = None
     #: Not None: nothing was done, but the person `id` has gone (`value` is False) and is to be
     #: erased, or somebody new has come (True), who may have the id of one who has gone. These
@@ -63,7 +64,10 @@ class Deed(NamedTuple):
     kind: str  # the registry's name for ids of this kind
     exact: bool = True
     only: Grain | None = None  # the one period whose bitmap it sets; None: all that a mark sets
-    choice: str | None = None  # of the dimension `event`, the value from now on; '': none
+    #: Of the dimension `event`, the value from now on; '': none. It is that of the month of `hour`
+    #: too, if months are kept; `only` a month: they are from now on. The month's alone, unless
+    #: `unique` or without an `hour`.
+    choice: str | None = None
     kept: tuple[str, ...] | None = None  # who has gone or come: see `Mark`; it sets no bit
 
 

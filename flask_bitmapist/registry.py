@@ -15,11 +15,21 @@ from copy import copy
 from datetime import date, datetime
 from itertools import chain
 from math import inf
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import redis
 
-from .dimensions import DIMENSIONS, NONE, OTHER, Slots, flag_of, values_in
+from .dimensions import (
+    DIMENSIONS,
+    NONE,
+    OTHER,
+    Slots,
+    dated_field,
+    flag_of,
+    month_text,
+    values_in,
+)
 from .entering import Keys, enter_new
 from .id_map.faults import DamagedMapError
 from .id_map.keys import map_keys
@@ -27,7 +37,7 @@ from .ids import MAPPED, PLAIN
 from .packed_periods import PACKED_BEFORE, note, packed_keys
 from .periods import KEY_PREFIX, OPERATION, Period, unique_key
 from .resp import packed_alike
-from .trip import Entries, Questions, Trip, replies
+from .trip import Entries, Questions, Trip, node_of, replies
 from .wire import straight
 
 logger = logging.getLogger("flask_bitmapist")
@@ -53,6 +63,7 @@ _NAMES_TOGETHER = 20
 _SCAN_STEP = 10_000
 #: How long the names found by a SCAN are trusted: in seconds, and as a multiple of its duration.
 _SCAN_AGE, _SCAN_SHARE = 10.0, 100
+_NO_MONTHS: Mapping[str, date] = MappingProxyType({})
 
 
 class LostKindError(redis.ResponseError, ValueError):
@@ -262,16 +273,26 @@ class Registry:
             learnt.first_days |= first_days
         learnt.kinds |= {event: kinds.get(event) for event in wanted}
 
-    def admit_values(self, client: Any, wanted: Mapping[str, Collection[str]], most: int) -> Slots:
+    def admit_values(
+        self,
+        client: Any,
+        wanted: Mapping[str, Collection[str]],
+        most: int,
+        dated: Mapping[str, date] = _NO_MONTHS,
+    ) -> Slots:
         """The values of dimensions, once those of `wanted` have a slot for which there is room.
 
         :param wanted: dimension -> values.
         :param most: how many values a dimension may have, besides `OTHER`.
+        :param dated: dimension -> a day of a month that is to be kept, as are all later ones.
         """
         learnt = self.history  # another thread may drop it meanwhile, or learn something else
         slots = learnt.slots
         if slots is None or not _have_all(slots, wanted, most):
             slots = learnt.slots = self._with_values(client, wanted, most)
+        if new := {of: month for of, month in dated.items() if not slots.keeps(of, month)}:
+            _keep_months(client, new)
+            slots = learnt.slots = slots_of(client.hgetall(DIMENSIONS))
         return slots
 
     @staticmethod
@@ -664,6 +685,20 @@ def _with_value(client: Any, slots: Slots, dimension: str, value: str, most: flo
     return slots
 
 
+def _keep_months(client: Any, dated: Mapping[str, date]) -> None:
+    """Keep the months of these dimensions, each from that of a day on, or from an earlier one."""
+    for dimension, day in dated.items():
+        field, month = dated_field(dimension), month_text(day)
+        while not client.hsetnx(DIMENSIONS, field, month):
+            with suppress(redis.WatchError), node_of(client, DIMENSIONS).pipeline() as pipe:
+                pipe.watch(DIMENSIONS)
+                if text(replies(pipe, [("HGET", DIMENSIONS, field)])[0]) > month:
+                    pipe.multi()
+                    pipe.hset(DIMENSIONS, field, month)
+                    pipe.execute()
+                break
+
+
 def _values_with_flags(client: Any, dimension: str) -> list[str]:
     """The values of `dimension` whose flags are registered, though it has no slots: they are lost.
 
@@ -673,7 +708,7 @@ def _values_with_flags(client: Any, dimension: str) -> list[str]:
     pipe.hkeys(KINDS)
     pipe.hkeys(KINDS_COPY)
     begin = flag_of(dimension, "")
-    names = {*map(text, chain(*pipe.execute()))}
+    names = {*map(text, chain(*pipe.execute()))} - {begin}
     return sorted(name.removeprefix(begin) for name in names if name.startswith(begin))
 
 

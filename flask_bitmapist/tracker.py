@@ -243,6 +243,7 @@ class Tracker:
         ids: Iterable[object],
         *rest: Any,
         only: Grain | None = None,
+        is_old_news: bool = False,
         made: float | None = None,
     ) -> Written | None:
         """As `record_many`, but the server has the marks when it returns: nothing is spooled.
@@ -251,6 +252,8 @@ class Tracker:
 
         :param only: set the bit of this period alone, and not those that a mark sets. For ``hour``
             the mark must be an hourly one.
+        :param is_old_news: of a dimension: nobody knows since when people have the value, so no
+            month gets it.
         :param made: when `ids` were found out, in seconds since the epoch: whoever has been erased
             since is left out. None: now.
         :returns: whether the server has lost what was written before; None: nothing was sent.
@@ -260,8 +263,10 @@ class Tracker:
         if not self.enabled:
             return None
         settled = self._settled(event, ids, *rest)
-        if only is not None:
-            settled = [(deed(*what[:7], only), who) for what, who in settled]
+        if is_old_news:
+            settled = [(deed(*what._replace(hour=None, only=None)), who) for what, who in settled]
+        elif only is not None:
+            settled = [(_of_period(what, only), who) for what, who in settled]
         if not settled:
             return None
         if Tracker.recorder is not None or self.keeps_marks_in_process():
@@ -296,6 +301,8 @@ class Tracker:
         whole_days = self._keeps_days(what.hourly)
         for hour, places in hours_of(moments, self._local_hour, whole_days=whole_days):
             of_hour = [who[place] for place in places] if isinstance(who, list) else who[places]
+            if what.choice is not None:
+                hour = _month_of(hour)
             yield deed(what.event, what.value, hour, *what[3:]), of_hour
 
     def publish(self, marks: Iterable[Mark | tuple[Any, ...]]) -> None:
@@ -593,12 +600,17 @@ class Tracker:
             exact,
         )
 
-    def _choice(self, dimension: str, value: object, kind: str) -> Deed:
-        """The deed of a mark that gives `value` in `dimension`."""
-        choice = checked_choice(dimension, choice_of(value))
+    def _choice(self, dimension: str, mark: Mark, kind: str, now: datetime) -> Deed:
+        """The deed of a `mark` that gives a value in `dimension`.
+
+        It has no more of the moment than the month, so that many share it.
+        """
+        choice = checked_choice(dimension, choice_of(mark.choice))
         if choice:
             self._check_kind(flag_of(dimension, choice), kind)
-        return deed(dimension, bool(choice), None, False, False, kind, True, None, choice)
+        month = _month_of(now if mark.when is None else self._local_hour(mark.when))
+        only: Grain | None = "month" if mark.dated else None
+        return deed(dimension, bool(choice), month, False, True, kind, True, only, choice)
 
     def _told_hour(self, hour: datetime, hourly: bool) -> datetime:
         """What of `hour` a mark carries: those of a day without hourly bitmaps are one deed."""
@@ -722,6 +734,7 @@ class _Alike(dict[str, Deed]):
         self._mark = mark
         self.kind = PLAIN if id_type is int else mapped_kind(mark.space)
         is_event = mark.choice is None and mark.kept is None
+        self._now = now
         self._rest = tracker._done(mark, self.kind, now) if is_event else ()
         self._known = tracker._registry.history.kinds
 
@@ -732,7 +745,7 @@ class _Alike(dict[str, Deed]):
         if mark.kept is not None:
             what = _life(event, mark.value, self.kind, mark.kept)
         elif mark.choice is not None:
-            what = self._tracker._choice(event, mark.choice, self.kind)
+            what = self._tracker._choice(event, mark, self.kind, self._now)
         else:
             if known is not None and known != self.kind:
                 self._tracker._check_kind(event, self.kind)
@@ -772,6 +785,15 @@ class _Hour:
         start = hour_of(local_time.replace(tzinfo=None))
         begins = moment - (local_time.replace(tzinfo=None) - start).total_seconds()
         return cls(tracker, start, begins, begins + 3600)
+
+
+def _of_period(what: Deed, grain: Grain) -> Deed:
+    """`what`, of the bitmap of this one period."""
+    return deed(*what._replace(only=grain, unique=what.unique and what.choice is None))
+
+
+def _month_of(moment: datetime) -> datetime:
+    return moment.replace(day=1, hour=0)
 
 
 def _without_news(mark: Settled) -> Settled | None:

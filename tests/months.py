@@ -56,3 +56,24 @@ def write_months(
 def _set(client: Any, key: str, people: Iterable[int]) -> None:
     for person in people:
         client.setbit(key, person, 1)
+
+
+def held_months(
+    client: Any, dimension: str = "user:plan", *, at_once: bool = False
+) -> dict[str, dict[str, set[int]]]:
+    """Who had which value last in each month, as bitmapist's keys have it: ``2026-11``.
+
+    :param at_once: as it is at one moment, where others write meanwhile.
+    """
+    begin = f"trackist_{dimension}="
+    keys = [key.decode() for key in client.keys(f"{begin}*") if not key.endswith(b"_u")]
+    held = client.mget(keys) if at_once and keys else [client.get(key) for key in keys]
+    months: dict[str, dict[str, set[int]]] = {}
+    for key, bitmap in zip(keys, held, strict=True):
+        value, _, month = key.removeprefix(begin).rpartition("_")
+        bits = int.from_bytes(bitmap)
+        length = 8 * len(bitmap)
+        people = {bit for bit in range(length) if bits >> (length - 1 - bit) & 1}
+        if people:
+            months.setdefault(month, {})[value] = people
+    return months

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 
 from flask import Flask
 from redis import Redis
@@ -14,6 +15,7 @@ from flask_bitmapist.ids import MAPPED
 from flask_bitmapist.marks import Mark
 
 RACERS, RACING = 8, 500
+_DAY = date(2026, 11, 14)
 
 
 def racing_offsets(url: str, seed: int) -> dict[str, int]:
@@ -29,8 +31,12 @@ def racing_offsets(url: str, seed: int) -> dict[str, int]:
     return offsets
 
 
-def racing_values(url: str, folder: str, racers: int, seed: int, rounds: int) -> int:
+def racing_values(
+    url: str, folder: str, racers: int, seed: int, rounds: int, dated_from: int | None = None
+) -> int:
     """Give few people many values, most of which this process alone knows at first.
+
+    :param dated_from: the round in which one of them begins to keep months; None: nobody does.
 
     Returns how many marks had to wait in the spool.
     """
@@ -44,11 +50,12 @@ def racing_values(url: str, folder: str, racers: int, seed: int, rounds: int) ->
     chance = random.Random(seed)
     tracker.redis.incr("ready")
     eventually(lambda: int(tracker.redis.get("ready")) == racers)
-    for _ in range(rounds):
+    for number in range(rounds):
+        is_dated = dated_from is not None and seed == 0 and number >= dated_from
         people = chance.sample(range(20), chance.choice([1, 1, 5]))
         values = [f"v{chance.randrange(12) + (seed % 4) * 4}" for _ in people]
         tracker.record(
-            Mark("user:plan", person, dated=False, choice=value)
+            Mark("user:plan", person, dated=is_dated, when=_DAY, choice=value)
             for person, value in zip(people, values, strict=True)
         )
     assert tracker.flush(60)

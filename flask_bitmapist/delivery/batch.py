@@ -15,7 +15,7 @@ from ..ids import PLAIN
 from ..marks import ONE, Deed, Id, Settled, SettledMark, Who, singles
 from ..registry import BELL, KINDS, Registry, Wanted, mismatch
 from .bits import Bits, Run, runs, slices
-from .choosing import Choices, Choosing
+from .choosing import AllChoices, Choosing
 from .density import Density
 from .expiry import Expiries
 from .merging import highest, up_to
@@ -50,7 +50,7 @@ class Batch:
     #: Why marks are refused for good.
     refusals: list[str] = field(default_factory=list)
     #: Who gets which value of which dimension; None: nobody does.
-    choices: Choices | None = None
+    choices: AllChoices | None = None
     #: Whether they could not be made, as a dimension has got a value that was not known.
     is_outgrown: bool = False
 
@@ -294,7 +294,7 @@ def writes(targets: Targets) -> list[Run]:
 
 def keeps_other_days(what: Deed) -> bool:
     """Whether it takes a mark back, but not from a week in which another day has it."""
-    return not what.value and what.exact and what.hour is not None
+    return not what.value and what.exact and what.hour is not None and what.choice is None
 
 
 def _wanted(deeds: Iterable[Deed]) -> dict[str, Wanted]:

@@ -1,5 +1,8 @@
 """Dimensions: whoever gets a value has no other one, whichever process gives it.
 
+Where months are kept too, this holds for those of each month as for those of now, and the same trip
+writes both.
+
 The bits of all values are read and written in one script, which first checks that the server has no
 value that this process does not know. Where the server runs no scripts, and in a cluster, whose
 commands nothing holds together, they are read, those that differ are written, and they are read
@@ -10,13 +13,14 @@ written; so in the end the person has the one value that it gives.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from hashlib import sha1
+from itertools import chain
 from typing import Any, NamedTuple
 
-from ..dimensions import DIMENSIONS, OTHER, Slots, flag_of
-from ..marks import Id, Settled, singles
+from ..dimensions import DIMENSIONS, NONE, OTHER, Slots, flag_of, month_key
+from ..marks import ONE, Deed, Id, Settled
 from ..periods import unique_key
 from ..registry import KINDS, Registry, Wanted, mismatch
 from .bits import MOST_TOGETHER
@@ -95,30 +99,46 @@ class _Group(NamedTuple):
     #: Offset -> which of the `keys` it is to be in; None: in none.
     chosen: Mapping[int, int | None]
 
+    def of(self, people: Sequence[int]) -> _Group:
+        """The same, of these people alone."""
+        chosen = self.chosen
+        return _Group(self.keys, {offset: chosen[offset] for offset in people if offset in chosen})
 
-class Choices:
-    """Who gets which value of dimensions, and what this relies on."""
 
-    def __init__(
-        self,
-        relies_on: ValueReliance,
-        offsets: ReliedOffsets,
-        groups: Sequence[_Group] = (),
-    ) -> None:
+class AllChoices:
+    """Who gets which value of dimensions in a batch, and what this relies on."""
+
+    def __init__(self, relies_on: ValueReliance, offsets: ReliedOffsets) -> None:
         self.relies_on = relies_on
         self.offsets = offsets
-        self.groups = [*groups]
+        #: Those that are written in one trip: of now, and of each month.
+        self.together: list[list[_Group]] = []
         #: Why marks are refused for good.
         self.refusals: list[str] = []
 
     def parts(self) -> Iterator[Choices]:
         """All of them, as many as are written in one trip."""
-        for keys, chosen in self.groups:
-            size = min(MOST_TOGETHER, max(1, _BITS_PER_TRIP // len(keys)))
-            people = [*chosen.items()]
+        for groups in self.together:
+            keys = sum(len(group.keys) for group in groups)
+            size = min(MOST_TOGETHER, max(1, _BITS_PER_TRIP // keys))
+            people = [*dict.fromkeys(chain.from_iterable(group.chosen for group in groups))]
             for first in range(0, len(people), size):
-                part = _Group(keys, dict(people[first : first + size]))
-                yield Choices(self.relies_on, self.offsets, [part])
+                some = people[first : first + size]
+                of_some = (group.of(some) for group in groups)
+                yield Choices(
+                    self.relies_on, self.offsets, [group for group in of_some if group.chosen]
+                )
+
+
+class Choices:
+    """Those of one trip."""
+
+    def __init__(
+        self, relies_on: ValueReliance, offsets: ReliedOffsets, groups: Sequence[_Group]
+    ) -> None:
+        self.relies_on = relies_on
+        self.offsets = offsets
+        self.groups = groups
 
     def script(self, *, is_known: bool) -> tuple[object, ...]:
         """The command that checks and writes all of it on one server.
@@ -180,8 +200,37 @@ def _pairs(held: Mapping[str, str | None]) -> Iterator[str]:
         yield value or ""
 
 
-#: Dimension and kind of ids -> who gets which value; '' is none.
-_Chosen = dict[tuple[str, str], dict[Id, str]]
+class _Chosen:
+    """Who gets which value of one dimension; '' is none."""
+
+    def __init__(self) -> None:
+        self.now: dict[Id, str] = {}
+        #: By the month's first day.
+        self.months: dict[date, dict[Id, str]] = {}
+        #: The first of those months from which on all are to be kept.
+        self.dated: date | None = None
+
+    def add(self, what: Deed, who: Iterable[Id]) -> None:
+        given = dict.fromkeys(who, what.choice or NONE)
+        if what.unique or what.hour is None:
+            self.now |= given
+        if what.hour is not None:
+            month = what.hour.date().replace(day=1)
+            self.months.setdefault(month, {}).update(given)
+            if what.only is not None:
+                self.dated = min(month, self.dated or month)
+
+    def sets(self) -> list[dict[Id, str]]:
+        """Those of now, and those of each month."""
+        return [self.now, *self.months.values()]
+
+    def values(self) -> dict[str, None]:
+        """The values that somebody gets, in the order in which they came."""
+        return dict.fromkeys(chain.from_iterable(given.values() for given in self.sets()))
+
+
+#: By dimension and kind of ids.
+_AllChosen = dict[tuple[str, str], _Chosen]
 
 
 class Choosing:
@@ -198,36 +247,45 @@ class Choosing:
         #: The dimensions of which was told that they are full.
         self._told: set[str] = set()
 
-    def choices(self, client: Any, marks: Iterable[Settled], offsets: ReliedOffsets) -> Choices:
+    def choices(self, client: Any, marks: Iterable[Settled], offsets: ReliedOffsets) -> AllChoices:
         """The choices of `marks`, of which the last one for each person counts.
 
         Errors are those of `Registry.admit`.
         """
-        chosen: _Chosen = {}
-        for what, id_ in singles(marks):
-            chosen.setdefault((what.event, what.kind), {})[id_] = what.choice or ""
-        slots = self._registry.admit_values(client, _given(chosen), self._most)
+        chosen: _AllChosen = {}
+        for what, who in marks:
+            ids: Any = (who,) if isinstance(who, ONE) else who
+            ids = ids if isinstance(ids, list | tuple) else ids.tolist()
+            chosen.setdefault((what.event, what.kind), _Chosen()).add(what, ids)
+        slots = self._registry.admit_values(client, _given(chosen), self._most, _dated(chosen))
         self._fit(chosen, slots)
         kinds = self._registry.admit(client, _wanted(chosen, slots), self._clock)
-        relies_on = ValueReliance(
-            self._registry, kinds, slots.of({dimension for dimension, _ in chosen}), len(slots.held)
-        )
-        made = Choices(relies_on, offsets)
-        for (dimension, kind), choices in chosen.items():
-            flags = [flag_of(dimension, value) for value in (*slots.values(dimension), OTHER)]
-            self._add(
-                made, dimension, kind, [flag for flag in flags if kinds[flag] == kind], choices
-            )
+        dimensions = {dimension for dimension, _ in chosen}
+        relied_on = slots.of(dimensions) | slots.since(dimensions)
+        made = AllChoices(ValueReliance(self._registry, kinds, relied_on, len(slots.held)), offsets)
+        for (dimension, kind), of_kind in chosen.items():
+            values = [*slots.values(dimension), OTHER, NONE]
+            held = [one for one in values if kinds.get(flag_of(dimension, one)) == kind]
+            self._add(made, dimension, kind, held, of_kind)
         return made
 
-    def _fit(self, chosen: _Chosen, slots: Slots) -> None:
-        """Choose `OTHER` for those whose values have no slot, as there is no room."""
-        for (dimension, _), choices in chosen.items():
-            held = {"", OTHER, *slots.values(dimension)}
-            for id_, value in choices.items():
-                if value not in held:
-                    choices[id_] = OTHER
-                    self._tell(dimension, value)
+    def _fit(self, chosen: _AllChosen, slots: Slots) -> None:
+        """Choose `OTHER` for those whose values have no slot, as there is no room.
+
+        Months that are not kept are left out.
+        """
+        for (dimension, _), of_kind in chosen.items():
+            of_kind.months = {
+                month: given
+                for month, given in of_kind.months.items()
+                if slots.keeps(dimension, month)
+            }
+            held = {NONE, OTHER, *slots.values(dimension)}
+            for given in of_kind.sets():
+                for id_, value in given.items():
+                    if value not in held:
+                        given[id_] = OTHER
+                        self._tell(dimension, value)
 
     def _tell(self, dimension: str, value: str) -> None:
         if dimension not in self._told:
@@ -243,47 +301,89 @@ class Choosing:
 
     def _add(
         self,
-        made: Choices,
+        made: AllChoices,
         dimension: str,
         kind: str,
-        flags: Sequence[str],
-        choices: Mapping[Id, str],
+        held: Sequence[str],
+        chosen: _Chosen,
     ) -> None:
-        """Add to `made` what `choices` of ids of one `kind` do to `flags`, which have the same."""
-        places: dict[str, int | None] = {"": None}
-        places |= {flag.removeprefix(flag_of(dimension, "")): n for n, flag in enumerate(flags)}
-        chosen: dict[int, int | None] = {}
-        for id_, value in choices.items():
-            offset = id_ if isinstance(id_, int) else made.offsets.get(kind, {}).get(id_)
-            flag = flag_of(dimension, value)
-            if offset is None:  # nobody has ever marked it
-                continue
-            if offset > self._max_id:
-                made.refusals.append(f"{flag!r}: the offset of an id is above BITMAPIST_MAX_ID")
-            elif value not in places:
-                made.refusals.append(mismatch(flag, kind, str(made.relies_on.kinds[flag])))
-            else:
-                chosen[offset] = places[value]
-        if flags and chosen:
-            keys = [Key(unique_key(flag), None) for flag in flags]
-            made.groups.append(_Group(keys, chosen))
+        """Add to `made` what those `chosen`, whose ids are of one `kind`, do to the values `held`.
+
+        :param held: those whose people have ids of this kind.
+        """
+        offsets = self._offsets(made, dimension, kind, {NONE, *held}, chosen)
+        groups = []
+        for month, given in ((None, chosen.now), *chosen.months.items()):
+            # Nobody who has no value now is in any set.
+            values = [value for value in held if value != NONE or month is not None]
+            keys = [_key(dimension, value, month) for value in values]
+            places: dict[str, int | None] = {NONE: None}
+            places |= {value: place for place, value in enumerate(values)}
+            of_offsets = {
+                offsets[id_]: places[value] for id_, value in given.items() if id_ in offsets
+            }
+            if keys and of_offsets:
+                groups.append(_Group(keys, of_offsets))
+        if groups:
+            made.together.append(groups)
+
+    def _offsets(
+        self,
+        made: AllChoices,
+        dimension: str,
+        kind: str,
+        values: Collection[str],
+        chosen: _Chosen,
+    ) -> dict[Id, int]:
+        """The offsets of those who are in no set that has ids of another kind, and have any."""
+        found: dict[Id, int] = {}
+        refused: dict[Id, str] = {}
+        for given in chosen.sets():
+            for id_, value in given.items():
+                offset = id_ if isinstance(id_, int) else made.offsets.get(kind, {}).get(id_)
+                flag = flag_of(dimension, value)
+                if offset is None:  # nobody has ever marked it
+                    continue
+                if offset > self._max_id:
+                    refused[id_] = f"{flag!r}: the offset of an id is above BITMAPIST_MAX_ID"
+                elif value not in values:
+                    refused[id_] = mismatch(flag, kind, str(made.relies_on.kinds[flag]))
+                found[id_] = offset
+        made.refusals += refused.values()
+        return {id_: offset for id_, offset in found.items() if id_ not in refused}
 
 
-def _given(chosen: _Chosen) -> dict[str, list[str]]:
+def _key(dimension: str, value: str, month: date | None) -> Key:
+    """The bitmap of those who have `value` now, or had it last in `month`. It never expires."""
+    if month is None:
+        return Key(unique_key(flag_of(dimension, value)), None)
+    return Key(month_key(dimension, value, month), None)
+
+
+def _given(chosen: _AllChosen) -> dict[str, list[str]]:
     """The values of each dimension that somebody gets, in the order in which they came."""
     given: dict[str, dict[str, None]] = {}
-    for (dimension, _), choices in chosen.items():
-        values = (value for value in choices.values() if value)
-        given.setdefault(dimension, {}).update(dict.fromkeys(values))
-    return {dimension: [*values] for dimension, values in given.items()}
+    for (dimension, _), of_kind in chosen.items():
+        given.setdefault(dimension, {}).update(of_kind.values())
+    return {dimension: [*filter(None, values)] for dimension, values in given.items()}
 
 
-def _wanted(chosen: _Chosen, slots: Slots) -> dict[str, Wanted]:
+def _dated(chosen: _AllChosen) -> dict[str, date]:
+    """The dimensions that are dated as far as the marks say, each with their first month."""
+    dated: dict[str, date] = {}
+    for (dimension, _), of_kind in chosen.items():
+        if of_kind.dated is not None:
+            dated[dimension] = min(of_kind.dated, dated.get(dimension, date.max))
+    return dated
+
+
+def _wanted(chosen: _AllChosen, slots: Slots) -> dict[str, Wanted]:
     """The flags of all values: those that somebody gets, and those that nobody is to keep."""
     wanted: dict[str, Wanted] = {}
-    for (dimension, kind), choices in chosen.items():
-        given = {*choices.values()}
-        for value in (*slots.values(dimension), OTHER):
+    for (dimension, kind), of_kind in chosen.items():
+        given = of_kind.values()
+        values = [*slots.values(dimension), OTHER, *([NONE] if of_kind.months else [])]
+        for value in values:
             flag = flag_of(dimension, value)
             if value in given or flag not in wanted:
                 wanted[flag] = Wanted(kind, value in given, None)

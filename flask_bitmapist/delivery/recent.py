@@ -13,6 +13,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import redis
@@ -43,6 +44,10 @@ _LIFE, _RENEWAL = 86_400, 3_600
 _ORIGIN = "flask_bitmapist:origin"
 
 
+#: Dimension, kind of ids, and perhaps the month -> what was chosen for each id.
+_Choices = dict[tuple[object, ...], dict[Id, Deed]]
+
+
 class _Span:
     """Marks of one second, without an order: all of them mark, or all unmark.
 
@@ -62,7 +67,10 @@ class _Span:
         self.length = self.size = 0
         self._ids: dict[Deed, Any] = {}
         #: Of each dimension and kind of ids, what was chosen last for each of them.
-        self._choices: dict[tuple[str, str], dict[Id, Deed]] = {}
+        self._choices: _Choices = {}
+        #: What was chosen before for another month, and what was chosen later for a month alone.
+        self._former: _Choices = {}
+        self._of_months: _Choices = {}
 
     def add(self, marks: Iterable[Settled]) -> int:
         """Returns about how many bytes that takes."""
@@ -88,23 +96,43 @@ class _Span:
         return self.size - before
 
     def _choose(self, what: Deed, who: Any) -> None:
-        chosen = self._choices.setdefault((what.event, what.kind), {})
-        before = len(chosen)
-        chosen |= dict.fromkeys([id_ for _, id_ in singles([(what, who)])], what)
-        added = len(chosen) - before
+        before = self._chosen
+        for _, id_ in singles([(what, who)]):
+            if what.hour is not None and not what.unique:
+                self._of_months.setdefault(_set_of(what), {})[id_] = what
+                continue
+            chosen = self._choices.setdefault((what.event, what.kind), {})
+            if (former := chosen.get(id_)) is not None and former.hour != what.hour:
+                self._former.setdefault(_set_of(former), {})[id_] = former
+            chosen[id_] = what
+            if self._of_months:
+                self._of_months.get(_set_of(what), {}).pop(id_, None)
+        added = self._chosen - before
         self.length += added
         self.size += _CHOICE * added
+
+    @property
+    def _chosen(self) -> int:
+        """How many values are kept."""
+        kept = (self._former, self._choices, self._of_months)
+        return sum(map(len, chain.from_iterable(choices.values() for choices in kept)))
 
     def is_over(self, now: float) -> bool:
         return now - self.began > _SPAN or self.length >= _OF_SPAN
 
     def marks(self) -> list[Settled]:
         marks: list[Settled] = [(what, list(ids)) for what, ids in self._ids.items()]
-        chosen: dict[Deed, list[Any]] = {}
-        for choices in self._choices.values():
-            for id_, what in choices.items():
-                chosen.setdefault(what, []).append(id_)
-        return [*marks, *chosen.items()]
+        for choices in (self._former, self._choices, self._of_months):  # the later ones decide
+            chosen: dict[Deed, list[Any]] = {}
+            for of_set in choices.values():
+                for id_, what in of_set.items():
+                    chosen.setdefault(what, []).append(id_)
+            marks += chosen.items()
+        return marks
+
+
+def _set_of(what: Deed) -> tuple[object, ...]:
+    return what.event, what.kind, what.hour
 
 
 class Recent:

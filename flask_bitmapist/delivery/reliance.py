@@ -124,7 +124,8 @@ class ValueReliance(Reliance):
         self, registry: Registry, kinds: Mapping[str, str | None], slots: Mapping[str, str], of: int
     ) -> None:
         """
-        :param slots: those of the dimensions in question, with their values.
+        :param slots: those of the dimensions in question, with their values; and since when months
+            are kept, '' if they are not.
         :param of: how many slots all dimensions have: any new one may be of one of these.
         """
         super().__init__(registry, kinds, {})
@@ -146,7 +147,7 @@ class ValueReliance(Reliance):
         bell, *kinds = _texts(kinds)
         named = zip(self.kinds.values(), kinds, strict=True)
         changed = [known for known, told in named if known != told]
-        held = [value and text(value) for value in (slots[0] if slots else ())]
+        held = ["" if value is None else text(value) for value in (slots[0] if slots else ())]
         has_grown = of != self.of or held != [*self.slots.values()] or bool(changed)
         self.is_outgrown = has_grown and bell == self.bell and not any(changed)
         return not has_grown and bell == self.bell

@@ -8,11 +8,11 @@ outage sees what it has marked since: another one may have brought that to the s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
-from ..marks import Deed, Id, Settled, SettledMark, singles
+from ..marks import Deed, Id, Settled, deed, singles
 
 #: Trips that are kept, at most: each has a thousand marks or so.
 _MOST = 500
@@ -107,18 +107,35 @@ def marks_since(db: sqlite3.Connection, server: str, moment: float) -> list[str]
 
 
 def still_last(lost: Sequence[Settled], later: Iterable[Settled]) -> Sequence[Settled]:
-    """Those of `lost` that none of the `later` marks contradicts."""
-    about_lost = {_about(mark) for mark in singles(lost)}
-    told = {about: mark[0] for mark in singles(later) if (about := _about(mark)) in about_lost}
+    """What is left of `lost` where one of the `later` marks contradicts it.
+
+    Of a value of a dimension, that may be its month alone.
+    """
+    about_lost = {about for what, id_ in singles(lost) for about in _about(what, id_)}
+    told: dict[_About, Deed] = {}
+    for what, id_ in singles(later):
+        told |= dict.fromkeys(about_lost.intersection(_about(what, id_)), what)
     if not told:
         return lost
-    return [mark for mark in singles(lost) if not _contradicts(told.get(_about(mark)), mark[0])]
+    return [(left, id_) for what, id_ in singles(lost) if (left := _left(what, id_, told))]
 
 
-def _about(mark: SettledMark) -> tuple[str, str, Id, date | None]:
-    """Whose which bits it sets or clears."""
-    what, who = mark
-    return what.event, what.kind, who, what.hour and what.hour.date()
+#: Whose which bits are set or cleared.
+_About = tuple[str, str, Id, date | None]
+
+
+def _about(what: Deed, who: Id) -> list[_About]:
+    day = what.hour and what.hour.date()
+    days = [day] if what.choice is None or not what.unique else [None, day]
+    return [(what.event, what.kind, who, day) for day in days]
+
+
+def _left(what: Deed, who: Id, told: Mapping[_About, Deed]) -> Deed | None:
+    """What is left of the mark, after what was `told` later."""
+    *now, last = (_contradicts(told.get(about), what) for about in _about(what, who))
+    if last:
+        return None
+    return deed(*what._replace(unique=False)) if any(now) else what
 
 
 def _contradicts(later: Deed | None, earlier: Deed) -> bool:

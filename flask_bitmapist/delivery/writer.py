@@ -537,7 +537,14 @@ def _ways(marks: Sequence[Settled]) -> Collection[Deed]:
     """Deeds that differ in how they are written: one for each way, of thousands perhaps."""
     deeds = (what for what, _ in marks)
     return {
-        (what.value, what.kind, what.exact, what.hour is None, what.kept is None): what
+        (
+            what.value,
+            what.kind,
+            what.exact,
+            what.hour is None,
+            what.choice is None,
+            what.kept is None,
+        ): what
         for what in deeds
     }.values()
 

@@ -35,6 +35,8 @@ class RecordedMark:
     space: str
     #: Of the dimension `event`, the value from now on; '' is none. None: `event` is no dimension.
     choice: str | None = None
+    #: False: a flag, or a value of a dimension whose months are not kept.
+    dated: bool = True
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, RecordedMark):
@@ -43,13 +45,15 @@ class RecordedMark:
             return NotImplemented
         mark = Mark(*other)
         if self.choice is not None or mark.choice is not None:
-            return (self.event, self.choice) == (mark.event, _text(mark.choice)) and _is_id(
-                self.id, mark.id
+            return (
+                (self.event, self.choice) == (mark.event, _text(mark.choice))
+                and mark.dated == self.dated
+                and _is_id(self.id, mark.id)
             )
         return (
             (self.event, self.value) == (mark.event, mark.value)
             and _is_id(self.id, mark.id)
-            and mark.dated == (self.hour is not None)
+            and mark.dated == self.dated
             and self._is_at(mark.when)
             and mark.hourly in (None, self.hourly)
             and mark.unique in (None, self.unique)
@@ -60,10 +64,11 @@ class RecordedMark:
 
     def __repr__(self) -> str:
         if self.choice is not None:
-            return f"Mark({self.event!r}, {self.id!r}, dated=False, choice={self.choice!r})"
-        if self.hour is not None and self.value:
+            undated = "" if self.dated else "dated=False, "
+            return f"Mark({self.event!r}, {self.id!r}, {undated}choice={self.choice!r})"
+        if self.dated and self.value:
             return repr((self.event, self.id))
-        undated = "" if self.hour is not None else ", dated=False"
+        undated = "" if self.dated else ", dated=False"
         return f"Mark({self.event!r}, {self.id!r}, {self.value}{undated})"
 
     def _is_at(self, when: datetime | date | None) -> bool:
@@ -128,7 +133,7 @@ class RecordedMarks(Sequence[RecordedMark]):
         bits = {
             (mark.event, mark.id, mark.hour.date()): mark.value
             for mark in self._marks
-            if mark.hour is not None
+            if mark.hour is not None and mark.choice is None
         }
         return _by_event(key[:2] for key, set_ in bits.items() if set_ and on in (None, key[2]))
 
@@ -169,9 +174,9 @@ class RecordedMarks(Sequence[RecordedMark]):
 def _recorded(mark: SettledMark) -> RecordedMark:
     what, id_ = mark
     _, _, space = what.kind.partition(":")
-    return RecordedMark(
-        what.event, id_, what.value, what.hour, what.hourly, what.unique, space, what.choice
-    )
+    is_dated = what.hour is not None if what.choice is None else what.only is not None
+    options = (what.value, what.hour, what.hourly, what.unique, space, what.choice, is_dated)
+    return RecordedMark(what.event, id_, *options)
 
 
 def _by_event(bits: Iterable[tuple[str, int | str]]) -> dict[str, set[int | str]]:
