@@ -12,7 +12,7 @@ from ..periods import Grain
 from ..questions import ChangesFigure, ChangesQuestion
 from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import Bitmaps
-from ..reading.segments import AsOf, Did, Event, Expression
+from ..reading.segments import AsOf, Did, Event, Expression, months_of
 from ._report import Report, Scope, Users, check_known, label, scope
 from ._sets import Crowd, Sets, only
 
@@ -163,7 +163,8 @@ def _where(
     kinds = {kind for name, kind in known.kinds.items() if name in where.names()}
     kind = reader.kind(where.names()) if len(kinds) > 1 else next(iter(kinds), None)
     first_days = {name: since.first_day for name, since in known.events.items()}
-    return where.as_of(AsOf(asked.now, asked.tracker.settings, first_days)), kind
+    months = months_of(where.dimensions(), known.dimensions, known.dated, asked.present)
+    return where.as_of(AsOf(asked.now, asked.tracker.settings, first_days, months)), kind
 
 
 class _Doing:

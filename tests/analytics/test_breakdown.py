@@ -295,7 +295,9 @@ def test_a_part_of_a_dimension_is_the_report_of_a_world_without_the_others(
 ) -> None:
     (q,) = ask(truth_server, data, grain, often=1)
     groups = at_random(data, q)
-    dated = expressions().filter(lambda expr: not reference.flags_of(expr))
+    dated = expressions().filter(
+        lambda expr: not (reference.flags_of(expr) or reference.dimensions_of(expr))
+    )
     a, b, span = data.draw(dated), data.draw(dated), {**q.span(), "breakdown": "user:plan"}
     steps, within = [a, b] if as_object(a) != as_object(b) else [a], data.draw(st.integers(0, 3))
     asked = (grain, q.periods, q.current)

@@ -10,10 +10,12 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from months import write_months
 
 from flask_bitmapist import analytics, mark_event, mark_unique
 from flask_bitmapist.analytics import Change, Changes, changes, count, people_behind
 from flask_bitmapist.current import current_tracker
+from flask_bitmapist.marks import Mark
 from flask_bitmapist.questions import ChangesFigure, ChangesQuestion
 from flask_bitmapist.tracker import Tracker
 
@@ -160,3 +162,18 @@ def test_figures_and_people_are_those_of_plain_sets(
             assert {*told.ids} == crowd
     sizes = [abs(one.change) for one in report.events]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_values_of_then_count_in_their_months(tracker: Tracker) -> None:
+    # 1 and 2 were pro in September; in October 2 and 3 are, and so they are now.
+    months = {"2026-09": {"pro": [1, 2]}, "2026-10": {"pro": [3], "free": [1]}}
+    write_months(tracker.redis, "user:plan", months, {"pro": [2, 3], "free": [1]})
+    tracker.record(
+        [Mark("read", user, when=date(2026, month, 5)) for month in (9, 10) for user in (1, 2, 3)]
+    )
+    report = changes("month", over="last month", where="was(user:plan=pro)")
+    assert report.events == [Change("read", 2, 2)]
+    question = ChangesQuestion.of(by="month", over="last month", where="was(user:plan=pro)")
+    before = ChangesFigure.of(event="read", before=True)
+    assert people_behind(question, before).ids == [1, 2]
+    assert people_behind(question, ChangesFigure.of(event="read")).ids == [2, 3]
