@@ -37,6 +37,13 @@ MOMENT = datetime(2026, 3, 14, 12)
 #: Marks of bitmapist in a round.
 THEIRS = 300
 MILLION = 1_000_000
+#: Fills a database with bitmaps of other events.
+CROWD = """
+for number = 1, ARGV[1] do
+  local event, day = math.floor(number / 30), number % 30 + 1
+  redis.call('SETBIT', 'trackist_old ' .. event .. '_2026-3-' .. day, 1, 1)
+end
+"""
 
 
 class Cost(NamedTuple):
@@ -55,6 +62,8 @@ class Case(NamedTuple):
     call: Callable[[], object]
     queued: bool = False
     rounds: int | None = None
+    #: Done before each call, and not measured.
+    prepare: Callable[[], object] = lambda: None
 
 
 def main(rounds: int) -> None:
@@ -90,10 +99,13 @@ def answers(url: str) -> bool:
 
 def measure(url: str, folder: str, rounds: int) -> None:
     options = {"BITMAPIST_REDIS_URL": url, "BITMAPIST_TIMEOUT": 30}
-    at_once, queued = (Flask(name, instance_path=folder) for name in ("at once", "queued"))
+    names = ("at once", "queued", "crowded")
+    at_once, queued, crowded = (Flask(name, instance_path=folder) for name in names)
     extension = FlaskBitmapist(at_once, options)
     extension.init_app(queued, {**options, "BITMAPIST_DELIVERY": "background"})
-    trackers = [extension.tracker_of(app) for app in (at_once, queued)]
+    extension.init_app(crowded, {**options, "BITMAPIST_REDIS_URL": f"{url}?db=1"})
+    trackers = [extension.tracker_of(app) for app in (at_once, queued, crowded)]
+    trackers[2].redis.eval(CROWD, 0, MILLION)
     client = redis.Redis.from_url(url)
 
     def theirs() -> None:
@@ -105,6 +117,7 @@ def measure(url: str, folder: str, rounds: int) -> None:
         for case in cases(*trackers):
             if number >= (case.rounds or rounds):
                 continue
+            case.prepare()
             base = cost(client, theirs, THEIRS, trackers[0])
             with (queued if case.queued else at_once).app_context():
                 ours = cost(client, case.call, case.marks, trackers[case.queued])
@@ -112,7 +125,7 @@ def measure(url: str, folder: str, rounds: int) -> None:
     show(url.partition(":")[0], client, found)
 
 
-def cases(tracker: Any, queuing: Any) -> Iterator[Case]:
+def cases(tracker: Any, queuing: Any, crowded: Any) -> Iterator[Case]:
     few, spread = [*range(1_000)], np.random.default_rng(1).integers(0, MILLION, 1_000)
 
     def one_by_one(marks: int) -> None:
@@ -126,8 +139,15 @@ def cases(tracker: Any, queuing: Any) -> Iterator[Case]:
     def commit() -> None:
         tracker.publish([Mark("ours", id_, when=MOMENT) for id_ in few])
 
-    def new_names() -> None:
-        tracker.publish([Mark(f"new {next(numbers)}", 1, when=MOMENT) for _ in few])
+    def known_names() -> None:
+        tracker.publish([Mark(f"known {id_}", id_, when=MOMENT) for id_ in few])
+
+    def new_names(held: Any) -> None:
+        held.publish([Mark(f"new {next(numbers)}", id_, when=MOMENT) for id_ in few])
+
+    def forget_bitmaps() -> None:
+        if keys := [*tracker.redis.scan_iter("trackist_new *", 10_000)]:
+            tracker.redis.unlink(*keys)
 
     def year() -> None:
         mark_event("imported", ids, now=moments)
@@ -139,7 +159,9 @@ def cases(tracker: Any, queuing: Any) -> Iterator[Case]:
     yield Case("1,000 in a commit", 1_000, commit)
     yield Case("1,000 in a list", 1_000, lambda: mark_event("ours", few, now=MOMENT))
     yield Case("1,000 of a million, in an array", 1_000, lambda: mark_event("ours", spread))
-    yield Case("1,000 names never seen", 1_000, new_names)
+    yield Case("1,000 events", 1_000, known_names)
+    yield Case("1,000 new events", 1_000, lambda: new_names(tracker), prepare=forget_bitmaps)
+    yield Case("1,000 new events among a million keys", 1_000, lambda: new_names(crowded))
     generator = np.random.default_rng(2)
     ids = generator.integers(0, MILLION, MILLION)
     moments = np.datetime64("2025-01-01") + generator.integers(0, 365 * 86_400, MILLION).astype(
@@ -173,16 +195,16 @@ def show(way: str, client: Any, found: dict[str, list[tuple[Cost, Cost]]]) -> No
         pings.append(time.perf_counter() - began)
     print(f"\nover {way}, where a PING takes {statistics.median(pings) * 1e6:.0f} us")
     heads = ("the caller waits", "CPU, process", "CPU, server")
-    print(f"{'microseconds a mark':32}" + "".join(f"{head:>26}" for head in heads))
+    print(f"{'microseconds a mark':38}" + "".join(f"{head:>26}" for head in heads))
     every = [base for pairs in found.values() for base, _ in pairs]
     print(
-        f"{'bitmapist.mark_event':32}"
+        f"{'bitmapist.mark_event':38}"
         + "".join(
             f"{statistics.median(each) * 1e6:16.2f}{'':10}" for each in zip(*every, strict=True)
         )
     )
     for name, pairs in found.items():
-        line = f"{name:32}"
+        line = f"{name:38}"
         for field in range(len(heads)):
             took = statistics.median(ours[field] for _, ours in pairs) * 1e6
             ratio = statistics.median(base[field] / max(ours[field], 1e-12) for base, ours in pairs)

@@ -61,6 +61,8 @@ _SCANNED_PER_NAME = 60
 _NAMES_TOGETHER = 20
 #: Keys asked for in one step of a SCAN, which takes the server about a millisecond.
 _SCAN_STEP = 10_000
+#: What comes before the period in a key.
+_BAR = ord("_")
 #: How long the names found by a SCAN are trusted: in seconds, and as a multiple of its duration.
 _SCAN_AGE, _SCAN_SHARE = 10.0, 100
 _NO_MONTHS: Mapping[str, date] = MappingProxyType({})
@@ -872,13 +874,15 @@ def _scanned_names(client: Any, batch: int) -> Iterator[tuple[set[bytes], set[by
 
 
 def _scanned_among(names: Collection[bytes], client: Any) -> set[bytes]:
-    """Those of `names` that events or flags have."""
+    """Those of `names` that events with a month's bitmap have, or flags."""
     begin = len(KEY_PREFIX)
     return {
         name
         for keys in _scanned_keys(client, _SCAN_STEP)
         for key in keys
-        if (name := key[begin : key.rfind(b"_")]) in names
+        # Most keys are those of days: only ..._2026-11, ..._2026-1 and ..._u are cut in two.
+        if (key[-8] == _BAR or key[-7] == _BAR or key[-2] == _BAR)
+        and (name := key[begin : key.rfind(b"_")]) in names
     }
 
 

@@ -174,7 +174,7 @@ class Questions:
             yield *head, *self._names
 
     def packed(self) -> Iterator[bytes]:
-        names = packed_arguments(self._names)
+        names = packed_arguments(map(str.encode, self._names))
         for head in self._heads:
             count = len(head) + len(self._names)
             yield b"*%d\r\n%b%b" % (count, packed_arguments(head), names)

@@ -19,7 +19,8 @@ _T = TypeVar("_T")
 
 #: Subcommands of one BITFIELD: more would block the server for longer without being faster.
 MOST_TOGETHER = 1_000
-#: What comes before each bit in it.
+#: What is sent before the key of a SETBIT, and before each bit of a BITFIELD.
+_SETBIT = b"*4\r\n$6\r\nSETBIT\r\n"
 _SET = b"$3\r\nSET\r\n$2\r\nu1\r\n"
 
 
@@ -84,7 +85,10 @@ class Bits:
 
 def _packed(offsets: Sequence[int], values: Sequence[bool] | None = None) -> tuple[bytes, bytes]:
     """What is sent before the key and after it."""
-    if values is None:  # most bits are set
+    if values is None and len(offsets) == 1:  # most are so
+        (offset,) = offsets
+        return _SETBIT, b"$%d\r\n%d\r\n$1\r\n1\r\n" % (len(str(offset)), offset)
+    if values is None:
         tails = [b"$%d\r\n%d\r\n$1\r\n1\r\n" % (len(str(offset)), offset) for offset in offsets]
     else:
         tails = [
@@ -92,7 +96,7 @@ def _packed(offsets: Sequence[int], values: Sequence[bool] | None = None) -> tup
             for offset, value in zip(offsets, values, strict=True)
         ]
     if len(tails) == 1:
-        return b"*4\r\n$6\r\nSETBIT\r\n", tails[0]
+        return _SETBIT, tails[0]
     head = b"*%d\r\n$8\r\nBITFIELD\r\n" % (2 + 4 * len(tails))
     return head, _SET + _SET.join(tails)
 
