@@ -242,20 +242,17 @@ class Batches:
             if (hour, hourly, unique, only) != place:  # most have the same one
                 place = (hour, hourly, unique, only)
                 chunks = places.setdefault(place, {})
-            if kind != PLAIN:
-                who = [[*map(batch.offsets[kind].__getitem__, ids)] for ids in who]
-            count = len(who[0]) if len(who) == 1 else sum(map(len, who))
-            top = highest(who[0]) if len(who) == 1 else max(map(highest, who))
-            if top > most:
-                who = [left for ids in who if len(left := up_to(most, ids))]
-                refused, count = count, sum(map(len, who))
-                batch.refusals += [_too_large(what)] * (refused - count)
-                if not who:
-                    continue
-                top = max(map(highest, who))
-            check(what, top, count)
-            held = chunks.get(event)
-            chunks[event] = who if held is None else [*held, *who]
+            for ids in who:
+                offsets = ids if kind == PLAIN else [*map(batch.offsets[kind].__getitem__, ids)]
+                top = highest(offsets)
+                if top > most:
+                    offsets = up_to(most, offsets)
+                    batch.refusals += [_too_large(what)] * (len(ids) - len(offsets))
+                    if not len(offsets):
+                        continue
+                    top = highest(offsets)
+                check(what, top, len(offsets))
+                chunks.setdefault(event, []).append(offsets)
         return {place: chunks for place, chunks in places.items() if chunks}
 
     def _decide(self, batch: Batch, marks: Iterable[SettledMark]) -> None:
