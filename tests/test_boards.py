@@ -39,7 +39,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "time_to_convert": {"steps": ["a", "b"], "by": "week", "order": "any"},
     "conversion": {"steps": ["a", "b"], "within": 3, "order": "strict"},
     "lifecycle": {"event": "a", "end": datetime(2026, 3, 14, 15, 9), "previous": True},
-    "stickiness": {"event": "a", "within": "week", "breakdown": "user:plan"},
+    "stickiness": {"event": "a", "within": "week", "breakdown": "user:plan", "as_of": "then"},
     "churned": {"event": "a", "silent": 4},
     "adoption": {"feature": "a", "active": "b"},
     "overlap": {"events": ["a", "b", "flag:c"], "end": date(2026, 1, 1)},

@@ -19,6 +19,7 @@ import click
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from months import write_months
 
 from flask_bitmapist import (
     DayEvents,
@@ -84,6 +85,23 @@ def test_a_breakdown_has_the_rows_of_its_parts_below_those_of_the_whole(
     assert told.splitlines()[0] == "value,periods,users"
     assert "user:upgraded,1,1" in told.splitlines()
     assert json.loads(output(runner, "stickiness", "user:logged_in", "--json", *window))["parts"]
+
+
+def test_a_breakdown_by_the_values_of_then(runner: FlaskCliRunner, tracker: Tracker) -> None:
+    months = {"2026-03": {"free": [1]}, "2026-04": {"pro": [1]}}
+    write_months(tracker.redis, "user:plan", months, {"pro": [1, 2]})
+    asked = ("--by", "week", "--end", "2026-03-16", "--rows", "1", "--breakdown", "user:plan")
+    for as_of, header, parts in (
+        ("now", "value", ["(all),2", "pro,2", "free,0", "(no value),0"]),
+        ("then", "value_then", ["(all),2", "pro,1", "free,1", "(no value),0"]),
+    ):
+        told = output(runner, "show", "user:logged_in", *asked, "--csv", "--as-of", as_of)
+        lines = [line.split(",") for line in told.splitlines()]
+        assert lines[0][0] == header
+        assert [f"{line[0]},{line[2]}" for line in lines[1:]] == parts
+    refused = runner.invoke(args=["bitmapist", "show", "user:logged_in", "--as-of", "then"])
+    assert refused.exit_code == 2
+    assert "is asked of the values of a dated dimension" in refused.output
 
 
 def test_show_draws_a_trend(runner: FlaskCliRunner) -> None:

@@ -10,10 +10,10 @@ from operator import sub
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..dimensions import flag_of
-from ..questions import BrokenDown, Question
+from ..questions import AsOf, BrokenDown, Question
 from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import NOWHERE, Bitmaps, Extent, Extents, Narrowing, tally
-from ..reading.segments import Expression, Flag, parse
+from ..reading.segments import Expression, Flag, Was, not_dated, parse
 from ..reading.unknown import no_dimension
 from ._report import Report, Scope, Users
 from ._sets import Counted, counts, uses_of
@@ -36,14 +36,19 @@ class Divided(Report):
 
     :ivar parts: the reports by the values' names; empty without a breakdown. With one, the tables
         have a first column ``value``, which is ``(all)`` in the rows of the whole.
+    :ivar as_of: ``then`` if people count under the value that they had then. The first column of
+        the tables is called ``value_then``.
     """
 
     parts: dict[str, Self] = field(default_factory=dict, kw_only=True)
+    as_of: AsOf = field(default="now", kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         told = Report.to_dict(self)
         if not self.parts:
             del told["parts"]
+        if self.as_of == "now":
+            del told["as_of"]
         return told
 
     def exported(self) -> tuple[list[str], list[list[Any]]]:
@@ -52,7 +57,7 @@ class Divided(Report):
             return header, rows
         # Not a dict: a value may be called like the whole.
         named: list[tuple[str, Report]] = [(WHOLE, self), *self.parts.items()]
-        return ["value", *header], [
+        return ["value" if self.as_of == "now" else "value_then", *header], [
             [name, *row] for name, report in named for row in report.table()[1]
         ]
 
@@ -66,16 +71,19 @@ class Values:
 
     :ivar segments: those who have each of them, by its name.
     :ivar rest: whether those who have none are told, too.
+    :ivar as_of: of which moment the values are.
     """
 
     segments: Mapping[str, Expression]
     rest: bool = False
+    as_of: AsOf = "now"
 
     @classmethod
     def of(cls, question: BrokenDown, known: Callable[[], Known]) -> Values:
         """
         :param known: reads what has been marked, which tells the values of a dimension.
-        :raises ValueError: for a dimension that there is not, if the question is `strict`.
+        :raises ValueError: for a dimension that there is not, if the question is `strict`; for one
+            that is not dated, if its values of then are asked for.
         """
         match question.breakdown:
             case None:
@@ -87,8 +95,15 @@ class Values:
                     raise ValueError(no_dimension(dimension, found))
                 # Who has no value reads like one who has this one.
                 values = (v for v in found.dimensions.get(dimension, ()) if v != NO_VALUE)
-                flags = {value: Flag(flag_of(dimension, value)) for value in values}
-                return cls(flags, rest=True)
+                flags = {value: flag_of(dimension, value) for value in values}
+                if question.as_of == "now":
+                    return cls({value: Flag(flag) for value, flag in flags.items()}, rest=True)
+                if flags and dimension not in found.dated:
+                    raise ValueError(not_dated(dimension))
+                then: dict[str, Expression] = {value: Was(flag) for value, flag in flags.items()}
+                # Who has none differs from period to period, as the others do.
+                then[NO_VALUE] = reduce(sub, then.values(), question.whom)
+                return cls(then, as_of="then")
             case segments:
                 return cls({str(segment): segment for segment in segments})
 
@@ -171,7 +186,9 @@ def counted(
     size = len(figures) // (1 + len(values.names))
     everybody, *parts = (figures[at : at + size] for at in range(0, len(figures), size))
     return replace(
-        report(everybody), parts=dict(zip(values.names, map(report, parts), strict=True))
+        report(everybody),
+        parts=dict(zip(values.names, map(report, parts), strict=True)),
+        as_of=values.as_of,
     )
 
 

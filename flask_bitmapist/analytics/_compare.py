@@ -10,7 +10,7 @@ from math import erfc, sqrt
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from ..questions import CompareFigure, CompareQuestion
+from ..questions import AsOf, CompareFigure, CompareQuestion
 from ..reading.bitmap import Bitmap, union
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
@@ -78,6 +78,7 @@ def compare(
     *,
     over: str | None = None,
     breakdown: Breakdown = None,
+    as_of: AsOf = "now",
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -96,6 +97,8 @@ def compare(
     :param where: only those in this segment, in a period in which they are in the arm.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Compare.parts`.
+    :param as_of: ``then``: people count in each period under the value that they had at the end of
+        its month, if the dimension is dated; ``now``: under the one that they have now.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -111,6 +114,7 @@ def compare(
         by=by,
         where=where,
         breakdown=breakdown,
+        as_of=as_of,
         strict=strict,
         now=now,
     )

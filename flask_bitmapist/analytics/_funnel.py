@@ -11,7 +11,13 @@ from operator import and_
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
-from ..questions import ConversionQuestion, FunnelFigure, FunnelQuestion, TimeToConvertQuestion
+from ..questions import (
+    AsOf,
+    ConversionQuestion,
+    FunnelFigure,
+    FunnelQuestion,
+    TimeToConvertQuestion,
+)
 from ..questions.funnel import Order, Which
 from ..reading.bitmap import EMPTY, Bitmap, union
 from ..reading.bitmaps import Bitmaps
@@ -103,6 +109,7 @@ def funnel(
     *,
     over: str | None = None,
     breakdown: Breakdown = None,
+    as_of: AsOf = "now",
     previous: bool = False,
     strict: bool = False,
     now: date | datetime | None = None,
@@ -130,6 +137,8 @@ def funnel(
     :param where: only those in this segment in the period in which they took the first step.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Funnel.parts`.
+    :param as_of: ``then``: people count in each period under the value that they had at the end of
+        its month, if the dimension is dated; ``now``: under the one that they have now.
     :param previous: also count the funnel of the periods right before these, as many as there are.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -147,6 +156,7 @@ def funnel(
         order=order,
         where=where,
         breakdown=breakdown,
+        as_of=as_of,
         previous=previous,
         strict=strict,
         now=now,

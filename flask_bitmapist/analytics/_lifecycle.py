@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
-from ..questions import LifecycleFigure, LifecycleQuestion
+from ..questions import AsOf, LifecycleFigure, LifecycleQuestion
 from ..questions.lifecycle import GROUPS, Group
 from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps
@@ -99,6 +99,7 @@ def lifecycle(
     *,
     over: str | None = None,
     breakdown: Breakdown = None,
+    as_of: AsOf = "now",
     previous: bool = False,
     strict: bool = False,
     now: date | datetime | None = None,
@@ -117,6 +118,8 @@ def lifecycle(
     :param where: only those in this segment, evaluated in each period.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Lifecycle.parts`.
+    :param as_of: ``then``: people count in each period under the value that they had at the end of
+        its month, if the dimension is dated; ``now``: under the one that they have now.
     :param previous: also count the periods right before these, as many as there are.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -132,6 +135,7 @@ def lifecycle(
         over=over,
         where=where,
         breakdown=breakdown,
+        as_of=as_of,
         previous=previous,
         strict=strict,
         now=now,

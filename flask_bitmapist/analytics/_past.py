@@ -60,6 +60,7 @@ class Past:
         return cls(what, asked.periods, first_day, grains, settings.period)
 
     def keys(self) -> Iterator[str]:
+        yield from self.what.keys(None)
         for step in self._steps:
             for periods in step.added:
                 for period in periods:

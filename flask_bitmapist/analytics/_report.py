@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ..periods import GRAINS, Grain, Period, local
 from ..questions.base import InRange
 from ..questions.fields import MOST, Choice, Moment, Number
 from ..ranges import Range
-from ..reading.segments import AsOf, ByKey, Expression, S, months_of, parse
+from ..reading.segments import AsOf, ByKey, Event, Expression, Leaf, S, months_of, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
 
@@ -282,12 +283,31 @@ class Users:
     def names(self) -> frozenset[str]:
         return frozenset[str]().union(*(part.names() for part in self.parts()))
 
-    def keys(self, periods: Iterable[Period]) -> Iterator[str]:
-        """What must be fetched to know the users in each of `periods`."""
+    def keys(self, periods: Sequence[Period]) -> Iterator[str]:
+        """What must be fetched to know the users in each of `periods`, which are in time order.
+
+        First what is read for several of them.
+        """
+        yield from self._lasting_keys(periods)
+        yield from chain.from_iterable(self.passing_keys(periods))
+
+    def passing_keys(self, periods: Sequence[Period]) -> Iterator[list[str]]:
+        """For each of `periods` the keys that are read for no other one."""
+        lasting = {*self._lasting_keys(periods)}
+        events = [leaf for leaf in self._leaves() if isinstance(leaf, Event)]
         for period in periods:
-            yield from self.what.keys(period)
-            if self.where is not None:
-                yield from self.where.keys(period)
+            keys = (key for event in events for key in event.keys(period))
+            yield [key for key in keys if key not in lasting]
+
+    def _lasting_keys(self, periods: Sequence[Period]) -> Iterator[str]:
+        # No later period needs a month that the first one does not need.
+        for first in periods[:1]:
+            for leaf in self._leaves():
+                if not isinstance(leaf, Event):
+                    yield from leaf.keys(first)
+
+    def _leaves(self) -> Iterator[Leaf]:
+        return chain.from_iterable(part.leaves() for part in self.parts())
 
     def in_period(self, sets: ByKey[S], period: Period) -> S:
         small_step()

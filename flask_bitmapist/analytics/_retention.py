@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..periods import Grain, Period
-from ..questions import RetentionFigure, RetentionQuestion
+from ..questions import AsOf, RetentionFigure, RetentionQuestion
 from ..questions.retention import Members, Mode
 from ..reading.bitmap import EMPTY, PAIRED_WORDS, Bitmap, union
 from ..reading.bitmaps import NOWHERE, Bitmaps, Extent, Extents
@@ -165,6 +165,7 @@ def retention(
     members: Members = "first",
     where: str | Expression | None = None,
     breakdown: Breakdown = None,
+    as_of: AsOf = "now",
     previous: bool = False,
     strict: bool = False,
     now: date | datetime | None = None,
@@ -191,6 +192,8 @@ def retention(
     :param where: only those in this segment in the row's own period.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Retention.parts`.
+    :param as_of: ``then``: people count in each period under the value that they had at the end of
+        its month, if the dimension is dated; ``now``: under the one that they have now.
     :param previous: also count the cohorts of the periods right before these, as many as there are.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -210,6 +213,7 @@ def retention(
         members=members,
         where=where,
         breakdown=breakdown,
+        as_of=as_of,
         previous=previous,
         strict=strict,
         now=now,

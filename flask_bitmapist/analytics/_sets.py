@@ -99,12 +99,15 @@ def counts(client: Any, asked: Counted) -> list[int]:
 
 def uses_of(every: Iterable[Counted]) -> Mapping[str, int] | None:
     """How often several reports leave each key; None if some report needs all of them at a time."""
-    uses = Counter[str]()
+    uses, lasting = Counter[str](), set[str]()
     for asked in every:
         if asked.steps is None:
             return None
-        uses.update(chain.from_iterable(asked.steps))
-    return uses
+        passing = Counter(chain.from_iterable(asked.steps))
+        uses += passing
+        lasting |= {*asked.keys} - passing.keys()
+    # What one of them looks at again is kept, whatever the others do.
+    return {key: times for key, times in uses.items() if key not in lasting}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ class Sets:
     :ivar tracker: whose users.
     :ivar keys: the keys of the bitmaps that they are made of.
     :ivar make: makes them of one part of the bitmaps; always as many, in the same order.
-    :ivar steps: the keys that are looked at for each set, when it is asked for; None: any may be.
+    :ivar steps: for each set the keys that are done with when it has been asked for; None: any
+        may be looked at again.
     """
 
     tracker: Tracker
@@ -126,11 +130,15 @@ class Sets:
     def one_by_one(
         cls,
         tracker: Tracker,
+        keys: Iterable[str],
         steps: Sequence[Sequence[str]],
         make: Callable[[Bitmaps], Iterable[Bitmap]],
     ) -> Sets:
-        """Sets that are made one after the other, each of the keys of its step."""
-        return cls(tracker, [*chain.from_iterable(steps)], make, steps)
+        """Sets that are made one after the other.
+
+        :param steps: for each set the keys that are done with when it has been asked for.
+        """
+        return cls(tracker, [*keys], make, steps)
 
     @property
     def narrowing(self) -> None:

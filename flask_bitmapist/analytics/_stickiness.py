@@ -9,7 +9,7 @@ from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..periods import Grain, Period
-from ..questions import StickinessFigure, StickinessQuestion
+from ..questions import AsOf, StickinessFigure, StickinessQuestion
 from ..reading.bitmap import EMPTY, Bitmap, union
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
@@ -56,6 +56,7 @@ def stickiness(
     start: date | datetime | None = None,
     over: str | None = None,
     breakdown: Breakdown = None,
+    as_of: AsOf = "now",
     strict: bool = False,
     now: date | datetime | None = None,
     tracker: Tracker | None = None,
@@ -73,6 +74,8 @@ def stickiness(
     :param over: the window in words instead, such as ``last 28 days`` or ``last month``.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Stickiness.parts`.
+    :param as_of: ``then``: people count in each period under the value that they had at the end of
+        its month, if the dimension is dated; ``now``: under the one that they have now.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
     :param tracker: whose events; by default the current app's.
@@ -88,6 +91,7 @@ def stickiness(
         over=over,
         where=where,
         breakdown=breakdown,
+        as_of=as_of,
         strict=strict,
         now=now,
     )

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from ..periods import Grain
-from ..questions import TrendFigure, TrendQuestion
+from ..questions import AsOf, TrendFigure, TrendQuestion
 from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
@@ -45,6 +45,7 @@ def trend(
     *,
     over: str | None = None,
     breakdown: Breakdown = None,
+    as_of: AsOf = "now",
     rolling: int = 1,
     strict: bool = False,
     now: date | datetime | None = None,
@@ -60,6 +61,8 @@ def trend(
     :param where: only those in this segment, evaluated in each period.
     :param breakdown: also give the report for the people of each value: the name of a dimension,
         or flags and segments. See `Trend.parts`.
+    :param as_of: ``then``: people count in each period under the value that they had at the end of
+        its month, if the dimension is dated; ``now``: under the one that they have now.
     :param rolling: a point counts the union of this many periods, the last of which is its own.
     :param strict: an event that was never marked is an error, rather than 0.
     :param now: the moment as of which to report.
@@ -75,6 +78,7 @@ def trend(
         over=over,
         where=where,
         breakdown=breakdown,
+        as_of=as_of,
         rolling=rolling,
         strict=strict,
         now=now,
@@ -117,7 +121,8 @@ def rolling_sets(asked: Scope, users: Users, rolling: int) -> Sets:
     if rolling == 1:
         return Sets.one_by_one(
             asked.tracker,
-            [[*users.keys([period])] for period in asked.periods],
+            users.keys(asked.periods),
+            [*users.passing_keys(asked.periods)],
             lambda bitmaps: (users.in_period(bitmaps, period) for period in asked.periods),
         )
     first, last = asked.periods[0], asked.periods[-1]

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain, Period
-from ..questions import TrendsFigure, TrendsQuestion
+from ..questions import AsOf, TrendsFigure, TrendsQuestion
 from ..reading.bitmap import EMPTY, Bitmap, union
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
@@ -91,6 +91,7 @@ def trends(
     *,
     over: str | None = None,
     breakdown: Breakdown = None,
+    as_of: AsOf = "now",
     rolling: int = 1,
     previous: bool = False,
     active: str | Expression | None = None,
@@ -115,6 +116,7 @@ def trends(
         over=over,
         where=where,
         breakdown=breakdown,
+        as_of=as_of,
         rolling=rolling,
         previous=previous,
         active=active,
@@ -194,12 +196,11 @@ def _one_by_one(asked: Scope, each: Sequence[Users], blocks: Sequence[Sequence[P
                 yield whole
 
     steps = [
-        keys
-        for users in each
-        for block in blocks
-        for keys in (*([*users.keys([period])] for period in block), [])
+        keys for users in each for block in blocks for keys in (*users.passing_keys(block), [])
     ]
-    return Sets.one_by_one(asked.tracker, steps, make)
+    every = [period for block in blocks for period in block]
+    keys = (key for users in each for key in users.keys(every))
+    return Sets.one_by_one(asked.tracker, keys, steps, make)
 
 
 def behind(question: TrendsQuestion, figure: TrendsFigure, tracker: Tracker | None) -> Crowd:

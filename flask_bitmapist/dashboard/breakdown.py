@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from datetime import date
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 from ..analytics import NO_VALUE, part_of
 from ..questions import BrokenDown, PartFigure
 from ..reading.segments import parse
 from .drawing import MOST_CURVES
-from .page import Behind, Page
+from .page import Behind, Page, Visit
 from .query import LONGEST_SEGMENT, MOST_VALUES, Query, TypedSegment
 
 
@@ -31,6 +34,14 @@ class BrokenDownPage(Page):
     """The page of a report that may be broken down."""
 
     MOST_VALUES = MOST_VALUES
+    AS_OF: ClassVar[Mapping[str, str]] = {
+        "now": "now",
+        "then": "each month's end",
+    }
+
+    def __init__(self, visit: Visit, values: Mapping[str, Any]) -> None:
+        # A form keeps the choice when its breakdown is taken back.
+        super().__init__(visit, values if values["breakdown"] else {**values, "as_of": "now"})
 
     @abstractmethod
     def size(self, report: Any) -> int:
@@ -41,6 +52,21 @@ class BrokenDownPage(Page):
         """The name of the dimension by which it is broken down; empty if it is not by one."""
         text = self["breakdown"]
         return next(iter(parse(text).names())) if isinstance(text, str) else ""
+
+    @property
+    def kept_since(self) -> date | None:
+        """The first of the months for which the dimension's values are kept; None: for none."""
+        return self.visit.query.known.dated.get(self.dimension)
+
+    @property
+    def is_then(self) -> bool:
+        """Whether people count under the value that they had then."""
+        return bool(self["as_of"] == "then")
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        told = super().arguments
+        return told if self.is_then else {n: text for n, text in told.items() if n != "as_of"}
 
     @property
     def asked_values(self) -> list[TypedSegment]:
@@ -81,20 +107,23 @@ class BrokenDownPage(Page):
         where = str(question.where)
         if len(where) > LONGEST_SEGMENT or TypedSegment.read(where).error is not None:
             return {}
-        return {**self.arguments, "where": where, "breakdown": None}
+        return {**self.arguments, "where": where, "breakdown": None, "as_of": None}
 
     def in_part(self, behind: Behind, query: Query) -> Behind:
         """The same figure of the part that `query` names, if it names any."""
         value = query.text("value")
         if not value or not isinstance(behind.figure, PartFigure):
             return behind
-        if self.dimension:
-            who = (
-                f"without a {self.dimension}" if value == NO_VALUE else f"{self.dimension} {value}"
-            )
-        else:
-            who = f"in {value}"
         figure, question = replace(behind.figure, value=value), behind.question
         if isinstance(question, BrokenDown) and isinstance(self.question, BrokenDown):
-            question = replace(question, breakdown=self.question.breakdown)
-        return behind._replace(title=f"{behind.title}, {who}", figure=figure, question=question)
+            whole = self.question
+            question = replace(question, breakdown=whole.breakdown, as_of=whole.as_of)
+        title = f"{behind.title}, {self._who(value)}"
+        return behind._replace(title=title, figure=figure, question=question)
+
+    def _who(self, value: str) -> str:
+        """Who is in the part called `value`."""
+        if not self.dimension:
+            return f"in {value}"
+        who = f"without a {self.dimension}" if value == NO_VALUE else f"{self.dimension} {value}"
+        return f"{who} then" if self.is_then else who

@@ -18,8 +18,8 @@ from ..ids import PLAIN
 from ..periods import Grain, Period, local
 from ..questions import REPORTS, Figure, Question
 from ..questions.fields import Declared, Did, Segment, Several, Values, Window, declared
-from ..reading.segments import AsOf, Event
-from ..reading.unknown import UnknownTermError
+from ..reading.segments import AsOf, Event, months_of
+from ..reading.unknown import NotDatedError, UnknownTermError
 from ..registry import Catalogue, Known
 from . import drawing
 from .answers import download, empty
@@ -179,15 +179,16 @@ class Page(ABC):
         :raises ValueError: for a range of time of too many periods.
         """
         period, combined = self.visit.period(self["by"], None), 0
-        rows = self.number_of_periods
-        events = self.visit.query.known.events.items()
-        first_days = {name: event.first_day for name, event in events}
-        when = AsOf(self.visit.now, current_tracker().settings, first_days)
+        rows, known = self.number_of_periods, self.visit.query.known
+        first_days = {name: event.first_day for name, event in known.events.items()}
+        months = months_of(known.dimensions, known.dimensions, known.dated, self.visit.now)
+        when = AsOf(self.visit.now, current_tracker().settings, first_days, months)
         for segment in self.segments.values():
             for leaf in segment.expression.as_of(when).leaves() if segment.expression else ():
-                keys = len([*leaf.keys(period)])
-                # What is the same in every period is put together once.
-                combined += keys * rows if leaf.is_dated else keys + rows
+                # That of no period reads all months of a value, as that of a period long ago does.
+                keys = len([*leaf.keys(None if leaf.is_flag else period)])
+                # What is the same in every period is put together once, and so are months.
+                combined += keys + rows if leaf.is_flag or not leaf.is_dated else keys * rows
         return combined
 
     @property
@@ -199,7 +200,7 @@ class Page(ABC):
     def problem(self) -> str:
         """Why the form's question cannot be asked; empty if it can."""
         for name, segment in self.segments.items():
-            if isinstance(segment.error, UnknownTermError):
+            if isinstance(segment.error, UnknownTermError | NotDatedError):
                 return f"{name}: {segment.error.reason}"
             if segment.error:
                 return f"{name} cannot be read: see where it is marked."

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
+from ..dimensions import flag_of
 from ..marks import is_name
 from ..questions import fields
 from ..questions.fields import Declared
@@ -30,10 +31,17 @@ from ..reading.segments import (
     Minus,
     Or,
     SegmentError,
+    Was,
     parse,
     spelt_in_range,
 )
-from ..reading.unknown import UnknownTermError, did_you_mean, no_dimension, unknown_terms
+from ..reading.unknown import (
+    NotDatedError,
+    UnknownTermError,
+    did_you_mean,
+    no_dimension,
+    unknown_terms,
+)
 from ..registry import Known
 
 if TYPE_CHECKING:
@@ -56,11 +64,13 @@ MOST_VALUES = 12
 #: How a condition joins the ones before it, in the segment builder's words.
 JOINTS: dict[str, type[And | Or | Minus]] = {"and": And, "or": Or, "except": Minus}
 _SIGNS = {"and": "&", "or": "|", "except": "-"}
-#: When an event of a condition was done: in the period in question, or in a range of its own.
+#: When an event of a condition was done: in the period in question, or in a range of its own. And
+#: when people had a value.
 TIMES: dict[str, str] = {
     "": "in that period",
     "did": "in a time of its own:",
     "first": "for the first time ever in:",
+    "was": "at the end of that month, for a value",
 }
 #: The range of its own, unless it is told.
 USUAL_RANGE = "last 30 days"
@@ -137,14 +147,6 @@ class TypedSegment:
             )
             for i, (kind, term) in enumerate(spine)
         ]
-
-
-def _in_range(time: str, term: str, when: str) -> str:
-    """The condition that the event `term` was done in the range `when`."""
-    event = parse(term)
-    if not isinstance(event, Event):
-        raise BadRequest(f"{term} has no date: take it as it is now, with no time of its own.")
-    return f"{time}({spelt_in_range(event.name)}, {when[:LONGEST_SEGMENT]})"
 
 
 def _asked(hint: str) -> str:
@@ -371,10 +373,35 @@ class Query:
         if term not in self.terms:
             raise BadRequest(f"No event or flag {term!r} has been recorded.")
         if time:
-            term = _in_range(time, term, when)
+            term = self._at(time, term, when)
         if segment.is_usual:
             segment = TypedSegment()  # the first condition takes its place
         return self._of_known(self._checked(segment.joined(joint, term)))
+
+    def _at(self, time: str, term: str, when: str) -> str:
+        """The condition that `term` holds at a `time` of the builder's."""
+        leaf = parse(term)
+        if time == "was":
+            if isinstance(leaf, Flag) and leaf.name in self._dated_values:
+                return str(Was(leaf.name))
+            raise BadRequest(f"{term} is no value of a dimension whose months are kept.")
+        if isinstance(leaf, Event):
+            return f"{time}({spelt_in_range(leaf.name)}, {when[:LONGEST_SEGMENT]})"
+        raise BadRequest(f"{term} has no date: take it as it is now, with no time of its own.")
+
+    @property
+    def times(self) -> dict[str, str]:
+        """When a condition may hold, as the segment builder has it."""
+        return {time: text for time, text in TIMES.items() if time != "was" or self._dated_values}
+
+    @property
+    def _dated_values(self) -> set[str]:
+        """The values of the dimensions whose months are kept, as flags."""
+        return {
+            flag_of(dimension, value)
+            for dimension in self.known.dated
+            for value in self.known.dimensions.get(dimension, ())
+        }
 
     def _segment(self, text: str) -> TypedSegment:
         return self._checked(TypedSegment.read(text[: LONGEST_SEGMENT + 1]))
@@ -393,6 +420,9 @@ class Query:
         for term in unknown_terms([segment.expression], self.known):
             error = UnknownTermError.of(segment.text, term, self.known)
             return TypedSegment(segment.text, None, error)
+        for leaf in segment.expression.leaves():
+            if isinstance(leaf, Was) and leaf.dimension not in self.known.dated:
+                return TypedSegment(segment.text, None, NotDatedError.of_value(segment.text, leaf))
         return segment
 
     @cached_property

@@ -27,7 +27,7 @@ from .addresses import url_for
 from .notes import changes_since, notes_on
 from .pages import PAGES
 from .posting import hidden_fields
-from .query import BY, JOINTS, RANGES, TIMES, USUAL_RANGE
+from .query import BY, JOINTS, RANGES, USUAL_RANGE
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -56,7 +56,6 @@ def _environment() -> Environment:
         navigation=[page for page in PAGES if page.title],
         grains=BY,
         joints=[*JOINTS],
-        times=TIMES,
         ranges=RANGES,
         usual_range=USUAL_RANGE,
         most_options=_MOST_OPTIONS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .adoption import AdoptionFigure, AdoptionQuestion
-from .base import BrokenDown, Figure, PartFigure, Question, Ranged
+from .base import AsOf, BrokenDown, Figure, PartFigure, Question, Ranged
 from .changes import ChangesFigure, ChangesQuestion
 from .check import CheckQuestion
 from .churned import ChurnedFigure, ChurnedQuestion
@@ -36,6 +36,7 @@ __all__ = [
     "ActiveUsersQuestion",
     "AdoptionFigure",
     "AdoptionQuestion",
+    "AsOf",
     "BrokenDown",
     "ChangesFigure",
     "ChangesQuestion",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, replace
 from datetime import date, datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from ..periods import GRAINS, Grain
 from ..reading.segments import Expression
@@ -23,6 +23,9 @@ from .fields import (
     asks,
     declared,
 )
+
+#: Which value of a dimension counts: the one that people have now, or the one that they had then.
+AsOf = Literal["now", "then"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +166,25 @@ class BrokenDown(Question, ABC):
     :ivar where: count only people in this segment.
     :ivar breakdown: the name of a dimension, or flags and segments: the report is also given for
         the people of each of its values.
+    :ivar as_of: ``now``: people count under the value that they have now. ``then``: in each period
+        under the one that they had at the end of its month; of a dated dimension.
     """
 
     where: Expression | None = asks(Segment(), None, help="Count only people in this segment.")
     breakdown: str | tuple[Expression, ...] | None = asks(
         Values(), None, help="Also by the values of a dimension, or by several flags or segments."
     )
+    as_of: AsOf = asks(
+        Choice(get_args(AsOf)), "now", help="Whether by the values of now or by those of then."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.as_of == "then" and not isinstance(self.breakdown, str):
+            raise ValueError(
+                "as_of='then' is asked of the values of a dated dimension, such as "
+                "breakdown='user:plan'. Of a segment take was(user:plan=pro)"
+            )
 
     @property
     @abstractmethod
@@ -178,7 +194,7 @@ class BrokenDown(Question, ABC):
     def narrowed(self, segment: Expression) -> Self:
         """The same question about the people in `segment` alone."""
         where = segment if self.where is None else self.where & segment
-        return replace(self, where=where, breakdown=None)
+        return replace(self, where=where, breakdown=None, as_of="now")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,8 @@ class TrendsQuestion(BrokenDown, Ranged):
 
     @property
     def whom(self) -> Expression:
-        return reduce(or_, self.events)
+        several = self.events if self.active is None else (*self.events, self.active)
+        return reduce(or_, several)
 
 
 @dataclass(frozen=True, kw_only=True)

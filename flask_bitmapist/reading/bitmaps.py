@@ -213,9 +213,10 @@ class _ArrivingBitmaps(Bitmaps):
 
     def leave(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._uses[key] -= 1
-            if not self._uses[key]:
-                self._held.pop(key, None)
+            if key in self._uses:
+                self._uses[key] -= 1
+                if not self._uses[key]:
+                    self._held.pop(key, None)
 
 
 class _Arriving(dict[str, Bitmap]):

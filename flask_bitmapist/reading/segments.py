@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, tzinfo
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache, partial, reduce
 from operator import or_
 from typing import ClassVar, Protocol, Self, TypeVar, cast
 
@@ -138,8 +138,8 @@ class Expression(ABC):
         """
 
     @abstractmethod
-    def keys(self, period: Period) -> Iterator[str]:
-        """The keys that `evaluate` reads for `period`."""
+    def keys(self, period: Period | None) -> Iterator[str]:
+        """The keys that `evaluate` reads for `period`, which may be None as there."""
 
     def dated(self) -> frozenset[str]:
         """The names of what depends on the period in which it is evaluated."""
@@ -218,8 +218,9 @@ class Event(Leaf):
     def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return sets.union_of(() if period is None else period.keys(self.name))
 
-    def keys(self, period: Period) -> Iterator[str]:
-        yield from period.keys(self.name)
+    def keys(self, period: Period | None) -> Iterator[str]:
+        if period is not None:
+            yield from period.keys(self.name)
 
     def __str__(self) -> str:
         plain = _is_bare(self.name) and not self.name.startswith(_FLAG)
@@ -235,7 +236,7 @@ class Flag(Leaf):
     def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return sets[unique_key(self.name)]
 
-    def keys(self, period: Period) -> Iterator[str]:
+    def keys(self, period: Period | None) -> Iterator[str]:
         yield unique_key(self.name)
 
     def __str__(self) -> str:
@@ -258,7 +259,7 @@ class _Ranged(Leaf):
     def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         raise TypeError(f"{self} is read as of a moment: evaluate what as_of() returns")
 
-    def keys(self, period: Period) -> Iterator[str]:
+    def keys(self, period: Period | None) -> Iterator[str]:
         raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
 
     def _called(self, function: str, over: str) -> str:
@@ -379,12 +380,12 @@ class Was(Leaf):
         months = when.months[dimension]
         if months is None:
             raise ValueError(f"{self}: {not_dated(dimension)}")
-        return _Had(self.name, months) if value in months.values else nobody
+        return _Had(self.name, months, (value,)) if value in months.values else nobody
 
     def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         raise TypeError(f"{self} is read as of a moment: evaluate what as_of() returns")
 
-    def keys(self, period: Period) -> Iterator[str]:
+    def keys(self, period: Period | None) -> Iterator[str]:
         raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
 
     def __str__(self) -> str:
@@ -437,12 +438,17 @@ class Months:
         """
         if period is None:
             return -1
-        told = Period.containing("month", period.end - timedelta(microseconds=1))
-        if told >= self.present:
-            return None
-        years = told.start.year - self.first.start.year
-        number = 12 * years + told.start.month - self.first.start.month
-        return min(max(-1, number), len(self._months) - 1)
+        if period not in self._numbers:
+            told = Period.containing("month", period.end - timedelta(microseconds=1))
+            years = told.start.year - self.first.start.year
+            number = 12 * years + told.start.month - self.first.start.month
+            known = min(max(-1, number), len(self._months) - 1)
+            self._numbers[period] = None if told >= self.present else known
+        return self._numbers[period]
+
+    @cached_property
+    def _numbers(self) -> dict[Period, int | None]:
+        return {}
 
     def had(self, sets: ByKey[S], value: str, number: int) -> S:
         """Those who had `value` at the end of the month `number`.
@@ -508,27 +514,33 @@ def months_of(
 
 @dataclass(frozen=True, slots=True)
 class _Had(Leaf):
-    """Those who had a value of a dimension at the end of the period's month.
+    """Those who had one of the `values` of a dimension at the end of the period's month.
 
     In a period in which nothing happened they are those who have had it since before the first
     month that is kept.
     """
 
     months: Months
+    values: tuple[str, ...]
 
     is_dated = True
     is_flag = True
 
     def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
-        number = self.months.number(period)
+        months, number = self.months, self.months.number(period)
         if number is None:
-            return sets[unique_key(self.name)]
-        return self.months.had(sets, value_of(self.name)[1], number)
+            return sets.union_of(self._flags)
+        had = partial(reduce, or_, (months.had(sets, value, number) for value in self.values))
+        return sets.once((months, self.values, number), had)
 
-    def keys(self, period: Period) -> Iterator[str]:
-        yield unique_key(self.name)
+    def keys(self, period: Period | None) -> Iterator[str]:
+        yield from self._flags
         if self.months.number(period) is not None:
             yield from self.months.keys
+
+    @property
+    def _flags(self) -> tuple[str, ...]:
+        return tuple(unique_key(flag_of(self.months.dimension, value)) for value in self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,7 +556,7 @@ class _Stored(Leaf):
     def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return sets.union_of(self.read)
 
-    def keys(self, period: Period) -> Iterator[str]:
+    def keys(self, period: Period | None) -> Iterator[str]:
         yield from self.read
 
 
@@ -573,7 +585,7 @@ class _Often(Leaf):
 
         return sets.once(self, count)
 
-    def keys(self, period: Period) -> Iterator[str]:
+    def keys(self, period: Period | None) -> Iterator[str]:
         for keys in self.periods:
             yield from keys
 
@@ -601,7 +613,7 @@ class _Pair(Expression):
     def as_of(self, when: AsOf) -> Expression:
         return type(self)(self.left.as_of(when), self.right.as_of(when))
 
-    def keys(self, period: Period) -> Iterator[str]:
+    def keys(self, period: Period | None) -> Iterator[str]:
         yield from self.left.keys(period)
         yield from self.right.keys(period)
 
@@ -654,6 +666,14 @@ class Minus(_Pair):
 
     __slots__ = ()
     precedence = 3
+
+    def as_of(self, when: AsOf) -> Expression:
+        match self.left.as_of(when), self.right.as_of(when):
+            case Minus(rest, _Had(name, months, values)), _Had(_, same, more) if months is same:
+                # Those of each month are put together once, rather than taken from each period.
+                return Minus(rest, _Had(name, months, (*values, *more)))
+            case left, right:
+                return Minus(left, right)
 
     def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
         return self.left.evaluate(sets, period) - self.right.evaluate(sets, period)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from ..registry import Known
-from .segments import Event, Expression, Flag, SegmentError, spelt_in_range
+from .segments import Event, Expression, Flag, SegmentError, Was, not_dated, spelt_in_range
 
 
 class UnknownTermError(SegmentError):
@@ -18,10 +18,19 @@ class UnknownTermError(SegmentError):
         """:param text: the text form of a segment that has `term`."""
         hint = did_you_mean(term, known)
         reason = f"nothing called {term} has been recorded" + (f"; {hint}" if hint else "")
-        spellings = {str(term), *([spelt_in_range(term.name)] if isinstance(term, Event) else [])}
+        spellings = {str(term), spelt_in_range(term.name)}
         name = "|".join(map(re.escape, spellings))
         found = re.search(rf"(?<![^\s(])(?:{name})(?![^\s),])", text)
         return cls(text, found.start() if found else 0, reason)
+
+
+class NotDatedError(SegmentError):
+    """A segment with a value of then, of which only those of now are kept; points at it."""
+
+    @classmethod
+    def of_value(cls, text: str, value: Was) -> NotDatedError:
+        """:param text: the text form of a segment that has `value`."""
+        return cls(text, max(0, text.find(str(value))), not_dated(value.dimension))
 
 
 def unknown_terms(expressions: Iterable[Expression], known: Known) -> list[Event | Flag]:

@@ -14,7 +14,7 @@ from flask_bitmapist.tracker import Tracker
 
 from .reference import User, World
 
-PLAN = "user:plan"
+PLAN = "user:level"
 PLANS = ("free", "pro", "a, b", OTHER)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import pytest
@@ -33,6 +33,7 @@ from flask_bitmapist.questions import (
 from flask_bitmapist.tracker import Tracker
 
 from . import reference, test_truth
+from .changing import PLAN, PLANS
 from .reference import Expr, World
 from .test_truth import (
     FLAGS,
@@ -88,13 +89,28 @@ def test_a_trend(truth_server: Server, data: st.DataObject, grain: Grain, rollin
     (q,) = ask(truth_server, data, grain, often=1)
     expr, span = data.draw(expressions()), q.span()
 
-    def ask_for(breakdown: Any) -> Any:
-        return analytics.trend(q.form(expr), rolling=rolling, breakdown=breakdown, **span)
+    def ask_for(**parts: Any) -> Any:
+        return analytics.trend(q.form(expr), rolling=rolling, **parts, **span)
 
     def figures(where: Expr | None) -> Any:
         return reference.trend(q.world, expr, grain, q.periods, q.current, where, rolling)
 
     broken_down(data, q, ask_for, figures, trend_shown)
+    then(q, expr, ask_for, figures, trend_shown)
+
+
+def then(
+    q: Question, whom: Expr, ask_for: Callable[..., Any], figures: Figures, shown: Any
+) -> None:
+    """`ask_for` has the figures of those who had each level then, and of those who had none."""
+    report = ask_for(breakdown=PLAN, as_of="then")
+    assert (report.as_of, shown(report)) == ("then", figures(q.where))
+    assert [*report.parts] == [*PLANS, "(no value)"]
+    segments: dict[str, Expr] = {value: ("was", PLAN, value) for value in PLANS}
+    segments["(no value)"] = reduce(lambda left, right: ("-", left, right), segments.values(), whom)
+    for value, segment in segments.items():
+        narrowed = segment if q.where is None else ("&", q.where, segment)
+        assert shown(report.parts[value]) == figures(narrowed), value
 
 
 def trend_shown(report: analytics.Trend) -> Any:
@@ -116,14 +132,14 @@ def test_retention(
     (q,) = ask(truth_server, data, grain, often=1)
     cohort, returned, span = data.draw(expressions()), data.draw(expressions()), q.span()
 
-    def ask_for(breakdown: Any) -> Any:
+    def ask_for(**parts: Any) -> Any:
         return analytics.retention(
             q.form(cohort),
             q.form(returned),
             periods=columns,
             mode=mode,
             members=members,
-            breakdown=breakdown,
+            **parts,
             **span,
         )
 
@@ -142,6 +158,7 @@ def test_retention(
         )
 
     broken_down(data, q, ask_for, figures, retention_shown)
+    then(q, cohort, ask_for, figures, retention_shown)
 
 
 def retention_shown(report: analytics.Retention) -> Any:
@@ -167,9 +184,9 @@ def test_a_funnel(
     steps = data.draw(st.lists(expressions(), min_size=1, max_size=4, unique_by=as_object))
     span = q.span()
 
-    def ask_for(breakdown: Any) -> Any:
+    def ask_for(**parts: Any) -> Any:
         segments = [q.form(step) for step in steps]
-        return analytics.funnel(segments, within=within, order=order, breakdown=breakdown, **span)
+        return analytics.funnel(segments, within=within, order=order, **parts, **span)
 
     def figures(where: Expr | None) -> Any:
         asked = (q.world, steps, grain, q.periods, q.current, within, order, where)
@@ -183,6 +200,7 @@ def test_a_funnel(
         ]
 
     broken_down(data, q, ask_for, figures, funnel_shown)
+    then(q, steps[0], ask_for, figures, funnel_shown)
 
 
 def funnel_shown(report: analytics.Funnel) -> Any:
@@ -195,13 +213,14 @@ def test_a_lifecycle(truth_server: Server, data: st.DataObject, grain: Grain) ->
     (q,) = ask(truth_server, data, grain, often=1)
     expr, span = data.draw(expressions()), q.span()
 
-    def ask_for(breakdown: Any) -> Any:
-        return analytics.lifecycle(q.form(expr), breakdown=breakdown, **span)
+    def ask_for(**parts: Any) -> Any:
+        return analytics.lifecycle(q.form(expr), **parts, **span)
 
     def figures(where: Expr | None) -> Any:
         return reference.lifecycle(q.world, expr, grain, q.periods, q.current, where)
 
     broken_down(data, q, ask_for, figures, lifecycle_shown)
+    then(q, expr, ask_for, figures, lifecycle_shown)
 
 
 def lifecycle_shown(report: analytics.Lifecycle) -> Any:
@@ -217,15 +236,19 @@ def test_stickiness(truth_server: Server, data: st.DataObject, grain: Grain, wit
     (q,) = ask(truth_server, data, grain, often=1)
     expr, whom = data.draw(expressions()), q.whom()
 
-    def ask_for(breakdown: Any) -> Any:
+    def ask_for(**parts: Any) -> Any:
         return analytics.stickiness(
-            q.form(expr), by=grain, within=within, end=q.end, breakdown=breakdown, **whom
+            q.form(expr), by=grain, within=within, end=q.end, **parts, **whom
         )
 
     def figures(where: Expr | None) -> Any:
         return reference.stickiness(q.world, expr, grain, within, q.end, where)[1:]
 
-    broken_down(data, q, ask_for, figures, lambda report: (report.counts, report.users))
+    def shown(report: analytics.Stickiness) -> Any:
+        return (report.counts, report.users)
+
+    broken_down(data, q, ask_for, figures, shown)
+    then(q, expr, ask_for, figures, shown)
 
 
 @truth
@@ -235,15 +258,16 @@ def test_a_comparison(truth_server: Server, data: st.DataObject, grain: Grain) -
     goal, span = data.draw(expressions()), q.span()
     arms = data.draw(st.permutations([*FLAGS, "unknown"]))[:2]
 
-    def ask_for(breakdown: Any) -> Any:
+    def ask_for(**parts: Any) -> Any:
         segments = [analytics.Flag(arm) for arm in arms]
-        return analytics.compare(segments, q.form(goal), breakdown=breakdown, **span)
+        return analytics.compare(segments, q.form(goal), **parts, **span)
 
     def figures(where: Expr | None) -> Any:
         found = reference.compare(q.world, arms, goal, grain, q.periods, where)
         return [(size, converted) for size, converted, _, _ in found]
 
     broken_down(data, q, ask_for, figures, compare_shown)
+    then(q, ("|", *(("flag", arm) for arm in arms)), ask_for, figures, compare_shown)
 
 
 def compare_shown(report: analytics.Compare) -> Any:
@@ -284,6 +308,7 @@ def of_them_alone(world: World, users: frozenset[Any]) -> World:
         world,
         log=[entry for entry in world.log if entry.user in users],
         flags={flag: held & users for flag, held in world.flags.items()},
+        changes=[change for change in world.changes if change.user in users],
     )
 
 

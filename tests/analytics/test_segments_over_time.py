@@ -155,6 +155,22 @@ def test_a_cluster(clusters: Callable[[int], Cluster], tracker_on: Callable[...,
                     assert is_in is (user in found)
 
 
+@pytest.mark.parametrize("breakdown", [None, ["seen", "did(posted, 2026-11-25) & seen"]])
+def test_a_bitmap_of_a_period_that_a_range_needs_too_is_held_until_the_end(
+    posted: Tracker, stranger: Tracker, breakdown: Any
+) -> None:
+    """They are long, and are read one after the other."""
+    for user in (3, 9_000_000):
+        for days in range(5):
+            posted.record([Mark("posted", user, when=TODAY - timedelta(days=days))])
+    segment = "posted & did(posted, 2026-11-25)" if breakdown is None else "posted"
+    asked: dict[str, Any] = {"over": "last 5 days", "now": TODAY, "tracker": stranger}
+    found = analytics.trend(segment, breakdown=breakdown, **asked)
+    part = found if breakdown is None else found.parts["did(posted, 2026-11-25) & seen"]
+    users = [2, 4, 2, 2, 3] if breakdown is None else [0, 0, 0, 0, 2]
+    assert [point.users for point in part.points] == users
+
+
 def test_a_long_past_is_read_from_few_bitmaps() -> None:
     """Whatever is whole is read at once: of two years, months; at the end, weeks and days."""
     now, day = datetime(2026, 11, 28, 12), Period("day", datetime(2026, 11, 28))

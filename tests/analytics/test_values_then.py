@@ -13,14 +13,22 @@ from nodes import Cluster
 from redis.cluster import RedisCluster
 
 from flask_bitmapist import analytics
-from flask_bitmapist.analytics import Was
+from flask_bitmapist.analytics import Was, people_behind
 from flask_bitmapist.dimensions import NONE
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.periods import Grain
-from flask_bitmapist.questions import TrendQuestion
+from flask_bitmapist.questions import (
+    CompareFigure,
+    CompareQuestion,
+    TrendFigure,
+    TrendQuestion,
+    TrendsFigure,
+    TrendsQuestion,
+)
 from flask_bitmapist.tracker import Tracker
 
 from . import changing
+from .test_breakdown import BROKEN_DOWN, trend_shown
 
 #: A Saturday.
 NOW = datetime(2026, 11, 28, 12)
@@ -115,6 +123,13 @@ def test_it_is_new_for_those_who_have_just_got_it(plans: Tracker) -> None:
     assert analytics.lifecycle("was(user:plan=pro)", **since).points == points[-2:]
 
 
+def test_of_those_who_have_it_this_month_those_before_are_known(tracker: Tracker) -> None:
+    this = changing.shifted(datetime.now(), 0)
+    write_months(tracker.redis, "user:plan", {f"{this:%Y-%m}": {"pro": [1]}}, {"pro": [1, 2]})
+    (row,) = analytics.retention("was(user:plan=pro)", "seen", "month", start=this).rows
+    assert row.size == 1  # 2 had it before
+
+
 def test_who_did_something_while_being_it_did_it_before_in_that_month_alone(
     plans: Tracker,
 ) -> None:
@@ -181,3 +196,121 @@ def test_a_cluster(clusters: Callable[[int], Cluster], tracker_on: Callable[...,
         for month, users in PRO.items():
             asked: dict[str, Any] = {"at": date(2026, month, 1), "now": NOW, "tracker": tracker}
             assert [*analytics.users("was(user:plan=pro)", **asked)] == users
+
+
+class TestBrokenDown:
+    """By the values of then: everybody counts in each period under the value that they had."""
+
+    def test_a_trend(self, plans: Tracker) -> None:
+        asked: dict[str, Any] = {"by": "month", "start": date(2026, 7, 1), "now": NOW}
+        report = analytics.trend("seen", breakdown="user:plan", as_of="then", **asked)
+        assert trend_shown(report) == trend_shown(analytics.trend("seen", **asked))
+        found = {name: [p.users for p in part.points] for name, part in report.parts.items()}
+        pro, free = (_sizes(then) for then in (PRO, FREE))
+        none = [8 - n - m for n, m in zip(pro, free, strict=True)]
+        assert found == {"pro": pro, "free": free, "(no value)": none}
+
+    def test_now_and_then_are_told_apart(self, plans: Tracker) -> None:
+        asked: dict[str, Any] = {"breakdown": "user:plan", "start": NOW, "now": NOW}
+        now, then = (analytics.trend("seen", as_of=as_of, **asked) for as_of in ("now", "then"))
+        assert "as_of" not in now.to_dict()
+        assert then.to_dict()["as_of"] == "then"
+        assert now.to_csv().startswith("value,period_start")
+        assert then.to_csv().startswith("value_then,period_start")
+        assert trend_shown(now) == trend_shown(then)
+
+    @pytest.mark.parametrize("value", ["pro", "free", "(no value)"])
+    @pytest.mark.parametrize("month", [8, 9, 11])
+    def test_the_people_behind_a_figure(self, plans: Tracker, value: str, month: int) -> None:
+        plans.record([Mark("seen", 9, when=date(2026, 9, 3))])
+        question = TrendsQuestion.of(
+            events=["seen"], by="month", breakdown="user:plan", as_of="then", now=NOW
+        )
+        series = analytics.answer(question, plans).parts[value].series[0]  # type: ignore[attr-defined]
+        users = {point.period_start.month: point.users for point in series.points}[month]
+        figure = TrendsFigure.of(at=date(2026, month, 2), value=value)
+        having = {"pro": PRO[month], "free": FREE[month]}
+        seen = [*range(1, 9), *([9] if month == 9 else [])]
+        having["(no value)"] = [u for u in seen if u not in (*PRO[month], *FREE[month])]
+        people = people_behind(question, figure, tracker=plans)
+        assert (people.users, people.ids) == (users, having[value])
+
+    def test_a_part_of_a_comparison_is_of_those_in_an_arm(self, plans: Tracker) -> None:
+        question = CompareQuestion.of(
+            arms=["flag:user:plan=pro", "flag:user:plan=free"],
+            goal="seen",
+            breakdown="user:plan",
+            as_of="then",
+            over="2026-09",
+            now=NOW,
+        )
+        parts = analytics.answer(question, plans).parts  # type: ignore[attr-defined]
+        sizes = {name: [arm.size for arm in part.arms] for name, part in parts.items()}
+        assert sizes == {"pro": [2, 1], "free": [2, 1], "(no value)": [0, 0]}
+        figure = CompareFigure.of(arm=1, value="free")
+        assert people_behind(question, figure, tracker=plans).ids == [4]
+
+    def test_of_the_share_of_the_active_those_without_a_value_have_theirs(
+        self, plans: Tracker
+    ) -> None:
+        """Those of the active who did not do it are among them."""
+        plans.record([Mark("bought", user, when=date(2026, 8, 9)) for user in (1, 4)])
+        asked: dict[str, Any] = {"by": "month", "over": "2026-08", "now": NOW, "active": "seen"}
+        for as_of in ("now", "then"):
+            report = analytics.trends(["bought"], breakdown="user:plan", as_of=as_of, **asked)
+            question = TrendsQuestion.of(
+                events=["bought"], breakdown="user:plan", as_of=as_of, **asked
+            )
+            known = plans.reader.known
+            for name, part in report.parts.items():
+                alone = analytics.answer(analytics.part_of(question, name, known), plans)
+                assert alone.series == part.series, (as_of, name)  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("report", BROKEN_DOWN)
+    def test_it_is_read_in_at_most_four_round_trips(
+        self, plans: Tracker, stranger: Tracker, round_trips: list[object], report: str
+    ) -> None:
+        plans.record([Mark("bought", 5_000_000, when=NOW)])
+        stranger.redis.ping()
+        round_trips.clear()
+        asked: dict[str, Any] = {"breakdown": "user:plan", "as_of": "then", "now": NOW}
+        BROKEN_DOWN[report](where="seen", tracker=stranger, **asked)
+        assert 1 <= len(round_trips) <= 4
+
+    @pytest.mark.parametrize("breakdown", [None, ["flag:user:plan=pro"], ["a", "b & c"]])
+    def test_of_segments_it_is_an_error_before_any_io(
+        self, round_trips: list[object], breakdown: Any
+    ) -> None:
+        with pytest.raises(ValueError, match=r"of the values of a dated dimension.* take was"):
+            TrendQuestion.of(event="seen", breakdown=breakdown, as_of="then")
+        with pytest.raises(ValueError, match="as_of must be one of now, then, not 'later'"):
+            TrendQuestion.of(event="seen", breakdown="user:plan", as_of="later")
+        assert not round_trips
+
+    def test_of_a_dimension_that_is_not_dated_it_is_an_error(self, plans: Tracker) -> None:
+        plans.record([Mark("user:team", 1, choice="a", dated=False)])
+        with pytest.raises(ValueError, match="of user:team only the values of now are kept"):
+            analytics.trend("seen", breakdown="user:team", as_of="then", now=NOW)
+        question = TrendQuestion.of(event="seen", breakdown="user:team", as_of="then", now=NOW)
+        with pytest.raises(ValueError, match="of user:team only the values of now are kept"):
+            people_behind(question, TrendFigure.of(value="a"), tracker=plans)
+
+    def test_of_a_dimension_that_nobody_has_everybody_is_without_a_value(
+        self, plans: Tracker
+    ) -> None:
+        asked: dict[str, Any] = {"breakdown": "user:team", "as_of": "then", "now": NOW}
+        report = analytics.trend("seen", over="2026-11", by="month", **asked)
+        assert trend_shown(report.parts["(no value)"]) == trend_shown(report)
+        with pytest.raises(ValueError, match="There is no dimension 'user:team'"):
+            analytics.trend("seen", strict=True, **asked)
+
+    def test_a_question_s_arguments_ask_it_again(self) -> None:
+        question = TrendQuestion.of(event="seen", breakdown="user:plan", as_of="then")
+        assert question.arguments["as_of"] == "then"
+        assert TrendQuestion.of(**question.arguments) == question
+        assert TrendQuestion.of_plain(question.plain) == question
+        assert "as_of" not in TrendQuestion.of(event="seen", breakdown="user:plan").arguments
+
+
+def _sizes(then: dict[int, list[int]]) -> list[int]:
+    return [len(users) for users in then.values()]

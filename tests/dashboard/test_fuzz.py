@@ -5,9 +5,11 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
+import redis as redis_py
 from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from months import write_months
 
 from flask_bitmapist import mark_dimension, mark_event
 from flask_bitmapist.dashboard.pages import PAGES as ENTRIES
@@ -29,6 +31,8 @@ SORTS = {
         "user:created & not did(song:played, last 30 days)",
         "first(user:created, 2026-10) | did(song:played, 2 days of ever)",
         "not did(song:played, ever)",
+        "was(user:plan=free) | song:played - was(user:plan=free)",
+        "was(user:team=red)",
         "did(song:played, 2 hours of 2026)",
         "did(song:played,",
         "never:marked - flag:never",
@@ -91,7 +95,8 @@ SORTS = {
     "members": ["first", "every"],
     "within": ["7", "12", "28", "week", "month"],
     "joint": ["and", "or", "except"],
-    "time": ["", "did", "first"],
+    "time": ["", "did", "first", "was"],
+    "as of": ["now", "then", "later"],
     "when": [
         "ever",
         "last 30 days",
@@ -116,13 +121,14 @@ SORTS = {
         "flag:beta&breakdown=song:played - user:created",
         "user:plan&breakdown=flag:beta",
         "never:marked",
+        "user:team",
         "a &",
     ],
     "value": ["free", 'a " b', "(no value)", "flag:beta", "gold"],
     "sort": ["event", "today", "week", "month", "year"],
 }
 _SEGMENT = {"where": "segment", "term": "segment", **{n: n for n in ("joint", "time", "when")}}
-_BROKEN = {**_SEGMENT, "breakdown": "values"}
+_BROKEN = {**_SEGMENT, "breakdown": "values", "as_of": "as of"}
 _ROWS = {"by": "grain", "rows": "number", "end": "day"}
 _RANGE = {"over": "range", "start": "day", **_ROWS}
 _DATES = {"over": "range", "start": "day", "end": "day"}
@@ -143,6 +149,7 @@ PAGES = {
         "active": "event",
         "target": "number",
         "breakdown": "segment",
+        "as_of": "as of",
         **_RANGE,
         **_SEGMENT,
     },
@@ -249,11 +256,17 @@ def test_every_page_is_asked() -> None:
 @settings(max_examples=settings().max_examples // 3)  # for each of the pages
 @given(data=st.data())
 def test_any_query_is_answered(
-    recorded: None, client: FlaskClient, page: str, data: st.DataObject
+    recorded: None,
+    redis: redis_py.Redis,
+    client: FlaskClient,
+    page: str,
+    data: st.DataObject,
 ) -> None:
     mark_event("visitor:seen", ["u1", "u2"])
     mark_dimension("user:plan", [1, 2, 3], "free")
     mark_dimension("user:plan", 4, 'a " b')
+    mark_dimension("user:team", 4, "red")
+    write_months(redis, "user:plan", {"2026-10": {"free": [1, 5]}}, {})
     query = data.draw(queries({**PAGES, **BEHIND}[page]))
     answer = client.get(
         f"/bitmapist{page}{'&' if '?' in page else '?'}{query}", follow_redirects=True

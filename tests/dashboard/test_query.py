@@ -178,7 +178,10 @@ ABSURD = [
             ("where=" + "a" * 2001, "A segment has at most 2000 characters."),
             ("term=nobody", "No event or flag 'nobody' has been recorded."),
             ("term=user:created+%26+beta", "No event or flag 'user:created & beta' has been"),
-            ("time=once&term=user:created", "The parameter time must be empty, did or first, not"),
+            (
+                "time=once&term=user:created",
+                "The parameter time must be empty, did, first or was, not",
+            ),
             ("joint=xor&term=user:created", "The parameter joint must be and, or or except, not"),
             ("end=2026-13-01", f"The parameter end {DAY} '2026-13-01'."),
             ("format=pdf", "The parameter format must be html, json or csv, not 'pdf'."),
