@@ -197,7 +197,7 @@ def test_a_screen_reader_finds_one_combobox_a_picker_and_hears_its_choice(
 
 
 def test_a_day_that_is_not_chosen_is_today(site: str, visit: Visit) -> None:
-    page = visit(f"{site}/stickiness")
+    page = visit(f"{site}/")
     assert page.locator(".until span").is_visible()
     page.locator("input[name=end]").fill("2026-10-31")
     assert page.locator(".until span").is_hidden()
