@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from shlex import quote
 from typing import Any, NamedTuple
 
 from flask import Response, current_app, request
@@ -125,8 +126,23 @@ def _shown(visit: Visit, boards: Boards, board: Board, id_: str = "") -> Respons
         told = {"name": board.name, "charts": [card.to_dict() for card in answered]}
         told = current_tracker().server.with_replica(told)
         return Response(json.dumps(told), mimetype="application/json")
-    text = render("board", as_of=visit.now, boards=boards, board=board, id=id_, cards=answered)
+    text = render(
+        "board",
+        as_of=visit.now,
+        boards=boards,
+        board=board,
+        id=id_,
+        cards=answered,
+        crontab=_crontab(board),
+    )
     return Response(text, mimetype="text/html")
+
+
+def _crontab(board: Board) -> str:
+    """The line of a crontab that has the board sent every Monday."""
+    name, url = (quote(text).replace("%", r"\%") for text in (board.name, request.url_root))
+    sent = f"digest {name} --url {url} --to team@example.com | /usr/sbin/sendmail -t"
+    return f"0 7 * * 1  cd /srv/app && .venv/bin/flask --app app bitmapist {sent}"
 
 
 def cards(visit: Visit, board: Board) -> Iterator[Card]:

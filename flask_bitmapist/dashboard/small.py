@@ -51,6 +51,8 @@ from .notes import Notes, notes_among
 _CHANGES = 5
 #: The most pairs of events that a card lists.
 _PAIRS = 5
+#: The most rows of the parts of a comparison that it lists.
+_PARTS = 12
 #: What a line is called that is the whole of the others.
 WHOLE = "all"
 #: How many names the axis of a card has room for.
@@ -334,7 +336,14 @@ def _beside(
 
 
 def _lifecycle(question: Any, report: Lifecycle) -> Small:
+    """The groups of each period; broken down, the active of each part."""
     at, users = _columns(report.points, "active")
+    if report.parts:
+        parts = {name: _columns(part.points, "active")[1] for name, part in report.parts.items()}
+        most = max((max(row) for row in parts.values()), default=0)
+        active = f"did {_said(question.event)}"
+        drawn = _line(question.by, active, at, users, report.points, most)
+        return _beside(drawn, parts, _last_over(report.points), thousands)
     groups = ("returning", "resurrected", "new")
     bars = Bars(
         bar_plot(
@@ -370,14 +379,38 @@ def _stickiness(question: Any, report: Stickiness) -> Small:
     )
     window = f"{full_label(report.start, question.by)} to {full_label(report.end, question.by)}"
     told = f"did {_said(question.event)}, {window}, by the number of {question.by}s"
+    if report.parts:
+        return _frequencies(question, report, told)
     return Small(thousands(report.users), told, bars)
+
+
+def _frequencies(question: Any, report: Stickiness, told: str) -> Small:
+    """The shares of those who did it in 1, 2, ... periods, of everybody and of each part."""
+    counts, whole = [*report.counts], [share or 0.0 for share in report.shares.values()]
+    parts = {
+        name: [share or 0.0 for share in part.shares.values()]
+        for name, part in report.parts.items()
+        if part.users
+    }
+    most = max((max(row) for row in parts.values()), default=0.0)
+    line = Line(
+        line_plot(counts, whole, whole=False, reach=most),
+        _axis([str(k) for k in counts]),
+        [
+            f"on {periods(k, question.by)}: {_rate(share)}"
+            for k, share in zip(counts, whole, strict=True)
+        ],
+        percents=True,
+    )
+    drawn = Small(thousands(report.users), told, line)
+    return _beside(drawn, parts, 0, lambda rate: f"{_rate(rate)} on {periods(1, question.by)}")
 
 
 def _funnel(question: Any, report: Funnel) -> Small:
     last = report.steps[-1]
     if report.parts:
-        ends = {"all": last} | {name: part.steps[-1] for name, part in report.parts.items()}
-        rows = [Share(name, end.from_first, _rate(end.from_first)) for name, end in ends.items()]
+        ends = [(WHOLE, last), *((name, part.steps[-1]) for name, part in report.parts.items())]
+        rows = [Share(name, end.from_first, _rate(end.from_first)) for name, end in ends]
         told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
         return Small(_rate(last.from_first), told, Shares(rows))
     rows = [Share(step.event, step.from_first, thousands(step.users)) for step in report.steps]
@@ -483,10 +516,19 @@ def _changes(question: Any, report: Changes) -> Small:
 
 def _compare(question: Any, report: Compare) -> Small:
     rows = [Share(arm.segment, arm.rate, _rate(arm.rate)) for arm in report.arms]
+    of_parts = [
+        Share(f"{arm.segment}, {name}", arm.rate, _rate(arm.rate))
+        for name, part in report.parts.items()
+        for arm in part.arms
+    ]
     best = max(rows, key=lambda row: row.rate or 0.0)
     if best.rate is None:
         return Small("", "Nobody is in any of the arms.", Shares(rows))
-    return Small(best.value, f"of {best.name} did {_said(question.goal)}", Shares(rows))
+    drawn = Shares([*rows, *of_parts[:_PARTS]])
+    told = f"of {best.name} did {_said(question.goal)}"
+    if left := len(of_parts[_PARTS:]):
+        told += f". {left} of the rows are not drawn"
+    return Small(best.value, told, drawn)
 
 
 def _axis(names: Sequence[str]) -> list[str]:

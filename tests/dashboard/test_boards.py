@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import date
 from typing import Any
 
@@ -153,6 +154,26 @@ VALUES = ["flag:user:premium", "flag:beta", "user:created & flag:beta & flag:use
             {"cohort": "user:created", "returned": "user:logged_in", "by": "week"},
             ["flag:user:premium: 66.7 %", "flag:beta: 33.3 %", "all"],
         ),
+        (
+            "lifecycle",
+            {"event": "user:logged_in", "by": "week"},
+            [
+                "flag:user:premium: 3",
+                "flag:beta: 0",
+                "user:created & flag:beta & flag:user:premium: 0",
+                "all",
+            ],
+        ),
+        (
+            "stickiness",
+            {"event": "user:logged_in"},
+            [
+                "flag:beta: 100.0 % on 1 day",
+                "user:created & flag:beta & flag:user:premium: 100.0 % on 1 day",
+                "flag:user:premium: 25.0 % on 1 day",
+                "all",
+            ],
+        ),
     ],
 )
 def test_the_parts_of_a_breakdown_are_lines_beside_the_whole(
@@ -170,6 +191,41 @@ def test_the_parts_of_a_breakdown_are_lines_beside_the_whole(
     if REPORTS[report] in ASKED:
         leads = browser.open(card.one("h2").one("a").attributes["href"])
         assert "Broken down by flag:user:premium" in leads.all("p", class_="lede")[0].text
+
+
+def test_the_parts_of_a_comparison_are_rows_below_the_whole(
+    app: Flask, recorded: None, browser: Browser
+) -> None:
+    arms: dict[str, Any] = {
+        "arms": ["user:created", "flag:beta"],
+        "goal": "user:logged_in",
+        "by": "month",
+    }
+    declare(app, chart("T", "compare", **arms, breakdown=VALUES[:2]))
+    (card,) = cards(browser.open("/boards?board=Weekly"))
+    rows = [one.text for one in card.one("ol").all("span")]
+    assert rows[:2] == ["user:created 72.7 %", "flag:beta 100.0 %"]
+    assert rows[2:4] == [
+        "user:created, flag:user:premium 100.0 %",
+        "flag:beta, flag:user:premium 100.0 %",
+    ]
+    assert rows[4:] == ["user:created, flag:beta 100.0 %", "flag:beta, flag:beta 100.0 %"]
+
+
+@pytest.mark.parametrize("name", ["Weekly", '100 % of it\'s "us"'])
+def test_a_board_says_how_to_have_it_sent(
+    app: Flask, recorded: None, browser: Browser, name: str
+) -> None:
+    declare(app, LOGINS, name=name)
+    page = browser.open("/boards", board=name)
+    line = page.one("pre", class_="crontab").raw.replace(r"\%", "%")
+    command = shlex.split(line.partition("bitmapist ")[2].partition(" | ")[0])
+    done = app.test_cli_runner().invoke(args=["bitmapist", *command])
+    assert done.exit_code == 0, done.output
+    assert "To: team@example.com" in done.output
+    as_json = next(one for one in page.one("main").all("a") if one.text == "JSON")
+    told: Any = browser.client.get(as_json.attributes["href"]).json
+    assert told["name"] == name
 
 
 def test_several_events_are_lines_of_one_chart(
