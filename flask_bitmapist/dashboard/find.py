@@ -66,7 +66,7 @@ def view() -> Response:
     query.close()
     found = Found.of(text) if text else Found([])
     if query.form == "csv":
-        return as_csv(iter([found.people]))
+        return as_csv(iter([found.people]), visit)
     if query.form == "json":
         return download(People(len(found.people), 0, found.people), "", query.form)
     if len(found.people) == 1 and not found.has_failed:

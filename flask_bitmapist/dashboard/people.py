@@ -21,6 +21,7 @@ from ..analytics import (
     people_behind,
     summaries,
 )
+from ..dimensions import flag_of
 from ..questions import PeopleFigure, PeopleQuestion
 from ..refusals import SERVER_ERRORS
 from .addresses import SAFE
@@ -47,6 +48,9 @@ from .trends import TrendsPage
 logger = logging.getLogger("flask_bitmapist")
 
 _PAGE, _DOWNLOAD = 50, 1_000
+#: Of more people a download does not tell what is known of each: the server is asked for 50 bits of
+#: each person, or more.
+_MOST_KNOWN = 10_000
 _BLANKS = "".join(map(chr, range(0x21)))
 _MOST_PAGES = 4_000_000
 
@@ -142,7 +146,7 @@ class Listed(NamedTuple):
 def listed(ids: Sequence[int | str], now: datetime) -> Listed:
     """The people with these `ids`, as a page lists them."""
     call = UserLink()
-    known = summaries(ids, now=now)
+    known = summaries(ids, ACTIVE, now=now)
     rows = [(call(one.id), one) for one in known.people]
     return Listed(rows, bool(known.seen), known.dimensions, any(one.flags for one in known.people))
 
@@ -155,7 +159,7 @@ def view() -> Response:
     query = visit.query
     page, behind, number = Listing.read(visit)
     if query.form == "csv":
-        return _everyone(page, behind)
+        return _everyone(visit, page, behind)
     saving = Saving.of_form(visit, page, behind) if request.method == "POST" else Saving()
     limit = _PAGE if query.form == "html" else _DOWNLOAD
     first = limit * (number - 1)
@@ -189,38 +193,101 @@ def view() -> Response:
     return Response(text, 400 if problem else saving.status, mimetype="text/html")
 
 
-def _everyone(page: Page, behind: Behind) -> Response:
+def _everyone(visit: Visit, page: Page, behind: Behind) -> Response:
     """All users behind a figure as CSV."""
 
-    def ask() -> Iterator[list[int | str]]:
-        return everyone_behind(behind.question or page.question, behind.figure)
+    def ask() -> tuple[int, Iterator[list[int | str]]]:
+        question = behind.question or page.question
+        number = people_behind(question, behind.figure, 0, 1).users
+        return number, everyone_behind(question, behind.figure)
 
-    lists, problem = attempt(page, ask)
-    if lists is None:
+    answer, problem = attempt(page, ask)
+    if answer is None:
         raise BadRequest(problem)
-    return as_csv(lists)
+    number, lists = answer
+    return as_csv(lists, visit, columns=number <= _MOST_KNOWN)
 
 
-def as_csv(lists: Iterator[list[int | str]]) -> Response:
-    """Users as CSV, streamed as they are read; with their labels, if any."""
-    call = UserLink()
-    # The first list is read now: a server that does not answer is a 503, not half a file.
-    head = next(lists, [])
+def as_csv(lists: Iterator[list[int | str]], visit: Visit, *, columns: bool = True) -> Response:
+    """Users as CSV, streamed as they are read.
+
+    :param columns: with what a page tells of each of them.
+    """
+    told = _Columns.of(visit) if columns else _Columns(UserLink(), visit.now)
+    some = (ids[at : at + _DOWNLOAD] for ids in lists for at in range(0, len(ids), _DOWNLOAD))
+    # The first are read now: a server that does not answer is a 503, not half a file.
+    head = next(some, [])
 
     def lines() -> Iterator[str]:
-        yield csv_text(["id", "label"] if call.is_registered else ["id"], [])
+        yield csv_text(told.header, [])
         sent = 0
         try:
-            for ids in chain([head], lists):
-                rows = ([id_, call(id_).label] if call.is_registered else [id_] for id_ in ids)
+            for rows in map(told.rows, chain([head], some)):
                 yield csv_rows(rows)
-                sent += len(ids)
+                sent += len(rows)
         except SERVER_ERRORS as error:
             # The status is sent: what tells the reader is that the answer breaks off.
             logger.error("a download of people broke off after %d of them: %s", sent, error)
             raise
 
     return Response(stream_with_context(lines()), mimetype="text/csv")
+
+
+class _Columns(NamedTuple):
+    """What a download tells of each person: as a page, but told before the first is looked at."""
+
+    call: UserLink
+    now: datetime
+    has_seen: bool = False
+    dimensions: Sequence[str] = ()
+    has_flags: bool = False
+
+    @classmethod
+    def of(cls, visit: Visit) -> Self:
+        known = visit.query.known
+        valued = {
+            flag_of(dimension, value)
+            for dimension, values in known.dimensions.items()
+            for value in values
+        }
+        has_seen = any(event in known.events for event in ACTIVE)
+        has_flags = bool(known.flags.keys() - valued)
+        return cls(UserLink(), visit.now, has_seen, sorted(known.dimensions), has_flags)
+
+    @property
+    def header(self) -> list[str]:
+        return [
+            "id",
+            *(["label"] if self.call.is_registered else []),
+            *(["last_seen"] if self.has_seen else []),
+            *self.dimensions,
+            *(["flags"] if self.has_flags else []),
+        ]
+
+    def rows(self, ids: Sequence[int | str]) -> list[list[Any]]:
+        """A row for each of so many users as one report may be about."""
+        if not (self.has_seen or self.dimensions or self.has_flags):
+            return [[id_, *self._label(id_)] for id_ in ids]
+        return [
+            [
+                one.id,
+                *self._label(one.id),
+                *([_last_seen(one)] if self.has_seen else []),
+                *(one.dimensions.get(dimension, "") for dimension in self.dimensions),
+                *([" ".join(one.flags)] if self.has_flags else []),
+            ]
+            for one in summaries(ids, ACTIVE, now=self.now).people
+        ]
+
+    def _label(self, id_: int | str) -> list[str]:
+        return [self.call(id_).label] if self.call.is_registered else []
+
+
+def _last_seen(known: Summary) -> str:
+    """The day, or the month if no more is known: 2026-10-31, 2026-10."""
+    if known.last is None:
+        return ""
+    return f"{known.last:%Y-%m}" if known.last_by == "month" else known.last.isoformat()
 
 
 class UserLink:
