@@ -16,12 +16,14 @@ from urllib.request import urlopen
 
 import pytest
 import warm
+from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 from servers import eventually, free_port
 from sqlalchemy import func, select
 
 from flask_bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents
+from flask_bitmapist.demo.__main__ import main
 from flask_bitmapist.demo.app import create_app
 from flask_bitmapist.demo.history import ensure_played, play
 from flask_bitmapist.demo.models import Like, Post, User, db
@@ -78,6 +80,18 @@ def write(client: FlaskClient, title: str = "Walden, page 9", body: str = "Slowl
 
 
 # What a click marks
+
+
+def test_what_is_missing_is_told_before_the_year_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyroaring", None)
+    monkeypatch.delitem(sys.modules, "flask_bitmapist.reading.packed", raising=False)
+    instance = tmp_path / "demo"
+    done = CliRunner().invoke(main, ["--port", f"{free_port()}", "--instance", f"{instance}"])
+    assert done.exit_code == 1
+    assert 'pip install "flask-bitmapist[demo]"' in done.output
+    assert not instance.exists()
 
 
 def test_signing_up_marks_the_new_account_and_its_login(app: Flask, client: FlaskClient) -> None:

@@ -18,6 +18,7 @@ from ..periods import GRAINS, Grain, Period, local
 from ..questions.base import InRange
 from ..questions.fields import MOST, Choice, Moment, Number
 from ..ranges import Range
+from ..reading.hours import check_hours
 from ..reading.segments import AsOf, ByKey, Event, Expression, Leaf, S, months_of, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
@@ -268,7 +269,10 @@ class Users:
             values = {name: slots.values(name) for name in dimensions}
             months = months_of(dimensions, values, slots.dated, asked.present)
             when = replace(when, first_days=days, months=months)
-        return [one._as_of(when) for one in users], kind, when
+        found = [one._as_of(when) for one in users]
+        if not asked.tracker.settings.track_hourly:
+            check_hours(reader.redis, parts, when)
+        return found, kind, when
 
     def _as_of(self, when: AsOf) -> Users:
         where = None if self.where is None else self.where.as_of(when)

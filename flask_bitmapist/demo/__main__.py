@@ -6,6 +6,7 @@ import errno
 import logging
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -46,17 +47,19 @@ HOST = "127.0.0.1"
 )
 def main(port: int, instance: Path, days: int, users: int) -> None:
     """Marginalia, a small community with a year of history, and its Flask-Bitmapist dashboard."""
-    listener = _listen(port)  # before the year is played: nobody waits for a port that is taken
     try:
         from redis import RedisError
 
         from .app import create_app
         from .history import ensure_played
         from .packing import saving
+
+        import_module("flask_bitmapist.reading.packed")  # which `saving` needs, after the year
     except ImportError as error:
         raise click.ClickException(
             f'{error}\nThe demo needs its extra: pip install "flask-bitmapist[demo]"'
         ) from error
+    listener = _listen(port)  # before the year is played: nobody waits for a port that is taken
     try:
         app = create_app(instance)
         played = ensure_played(app, days=days, users=users)

@@ -29,7 +29,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 from ..dimensions import NONE, OTHER, flag_of, month_key, value_of
 from ..marks import checked_name
 from ..periods import GRAINS, Grain, Period, stored_parts, unique_key
-from ..ranges import Before, Ever, Range, RangeError, Since
+from ..ranges import Before, Bounds, Ever, Range, RangeError, Since
 from .time_limit import small_step
 
 _FLAG = "flag:"
@@ -244,7 +244,7 @@ class Flag(Leaf):
 
 
 @dataclass(frozen=True, slots=True)
-class _Ranged(Leaf):
+class Ranged(Leaf):
     """An event in a range of its own, as of the moment at which the question is asked.
 
     :ivar over: the range, as `flask_bitmapist.ranges` spells it.
@@ -262,12 +262,21 @@ class _Ranged(Leaf):
     def keys(self, period: Period | None) -> Iterator[str]:
         raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
 
+    @property
+    def in_hours(self) -> bool:
+        """Whether no longer periods than hours tell who is in it."""
+        return "hour" in self.over
+
+    def bounds(self, when: AsOf) -> Bounds:
+        """When the range begins and ends."""
+        return Range.parse(self.over).bounds(when.now, when.calendar.period)
+
     def _called(self, function: str, over: str) -> str:
         return f"{function}({spelt_in_range(self.name)}, {over})"
 
 
 @dataclass(frozen=True, slots=True)
-class Did(_Ranged):
+class Did(Ranged):
     """Those who did the event `name` in the range `over`, whatever period a report is about.
 
     >>> print(Event("web") - Did("post:created", "last 30 days"))
@@ -282,7 +291,7 @@ class Did(_Ranged):
     by: Grain = "day"
 
     def __post_init__(self) -> None:
-        _Ranged.__post_init__(self)
+        Ranged.__post_init__(self)
         count = self.at_least
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_PERIODS:
             raise ValueError(
@@ -297,8 +306,12 @@ class Did(_Ranged):
     def looks_back(self) -> bool:
         return isinstance(Range.parse(self.over), Before | Ever | Since)
 
+    @property
+    def in_hours(self) -> bool:
+        return self.by == "hour" or "hour" in self.over
+
     def as_of(self, when: AsOf) -> Expression:
-        start, end = Range.parse(self.over).bounds(when.now, when.calendar.period)
+        start, end = self.bounds(when)
         if self.at_least == 1:
             return _Stored.of(self.name, self._parts(start, end, when))
         if start is None or self.looks_back:
@@ -330,7 +343,7 @@ class Did(_Ranged):
 
 
 @dataclass(frozen=True, slots=True)
-class First(_Ranged):
+class First(Ranged):
     """Those who did the event `name` for the first time ever in the range `over`.
 
     :ivar over: as in `Did`.
@@ -341,7 +354,7 @@ class First(_Ranged):
         return True
 
     def as_of(self, when: AsOf) -> Expression:
-        start, end = Range.parse(self.over).bounds(when.now, when.calendar.period)
+        start, end = self.bounds(when)
         if start is None:
             return _Stored.of(self.name, when.parts_before(self.name, end))
         before = _Stored.of(self.name, when.parts_before(self.name, start))

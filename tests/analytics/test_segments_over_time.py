@@ -237,6 +237,35 @@ def test_a_range_of_very_many_periods_is_refused(posted: Tracker) -> None:
         analytics.count("did(posted, at least 3 hours of 2026)")
 
 
+@pytest.mark.parametrize(
+    "segment",
+    [
+        "did(posted, last 3 hours)",
+        "did(posted, at least 2 hours of last 30 days)",
+        "seen - first(posted, last 48 hours)",
+        "seen & did(posted, last hour)",
+    ],
+)
+def test_a_range_in_hours_of_an_event_without_hours_is_an_error(
+    posted: Tracker, segment: str
+) -> None:
+    with pytest.raises(ValueError, match=r"needs the hours of posted.*BITMAPIST_TRACK_HOURLY"):
+        analytics.count(segment)
+    question = PeopleQuestion.of(expression=segment)
+    with pytest.raises(ValueError, match="take a range in days"):
+        analytics.answer(question)
+
+
+def test_hours_that_are_marked_are_counted(posted: Tracker) -> None:
+    assert analytics.count("did(nobody, last 3 hours)") == 0, "which nobody did on these days"
+    mark_event("posted", 9, track_hourly=True)
+    assert [*analytics.users("did(posted, last 3 hours)")] == [9]
+    mark_event("posted", 8, now=datetime(2026, 11, 27, 9), track_hourly=True)
+    assert analytics.count("did(posted, last 3 hours)") == 1
+    mark_event("once", 8, now=datetime(2026, 11, 27, 9), track_hourly=True)
+    assert analytics.count("did(once, last 3 hours)") == 0, "as its hours are marked"
+
+
 def test_an_unknown_name_is_pointed_out_in_a_range(posted: Tracker) -> None:
     with pytest.raises(ValueError, match=r"unknown events or flags: post \(did you mean posted"):
         analytics.count("seen - did(post, ever)", strict=True)
