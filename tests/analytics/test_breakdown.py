@@ -287,12 +287,12 @@ def at_random(data: st.DataObject, q: Question) -> dict[str, frozenset[Any]]:
     held = dict(zip(users, plans, strict=True))
     for value in values:
         # It has been somebody's.
-        q.tracker.record([Mark(f"user:plan={value}", held_once(q), dated=False)])
-        q.tracker.record([Mark(f"user:plan={value}", held_once(q), value=False, dated=False)])
+        q.tracker.record([Mark(f"user:tier={value}", held_once(q), dated=False)])
+        q.tracker.record([Mark(f"user:tier={value}", held_once(q), value=False, dated=False)])
         q.tracker.record(
-            [Mark(f"user:plan={value}", user, dated=False) for user in users if held[user] == value]
+            [Mark(f"user:tier={value}", user, dated=False) for user in users if held[user] == value]
         )
-    slots = {f"{number}:user:plan": value for number, value in enumerate(values[:-1])}
+    slots = {f"{number}:user:tier": value for number, value in enumerate(values[:-1])}
     q.tracker.redis.hset(DIMENSIONS, mapping=slots)
     groups = {value: frozenset(u for u in users if held[u] == value) for value in values}
     return groups | {"(no value)": frozenset(users) - frozenset().union(*groups.values())}
@@ -323,7 +323,7 @@ def test_a_part_of_a_dimension_is_the_report_of_a_world_without_the_others(
     dated = expressions().filter(
         lambda expr: not (reference.flags_of(expr) or reference.dimensions_of(expr))
     )
-    a, b, span = data.draw(dated), data.draw(dated), {**q.span(), "breakdown": "user:plan"}
+    a, b, span = data.draw(dated), data.draw(dated), {**q.span(), "breakdown": "user:tier"}
     steps, within = [a, b] if as_object(a) != as_object(b) else [a], data.draw(st.integers(0, 3))
     asked = (grain, q.periods, q.current)
     cases: dict[str, tuple[Any, Callable[[World], Any], Callable[[Any], Any]]] = {

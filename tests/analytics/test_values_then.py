@@ -114,6 +114,18 @@ def test_it_depends_on_the_period_in_every_report(plans: Tracker) -> None:
     assert [arm.size for arm in compared.arms] == [6, 4]
 
 
+def test_it_is_kept_since_the_present_month_alone(tracker: Tracker) -> None:
+    """Then 2 has always been pro, as far as is known, and 6 has just become it."""
+    write_months(tracker.redis, "user:plan", {"2026-11": {"pro": [6]}}, {"pro": [2, 6]})
+    asked: dict[str, Any] = {"by": "day", "start": date(2026, 11, 27), "now": NOW}
+    for event in ("was(user:plan=pro)", "was(user:plan=pro) | unknown"):
+        points = analytics.lifecycle(event, **asked).points
+        assert [point.returning + point.new for point in points] == [2, 2]
+        rows = analytics.retention(event, event, periods=1, **asked).rows
+        assert [row.size for row in rows] == [point.new for point in points]
+        assert analytics.trend("unknown", where=event, breakdown="user:plan", **asked).points
+
+
 def test_it_is_new_for_those_who_have_just_got_it(plans: Tracker) -> None:
     asked: dict[str, Any] = {"by": "month", "start": date(2026, 7, 1), "now": NOW}
     points = analytics.lifecycle("was(user:plan=pro)", **asked).points
