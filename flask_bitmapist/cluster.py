@@ -14,7 +14,13 @@ from typing import Any
 import redis
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
+from redis.exceptions import (
+    AskError,
+    MovedError,
+    NoPermissionError,
+    RedisClusterException,
+    TryAgainError,
+)
 
 from .deadline import time_left
 from .resp import packed_once
@@ -27,6 +33,37 @@ _REDIRECTIONS = 16
 #: Seconds between two attempts at keys that are just moving.
 _PAUSE = 0.01
 _ASKING = packed_once("ASKING")
+
+
+#: By node of a cluster: its slots, and those that are being moved from or to it.
+Slots = Mapping[str, tuple[object, Sequence[object]]]
+
+
+def slots_of(client: Any) -> Slots:
+    """Where the slots are; {} if `client` is none of a cluster, or may not ask.
+
+    A SCAN of all nodes misses a key that goes to a node which has been scanned, so whoever has to
+    find each asks before and after: see `have_moved`.
+
+    :raises redis.RedisError: if a node does not answer.
+    """
+    if not isinstance(client, RedisCluster):
+        return {}
+    try:
+        told = client.execute_command("CLUSTER NODES", target_nodes=RedisCluster.PRIMARIES)
+    except NoPermissionError:
+        return {}
+    return {name: _own_slots(nodes) for name, nodes in told.items()}
+
+
+def _own_slots(nodes: Mapping[str, Mapping[str, Any]]) -> tuple[object, Sequence[object]]:
+    own = next(node for node in nodes.values() if "myself" in node["flags"])
+    return own["slots"], own["migrations"]
+
+
+def have_moved(before: Slots, after: Slots) -> bool:
+    """Whether any slots have moved since `before`, or are moving."""
+    return before != after or any(moving for _, moving in after.values())
 
 
 #: A node by its name, and whether the slot is about to become its own.

@@ -236,7 +236,7 @@ class Cluster:
         """The master that serves `slot`."""
         for first, last, (_, port, *_), *_ in self._slots():
             if first <= slot <= last:
-                return self._at(port)
+                return self.at(port)
         raise LookupError(slot)
 
     def replica_of(self, master: Node) -> Node:
@@ -251,7 +251,7 @@ class Cluster:
 
     @property
     def masters(self) -> list[Node]:
-        return [self._at(master[1]) for _, _, master, *_ in self._slots()]
+        return [self.at(master[1]) for _, _, master, *_ in self._slots()]
 
     def begin_move(self, slot: int, giver: Node, taker: Node) -> None:
         """Both know of the move; a key is where it was until it has been moved."""
@@ -284,7 +284,7 @@ class Cluster:
                 return node.client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)
         raise LookupError("no node answers")
 
-    def _at(self, port: int) -> Node:
+    def at(self, port: int) -> Node:
         return next(node for node in self.nodes if node.port == port)
 
     def _knows_all(self, client: Any) -> bool:

@@ -399,4 +399,7 @@ def copy(
     if getattr(outcome.done, "erased_meanwhile", False):
         told = "Persons were erased from the source whose bits may have been copied before"
         click.echo(f"{told}: erase them from the target too", err=True)
+    if getattr(outcome.done, "slots_moved", False):
+        told = "Slots of the source were being moved, so that keys may have been missed"
+        click.echo(f"{told}: run it again once they have moved", err=True)
     return outcome

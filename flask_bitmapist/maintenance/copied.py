@@ -42,6 +42,8 @@ class Copied:
         target has something else.
     :ivar erased_meanwhile: somebody has been erased from the source during the copy, or since an
         earlier one.
+    :ivar slots_moved: slots of the source's cluster moved even in the last pass, so that keys may
+        have been missed: one that goes to a node whose keys have been listed is not found.
     """
 
     bitmaps: int = 0
@@ -54,6 +56,7 @@ class Copied:
     still_marked: int = 0
     unequal: list[str] = field(default_factory=list)
     erased_meanwhile: bool = False
+    slots_moved: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""
@@ -61,5 +64,5 @@ class Copied:
 
     @property
     def is_wanting(self) -> bool:
-        """Whether the target lacks bits, or may have those of somebody who was erased."""
-        return bool(self.unequal) or self.erased_meanwhile
+        """Whether the target may lack bits, or have those of somebody who was erased."""
+        return bool(self.unequal) or self.erased_meanwhile or self.slots_moved

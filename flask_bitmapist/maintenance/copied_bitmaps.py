@@ -9,8 +9,10 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
+import redis
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
+from redis.exceptions import AskError, TryAgainError
 
 from ..delivery.merging import STAGED
 from ..packed_periods import PACKED_BEFORE, packed_key
@@ -183,9 +185,14 @@ def _staged(client: Any, key: str) -> str:
 
 
 def _merge_one(client: Any, key: str, staged: str, life: int | None) -> None:
-    with node_of(client, key).pipeline(transaction=True) as pipe:
-        pipe.bitop("OR", key, key, staged)
-        if life is not None:
-            pipe.pexpire(key, life)
-        pipe.unlink(staged)
-        pipe.execute()
+    """:raises redis.RedisError: also if the slot of `key` is being moved: to be tried again."""
+    try:
+        with node_of(client, key).pipeline(transaction=True) as pipe:
+            pipe.bitop("OR", key, key, staged)
+            if life is not None:
+                pipe.pexpire(key, life)
+            pipe.unlink(staged)
+            pipe.execute()
+    except (AskError, TryAgainError) as error:  # MOVED is an ASK
+        client.nodes_manager.initialize()
+        raise redis.ConnectionError(f"the slot of {key} is being moved to another node") from error

@@ -7,7 +7,8 @@ annotations. Mapped ids keep their offsets.
 
 1. Look at what there is (`Copy.survey`), and check that both sides fit together.
 2. Go through the keys. Bits that the target lacks are sent, merged there, and read back.
-3. Repeat that until a pass finds nothing missing: the source may have been marked meanwhile.
+3. Repeat that until a pass finds nothing missing: the source may have been marked meanwhile, or
+   slots of its cluster have moved.
 
 The modules ``copied_*`` have a part of it each.
 """
@@ -21,6 +22,7 @@ from datetime import datetime
 from typing import Any
 
 from ..annotations import ANNOTATIONS
+from ..cluster import have_moved
 from ..config import Settings
 from ..dimensions import Slots
 from ..ids import MAPPED
@@ -142,8 +144,10 @@ class Copy:
                 copied.bitmaps = copied.bytes = copied.skipped = copied.still_marked = 0
                 copied.source_bits = copied.target_bits = 0
                 copied.unequal.clear()
+                before = self._source.slots()
                 self._pass(copied, watch)
-                if not copied.still_marked:
+                copied.slots_moved = have_moved(before, self._source.slots())
+                if not copied.still_marked and not copied.slots_moved:
                     break
             now = local(None, self._settings.timezone)
             self._take_people(now)

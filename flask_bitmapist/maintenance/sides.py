@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..cluster import Slots, slots_of
 from ..config import Settings
 from ..refusals import SERVER_ERRORS, UnfitServerError, refusal
 from ..server import Server
@@ -85,6 +86,11 @@ class Side:
 
         if len(pipe):
             self.patiently(sent)
+
+    def slots(self) -> Slots:
+        """As `slots_of`. Errors are those of `patiently`."""
+        found: Slots = self.patiently(lambda: slots_of(self.client))
+        return found
 
     def lengths(self, keys: Iterable[str]) -> list[int | None]:
         """The bytes under each of `keys`; None: it is not a string."""
