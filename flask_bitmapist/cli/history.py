@@ -16,7 +16,7 @@ from werkzeug.utils import import_string
 
 from ..current import current_tracker
 from .group import answering, command, commands, unwritten_told
-from .terminal import Picture, counted, progress, shown
+from .terminal import Picture, counted, has_somebody, progress, shown
 
 if TYPE_CHECKING:
     from ..maintenance.backfill import Backfill
@@ -86,6 +86,9 @@ class _Imported(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} cannot be imported: {reason}")
 
 
+_YES = click.option("--yes", is_flag=True, help="Do not ask, on a terminal.")
+
+
 def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which rows of which model are marked, and for whom."""
     for option in (
@@ -111,6 +114,12 @@ def _of_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def _ask(question: str, *, yes: bool) -> None:
+    """Ask, unless `yes` is told, or nobody is there: marks are only added, once each."""
+    if not yes and has_somebody():
+        click.confirm(question, abort=True, err=True)
 
 
 def _job(
@@ -186,7 +195,8 @@ def _quoted(text: str) -> str:
 @_of_rows
 @click.option("--after", help="Only rows after this key, as printed when a run was stopped.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be marked.")
-def backfill(after: str | None, dry_run: bool, **rows: Any) -> Outcome:
+@_YES
+def backfill(after: str | None, dry_run: bool, yes: bool, **rows: Any) -> Outcome:
     """Mark what the rows of MODEL tell: who was created when, and the flags.
 
     Nothing is marked twice: it can be stopped at any moment, and run again.
@@ -199,6 +209,8 @@ def backfill(after: str | None, dry_run: bool, **rows: Any) -> Outcome:
 
     job = _job(**rows)
     start = None if after is None else key_of(after)
+    if not dry_run:
+        _ask(f"Mark what the rows tell, as {job.names.event}?", yes=yes)
     with progress(job.count, job.names.event) as bar:
         return _outcome(
             lambda: job.run(after=start, dry=dry_run, told=lambda done: bar.reach(done.rows)),
@@ -259,7 +271,8 @@ def reconcile(repair: bool, clear: bool, yes: bool, **rows: Any) -> Comparison:
 
     tracker = current_tracker()
     if clear and not yes:
-        click.confirm("Marks of deleted rows have no row either. Take them back?", abort=True)
+        told = "Marks of deleted rows have no row either. Take them back?"
+        click.confirm(told, abort=True, err=True)
     job = _job(**rows)
     with progress(job.count, job.names.event) as bar:
         done = Reconcile(tracker, job).run(repair=repair, clear=clear, told=bar.reach)
@@ -278,6 +291,7 @@ def reconcile(repair: bool, clear: bool, yes: bool, **rows: Any) -> Comparison:
 @click.option("--rejects", type=click.Path(dir_okay=False), help="Where bad lines are put.")
 @click.option("--after", type=int, help="Only lines after this one, as printed by a stopped run.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be marked.")
+@_YES
 def import_(
     file: str,
     form: str | None,
@@ -290,6 +304,7 @@ def import_(
     rejects: str | None,
     after: int | None,
     dry_run: bool,
+    yes: bool,
 ) -> Outcome:
     """Mark what the lines of FILE tell: an export, or any log as CSV or JSON lines.
 
@@ -315,6 +330,8 @@ def import_(
         naive_in=naive_in,
         has_text_ids=text_ids,
     )
+    if not dry_run and file != "-":
+        _ask(f"Mark what {shown(file)} tells?", yes=yes)
     return _outcome(lambda: job.run(after=after, dry=dry_run), str, "rejected", is_dry=dry_run)
 
 

@@ -18,6 +18,11 @@ _BAR = ("█", "#")
 _BAR_WIDTH = 40
 
 
+def has_somebody() -> bool:
+    """Whether somebody can be asked: the input is a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A share of 1, shown as per cent; a star means that its period is not over."""

@@ -77,7 +77,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of_file(cls, names: Sequence[str]) -> Columns:
-        """Those of a file with the columns `names`; for JSON, `names` is empty."""
+        """Those of a file with the columns `names`; if it tells none, of an export."""
         if names and not {*COLUMNS} <= {*names}:
             return cls()
         event, granularity, start, id_, kind = COLUMNS

@@ -6,7 +6,12 @@ import csv
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 from typing import Any, NamedTuple
+
+#: Lines of JSON among which the first object is looked for, to tell which columns there are.
+_LOOKED_AT = 100
 
 
 class Record(NamedTuple):
@@ -102,11 +107,18 @@ class Csv:
 class JsonLines:
     """Records of JSON, one object a line."""
 
-    #: They may differ from line to line.
-    columns: Sequence[str] = ()
-
     def __init__(self, lines: Iterable[str]) -> None:
-        self._lines = lines
+        rest = iter(lines)
+        begin: list[str] = []
+        #: Those of the first object; they may differ from line to line.
+        self.columns: Sequence[str] = ()
+        for line in islice(rest, _LOOKED_AT):
+            begin.append(line)
+            with suppress(RecursionError, ValueError):
+                if isinstance(found := json.loads(line), dict):
+                    self.columns = [*found]
+                    break
+        self._lines = chain(begin, rest)
 
     def records(self, columns: Sequence[str | None], after: int) -> Iterator[Record]:
         """As those of `Csv`; a missing value is None."""

@@ -63,7 +63,7 @@ class Names(NamedTuple):
         flags = getattr(model, "__bitmapist_flags__", ())
         dimensions = getattr(model, "__bitmapist_dimensions__", ())
         return cls(
-            checked_name(event or f"{name}:created"),
+            checked_name(f"{name}:created" if event is None else event),
             {flag: f"{name}:{flag}" for flag in flags},
             {dimension: f"{name}:{dimension}" for dimension in dimensions},
             getattr(model, "__bitmapist_ids__", ""),

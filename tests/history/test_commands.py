@@ -143,11 +143,35 @@ def test_differences_are_an_exit_code_until_they_are_repaired(flask: Any, tracke
     flask("reconcile", *OF_SHOP)
 
 
+def test_on_a_terminal_it_asks_before_it_marks(
+    flask: Any, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.cli.history.has_somebody", lambda: True)
+    log = tmp_path / "log.csv"
+    log.write_text("event,user,time\nsong,1,2024-03-01\n")
+    for command in (("backfill", *OF_SHOP), ("import", str(log))):
+        flask(*command, typed="n\n", code=1)
+        assert bits_of(tracker) == {}
+        flask(*command, "--dry-run")
+        told = flask(*command, "--json", typed="y\n")
+        assert (
+            json.loads(told.stdout)["marked"]
+            == json.loads(flask(*command, "--yes", "--json").stdout)["marked"]
+        )
+        tracker.redis.flushdb()
+
+
+def test_an_event_without_a_name_is_a_usage_error(flask: Any) -> None:
+    assert "'' cannot name an event" in flask("backfill", *OF_SHOP, "--event", "", code=2).output
+
+
 def test_marks_are_taken_back_only_after_a_yes(flask: Any, tracker: Tracker) -> None:
     flask("backfill", *OF_SHOP)
     tracker.record([Mark("customer:created", 9000, when=moment(9))])
     flask("reconcile", *OF_SHOP, "--clear", code=1, typed="n\n")
     flask("reconcile", *OF_SHOP, code=3)
+    told = flask("reconcile", *OF_SHOP, "--clear", "--json", typed="y\n").stdout
+    assert json.loads(told)["cleared"] == 4
     flask("reconcile", *OF_SHOP, "--clear", "--yes")
     flask("reconcile", *OF_SHOP)
 

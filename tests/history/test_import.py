@@ -171,6 +171,15 @@ def test_a_file_that_is_no_export_has_the_usual_columns(read: Read, tracker: Tra
     assert read("event,user,time\nsong,1,2024-03-01\n", columns=None).marked == 1
 
 
+@pytest.mark.parametrize("before", ["", "\n", "no JSON\n"])
+def test_json_lines_that_are_no_export_have_the_usual_columns(
+    read: Read, tracker: Tracker, before: str
+) -> None:
+    line = '{"event": "song", "user": 1, "time": "2024-03-01"}\n'
+    assert read(before + line, "jsonl", columns=None).marked == 1
+    assert bits_of(tracker) == bits_for("song", [(1, datetime(2024, 3, 1))])
+
+
 def test_a_dry_run_tells_the_same_and_marks_nothing(read: Read, tracker: Tracker) -> None:
     told = read(BAD, run={"dry": True})
     assert bits_of(tracker) == {}
