@@ -19,6 +19,7 @@ from .api import (
     unmark_unique,
 )
 from .boards import chart
+from .dimensions import Dimension
 from .events import (
     BitOpAnd,
     BitOpNot,
@@ -54,6 +55,7 @@ __all__ = [
     "BitOpOr",
     "BitOpXor",
     "DayEvents",
+    "Dimension",
     "FlaskBitmapist",
     "HourEvents",
     "Mark",

@@ -126,7 +126,7 @@ def unmark_unique(event_name: str, uuid: object, system: Any = None) -> None:
     _mark(event_name, uuid, (False, False), system, use_pipeline=False)
 
 
-def mark_dimension(name: str, uuid: object, value: object) -> None:
+def mark_dimension(name: str, uuid: object, value: object, *, dated: bool = False) -> None:
     """Give `uuid` a value of a dimension, instead of the one that they had.
 
     ``mark_dimension("user:plan", 42, "pro")`` sets the flag ``user:plan=pro``, and clears those of
@@ -136,6 +136,8 @@ def mark_dimension(name: str, uuid: object, value: object) -> None:
     :param name: the dimension, such as ``user:plan``: a name without ``=``.
     :param uuid: one id or many, as for `mark_event`.
     :param value: a str, int, bool or Enum; None or ``""``: no value.
+    :param dated: keep who has which value for each month too. From the first such call on, all
+        marks of the dimension do.
     :raises TypeError: for an id or a value of a wrong type, before any I/O.
     :raises ValueError: for a name, id or value that is not allowed, before any I/O.
     :raises RuntimeError: before any `FlaskBitmapist.init_app`.
@@ -144,7 +146,7 @@ def mark_dimension(name: str, uuid: object, value: object) -> None:
     if not tracker.enabled:
         return
     who, choice = behind(uuid), checked_choice(name, choice_of(value))
-    options = (bool(choice), False, None, None, None, "", True, choice)
+    options = (bool(choice), dated, None, None, None, "", True, choice)
     if is_many(who):
         tracker.record_many(name, who, *options)
     else:

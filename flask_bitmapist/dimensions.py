@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
 
@@ -26,18 +27,32 @@ _DATED = "dated:"
 _IS = "="
 
 
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A model's attribute of which each person has one value at a time.
+
+    ``__bitmapist_dimensions__ = {Dimension("plan", dated=True), "country"}``
+    """
+
+    #: The name of the attribute.
+    attribute: str
+    #: Whether who had which value is kept for each month too.
+    dated: bool = False
+
+
 def flag_of(dimension: str, value: str) -> str:
     """The flag of those whose `value` it is."""
     return f"{dimension}{_IS}{value}"
 
 
-def value_of(flag: str) -> tuple[str, str]:
+def value_of(flag: str, *, may_be_none: bool = False) -> tuple[str, str]:
     """The dimension and the value that `flag_of` has made into `flag`.
 
+    :param may_be_none: whether the value may be `NONE`.
     :raises ValueError: if it has not.
     """
-    dimension, _, value = flag.partition(_IS)
-    if not dimension or not value:
+    dimension, is_, value = flag.partition(_IS)
+    if not dimension or not is_ or not (value or may_be_none):
         raise ValueError(f"{flag!r} is no value of a dimension, such as 'user:plan=pro'")
     return dimension, value
 

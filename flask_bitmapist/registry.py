@@ -268,6 +268,8 @@ class Registry:
                 if want.marked or event in older
             }
             months = {event: month for event, month in older.items() if month is not None}
+            if any(wanted[event].first_day is None for event in months):
+                months = _of_events(client, months)
             first_days = _first_days(new, entered) | months
             registered_now = self._enter(client, entered, first_days)
             kinds |= registered_now.kinds
@@ -606,7 +608,7 @@ class Registry:
             for name, month in months.items()
             if month and month < registered.first_days.get(name, date.max).replace(day=1)
         }
-        self._enter(client, dict.fromkeys(plain, PLAIN), earlier)
+        self._enter(client, dict.fromkeys(plain, PLAIN), _of_events(client, earlier))
         self.forget_known()
         return [name for name in plain if name not in registered.kinds]
 
@@ -615,7 +617,9 @@ class Registry:
 
         :returns: their names, sorted.
         """
-        registered = self.known(client, scanned=False).kinds.keys()
+        known = self.known(client, scanned=False)
+        without_value = {flag_of(dimension, NONE) for dimension in known.dated}
+        registered = known.kinds.keys() | without_value
         emptied = sorted(registered - self._held(client))
         if not emptied:
             return []
@@ -624,9 +628,16 @@ class Registry:
         for key in (KINDS, KINDS_COPY):
             pipe.hdel(key, *emptied)
         pipe.zrem(FIRST_DAYS, *emptied)
-        slots = slots_of(client.hgetall(DIMENSIONS)).of_flags(emptied)
-        if slots:
-            pipe.hdel(DIMENSIONS, *slots)
+        held = slots_of(client.hgetall(DIMENSIONS))
+        slots = held.of_flags(emptied)
+        # Those of which nothing is left begin anew.
+        over = {
+            one: month
+            for one, month in held.dated.items()
+            if {flag_of(one, NONE), *held.flags(one)} & registered <= {*emptied}
+        }
+        if fields := [*slots, *map(dated_field, over)]:
+            pipe.hdel(DIMENSIONS, *fields)
         told = pipe.execute()
         before = _answered(emptied, told[:3])
         # Another process may have marked one in between. From now on it finds the name forgotten.
@@ -639,8 +650,10 @@ class Registry:
         for dimension, value in slots.values():
             if flag_of(dimension, value) in revived:
                 _with_value(client, slots_of(client.hgetall(DIMENSIONS)), dimension, value)
+        names = {one: {flag_of(one, NONE), *held.flags(one)} for one in over}
+        _keep_months(client, {one: over[one] for one in over if names[one] & revived})
         self.forget_known()
-        return [name for name in emptied if name not in revived]
+        return [name for name in emptied if name not in {*revived, *without_value}]
 
     def _held(self, client: Any) -> set[str]:
         """The names that have bitmaps now."""
@@ -661,6 +674,12 @@ class Registry:
         self.history = _Learnt().rung(self.history.bell)
         self._scan_expires = 0.0
         self.has_compared_calendar = False
+
+
+def _of_events(client: Any, months: Mapping[str, date]) -> dict[str, date]:
+    """Those of `months` that are not of dated dimensions."""
+    names = slots_of(client.hgetall(DIMENSIONS)).month_names() if months else set[str]()
+    return {name: month for name, month in months.items() if name not in names}
 
 
 def slots_of(held: Mapping[Any, Any]) -> Slots:

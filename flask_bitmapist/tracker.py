@@ -789,7 +789,9 @@ class _Hour:
 
 def _of_period(what: Deed, grain: Grain) -> Deed:
     """`what`, of the bitmap of this one period."""
-    return deed(*what._replace(only=grain, unique=what.unique and what.choice is None))
+    if what.choice is not None:  # whoever has none then may have no offset yet
+        return deed(*what._replace(value=True, only=grain, unique=False))
+    return deed(*what._replace(only=grain))
 
 
 def _month_of(moment: datetime) -> datetime:

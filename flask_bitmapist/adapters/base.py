@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from ..dimensions import checked_choice, choice_of, fitting_choice
+from ..dimensions import Dimension, checked_choice, choice_of, fitting_choice
 from ..faults import contained_faults
 from ..ids import normal_form
 from ..marks import Mark, checked_name, is_name
@@ -32,8 +32,9 @@ class BitmapistableModel:
     #: Boolean attributes kept in step as ``UniqueEvents("<model>:<attribute>")``.
     __bitmapist_flags__: ClassVar[Collection[str]] = ()
     #: Attributes of which each person has one value at a time, such as ``{"plan", "country"}``:
-    #: those who have it are ``UniqueEvents("<model>:plan=pro")``.
-    __bitmapist_dimensions__: ClassVar[Collection[str]] = ()
+    #: those who have it are ``UniqueEvents("<model>:plan=pro")``. ``Dimension("plan", dated=True)``
+    #: keeps who had which value in each month, too.
+    __bitmapist_dimensions__: ClassVar[Collection[str | Dimension]] = ()
     #: A name keeps this model's mapped ids apart from the users'.
     __bitmapist_ids__: ClassVar[str] = ""
     #: Whether bulk statements are marked too.
@@ -78,9 +79,12 @@ def _check_options(model: type[BitmapistableModel]) -> None:
     if isinstance(flags, str) or not all(isinstance(flag, str) and flag for flag in flags):
         refuse("__bitmapist_flags__", 'names of boolean attributes, such as ("premium",)')
     dimensions = model.__bitmapist_dimensions__
-    if isinstance(dimensions, str) or not all(map(_is_dimension, dimensions)):
-        refuse("__bitmapist_dimensions__", 'names of attributes, such as ("plan",)')
-    if both := {*flags} & {*dimensions}:
+    if isinstance(dimensions, str | Dimension) or not all(map(_is_dimension, dimensions)):
+        allowed = 'names of attributes, such as ("plan",), or of Dimension("plan", dated=True)'
+        refuse("__bitmapist_dimensions__", allowed)
+    if len(dimensions_of(model)) < len(dimensions):
+        refuse("__bitmapist_dimensions__", "attributes each of which is named once")
+    if both := {*flags} & dimensions_of(model).keys():
         refuse("__bitmapist_dimensions__", f"others than the flags {sorted(both)}")
     chosen = model.__bitmapist_id__
     if chosen is not None and not callable(chosen) and not (isinstance(chosen, str) and chosen):
@@ -109,20 +113,33 @@ def _check_erasure(model: type[BitmapistableModel], refuse: Callable[[str, str],
             )
 
 
-def _is_dimension(name: object) -> bool:
-    return isinstance(name, str) and bool(name) and "=" not in name
+def _is_dimension(one: object) -> bool:
+    if isinstance(one, Dimension):
+        return isinstance(one.dated, bool) and _is_dimension(one.attribute)
+    return isinstance(one, str) and bool(one) and "=" not in one
+
+
+def dimensions_of(model: Any) -> dict[str, bool]:
+    """The attributes of `model` that are dimensions, each with whether its months are kept."""
+    listed = getattr(model, "__bitmapist_dimensions__", ())
+    return {
+        one.attribute if isinstance(one, Dimension) else one: isinstance(one, Dimension)
+        and one.dated
+        for one in listed
+    }
 
 
 def kept_attributes(model: type[BitmapistableModel]) -> list[str]:
     """The attributes of `model` whose values are kept: its flags and dimensions."""
-    return [*model.__bitmapist_flags__, *model.__bitmapist_dimensions__]
+    return [*model.__bitmapist_flags__, *dimensions_of(model)]
 
 
 def _states(model: type[BitmapistableModel], values: Mapping[str, object]) -> dict[str, bool | str]:
     """What `values` of attributes say: a bool of a flag, and of a dimension its value as text."""
     states: dict[str, bool | str] = {}
+    dimensions = dimensions_of(model) if model.__bitmapist_dimensions__ else ()
     for name, value in values.items():
-        if name not in model.__bitmapist_dimensions__:
+        if name not in dimensions:
             states[name] = bool(value)
             continue
         with contained_faults("note the value of %s.%s", model.__name__, name):
@@ -267,7 +284,8 @@ class _RowChange:
             if isinstance(state, bool):
                 yield Mark(kept, id_, state, dated=False, space=space)
             else:
-                yield Mark(kept, id_, bool(state), dated=False, space=space, choice=state)
+                is_dated = dimensions_of(model).get(attribute, False)
+                yield Mark(kept, id_, bool(state), dated=is_dated, space=space, choice=state)
 
     @property
     def _nothing(self) -> dict[str, bool | str]:
@@ -275,7 +293,7 @@ class _RowChange:
         model = self.model
         return {
             **dict.fromkeys(model.__bitmapist_flags__, False),
-            **dict.fromkeys(model.__bitmapist_dimensions__, ""),
+            **dict.fromkeys(dimensions_of(model), ""),
         }
 
 

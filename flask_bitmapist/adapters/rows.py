@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .base import BitmapistableModel
+from .base import BitmapistableModel, dimensions_of
 
 #: The values of a row's primary key, as the ORM gives them.
 Key = tuple[Any, ...]
@@ -30,8 +30,7 @@ class Asked(NamedTuple):
     def of(cls, model: type, at: str, id_: str | None, where: str | None) -> Asked:
         """What to read of the rows of `model`, whose class options are the defaults."""
         chosen = getattr(model, "__bitmapist_id__", None) if id_ is None else id_
-        options = ("__bitmapist_flags__", "__bitmapist_dimensions__")
-        kept = (name for option in options for name in getattr(model, option, ()))
+        kept = (*getattr(model, "__bitmapist_flags__", ()), *dimensions_of(model))
         return cls(at, chosen, (*kept,), where)
 
 

@@ -7,13 +7,14 @@ both afterwards.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 
 from ..config import MOST_VALUES
-from ..dimensions import DIMENSIONS, Slots
-from ..periods import unique_key
+from ..dimensions import DIMENSIONS, NONE, OTHER, Slots, month_key
+from ..periods import Period, unique_key
 from ..reading.bitmaps import slices
 from ..registry import Registry, slots_of
 from ..trip import Trip
@@ -30,18 +31,31 @@ def take_values(source: Side, target: Side, registry: Registry) -> Slots:
     values = {dimension: slots.values(dimension) for dimension in slots.dimensions}
     registry.forget_values()
     known: Slots = target.patiently(
-        lambda: registry.admit_values(target.client, values, MOST_VALUES)
+        lambda: registry.admit_values(target.client, values, MOST_VALUES, slots.dated)
     )
     return known
 
 
-def settle_values(source: Side, target: Side, slots: Slots) -> None:
-    """Take from whoever has several values of a dimension all but that of the source."""
-    for dimension in slots.dimensions:
-        keys = [unique_key(flag) for flag in slots.flags(dimension)]
+def settle_values(source: Side, target: Side, slots: Slots, until: date) -> None:
+    """Take from whoever has several values of a dimension all but that of the source.
+
+    :param until: the last day whose month may be kept.
+    """
+    for keys in _sets(slots, until):
         crowd = target.patiently(lambda: [*_with_several(target.client, keys)])  # noqa: B023
         for people in in_parts(iter(crowd), _PEOPLE):
             _settle(source, target, keys, people)
+
+
+def _sets(slots: Slots, until: date) -> Iterator[list[str]]:
+    """The keys of the values of each dimension: of now, and of each month that is kept."""
+    last = Period.containing("month", datetime(until.year, until.month, 1))
+    for dimension in slots.dimensions:
+        yield [unique_key(flag) for flag in slots.flags(dimension)]
+        if (first := slots.dated.get(dimension)) is not None:
+            values = (*slots.values(dimension), OTHER, NONE)
+            for month in Period("month", datetime(first.year, first.month, 1)).until(last):
+                yield [month_key(dimension, value, month.start) for value in values]
 
 
 def _with_several(client: Any, keys: Sequence[str]) -> Iterator[int]:

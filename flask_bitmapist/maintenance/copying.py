@@ -152,7 +152,7 @@ class Copy:
             now = local(None, self._settings.timezone)
             self._take_people(now)
             self._target.patiently(lambda: self._registry.reindex(self._target.client, now))
-            settle_values(*sides, slots)
+            settle_values(*sides, slots, now.date())
             self._take_saved()
             took = self._take_erasures()
             copied.erased_meanwhile |= took or last != self._last_erasure()

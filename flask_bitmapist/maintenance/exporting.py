@@ -8,16 +8,17 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import IO, NamedTuple
 
-from ..dimensions import flag_of
+from ..dimensions import NONE, flag_of
 from ..ids import PLAIN
 from ..periods import Period, unique_key
 from ..reading.bitmap import EMPTY, Bitmap
 from ..reading.bitmaps import Bitmaps, slices
 from ..reading.segments import Event
 from ..reading.unknown import did_you_mean
+from ..registry import Known
 from ..tracker import Tracker
 from .days import Days
-from .lines import COLUMNS, UNIQUE, VALUE
+from .lines import COLUMNS, UNIQUE, VALUE, VALUE_OF_MONTH
 from .stored import stored_periods
 
 #: Ids that are looked up and printed together.
@@ -60,10 +61,23 @@ class Export:
             if name not in self._kinds:
                 hint = did_you_mean(Event(name), known)
                 raise ValueError(f"nothing called {name} has been recorded{hint and '; '}{hint}")
+        self._kinds |= self._kinds_of_none(known)
+        #: Names of which months are kept, as they are values of dated dimensions.
+        self._with_months = {
+            flag_of(dimension, value)
+            for dimension in known.dated
+            for value in (*known.dimensions.get(dimension, ()), NONE)
+        } - known.events.keys()
         self._names = sorted(events or self._kinds)
         self._periods = stored_periods(self._client, self._names)
         #: Bits whose id the server has lost.
         self.lost = 0
+
+    def _kinds_of_none(self, known: Known) -> dict[str, str]:
+        """The kinds of ids of those who have lost their values, by name."""
+        names = (flag_of(dimension, NONE) for dimension in known.dated)
+        kinds = {name: self._tracker.reader.registered_kind(name) for name in names}
+        return {name: kind for name, kind in kinds.items() if kind is not None}
 
     def months(self) -> int:
         """How many parts there are: months of events."""
@@ -89,6 +103,10 @@ class Export:
     def _parts(self, event: str) -> Iterator[Iterator[Block]]:
         """The blocks of `event`, month by month, and then the undated ones."""
         held = self._periods[event]
+        if event in self._with_months:
+            for period in sorted(held):
+                yield self._of_month(event, period)
+            held = set()
         for start in sorted({_month(period) for period in held}):
             yield self._blocks(event, _Month(event, start, held))
         if self._days == Days():
@@ -102,6 +120,14 @@ class Export:
                     if period.grain != "hour":
                         told = told.partition("T")[0]
                     yield from self._named(event, granularity, told, bitmap, part.first_offset)
+
+    def _of_month(self, event: str, month: Period) -> Iterator[Block]:
+        """The blocks of those who had a value last in `month`."""
+        if not self._days.include(month.start.date()):
+            return
+        key, told = month.key(event), month.start.date().isoformat()
+        for part in slices(self._client, [key]):
+            yield from self._named(event, VALUE_OF_MONTH, told, part[key], part.first_offset)
 
     def _undated(self, event: str) -> Iterator[Block]:
         key = unique_key(event)

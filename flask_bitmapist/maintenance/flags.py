@@ -37,20 +37,21 @@ class Flags:
 
     def _choose(self, dimension: str, wanted: Mapping[object, str], space: str) -> int:
         """Give each of `wanted` a value; returns how many had not exactly this one."""
-        read = self._bulk.patiently(lambda: Dimension(self._tracker, dimension))
+        read = self._bulk.patiently(lambda: HeldDimension(self._tracker, dimension))
         fitted = {id_: read.fitted(value) for id_, value in wanted.items()}
         held = self._bulk.patiently(lambda: self._values(read, fitted.keys(), space))
-        left: dict[str, list[object]] = {}
+        left: dict[tuple[str, bool], list[object]] = {}
         for id_, value in fitted.items():
             if held[id_] != [*filter(None, [value])]:
-                left.setdefault(value, []).append(id_)
-        for value, ids in left.items():
+                left.setdefault((value, not held[id_]), []).append(id_)
+        for (value, is_old_news), ids in left.items():
+            # Who had another value has got this one lately; of others nothing says since when.
             rest = (bool(value), False, None, None, None, space, True, value)
-            self._bulk.write(dimension, ids, *rest)
+            self._bulk.write(dimension, ids, *rest, is_old_news=is_old_news)
         return sum(map(len, left.values()))
 
     def _values(
-        self, read: Dimension, ids: Collection[object], space: str
+        self, read: HeldDimension, ids: Collection[object], space: str
     ) -> dict[object, list[str]]:
         """The values that each of `ids` has: one or none, unless somebody has interfered."""
         held: dict[object, list[str]] = {id_: [] for id_ in ids}
@@ -84,7 +85,7 @@ class Flags:
         }
 
 
-class Dimension:
+class HeldDimension:
     """A dimension as it is now."""
 
     def __init__(self, tracker: Tracker, name: str) -> None:

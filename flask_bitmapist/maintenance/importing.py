@@ -246,7 +246,7 @@ class Import:
         if granularity not in GRANULARITIES:
             raise ValueError(f"{granularity!r} is no granularity: use {', '.join(GRANULARITIES)}")
         if GRANULARITIES[granularity].is_value:
-            value_of(event)
+            value_of(event, may_be_none=GRANULARITIES[granularity].is_dated)
         if not isinstance(kind, str) or kind.partition(":")[0] not in (PLAIN, MAPPED):
             raise ValueError(f"{kind!r} is no kind of ids: use {PLAIN} or {MAPPED}")
         return Group(event, GRANULARITIES[granularity], kind != PLAIN, kind.partition(":")[2])
@@ -324,13 +324,19 @@ class Import:
             if not self._tracker.settings.track_hourly:
                 when = when.astype("datetime64[D]")
             bulk.write(event, who, True, True, when, None, None, space)
+        elif granularity.is_value:
+            rest: tuple[Any, ...]
+            dimension, value = value_of(event, may_be_none=granularity.is_dated)
+            if granularity.is_dated:
+                rest = (when, None, None, space, True, value)
+                bulk.write(dimension, who, True, True, *rest, only=granularity.only)
+            else:
+                rest = (None, None, None, space, True, value)
+                bulk.write(dimension, who, True, False, *rest, is_old_news=True)
         elif granularity.is_dated:
             # Only the bits that the line names, whatever this application would mark.
-            rest = (when, granularity.is_hourly, False, space)
-            bulk.write(event, who, True, True, *rest, only=granularity.only)
-        elif granularity.is_value:
-            dimension, value = value_of(event)
-            bulk.write(dimension, who, True, False, None, None, None, space, True, value)
+            options = (when, granularity.is_hourly, False, space)
+            bulk.write(event, who, True, True, *options, only=granularity.only)
         else:
             bulk.write(event, who, True, False, None, None, None, space)
 

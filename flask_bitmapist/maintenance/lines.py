@@ -19,6 +19,9 @@ FORMATS = ("csv", "jsonl")
 UNIQUE = "unique"
 #: Likewise, of a value of a dimension.
 VALUE = "value"
+#: Those who had it last in a month, of a dated dimension; of those who lost theirs, the event ends
+#: with ``=``.
+VALUE_OF_MONTH = "value of month"
 
 
 class Granularity(NamedTuple):
@@ -41,4 +44,5 @@ GRANULARITIES = {
     "month only": Granularity("month"),
     UNIQUE: Granularity(None, is_dated=False),
     VALUE: Granularity(None, is_dated=False, is_value=True),
+    VALUE_OF_MONTH: Granularity("month", is_value=True),
 }

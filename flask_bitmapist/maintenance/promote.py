@@ -23,7 +23,7 @@ from typing import Any
 import redis
 
 from ..delivery.erasures import ahead
-from ..dimensions import DIMENSIONS
+from ..dimensions import DIMENSIONS, NONE, OTHER, flag_of, month_key
 from ..id_map import IdMap, Proviso
 from ..id_map.faults import OvertakenError
 from ..id_map.keys import map_keys
@@ -131,14 +131,16 @@ class _Mover:
         self._days, *self._longer = (
             _ends(grain, first, last) for grain in ("day", "week", "month")
         )
+        months = Period.containing("month", first).until(Period.containing("month", last))
+        self._months = [month.start.date() for month in months]
 
     def move(self) -> None:
         """Move all bits.
 
         :raises NotMovedError: if there are always more.
         """
-        for flags in self._dimensions():
-            self._move_value([unique_key(flag) for flag in flags])
+        for keys in self._values():
+            self._move_value(keys)
         found = self._found()
         for _ in range(_PASSES):
             if not found or not all(map(self._moved, in_parts(found, _BITS))):
@@ -150,13 +152,24 @@ class _Mover:
                 found = self._found()
         raise NotMovedError
 
-    def _dimensions(self) -> list[list[str]]:
-        """The flags of each dimension whose people may be visitors."""
+    def _values(self) -> Iterator[list[str]]:
+        """The keys of the values of each dimension whose people may be visitors.
+
+        Those of now, and those of each month in which the visitor may have been there.
+        """
         kinds = self._registry.certain_kinds(self._client)
         slots = slots_of(self._client.hgetall(DIMENSIONS))
-        every = (slots.flags(dimension) for dimension in slots.dimensions)
-        mapped = ([flag for flag in flags if kinds.get(flag) == MAPPED] for flags in every)
-        return [flags for flags in mapped if flags]
+        for dimension in slots.dimensions:
+            values = [
+                value
+                for value in (*slots.values(dimension), OTHER, NONE)
+                if kinds.get(flag_of(dimension, value)) == MAPPED
+            ]
+            months = [month for month in self._months if slots.keeps(dimension, month)]
+            if values:
+                yield [unique_key(flag_of(dimension, value)) for value in values if value != NONE]
+                for month in months:
+                    yield [month_key(dimension, value, month) for value in values]
 
     def _move_value(self, keys: Sequence[str]) -> None:
         """Give the user the value that the visitor has of a dimension, if they have none.

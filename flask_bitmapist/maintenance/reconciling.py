@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..delivery.expiry import Expiries
-from ..dimensions import flag_of
+from ..dimensions import NONE, flag_of
 from ..ids import PLAIN, mapped_kind
 from ..many import is_array
 from ..periods import Grain, Period, unique_key
 from ..reading.bitmaps import slices
 from ..tracker import Tracker
 from .backfill import Backfill, Read
-from .flags import Dimension, offsets_of
+from .flags import HeldDimension, offsets_of
 from .lines import UNIQUE
 from .runs import Bulk
 from .stored import stored_periods
@@ -94,7 +94,7 @@ class Reconcile:
         self._grains: tuple[Grain, ...] = (*hour, "day", "week", "month")
         self._expiries = Expiries(settings.ttl, settings.timezone)
         self._dimensions = {
-            name: Dimension(tracker, name) for name in job.names.dimensions.values()
+            name: HeldDimension(tracker, name) for name in job.names.dimensions.values()
         }
 
     def run(
@@ -120,7 +120,7 @@ class Reconcile:
             *self._of_strangers(rows.strangers),
             *self._listed("extra", extra),
         ]
-        cleared = self._clear(extra) if clear else 0
+        cleared = self._clear(extra, rows.flags) if clear else 0
         count = sum(one.found == "missing" for one in differences)
         repaired = repair and count > 0
         if repaired or cleared:  # a week may have lost a bit that days have which are gone
@@ -147,10 +147,16 @@ class Reconcile:
     @property
     def _flags(self) -> list[str]:
         """The names of the flags, and of those of dimensions."""
-        of_dimensions = (
-            flag_of(one.name, value) for one in self._dimensions.values() for value in one.values
-        )
-        return [*self._job.names.flags.values(), *of_dimensions]
+        return [*self._job.names.flags.values(), *map(str, self._values)]
+
+    @property
+    def _values(self) -> dict[Period | str, HeldDimension]:
+        """The flags of dimensions."""
+        return {
+            flag_of(one.name, value): one
+            for one in self._dimensions.values()
+            for value in one.values
+        }
 
     def _read(self, keys: Mapping[Any, str]) -> dict[Any, Offsets]:
         found: dict[Any, list[Offsets]] = {of: [] for of in keys}
@@ -272,13 +278,20 @@ class Reconcile:
     def _ids(self, offsets: Offsets, kind: str) -> list[int | str]:
         return self._tracker.reader.identifiers_at(offsets.tolist(), kind)
 
-    def _clear(self, extra: Mapping[Any, Offsets]) -> int:
-        """Take back the marks of days, and of their hours, and the flags; returns how many."""
+    def _clear(self, extra: Mapping[Any, Offsets], flags: Mapping[str, Offsets]) -> int:
+        """Take back the marks of days, and of their hours, and the flags; returns how many.
+
+        :param flags: those who have each flag, as the rows tell.
+        """
         bulk = Bulk(self._tracker)
         cleared = 0
         for of, offsets in extra.items():
             kind = self._kind
             options: tuple[Any, ...] = (None, None, None)
+            if of in self._values:
+                cleared += len(offsets)
+                self._clear_value(of, offsets, flags)
+                continue
             if isinstance(of, str):
                 kind = self._tracker.reader.registered_kind(of) or PLAIN
             elif of.grain == "day":
@@ -292,10 +305,24 @@ class Reconcile:
                 continue
             if ids := self._ids(offsets, kind):
                 event = of if isinstance(of, str) else self._event
-                space = "" if kind == PLAIN else kind.removeprefix(mapped_kind("")).lstrip(":")
+                space = _space_of(kind)
                 bulk.write(event, ids, False, not isinstance(of, str), *options, space)
                 cleared += len(ids) if isinstance(of, str) or of.grain == self._grains[0] else 0
         return cleared
+
+    def _clear_value(self, flag: str, offsets: Offsets, flags: Mapping[str, Offsets]) -> None:
+        """Take the value away from those whose rows have none; the others get that of their row."""
+        dimension = self._values[flag]
+        for value in dimension.values:
+            offsets = _without(offsets, flags.get(flag_of(dimension.name, value), _NOBODY))
+        kind = self._tracker.reader.registered_kind(flag) or PLAIN
+        if ids := self._ids(offsets, kind):
+            rest = (False, False, None, None, None, _space_of(kind), True, NONE)
+            Bulk(self._tracker).write(dimension.name, ids, *rest)
+
+
+def _space_of(kind: str) -> str:
+    return "" if kind == PLAIN else kind.removeprefix(mapped_kind("")).lstrip(":")
 
 
 def _by_period(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ..periods import Grain
 from ..refusals import SERVER_ERRORS, need_of
 from ..tracker import Tracker
 
@@ -59,9 +58,12 @@ class Bulk:
         self._kept: int | None = None
         tracker.flush(_EARLIER)  # what is older must not come later
 
-    def write(self, event: str, ids: Any, *rest: Any, only: Grain | None = None) -> None:
-        """Mark `ids`, as `Tracker.write_many`, whose errors it raises when patience is over."""
-        call = functools.partial(self._tracker.write_many, event, ids, *rest, only=only)
+    def write(self, event: str, ids: Any, *rest: Any, **options: Any) -> None:
+        """Mark `ids`, as `Tracker.write_many`, whose errors it raises when patience is over.
+
+        :param options: its keyword arguments.
+        """
+        call = functools.partial(self._tracker.write_many, event, ids, *rest, **options)
         written: Written | None = self.patiently(call)
         if written is not None:
             # What was lost before the run's first trip was not written by the run.

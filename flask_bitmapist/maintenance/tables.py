@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters.base import dimensions_of
 from ..adapters.rows import Asked, Key, Rows
 from ..ids import normal_form
 from ..many import is_array
@@ -61,7 +62,7 @@ class Names(NamedTuple):
         _orm_of(model)
         name = getattr(model, "__bitmapist_name__", None) or model.__name__.lower()
         flags = getattr(model, "__bitmapist_flags__", ())
-        dimensions = getattr(model, "__bitmapist_dimensions__", ())
+        dimensions = dimensions_of(model)
         return cls(
             checked_name(f"{name}:created" if event is None else event),
             {flag: f"{name}:{flag}" for flag in flags},

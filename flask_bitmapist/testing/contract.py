@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 
 from ..delivery.spool import Spool, server_of
+from ..dimensions import Dimension
 from ..extension import FlaskBitmapist
 from ..ids import normal_form
 from ..marks import Mark
@@ -542,6 +543,10 @@ class AdapterContract:
             ("__bitmapist_flags__", ("no_such_attribute",)),
             ("__bitmapist_dimensions__", "name"),
             ("__bitmapist_dimensions__", ("no_such_attribute",)),
+            ("__bitmapist_dimensions__", (Dimension("no_such_attribute", dated=True),)),
+            ("__bitmapist_dimensions__", Dimension("name")),
+            ("__bitmapist_dimensions__", ("name", Dimension("name", dated=True))),
+            ("__bitmapist_dimensions__", (Dimension("name", dated=1),)),  # type: ignore[arg-type]
             ("__bitmapist_ids__", None),
             ("__bitmapist_bulk__", "yes"),
             ("__bitmapist_erase_deleted__", 1),
@@ -617,6 +622,23 @@ class AdapterContract:
             "account:premium=false": {_id(orm, one)},
             "account:premium=true": {_id(orm, two)},
         }
+
+    def test_months_are_kept_of_a_dated_dimension(self, orm: ContractOrm) -> None:
+        """`Dimension("plan", dated=True)`: each change and the deletion are marks of the month"""
+        dimensions = (Dimension("name", dated=True), Dimension("premium"))
+        account = orm.model("Account", __bitmapist_dimensions__=dimensions, __bitmapist_events__=())
+        with record_marks() as marks:
+            with orm.transaction():
+                row = orm.create(account, name="free")
+            id_ = _id(orm, row)
+            with orm.transaction():
+                orm.update(row, name="pro")
+            with orm.transaction():
+                orm.delete(row)
+        names = [mark for mark in marks if mark.event == "account:name"]
+        assert names == [Mark("account:name", id_, choice=name) for name in ("free", "pro", "")]
+        others = [mark for mark in marks if mark.event == "account:premium"]
+        assert {mark.dated for mark in others} == {False}
 
     def test_an_update_of_something_else_leaves_the_dimension(
         self, orm: ContractOrm, marked: Marked

@@ -10,9 +10,11 @@ from typing import Any
 
 from ...config import Settings
 from ...delivery.expiry import Expiries, is_wrong
+from ...dimensions import DIMENSIONS
 from ...ids import PLAIN
 from ...packed_periods import is_packable, keys_of, packed_key, packed_keys
 from ...periods import GRAINS, KEY_PREFIX, Period, unique_key
+from ...registry import slots_of
 from ...trip import Trip
 from ..parts import in_parts
 from ..stored import is_operation, name_and_period
@@ -59,6 +61,8 @@ class Survey:
     others: list[str] = field(default_factory=list)
     #: How many bitmaps do not expire when BITMAPIST_TTL says, or should be gone already.
     overdue: int = 0
+    #: The names under which months of dated dimensions are kept: they stay, and are not packed.
+    months: set[str] = field(default_factory=set)
     #: Whether the server says how much memory a bitmap takes; if not, its length is used.
     is_exact: bool = True
 
@@ -92,7 +96,7 @@ def survey(client: Any, settings: Settings, watch: Callable[[int], None]) -> Sur
 
     :raises redis.RedisError: if the server does not answer.
     """
-    told = Survey()
+    told = Survey(months=slots_of(client.hgetall(DIMENSIONS)).month_names())
     expiries = Expiries(settings.ttl, settings.timezone)
     for is_packed in (False, True):
         keys = packed_keys(client) if is_packed else keys_of(client, KEY_PREFIX)
@@ -132,7 +136,7 @@ def _look(
             told.is_exact = False
         held = usage if isinstance(usage, int) else length
         _note(told, key, name, period, length, held, is_packed=is_packed)
-        told.overdue += _is_overdue(expiries, period, left)
+        told.overdue += name not in told.months and _is_overdue(expiries, period, left)
 
 
 def _note(
@@ -155,7 +159,7 @@ def _note(
     if period is not None:
         day = (period.end - timedelta(microseconds=1)).date()
         told.by_month[day.replace(day=1), period.grain] += usage
-        if not is_packed and is_packable(key):
+        if not is_packed and is_packable(key) and name not in told.months:
             told.raw[day] += usage
 
 

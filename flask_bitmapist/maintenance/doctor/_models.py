@@ -6,7 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ...adapters.base import ACTIONS, BitmapistableModel, models_below, name_in_events
+from ...adapters.base import (
+    ACTIONS,
+    BitmapistableModel,
+    dimensions_of,
+    models_below,
+    name_in_events,
+)
 from ._findings import Finding, Model, several
 
 _PART = "models"
@@ -64,7 +70,7 @@ def _described(cls: Any) -> Model:
         _ORMS[orm][0] if orm in _ORMS else orm,
         [f"{name}:{action}" for action in ACTIONS if action in cls.__bitmapist_events__],
         [f"{name}:{flag}" for flag in sorted(cls.__bitmapist_flags__)],
-        [f"{name}:{dimension}" for dimension in sorted(cls.__bitmapist_dimensions__)],
+        [f"{name}:{dimension}" for dimension in sorted(dimensions_of(cls))],
         "primary key" if chosen is None else "method" if callable(chosen) else chosen,
         cls.__bitmapist_bulk__,
     )
