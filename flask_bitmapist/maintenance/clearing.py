@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import redis
 
+from ..cluster import have_moved, slots_of
 from ..packed_periods import keys_of, packed_key, packed_keys
 from ..periods import KEY_PREFIX
 from ..registry import Registry
@@ -44,11 +45,12 @@ _Places = tuple[str, tuple[int, ...]]
 
 
 class NotErasedError(redis.RedisError):
-    """Bits kept coming."""
+    """Bits kept coming, or keys kept moving."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the person is being marked while the marks are erased: run it again, once that is over"
+            "while marks are erased, the person is being marked, or slots of the cluster are being "
+            "moved: run it again, once that is over"
         )
 
 
@@ -93,12 +95,13 @@ class Clearing:
         """Clear bits until none is left; returns how many were cleared under each key.
 
         :param watch: called now and then with the number of keys looked at since.
-        :raises NotErasedError: if there are always more.
+        :raises NotErasedError: if there are always more, or keys that may have been missed.
         """
         cleared = Counter[str]()
         for _ in range(_PASSES):
+            before = slots_of(self._client)
             found = self.found(watch, clears=True)
-            if not found:
+            if not found and not have_moved(before, slots_of(self._client)):
                 return cleared
             cleared += found
             if not self._is_single:

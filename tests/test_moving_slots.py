@@ -1,4 +1,4 @@
-"""Copies into and out of a cluster whose slots move meanwhile: nothing is lost."""
+"""Copies and erasures of a cluster whose slots move meanwhile: no bitmap is missed."""
 
 from __future__ import annotations
 
@@ -97,14 +97,27 @@ def listed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         def executed(node: Any, *command: Any, **options: Any) -> Any:
             nonlocal listed
-            listed += command[0] == "SCAN"
-            if command[0] == "SCAN" and left and listed % 2 == 0:
-                left.pop(0)()
+            if "trackist_*" in command:
+                listed += 1
+                if left and listed % 2 == 0:
+                    left.pop(0)()
             return execute(node, *command, **options)
 
         monkeypatch.setattr(client, "_execute_command", executed)
 
     return do
+
+
+Move = Callable[[], None]
+
+
+def between_listed(nodes: Cluster, tracker: Tracker) -> tuple[str, Move, Move]:
+    """An event whose slot is on the node that `tracker` lists second; to the first it moves."""
+    taker, giver = (nodes.at(one.port) for one in tracker.server.patient.get_primaries())
+    names = map("{{{}}}".format, range(99))
+    event = next(name for name in names if nodes.owner(slot(name)) is giver)
+    of = slot(event), giver, taker
+    return event, partial(nodes.begin_move, *of), partial(nodes.end_move, *of)
 
 
 @pytest.mark.parametrize("is_slow", [False, True])
@@ -116,14 +129,10 @@ def test_out_of_a_cluster_whose_keys_go_to_a_node_that_has_been_listed(
     listed_meanwhile: Callable[..., None],
 ) -> None:
     source, target = tracker_on(nodes.url), tracker_on(redis_url)
-    taker, giver = (nodes.at(one.port) for one in source.server.patient.get_primaries())
-    names = map("{{{}}}".format, range(99))
-    event = next(name for name in names if nodes.owner(slot(name)) is giver)
+    event, begin, end = between_listed(nodes, source)
     source.record([(event, 7, True, True, NOON)])
     copied(source, target)
     source.record([(event, 8, True, True, NOON)])
-    begin = partial(nodes.begin_move, slot(event), giver, taker)
-    end = partial(nodes.end_move, slot(event), giver, taker)
 
     def at_once() -> None:
         begin()
@@ -169,3 +178,14 @@ def test_a_user_who_may_not_ask_where_slots_are_copies(
     marked(source, range(5))
     assert not copied(source, target).is_wanting
     assert bits_of(target) == bits_of(source)
+
+
+def test_who_is_erased_has_no_bit_in_a_slot_that_moves(
+    nodes: Cluster, tracker_on: Any, listed_meanwhile: Callable[..., None]
+) -> None:
+    tracker = tracker_on(nodes.url)
+    event, begin, end = between_listed(nodes, tracker)
+    tracker.record([(event, id_, True, True, NOON) for id_ in (7, 8)])
+    listed_meanwhile(tracker.server.patient, begin, end)
+    tracker.erase(7)
+    assert all(ids == {8} for ids in bits_of(tracker).values())
