@@ -1,4 +1,4 @@
-"""Copies and erasures of a cluster whose slots move meanwhile: no bitmap is missed."""
+"""Copies, exports and erasures of a cluster whose slots move meanwhile: no bitmap is missed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis as redis_py
 from flask import Flask
 from history.bits import bits_of
 from nodes import Cluster
@@ -17,6 +18,7 @@ from redis.crc import key_slot
 from flask_bitmapist.maintenance import sides
 from flask_bitmapist.maintenance.copying import Copy
 from flask_bitmapist.maintenance.runs import StoppedError
+from flask_bitmapist.maintenance.stored import stored_periods
 from flask_bitmapist.tracker import Tracker
 
 NOON = datetime(2026, 3, 14, 12)
@@ -189,3 +191,25 @@ def test_who_is_erased_has_no_bit_in_a_slot_that_moves(
     listed_meanwhile(tracker.server.patient, begin, end)
     tracker.erase(7)
     assert all(ids == {8} for ids in bits_of(tracker).values())
+
+
+def test_what_is_stored_is_listed_from_slots_that_move(
+    nodes: Cluster, tracker_on: Any, listed_meanwhile: Callable[..., None]
+) -> None:
+    tracker = tracker_on(nodes.url)
+    client = tracker.server.patient
+    event, begin, end = between_listed(nodes, tracker)
+    tracker.record([(event, 7, True, True, NOON)])
+    listed_meanwhile(client, begin, end)
+    found = stored_periods(client, [event])
+    assert {period.grain for period in found[event]} == {"day", "week", "month"}
+
+
+def test_slots_that_move_on_and_on_are_told(
+    moving: Callable[[], None], nodes: Cluster, tracker_on: Any
+) -> None:
+    client = tracker_on(nodes.url).server.patient
+    with pytest.raises(redis_py.ConnectionError, match="run it again once they have moved"):
+        stored_periods(client, [EVENT])
+    moving()
+    assert stored_periods(client, [EVENT]) == {EVENT: set()}

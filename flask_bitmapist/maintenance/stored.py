@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime
+from itertools import chain
 from typing import Any
 
+import redis
+
+from ..cluster import have_moved, slots_of
 from ..packed_periods import days_of, keys_of, packed_keys
 from ..periods import KEY_PREFIX, OPERATION, Grain, Period
 
+#: How often the keys of a cluster whose slots move are gone through.
+_PASSES = 3
+
 
 def stored_periods(client: Any, names: Iterable[str]) -> dict[str, set[Period]]:
-    """The stored periods of each of `names`, packed or not."""
+    """The stored periods of each of `names`, packed or not.
+
+    :raises redis.RedisError: also if slots of the cluster move on and on.
+    """
     stored: dict[str, set[Period]] = {name: set() for name in names}
-    for keys in (keys_of(client, KEY_PREFIX), packed_keys(client)):
-        for key in keys:
+    for _ in range(_PASSES):
+        before = slots_of(client)
+        for key in chain(keys_of(client, KEY_PREFIX), packed_keys(client)):
             name, period = name_and_period(key)
             if name in stored and period is not None:
                 stored[name].add(period)
-    return stored
+        if not have_moved(before, slots_of(client)):
+            return stored
+    raise redis.ConnectionError(
+        "slots of the cluster are being moved, so that keys may have been missed: run it again "
+        "once they have moved"
+    )
 
 
 def is_operation(key: str, prefix: str = KEY_PREFIX) -> bool:
