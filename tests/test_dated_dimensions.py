@@ -7,7 +7,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from servers import MortalServer, marked
 from test_ids import url_without_scripting
 from warm import WARM
 
+from flask_bitmapist import analytics
 from flask_bitmapist.dimensions import DIMENSIONS
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.tracker import Tracker
@@ -115,6 +116,39 @@ class TestWhoHadWhat:
         assert tracker.stats().spooled == 0
         assert held(redis) == now
         assert held_months(redis) == months
+
+    def test_reports_say_what_a_python_program_says(
+        self, tracker: Tracker, redis_url: str, process: Processes
+    ) -> None:
+        history = sorted(a_history(4), key=lambda given: given[2])
+        tracker.record(
+            Mark("user:seen", who, when=datetime(2026, month, 5))
+            for who in range(25)
+            for month in (9, 10, 11, 12)
+        )
+        for batch in in_batches(history, 4):
+            choose(tracker, *batch)
+        report = analytics.trend(
+            "user:seen",
+            by="month",
+            start=date(2026, 9, 1),
+            end=date(2026, 12, 31),
+            breakdown="user:plan",
+            as_of="then",
+            now=datetime(2027, 1, 2),
+            tracker=tracker,
+        )
+        parts = report.to_dict()["parts"]
+        for value in ("free", "pro", "gold", "team"):
+            told = [point["users"] for point in parts[value]["points"]]
+            assert told == [
+                len(
+                    replayed(given for given in history if given[2].month <= month)[0].get(
+                        value, ()
+                    )
+                )
+                for month in (9, 10, 11, 12)
+            ]
 
     def test_mapped_ids_too(self, redis_url: str, redis: Any, process: Processes) -> None:
         tracker = process(redis_url, BITMAPIST_ID_MAP="always")

@@ -186,6 +186,14 @@ class TestErased:
             for people in sets.values()
         )
 
+    def test_a_dimension_whose_ids_are_no_persons_is_kept(
+        self, tracker: Tracker, redis: Any
+    ) -> None:
+        choose(tracker, (1, "free", OCTOBER), (1, None, NOVEMBER))
+        receipt = tracker.erase(1, keep=["user:plan"])
+        assert receipt.kept == ["user:plan", "user:plan=", "user:plan=free"]
+        assert held_months(redis) == {"2026-10": {"free": {1}}, "2026-11": {"": {1}}}
+
 
 class TestPromoted:
     def test_months_move_with_the_user_whose_own_values_stay(

@@ -23,7 +23,7 @@ from typing import Any
 import redis
 
 from ..delivery.merging import STAGED
-from ..dimensions import DIMENSIONS, Slots
+from ..dimensions import DIMENSIONS, NONE, Slots, flag_of
 from ..erased import ERASED, LAST, SALT, Erasure, digest, server_time
 from ..id_map import IdMap
 from ..ids import MAPPED, PLAIN, normal_form
@@ -108,7 +108,9 @@ class Eraser:
 
         Late marks name the dimension.
         """
-        flags = {flag for one in person.kept for flag in self._slots.flags(one)}
+        slots = self._slots
+        flags = {flag for one in person.kept for flag in slots.flags(one)}
+        flags |= {flag_of(one, NONE) for one in person.kept if one in slots.dated}
         known = {*self._kinds, *self._slots.dimensions}
         person.kept = frozenset((person.kept & known) | (flags & self._kinds.keys()))
 
