@@ -43,11 +43,18 @@ PAGES = {
     "retention, 30 x 30 days, by 4 values": (
         "cohort?by=day&rows=30&periods=29&members=every&breakdown=user:plan"
     ),
+    "retention, 30 x 30 days, and before": (
+        "cohort?by=day&rows=30&periods=29&members=every&previous=yes"
+    ),
     "trends, 5 events x 90 days": TRENDS,
     "trends, 5 events x 90 days, by 4 values": f"{TRENDS}&breakdown=user:plan",
     "lifecycle, 12 weeks": "lifecycle?rows=12",
     "lifecycle, 12 weeks, by 4 values": "lifecycle?rows=12&breakdown=user:plan",
     "stickiness, 28 days": "stickiness",
+    "changes, 28 days, 200 events": "changes?over=last+28+days",
+    "changes, 28 days, of a segment": (
+        "changes?over=last+28+days&where=flag:%22user:plan%3Dplan+1%22"
+    ),
     "funnel, 30 days, 3 steps": "funnel?step=event:1&step=event:2&step=event:3",
     "board of 8 charts": "boards?board=Benchmark",
     "people of 28 days": "people?rows=28",

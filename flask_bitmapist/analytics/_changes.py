@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import chain
@@ -187,11 +187,19 @@ class _Doing:
     def keys(self) -> Iterator[str]:
         return self._users.keys(self._periods)
 
+    def passing_keys(self) -> list[str]:
+        """Those of the keys that no other event and no other range needs."""
+        what, where = self._users.what, self._users.where
+        kept = set() if where is None else {k for p in self._periods for k in where.keys(p)}
+        return [k for period in self._periods for k in what.keys(period) if k not in kept]
+
     def made(self, bitmaps: Bitmaps) -> Bitmap:
         return union(self._users.in_period(bitmaps, period) for period in self._periods)
 
 
-def _sets(asked: Scope, did: Iterable[_Doing]) -> Sets:
-    every = [*did]
-    keys = dict.fromkeys(chain.from_iterable(one.keys() for one in every))
-    return Sets(asked.tracker, [*keys], lambda bitmaps: (one.made(bitmaps) for one in every))
+def _sets(asked: Scope, did: Sequence[_Doing]) -> Sets:
+    keys = dict.fromkeys(chain.from_iterable(one.keys() for one in did))
+    steps = [one.passing_keys() for one in did]
+    return Sets.one_by_one(
+        asked.tracker, keys, steps, lambda bitmaps: (one.made(bitmaps) for one in did)
+    )
