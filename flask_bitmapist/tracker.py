@@ -704,8 +704,8 @@ class _Settling:
         if type(given) is tuple and len(given) == 2:  # most are
             (event, id_), rest = given, ()
         else:
-            event, id_, *_ = mark = _whole(given)
-            rest = mark[2:]
+            mark = given if type(given) is Mark else Mark(*given)
+            event, id_, rest = mark[0], mark[1], mark[2:]
         if type(id_) is not int or not 0 <= id_ <= self._most:  # most need no more checks
             id_ = self._tracker._checked_id(normal_form(id_), _whole(given).space)
         options = (type(id_), rest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, groupby, islice
 from typing import Any, Protocol
 
 import redis
@@ -258,11 +258,11 @@ def _joined(pieces: Iterable[bytes | Callable[[], Iterable[bytes]]]) -> Iterator
 
 
 def _blocks(pieces: Iterable[bytes | Callable[[], Iterable[bytes]]]) -> Iterator[bytes]:
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            yield piece
+    for are_packed, run in groupby(pieces, lambda piece: isinstance(piece, bytes)):
+        if are_packed:
+            yield from run  # type: ignore[misc]
         else:
-            made = iter(piece())
+            made = chain.from_iterable(make() for make in run)  # type: ignore[operator]
             while block := b"".join(islice(made, _BLOCK)):
                 yield block
 

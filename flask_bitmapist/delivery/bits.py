@@ -23,6 +23,9 @@ MOST_TOGETHER = 1_000
 _SETBIT = b"*4\r\n$6\r\nSETBIT\r\n"
 _SET = b"$3\r\nSET\r\n$2\r\nu1\r\n"
 
+#: What is sent of a command before the key, and after it.
+Packed = tuple[bytes, bytes]
+
 
 def slices(bits: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """`bits` in parts, as many as one command writes or reads."""
@@ -58,7 +61,7 @@ class Bits:
         ]
 
     @property
-    def packed(self) -> tuple[bytes, bytes]:
+    def packed(self) -> Packed:
         """What is sent of the command before the key, and after it."""
         return _packed(self.offsets, self._values)
 
@@ -83,7 +86,7 @@ class Bits:
         return zip(self.offsets, self._values or [True] * len(self.offsets), strict=True)
 
 
-def _packed(offsets: Sequence[int], values: Sequence[bool] | None = None) -> tuple[bytes, bytes]:
+def _packed(offsets: Sequence[int], values: Sequence[bool] | None = None) -> Packed:
     """What is sent before the key and after it."""
     if values is None and len(offsets) == 1:  # most are so
         (offset,) = offsets
@@ -104,23 +107,31 @@ def _packed(offsets: Sequence[int], values: Sequence[bool] | None = None) -> tup
 class Rows:
     """Some names, and bits of each. They are packed once for all bitmaps that have these names."""
 
+    __slots__ = ("_bits", "_known", "_packed", "names", "offsets")
+
     def __init__(
         self,
         names: Sequence[str],
         offsets: Sequence[Sequence[int]],
         bits: Sequence[Bits] | None = None,
+        known: dict[int, Packed] | None = None,
     ) -> None:
-        """:param bits: of each name, those at its `offsets`; None: all are set."""
+        """
+        :param bits: of each name, those at its `offsets`; None: all are set.
+        :param known: what is packed already, by the identity of its offsets.
+        """
         self.names = names
         self.offsets = offsets
         self._bits = bits
+        self._known = known
         self._packed: list[tuple[bytes, bytes, bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, part: slice) -> Rows:
-        return Rows(self.names[part], self.offsets[part], self._bits and self._bits[part])
+        bits = self._bits and self._bits[part]
+        return Rows(self.names[part], self.offsets[part], bits, self._known)
 
     @property
     def bits(self) -> Sequence[Bits]:
@@ -133,17 +144,28 @@ class Rows:
     def packed(self) -> list[tuple[bytes, bytes, bytes]]:
         """The names, and what is sent before a key and after it."""
         if self._packed is None:
-            bits = self._bits
-            made = [*map(_packed, self.offsets)] if bits is None else [some.packed for some in bits]
+            names = map(str.encode, self.names)
             self._packed = [
-                (name, head, tail)
-                for name, (head, tail) in zip(map(str.encode, self.names), made, strict=True)
+                (name, head, tail) for name, (head, tail) in zip(names, self._made(), strict=True)
             ]
         return self._packed
+
+    def _made(self) -> Iterable[Packed]:
+        known = self._known
+        if self._bits is not None:
+            return [some.packed for some in self._bits]
+        if known is None:
+            return map(_packed, self.offsets)
+        return [
+            known.get(id(each)) or known.setdefault(id(each), _packed(each))
+            for each in self.offsets
+        ]
 
 
 class Run:
     """Commands that write bits of one bitmap each: all of one period, or all undated."""
+
+    __slots__ = ("_begin", "_end", "_period", "_rows")
 
     def __init__(self, period: Period | None, rows: Rows, begin: str = "", end: str = "") -> None:
         """:param rows: of each bitmap, what stands in its key between `begin` and `end`."""

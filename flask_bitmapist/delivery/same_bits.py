@@ -6,14 +6,14 @@ they have in common is found out once, and there is no object for each bitmap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..marks import Deed
 from ..periods import KEY_PREFIX, Grain, Period, marked_periods, unique_key
-from .bits import Rows, Run
+from .bits import Packed, Rows, Run
 from .merging import Chunk, in_commands, worth_merging
 from .unmarking import Key
 
@@ -59,14 +59,36 @@ Place = tuple[datetime | None, bool, bool, Grain | None]
 Chunks = dict[str, list[Chunk]]
 
 
+class _Cuts:
+    """Bits as commands set them: cut and packed once for a day, its week and its month."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, list[list[int]]] = {}
+        #: Of each of these parts, by its identity.
+        self.packed: dict[int, Packed] = {}
+
+    def of(self, chunk: Chunk) -> list[list[int]]:
+        """The parts of `chunk`, as many bits together as one command sets."""
+        parts = self._parts.get(id(chunk))
+        if parts is None:
+            parts = self._parts[id(chunk)] = [*in_commands(chunk)]
+        return parts
+
+
 class SameBits:
     """Bits of one or more events, and the bitmaps in which just these are set."""
 
-    def __init__(self, endings: Iterable[Ending], chunks: Chunks) -> None:
-        """:param endings: those of the bitmaps."""
-        #: Days before weeks and months, as `Unmarking` relies on.
-        self.endings = sorted(endings, key=_is_longer)
+    __slots__ = ("_chunks", "_cuts", "_endings", "_rows")
+
+    def __init__(self, endings: Sequence[Ending], chunks: Chunks, cuts: _Cuts | None) -> None:
+        """
+        :param endings: those of the bitmaps: days before weeks and months.
+        :param cuts: None: no other bitmaps get any of `chunks`.
+        """
+        self._endings = endings
         self._chunks = chunks
+        self._cuts = cuts
+        self._rows: Rows | None = None
 
     def take_merges(self, *, alone: bool) -> Iterator[tuple[list[Key], list[Chunk]]]:
         """Bits that are better merged than set, and their bitmaps; they are gone from here.
@@ -74,23 +96,28 @@ class SameBits:
         :param alone: as `worth_merging`.
         """
         for event in worth_merging(self._chunks, alone=alone):
-            yield [ending.key(event) for ending in self.endings], self._chunks.pop(event)
+            yield [ending.key(event) for ending in self._endings], self._chunks.pop(event)
 
     def runs(self, *, longer: bool) -> Iterator[Run]:
         """What sets the bits of weeks and months, or all others."""
-        for ending in self.endings:
-            if self._chunks and _is_longer(ending) == longer:
+        if not self._chunks:
+            return
+        if self._rows is None:
+            self._rows = self._each()
+        for ending in self._endings:
+            if _is_longer(ending) == longer:
                 yield Run(ending.period, self._rows, KEY_PREFIX, ending.text)
 
-    @cached_property
-    def _rows(self) -> Rows:
+    def _each(self) -> Rows:
+        cut = in_commands if self._cuts is None else self._cuts.of
         rows = [
             (event, offsets)
             for event, chunks in self._chunks.items()
             for chunk in chunks
-            for offsets in in_commands(chunk)
+            for offsets in cut(chunk)
         ]
-        return Rows([event for event, _ in rows], [offsets for _, offsets in rows])
+        names, offsets = [event for event, _ in rows], [offsets for _, offsets in rows]
+        return Rows(names, offsets, known=None if self._cuts is None else self._cuts.packed)
 
 
 def in_order(
@@ -98,21 +125,23 @@ def in_order(
 ) -> list[SameBits]:
     """The bits that are set in the bitmaps of `places`: days before weeks and months.
 
+    `Unmarking` relies on that order.
+
     :param has_passed: whether a period's bitmap is gone for good.
     """
-    sources: dict[Ending, list[Place]] = {}
-    for place in places:
+    # By its text: to hash a period takes longer.
+    sources: dict[str, tuple[Ending, list[Chunks]]] = {}
+    for place, chunks in places.items():
         for ending in endings(*place):
-            if not has_passed(ending.period):
-                sources.setdefault(ending, []).append(place)
-    alike: dict[tuple[Place, ...], list[Ending]] = {}
-    for ending, of_ending in sources.items():
-        alike.setdefault(tuple(of_ending), []).append(ending)
-    found = [
-        SameBits(listed, _together([places[place] for place in of_all]))
-        for of_all, listed in alike.items()
-    ]
-    return sorted(found, key=lambda bits: _is_longer(bits.endings[0]))
+            if ending.text in sources:
+                sources[ending.text][1].append(chunks)
+            elif not has_passed(ending.period):
+                sources[ending.text] = ending, [chunks]
+    alike: dict[tuple[int, ...], tuple[list[Ending], list[Chunks]]] = {}
+    for ending, parts in sorted(sources.values(), key=lambda source: _is_longer(source[0])):
+        alike.setdefault((*map(id, parts),), ([], parts))[0].append(ending)
+    cuts = _Cuts() if len(alike) > 1 else None
+    return [SameBits(listed, _together(parts), cuts) for listed, parts in alike.values()]
 
 
 def _together(parts: Sequence[Chunks]) -> Chunks:

@@ -535,16 +535,9 @@ def _unpack(client: Any, keys: Collection[str]) -> bool:
 
 def _ways(marks: Sequence[Settled]) -> Collection[Deed]:
     """Deeds that differ in how they are written: one for each way, of thousands perhaps."""
-    deeds = (what for what, _ in marks)
+    deeds = {id(what): what for what, _ in marks}.values()  # to hash them takes longer
     return {
-        (
-            what.value,
-            what.kind,
-            what.exact,
-            what.hour is None,
-            what.choice is None,
-            what.kept is None,
-        ): what
+        (what.value, what.kind, what.exact, what.hour is None, what.kept is None): what
         for what in deeds
     }.values()
 
