@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from servers import MortalServer
 from test_history import Proxy, Restored
 
-from flask_bitmapist.delivery.merging import Merge, is_worth_it
+from flask_bitmapist.delivery.merging import Merge, worth_merging
 from flask_bitmapist.delivery.unmarking import Key
 from flask_bitmapist.marks import Settled, deed
 from flask_bitmapist.tracker import Tracker
@@ -331,5 +331,5 @@ def test_bitmaps_are_sent_where_they_are_shorter_than_their_bits(
     offsets: list[int], merged: bool
 ) -> None:
     for chunk in (offsets, np.array(offsets)):
-        assert is_worth_it("{e}", [chunk], alone=True) == merged
-        assert not is_worth_it("{e}", [chunk], alone=False)
+        assert ("{e}" in worth_merging({"{e}": [chunk]}, alone=True)) == merged
+        assert not worth_merging({"{e}": [chunk]}, alone=False)

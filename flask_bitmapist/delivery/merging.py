@@ -66,27 +66,23 @@ def in_commands(chunk: Chunk) -> Iterable[list[int]]:
     return (part if isinstance(part, list) else part.tolist() for part in parts)
 
 
-def worth_merging(chunks: Mapping[str, Sequence[Chunk]], *, alone: bool) -> list[str]:
-    """The events whose bits are better merged than set each.
+def worth_merging(chunks: Mapping[str, Sequence[Chunk]], *, alone: bool) -> dict[str, int]:
+    """The events whose bits are better merged than set each, and the bytes of their bitmaps.
 
     :param chunks: event -> its bits.
     :param alone: one server has all keys. In a cluster a key with braces has a slot in which no
         name with that key in braces lies.
     """
-    return [
-        event
-        for event, of_event in chunks.items()
-        if (len(of_event) > 1 or len(of_event[0]) >= _FEWEST)  # most have few
-        and is_worth_it(event, of_event, alone=alone)
-    ]
-
-
-def is_worth_it(event: str, chunks: Sequence[Chunk], *, alone: bool) -> bool:
-    """Whether to merge the bits of `chunks` into the bitmaps of `event`; as `worth_merging`."""
-    count = sum(map(len, chunks))
-    if count < _FEWEST or not (alone or {"{", "}"}.isdisjoint(event)):
-        return False
-    return count * _BYTES_PER_BIT >= _bytes(chunks)
+    found = {}
+    for event, of_event in chunks.items():
+        if len(of_event) == 1 and len(of_event[0]) < _FEWEST:  # most have few
+            continue
+        count = sum(map(len, of_event))
+        if count >= _FEWEST and (alone or {"{", "}"}.isdisjoint(event)):
+            length = _bytes(of_event)
+            if count * _BYTES_PER_BIT >= length:
+                found[event] = length
+    return found
 
 
 def _bytes(chunks: Iterable[Chunk]) -> int:
@@ -161,17 +157,17 @@ class Merge:
 
 
 def bunches(
-    merges: Iterable[tuple[Sequence[Key], Sequence[Chunk]]], *, alone: bool
+    merges: Iterable[tuple[Sequence[Key], Sequence[Chunk], int]], *, alone: bool
 ) -> Iterator[list[Merge]]:
     """`merges`, as many as are sent in one trip.
 
+    :param merges: the bitmaps, the bits that all of them get, and their length as a bitmap.
     :param alone: one server has all keys: those that get the same bits need them once. Long bitmaps
         go one by one all the same, so that other clients are served between two of them.
     """
     bunch: list[Merge] = []
     room = _BYTES_PER_TRIP
-    for keys, chunks in merges:
-        length = _bytes(chunks)
+    for keys, chunks, length in merges:
         for some in [keys] if alone and length <= _BYTES_PER_TRIP // 4 else zip(keys):
             room -= length
             if bunch and room < 0:

@@ -90,13 +90,14 @@ class SameBits:
         self._cuts = cuts
         self._rows: Rows | None = None
 
-    def take_merges(self, *, alone: bool) -> Iterator[tuple[list[Key], list[Chunk]]]:
-        """Bits that are better merged than set, and their bitmaps; they are gone from here.
+    def take_merges(self, *, alone: bool) -> Iterator[tuple[list[Key], list[Chunk], int]]:
+        """Bits that are better merged than set, as `bunches` takes them; they are gone from here.
 
         :param alone: as `worth_merging`.
         """
-        for event in worth_merging(self._chunks, alone=alone):
-            yield [ending.key(event) for ending in self._endings], self._chunks.pop(event)
+        for event, length in worth_merging(self._chunks, alone=alone).items():
+            bitmaps = [ending.key(event) for ending in self._endings]
+            yield bitmaps, self._chunks.pop(event), length
 
     def runs(self, *, longer: bool) -> Iterator[Run]:
         """What sets the bits of weeks and months, or all others."""
