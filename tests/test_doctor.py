@@ -571,7 +571,16 @@ def test_json_has_a_form_that_stays(app: Flask, tracker: Tracker) -> None:
     }
     assert [*told["events"][0]] == ["event", "kind", "bitmaps", "bytes", "largest_id", "density"]
     assert [*told["growth"]] == ["total", "monthly", "in_a_year"]
-    assert [*told["models"][0]] == ["name", "orm", "events", "flags", "dimensions", "id", "bulk"]
+    assert [*told["models"][0]] == [
+        "name",
+        "orm",
+        "events",
+        "flags",
+        "dimensions",
+        "id",
+        "bulk",
+        "erases",
+    ]
     assert run(app, "--csv").stdout.splitlines()[0] == "part,level,found,advice"
 
 

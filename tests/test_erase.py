@@ -966,6 +966,30 @@ class TestCommand:
         assert self.run(app, "erase", "7", answer="y\n").exit_code == 0
         assert not did(tracker, 7)
 
+    @pytest.mark.parametrize(
+        ("error", "code"), [(KeyboardInterrupt(), 130), (redis_py.ConnectionError("gone"), 1)]
+    )
+    def test_one_that_is_stopped_says_how_to_go_on(
+        self,
+        app: Flask,
+        tracker: Tracker,
+        monkeypatch: pytest.MonkeyPatch,
+        error: BaseException,
+        code: int,
+    ) -> None:
+        def stopped(*_: object, **named: object) -> None:
+            raise error
+
+        tracker.record([("e", ANN, True, True, NOON)])
+        with monkeypatch.context() as patched:
+            patched.setattr(clearing.Clearing, "found", stopped)
+            told = self.run(app, "erase", ANN, "--yes")
+            assert told.exit_code == code
+            assert "Not all is done: run the same command again, and it goes on" in told.output
+            assert "Not all is done" not in self.run(app, "erase", ANN, "--dry-run").output
+        told = self.run(app, "erase", ANN, "--yes")
+        assert (told.exit_code, did(tracker, ANN)) == (0, {})
+
     def test_json_is_a_receipt_without_the_id(self, app: Flask, tracker: Tracker) -> None:
         tracker.record([("e", ANN, True, True, NOON), ("premium", ANN, True, False)])
         done = self.run(app, "erase", ANN, "--yes", "--json")

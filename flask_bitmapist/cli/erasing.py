@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from ..current import current_tracker
+from ..refusals import SERVER_ERRORS
 from ..tracker import Tracker
 from .group import command
 from .terminal import Picture, counted, progress
@@ -104,10 +106,29 @@ def _erase_due(tracker: Tracker, *, dry_run: bool, yes: bool) -> Erased:
         return Erased(tracker.erase_due(dry_run=dry_run, watch=bar.add))
 
 
-def _going_through(tracker: Tracker, *, dry_run: bool) -> AbstractContextManager[Any]:
+@contextmanager
+def _going_through(tracker: Tracker, *, dry_run: bool) -> Iterator[Any]:
     """The progress of whoever goes through all keys once, or until nothing is found."""
     passes = 1 if dry_run else 2
-    return progress(lambda: passes * tracker.server.patient.dbsize())
+    with _resumable(dry_run=dry_run):
+        client = tracker.server.patient
+        with progress(lambda: passes * client.dbsize()) as bar:
+            yield bar
+
+
+@contextmanager
+def _resumable(*, dry_run: bool) -> Iterator[None]:
+    """Say what to do, if what is inside is stopped."""
+    again = "" if dry_run else "Not all is done: run the same command again, and it goes on"
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. {again}".rstrip(), err=True)
+        click.get_current_context().exit(130)
+    except SERVER_ERRORS:
+        if again:
+            click.echo(again, err=True)
+        raise
 
 
 class Gone(NamedTuple):
@@ -168,7 +189,7 @@ def prune(dry_run: bool, yes: bool) -> Gone:
         click.confirm(f"Delete {told}?", abort=True, err=True)
     client = tracker.server.patient
     names = tracker.reader.known(scanned=False).events
-    with progress(client.dbsize) as bar:
+    with _resumable(dry_run=dry_run), progress(client.dbsize) as bar:
         expiries = Expiries(settings.ttl, settings.timezone)
         return Gone(let_go(client, names, expiries, dry_run=dry_run, watch=bar.add), dry_run)
 

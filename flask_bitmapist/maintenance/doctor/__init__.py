@@ -15,7 +15,7 @@ from ...packed_periods import USUAL_AGE
 from ...refusals import SERVER_ERRORS
 from ...server import Server
 from ...tracker import Tracker
-from . import _bitmaps, _growth, _models, _names, _server, _setup, _waiting
+from . import _bitmaps, _growth, _models, _names, _people, _server, _setup, _waiting
 from ._findings import Diagnosis, Finding, Level, sized
 from ._nodes import address_of, ask
 
@@ -90,5 +90,5 @@ def _look_at_server(
         *_bitmaps.check(survey, found.events, settings),
         *_growth.check(found.growth, nodes),
         *_bitmaps.check_age(survey, settings, tracker.now() - USUAL_AGE),
-        *_waiting.check_people(client),
+        *_people.check(client),
     ]

@@ -69,6 +69,7 @@ class Model:
 
     :ivar id: the attribute whose value is marked; ``primary key``, or ``method``.
     :ivar bulk: whether bulk statements are followed.
+    :ivar erases: whether people whose rows are deleted are erased.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Model:
     dimensions: list[str]
     id: str
     bulk: bool
+    erases: bool
 
 
 @dataclass(slots=True)

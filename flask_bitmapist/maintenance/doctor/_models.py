@@ -73,6 +73,7 @@ def _described(cls: Any) -> Model:
         [f"{name}:{dimension}" for dimension in sorted(dimensions_of(cls))],
         "primary key" if chosen is None else "method" if callable(chosen) else chosen,
         cls.__bitmapist_bulk__,
+        cls.__bitmapist_erase_deleted__,
     )
 
 
@@ -83,9 +84,12 @@ def check(found: Sequence[Model]) -> Iterator[Finding]:
         kept = (_shortened(names) for names in (model.flags, model.dimensions) if names)
         whose = "" if model.id == "primary key" else f" by {model.id}"
         bulk = "" if model.bulk else "; not by bulk statements"
+        erases = "; whoever is deleted is erased" if model.erases else ""
         name = model.name.rpartition(".")[2]
         yield Finding(
-            _PART, "ok", f"{name} marks {'; '.join([events or 'nothing', *kept])}{whose}{bulk}"
+            _PART,
+            "ok",
+            f"{name} marks {'; '.join([events or 'nothing', *kept])}{whose}{bulk}{erases}",
         )
     if (more := len(found) - _LISTED) > 0:
         yield Finding(_PART, "ok", f"and {several(more, 'model')} more: --json has all")

@@ -1,4 +1,4 @@
-"""What waits: marks on this machine's disk, and people on the server who are to be erased."""
+"""Marks that wait on this machine's disk, rather than being on the server."""
 
 from __future__ import annotations
 
@@ -9,38 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from ...config import Settings
 from ...server import Server
-from ...wishes import wishes
 from ._findings import Finding, several, sized
 
 #: The share of BITMAPIST_SPOOL_SIZE from which there is a warning.
 _TIGHT = 0.8
-#: Seconds in which whoever waits on the server is erased, as a rule.
-_SOON = 600
 _PART = "waiting"
-
-
-def check_people(client: Any) -> Iterator[Finding]:
-    """Those who are to be erased, as their rows were deleted."""
-    waiting = wishes(client)
-    if not waiting:
-        return
-    people = len({(type(wish.id), wish.id) for wish in waiting})
-    seconds = time.time() - waiting[0].asked / 1e6
-    told = f"{people:,} people" if people > 1 else "1 person"
-    hours = f"{seconds / 3600:.1f} hours"
-    if seconds < _SOON:
-        yield Finding(_PART, "ok", f"{told} {'are' if people > 1 else 'is'} about to be erased")
-        return
-    yield Finding(
-        _PART,
-        "warning",
-        f"{told} wait{'' if people > 1 else 's'} to be erased, the first for {hours}",
-        "Run flask bitmapist erase --due --yes: the process that was to do it has ended",
-    )
 
 
 def check(settings: Settings, server: Server) -> Iterator[Finding]:
