@@ -49,8 +49,8 @@ class Post(SQLAlchemyBitmapistable, Base):
     public: Mapped[bool] = mapped_column(default=True)
 
 
-class Profile(SQLAlchemyBitmapistable, Base):
-    __tablename__ = "profile"
+class Dossier(SQLAlchemyBitmapistable, Base):
+    __tablename__ = "dossier"
     __bitmapist_id__ = "id"
     id: Mapped[int] = mapped_column(primary_key=True)
 
@@ -110,7 +110,7 @@ def pause() -> None:
 def test_a_deleted_person_is_erased_and_the_deletion_stays(
     session: Session, tracker: Tracker, redis: Any
 ) -> None:
-    user, post, profile = User(id=7), Post(id=7), Profile(id=7)
+    user, post, profile = User(id=7), Post(id=7), Dossier(id=7)
     session.add_all([user, post, profile])
     session.commit()
     last_year = datetime.now() - timedelta(days=400)
