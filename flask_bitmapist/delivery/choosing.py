@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from ..dimensions import DIMENSIONS, NONE, OTHER, Slots, flag_of, month_key
-from ..marks import ONE, Deed, Id, Settled
+from ..marks import ONE, Deed, Id, Settled, Who
 from ..periods import unique_key
 from ..registry import KINDS, Registry, Wanted, mismatch
 from .bits import MOST_TOGETHER
@@ -210,15 +210,17 @@ class _Chosen:
         #: The first of those months from which on all are to be kept.
         self.dated: date | None = None
 
-    def add(self, what: Deed, who: Iterable[Id]) -> None:
-        given = dict.fromkeys(who, what.choice or NONE)
+    def add(self, what: Deed, who: Who) -> None:
+        """Add what holds of them now."""
         if what.unique or what.hour is None:
-            self.now |= given
-        if what.hour is not None:
-            month = what.hour.date().replace(day=1)
-            self.months.setdefault(month, {}).update(given)
-            if what.only is not None:
-                self.dated = min(month, self.dated or month)
+            _give(self.now, what, who)
+        if what.only is not None and what.hour is not None:
+            month = what.hour.date()
+            self.dated = min(month, self.dated or month)
+
+    def add_to_month(self, what: Deed, who: Who, month: date) -> None:
+        """Add what holds of them in `month`."""
+        _give(self.months.setdefault(month, {}), what, who)
 
     def sets(self) -> list[dict[Id, str]]:
         """Those of now, and those of each month."""
@@ -231,6 +233,21 @@ class _Chosen:
 
 #: By dimension and kind of ids.
 _AllChosen = dict[tuple[str, str], _Chosen]
+
+
+def _give(held: dict[Id, str], what: Deed, who: Who) -> None:
+    choice = what.choice or NONE
+    if isinstance(who, ONE):
+        held[who] = choice
+    else:
+        held |= dict.fromkeys(who if isinstance(who, list) else who.tolist(), choice)
+
+
+def _add_months(chosen: _AllChosen, marks: Iterable[Settled], slots: Slots) -> None:
+    """Add what `marks` say of months that are kept."""
+    for what, who in marks:
+        if what.hour is not None and slots.keeps(what.event, month := what.hour.date()):
+            chosen[what.event, what.kind].add_to_month(what, who, month)
 
 
 class Choosing:
@@ -247,17 +264,21 @@ class Choosing:
         #: The dimensions of which was told that they are full.
         self._told: set[str] = set()
 
-    def choices(self, client: Any, marks: Iterable[Settled], offsets: ReliedOffsets) -> AllChoices:
+    def choices(self, client: Any, marks: Sequence[Settled], offsets: ReliedOffsets) -> AllChoices:
         """The choices of `marks`, of which the last one for each person counts.
 
         Errors are those of `Registry.admit`.
         """
         chosen: _AllChosen = {}
         for what, who in marks:
-            ids: Any = (who,) if isinstance(who, ONE) else who
-            ids = ids if isinstance(ids, list | tuple) else ids.tolist()
-            chosen.setdefault((what.event, what.kind), _Chosen()).add(what, ids)
+            of_kind = chosen.get((what.event, what.kind))
+            if of_kind is None:
+                of_kind = chosen[what.event, what.kind] = _Chosen()
+            of_kind.add(what, who)
         slots = self._registry.admit_values(client, _given(chosen), self._most, _dated(chosen))
+        if not slots.dated.keys().isdisjoint(dimension for dimension, _ in chosen):
+            _add_months(chosen, marks, slots)
+            slots = self._registry.admit_values(client, _given(chosen), self._most)
         self._fit(chosen, slots)
         kinds = self._registry.admit(client, _wanted(chosen, slots), self._clock)
         dimensions = {dimension for dimension, _ in chosen}
@@ -270,16 +291,8 @@ class Choosing:
         return made
 
     def _fit(self, chosen: _AllChosen, slots: Slots) -> None:
-        """Choose `OTHER` for those whose values have no slot, as there is no room.
-
-        Months that are not kept are left out.
-        """
+        """Choose `OTHER` for those whose values have no slot, as there is no room."""
         for (dimension, _), of_kind in chosen.items():
-            of_kind.months = {
-                month: given
-                for month, given in of_kind.months.items()
-                if slots.keeps(dimension, month)
-            }
             held = {NONE, OTHER, *slots.values(dimension)}
             for given in of_kind.sets():
                 for id_, value in given.items():
@@ -338,19 +351,25 @@ class Choosing:
         """The offsets of those who are in no set that has ids of another kind, and have any."""
         found: dict[Id, int] = {}
         refused: dict[Id, str] = {}
+        mapped = made.offsets.get(kind, {})
         for given in chosen.sets():
             for id_, value in given.items():
-                offset = id_ if isinstance(id_, int) else made.offsets.get(kind, {}).get(id_)
-                flag = flag_of(dimension, value)
+                offset = id_ if isinstance(id_, int) else mapped.get(id_)
                 if offset is None:  # nobody has ever marked it
                     continue
-                if offset > self._max_id:
-                    refused[id_] = f"{flag!r}: the offset of an id is above BITMAPIST_MAX_ID"
-                elif value not in values:
-                    refused[id_] = mismatch(flag, kind, str(made.relies_on.kinds[flag]))
                 found[id_] = offset
+                if offset <= self._max_id and value in values:
+                    continue
+                flag = flag_of(dimension, value)
+                refused[id_] = (
+                    f"{flag!r}: the offset of an id is above BITMAPIST_MAX_ID"
+                    if offset > self._max_id
+                    else mismatch(flag, kind, str(made.relies_on.kinds[flag]))
+                )
         made.refusals += refused.values()
-        return {id_: offset for id_, offset in found.items() if id_ not in refused}
+        for id_ in refused:
+            del found[id_]
+        return found
 
 
 def _key(dimension: str, value: str, month: date | None) -> Key:

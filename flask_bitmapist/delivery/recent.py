@@ -13,14 +13,13 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 import redis
 
 from ..ids import PLAIN
 from ..locks import Lock
-from ..marks import ONE, Deed, Id, Settled, count, parts, singles
+from ..marks import ONE, Deed, Id, Settled, count, parts
 from ..registry import text
 from ..trip import Trip, drop_idle, replies
 from .forks import begin_anew_in_children
@@ -96,26 +95,33 @@ class _Span:
         return self.size - before
 
     def _choose(self, what: Deed, who: Any) -> None:
-        before = self._chosen
-        for _, id_ in singles([(what, who)]):
-            if what.hour is not None and not what.unique:
-                self._of_months.setdefault(_set_of(what), {})[id_] = what
-                continue
-            chosen = self._choices.setdefault((what.event, what.kind), {})
-            if (former := chosen.get(id_)) is not None and former.hour != what.hour:
+        ids = who if isinstance(who, list) else who.tolist()
+        if what.hour is not None and not what.unique:
+            of_month = self._of_months.setdefault(_set_of(what), {})
+            before = len(of_month)
+            of_month |= dict.fromkeys(ids, what)
+            self._grow(len(of_month) - before)
+            return
+        chosen = self._choices.setdefault((what.event, what.kind), {})
+        added = 0
+        for id_ in ids:
+            former = chosen.get(id_)
+            if former is None:
+                added += 1
+            elif former.hour != what.hour:
                 self._former.setdefault(_set_of(former), {})[id_] = former
+                added += 1
             chosen[id_] = what
-            if self._of_months:
-                self._of_months.get(_set_of(what), {}).pop(id_, None)
-        added = self._chosen - before
+        if self._of_months:
+            decided = self._of_months.get(_set_of(what), {})
+            for id_ in ids:
+                decided.pop(id_, None)
+        self._grow(added)
+
+    def _grow(self, added: int) -> None:
+        """So many more values are kept, or fewer."""
         self.length += added
         self.size += _CHOICE * added
-
-    @property
-    def _chosen(self) -> int:
-        """How many values are kept."""
-        kept = (self._former, self._choices, self._of_months)
-        return sum(map(len, chain.from_iterable(choices.values() for choices in kept)))
 
     def is_over(self, now: float) -> bool:
         return now - self.began > _SPAN or self.length >= _OF_SPAN
