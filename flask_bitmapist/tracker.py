@@ -423,8 +423,8 @@ class Tracker:
         """Erase the people who wait for it, as their rows were deleted.
 
         They are those of a model with ``__bitmapist_erase_deleted__``. A process erases them soon
-        after it has marked the deletion. This is for those of whom none was left to do so. Those
-        who wait together, at most 500, are looked for together. Otherwise it is like `erase`.
+        after it has marked the deletion. This is for those of whom none was left to do so. Up to
+        500 of them are looked for together. Otherwise it is like `erase`.
 
         :param dry_run: only tell what would be erased.
         :param watch: as in `erase`.

@@ -265,6 +265,45 @@ def test_many_are_looked_for_in_one_pass(tracker: Tracker, redis: Any, waits: No
     assert redis.hlen(ERASED) == 400
 
 
+def test_more_than_can_be_looked_for_together_are_erased_in_parts(
+    tracker: Tracker, waits: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.maintenance.due._TOGETHER", 2)
+    tracker.record([(event, id_) for event in ("a", "b") for id_ in range(5)])
+    tracker.record([("c", 3, True, False), ("mapped", ANN)])
+    tracker.publish([went(id_) for id_ in (*range(5), ANN)])
+    told, done = tracker.erase_due(dry_run=True), tracker.erase_due()
+    assert (done.people, done.bits, done.entries) == (6, 2 * 15 + 1 + 3, 1)
+    assert (told.events, told.people, told.entries) == (done.events, 6, 1)
+    assert [event.event for event in done.events] == ["a", "b", "c", "mapped"]
+    assert wishes(tracker.redis) == []
+
+
+@pytest.mark.parametrize("ids", [(7, 8), (ANN, BOB)])
+def test_whoever_comes_before_it_is_the_turn_of_the_other_keeps_their_marks(
+    process: Callable[..., Tracker],
+    redis_url: str,
+    waits: None,
+    monkeypatch: pytest.MonkeyPatch,
+    ids: tuple[Any, Any],
+) -> None:
+    monkeypatch.setattr("flask_bitmapist.maintenance.due._TOGETHER", 1)
+    tracker, other = process(redis_url), process(redis_url)
+    tracker.record([("a", id_) for id_ in ids])
+    for id_ in ids:
+        tracker.publish(deleted(id_))
+        pause()
+    marks = [came(ids[1]), Mark("user:created", ids[1])]
+
+    def come(keys: int) -> None:
+        if marks:
+            other.publish(marks.copy())
+            marks.clear()
+
+    assert tracker.erase_due(watch=come).people == 2
+    assert did(tracker, ids[1]) - {"user:deleted"} == {"user:created"}
+
+
 def test_an_erasure_that_was_cut_short_is_done_by_the_next_process(
     process: Callable[..., Tracker], redis_url: str, waits: None
 ) -> None:

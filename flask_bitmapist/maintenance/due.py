@@ -13,6 +13,7 @@ from ..registry import Registry
 from ..trip import replies
 from ..wishes import WISHES, Wish, fulfilled, wishes
 from .erase import Eraser, erasure_of
+from .parts import in_parts
 from .persons import Person
 from .receipts import Receipt
 
@@ -28,19 +29,18 @@ def erase_due(
     dry_run: bool = False,
     watch: Callable[[int], None] = lambda keys: None,
 ) -> Receipt:
-    """Erase those who wait for it, as many as are looked for at once, as `Tracker.erase_due`.
+    """Erase those who wait for it, as `Tracker.erase_due`.
 
     :param client: a client that writes, and waits.
     """
-    people = _people(client, wishes(client), forgets=not dry_run)[:_TOGETHER]
-    if not people:
-        return Receipt(None, people=0)
-    eraser = Eraser(client, registry, id_map, people)
-    if dry_run:
-        return eraser.told(watch)
-    receipt = eraser.erase(watch)
-    replies(client, fulfilled(wish for one in people for wish in one.wishes))
-    return receipt
+    people = _people(client, wishes(client), forgets=not dry_run)
+    receipts: list[Receipt] = []
+    for part in in_parts(people, _TOGETHER):
+        eraser = Eraser(client, registry, id_map, part)
+        receipts.append(eraser.told(watch) if dry_run else eraser.erase(watch))
+        if not dry_run:
+            replies(client, fulfilled(wish for one in part for wish in one.wishes))
+    return Receipt.of_all(receipts)
 
 
 def _people(client: Any, waiting: Iterable[Wish], *, forgets: bool) -> list[Person]:

@@ -144,6 +144,7 @@ class Eraser:
         for kind in self._mapped:
             self._id_map.complete(client, kind)
         client.hsetnx(ERASED, SALT, secrets.token_hex(16))
+        self._whose.news(client)  # they may have waited for others
         for person in self._people:
             earlier = self._look_up(person)
             # What was marked before the earlier erasure must still not come back.

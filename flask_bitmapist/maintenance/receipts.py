@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -63,6 +63,29 @@ class Receipt:
             sorted(kept),
             entries,
             people,
+        )
+
+    @classmethod
+    def of_all(cls, receipts: Sequence[Receipt]) -> Receipt:
+        """The one receipt for the people of all `receipts`."""
+        by_event: dict[str, list[ErasedEvent]] = {}
+        for event in (event for receipt in receipts for event in receipt.events):
+            by_event.setdefault(event.event, []).append(event)
+        moments = [receipt.moment for receipt in receipts if receipt.moment is not None]
+        return cls(
+            max(moments, default=None),
+            [
+                ErasedEvent(
+                    name,
+                    min((one.first for one in parts if one.first is not None), default=None),
+                    max((one.last for one in parts if one.last is not None), default=None),
+                    sum(one.bits for one in parts),
+                )
+                for name, parts in sorted(by_event.items())
+            ],
+            sorted({name for receipt in receipts for name in receipt.kept}),
+            sum(receipt.entries for receipt in receipts),
+            sum(receipt.people for receipt in receipts),
         )
 
     @property
