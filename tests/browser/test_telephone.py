@@ -82,7 +82,7 @@ def test_what_is_typed_into_a_picker_takes_the_place_of_the_choice(site: str, vi
     assert chosen.is_visible()
 
 
-@pytest.mark.parametrize("address", ["/people", "/churned"])
+@pytest.mark.parametrize("address", ["/people", "/cohort"])
 @pytest.mark.parametrize(("width", "lines"), [(1280, 1), (768, 2), (390, 3), (360, 3)])
 def test_the_navigation_takes_few_lines(
     site: str, visit: Visit, address: str, width: int, lines: int
