@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from months import write_months
 from nodes import Cluster
 from redis.cluster import RedisCluster
@@ -27,8 +31,12 @@ from flask_bitmapist.questions import (
 )
 from flask_bitmapist.tracker import Tracker
 
-from . import changing
+from . import changing, test_truth
+from .reference import Change, World
 from .test_breakdown import BROKEN_DOWN, trend_shown
+from .test_truth import History, Server, identity, truth
+
+truth_server = test_truth.truth_server
 
 #: A Saturday.
 NOW = datetime(2026, 11, 28, 12)
@@ -208,6 +216,31 @@ def test_a_cluster(clusters: Callable[[int], Cluster], tracker_on: Callable[...,
         for month, users in PRO.items():
             asked: dict[str, Any] = {"at": date(2026, month, 1), "now": NOW, "tracker": tracker}
             assert [*analytics.users("was(user:plan=pro)", **asked)] == users
+
+
+@truth
+@given(data=st.data(), mapped=st.booleans())
+def test_what_was_marked_is_what_was(
+    truth_server: Server, data: st.DataObject, mapped: bool
+) -> None:
+    """As people get their values, month by month; before the first month they had them undated."""
+    each = st.tuples(st.integers(0, 5), st.integers(1, 6), st.sampled_from([*changing.PLANS, None]))
+    marked = sorted(data.draw(st.lists(each, max_size=25)), key=lambda change: change[0])
+    world = World(ZoneInfo("Europe/Berlin"), [], present=datetime.max)
+    tracker = truth_server.write(History(world, NOW, mapped, "record", ()))
+    months = [datetime(2026, 2 + month, 1) for month in range(7)]
+    for month, number, value in marked:
+        user, when = identity(number, mapped), months[month] + timedelta(days=number)
+        with tracker.at(when):
+            tracker.record([Mark(changing.PLAN, user, choice=value or NONE, dated=month > 0)])
+        world.changes.append(Change(changing.PLAN, user, when, value))
+        if month:
+            world.kept.setdefault(changing.PLAN, months[month])
+    asked: dict[str, Any] = {"by": "month", "tracker": tracker}
+    for begin, end in pairwise(months if world.kept else []):
+        for value in changing.PLANS:
+            found = analytics.users(Was(f"{changing.PLAN}={value}"), at=begin, **asked)
+            assert {*found} == world.had(changing.PLAN, value, end), (begin, value)
 
 
 class TestBrokenDown:
