@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from copy import copy
 from datetime import date, datetime
-from itertools import chain
+from itertools import chain, compress
 from math import inf
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -145,6 +145,8 @@ class Told(NamedTuple):
     first_days: dict[str, date]
     #: The values of all dimensions; none, if they were not asked for.
     slots: Slots
+    #: Those of the keys that were asked for that exist.
+    there: frozenset[str]
 
 
 class Known(NamedTuple):
@@ -396,18 +398,8 @@ class Registry:
             return {}
         months = _months(today)
         pipe = client.pipeline(transaction=False)
-        for event in names:
-            for month in months:
-                pipe.bitpos(month.key(event), 1)
-            pipe.bitpos(unique_key(event), 1)
-        held_bits = map(_holds_a_bit, pipe.execute(raise_on_error=False))
-        older: dict[str, date | None] = {}
-        for event in names:
-            held = [month.start.date() for month in months if next(held_bits)]
-            flag = next(held_bits)
-            if held or flag:
-                older[event] = held[0] if held else None
-        return older
+        _ask_months(pipe, names, months)
+        return _first_held(names, months, pipe.execute(raise_on_error=False))
 
     def ring(self, bell: str | None) -> None:
         """Note what `BELL` tells now. What was learnt of events and days still holds."""
@@ -501,25 +493,37 @@ class Registry:
         clock: Callable[[], datetime],
         *,
         with_slots: bool = False,
+        strangers: Collection[str] = (),
+        keys: Sequence[str] = (),
     ) -> Told:
         """The `shared_kind` of `names`, and the first day on which each of `events` was marked.
 
         Reads only: one round trip for all, and one more for events of others.
 
         :param with_slots: also the values of dimensions.
+        :param strangers: those of `events` that are known not to be registered: they take no more.
+        :param keys: also which of these exist.
         :raises ValueError: as `shared_kind`.
         """
         listed, dated = sorted(names), list(events)
         asked = [*dict.fromkeys((*listed, *dated))]
         if not asked:
-            return Told(PLAIN, {}, Slots({}))
+            return Told(PLAIN, {}, Slots({}), frozenset())
         pipe = client.pipeline(transaction=False)
         if with_slots:
             pipe.hgetall(DIMENSIONS)
         _ask(pipe, asked)
         pipe.get(PACKED_BEFORE)
         asks_calendar = self.ask_calendar(pipe)
-        told = pipe.execute()
+        for key in keys:
+            pipe.exists(key)
+        first, months = len(pipe), _months(clock())
+        _ask_months(pipe, strangers, months)
+        told = pipe.execute(raise_on_error=False)
+        told, of_strangers = told[:first], told[first:]
+        _raise_any(told)
+        there = frozenset(compress(keys, told[len(told) - len(keys) :]))
+        del told[len(told) - len(keys) :]
         slots = slots_of(told.pop(0)) if with_slots else Slots({})
         if asks_calendar:
             self.compare_calendar(told.pop())
@@ -527,11 +531,15 @@ class Registry:
         registered = _answered(asked, told)
         known = registered.first_days
         days = {event: known[event] for event in dated if event in known}
-        strangers = [event for event in dated if event not in known]
-        if strangers:
-            months = self._first_months(client, strangers, clock()).items()
-            days |= {event: month for event, month in months if month is not None}
-        return Told(registered.shared_kind(listed), days, slots)
+        marked = _first_held(strangers, months, of_strangers)
+        others = [event for event in dated if event not in known and event not in strangers]
+        marked |= self._first_months(client, others, clock())
+        days |= {
+            event: month
+            for event, month in marked.items()
+            if month is not None and event not in known
+        }
+        return Told(registered.shared_kind(listed), days, slots, there)
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
@@ -790,6 +798,35 @@ def _ask(pipe: Any, names: Collection[str]) -> None:
     """Queue on `pipe` the `_questions` of `names`."""
     for question in _questions(names).commands():
         pipe.execute_command(*question)
+
+
+def _ask_months(pipe: Any, names: Collection[str], months: Sequence[Period]) -> None:
+    """Queue on `pipe` what tells in which of `months` anybody is marked under each of `names`."""
+    for event in names:
+        for month in months:
+            pipe.bitpos(month.key(event), 1)
+        pipe.bitpos(unique_key(event), 1)
+
+
+def _first_held(
+    names: Collection[str], months: Sequence[Period], told: Sequence[Any]
+) -> dict[str, date | None]:
+    """Those of `names` that have marks, each with the first day of its first month."""
+    held_bits = map(_holds_a_bit, told)
+    older: dict[str, date | None] = {}
+    for event in names:
+        held = [month.start.date() for month in months if next(held_bits)]
+        flag = next(held_bits)
+        if held or flag:
+            older[event] = held[0] if held else None
+    return older
+
+
+def _raise_any(told: Sequence[Any]) -> None:
+    """:raises redis.RedisError: the first of those that were told."""
+    for reply in told:
+        if isinstance(reply, Exception):
+            raise reply
 
 
 def _answered(names: Collection[str], told: Sequence[Any]) -> _Registered:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from ..periods import GRAINS, Grain, Period, local
 from ..questions.base import InRange
 from ..questions.fields import MOST, Choice, Moment, Number
 from ..ranges import Range
-from ..reading.hours import check_hours
+from ..reading.hours import InHours
 from ..reading.segments import AsOf, ByKey, Event, Expression, Leaf, S, months_of, parse
 from ..reading.time_limit import small_step
 from ..reading.unknown import did_you_mean, unknown_terms
@@ -44,8 +45,17 @@ class Scope:
     now: datetime
 
     def known(self) -> Known:
-        """What has been registered. One round trip."""
+        """What has been registered. One round trip, the first time."""
+        return self._known
+
+    @cached_property
+    def _known(self) -> Known:
         return self.tracker.reader.known(scanned=False)
+
+    def strangers(self, events: Iterable[str]) -> list[str]:
+        """Those of `events` that are `known` not to be registered; none if nobody has asked."""
+        known: Known | None = vars(self).get("_known")
+        return [] if known is None else [name for name in events if name not in known.events]
 
     @property
     def before(self) -> Scope:
@@ -262,17 +272,31 @@ class Users:
         begun = begun.union(*(part.begun() for part in parts))
         dimensions = frozenset[str]().union(*(part.dimensions() for part in parts))
         when = AsOf(asked.now, asked.tracker.settings, {}, {})
-        if needs_kind or begun or dimensions or len(names) > 1 or not reader.has_compared_calendar:
+        settings = asked.tracker.settings
+        in_hours = [] if settings.track_hourly else InHours.among(parts, when)
+        if (
+            needs_kind
+            or begun
+            or dimensions
+            or in_hours
+            or len(names) > 1
+            or not reader.has_compared_calendar
+        ):
             # Those who lost their value share the bits of those who have one.
             names = names.union(flag_of(name, NONE) for name in dimensions)
-            kind, days, slots = reader.told(names, begun, with_slots=bool(dimensions))
+            kind, days, slots, there = reader.told(
+                names,
+                begun,
+                with_slots=bool(dimensions),
+                strangers=asked.strangers(begun),
+                keys=[key for one in in_hours for key in (*one.days, *one.hours)],
+            )
+            for one in in_hours:
+                one.check(there)
             values = {name: slots.values(name) for name in dimensions}
             months = months_of(dimensions, values, slots.dated, asked.present)
             when = replace(when, first_days=days, months=months)
-        found = [one._as_of(when) for one in users]
-        if not asked.tracker.settings.track_hourly:
-            check_hours(reader.redis, parts, when)
-        return found, kind, when
+        return [one._as_of(when) for one in users], kind, when
 
     def _as_of(self, when: AsOf) -> Users:
         where = None if self.where is None else self.where.as_of(when)

@@ -114,16 +114,32 @@ class Reader:
         return told.kind, told.first_days
 
     def told(
-        self, names: Iterable[str], events: Iterable[str], *, with_slots: bool = False
+        self,
+        names: Iterable[str],
+        events: Iterable[str],
+        *,
+        with_slots: bool = False,
+        strangers: Collection[str] = (),
+        keys: Sequence[str] = (),
     ) -> Told:
         """The `kind` of `names`, and the first day of each of `events` that was ever marked.
 
         One round trip for both.
 
         :param with_slots: also the values of dimensions.
+        :param strangers: those of `events` that are known not to be registered.
+        :param keys: also which of these exist.
         :raises ValueError: if the ids of `names` are of different kinds.
         """
-        return self._registry.told(self.redis, names, events, self.now, with_slots=with_slots)
+        return self._registry.told(
+            self.redis,
+            names,
+            events,
+            self.now,
+            with_slots=with_slots,
+            strangers=strangers,
+            keys=keys,
+        )
 
     def offset_of(self, identifier: object, kind: str) -> int | None:
         """The bit of `identifier` in the events of `kind`; None if it never had one. Reads only.
