@@ -168,6 +168,9 @@ def histories(draw: st.DrawFn, grain: Grain, events: Sequence[str] = EVENTS) -> 
         for month, day, users, value in sorted(changed, key=lambda change: change[:2])
         for user in group(users, distance)
     ]
+    # Reports read months up to the next one: no server's clock is further ahead.
+    last = changing.shifted(datetime.now(zone).replace(tzinfo=None), 2)
+    changes = [change for change in changes if change.when < last]
     kept = {PLAN: changing.shifted(anchor, draw(st.sampled_from([-3, -1, 0])))}
     world = World(zone, log, flags, changes=changes, kept=kept)
     return History(world, anchor, mapped, writer, tuple(bursts))
