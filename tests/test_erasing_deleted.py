@@ -19,7 +19,8 @@ from nodes import Cluster
 from servers import MortalServer
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from flask_bitmapist import FlaskBitmapist, SQLAlchemyBitmapistable, analytics
+from flask_bitmapist import Dimension, FlaskBitmapist, SQLAlchemyBitmapistable, analytics
+from flask_bitmapist.adapters.base import BitmapistableModel
 from flask_bitmapist.delivery.spool import packed, unpacked
 from flask_bitmapist.erased import ERASED
 from flask_bitmapist.maintenance.erase import Eraser
@@ -124,6 +125,29 @@ def test_a_deleted_person_is_erased_and_the_deletion_stays(
     assert did(tracker, 7) == {"user:deleted", "post:created", "post:public", "page:read"}
     assert did(tracker, 8) == {"song:played"}
     assert not redis.exists(WISHES)
+
+
+def test_a_model_whose_declaration_was_refused_does_not_matter(
+    session: Session, tracker: Tracker
+) -> None:
+    with pytest.raises(TypeError, match="Refused") as raised:
+        type("Refused", (BitmapistableModel,), {"__bitmapist_dimensions__": Dimension("plan")})
+    assert raised.tb  # which keeps the class alive
+
+    class Members(DeclarativeBase):
+        pass
+
+    class Member(SQLAlchemyBitmapistable, Members):
+        __tablename__ = "user"
+        __bitmapist_erase_deleted__ = True
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    session.add(Member(id=7))
+    session.commit()
+    session.delete(session.get_one(Member, 7))
+    session.commit()
+    assert tracker.flush()
+    assert did(tracker, 7) == {"member:deleted"}
 
 
 @pytest.mark.parametrize("delivery", ["immediate", "background"])

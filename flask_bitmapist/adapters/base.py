@@ -169,10 +169,22 @@ class _Kept(dict[type[BitmapistableModel], tuple[str, ...]]):
 
 
 def models_below(model: type[BitmapistableModel]) -> Iterator[type[BitmapistableModel]]:
-    """The classes that derive from `model`."""
+    """The classes that derive from `model`, without those whose declaration was refused.
+
+    Python lists these, too, until the collector has found them.
+    """
     for each in model.__subclasses__():
-        yield each
-        yield from models_below(each)
+        if not _is_refused(each):
+            yield each
+            yield from models_below(each)
+
+
+def _is_refused(model: type[BitmapistableModel]) -> bool:
+    try:
+        _check_options(model)
+    except TypeError:
+        return True
+    return False
 
 
 def _marked_names(model: type[BitmapistableModel]) -> list[str]:
