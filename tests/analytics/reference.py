@@ -266,10 +266,13 @@ class World:
         # Whoever has got no value since the months are kept has had it ever since.
         return {user: then.get(user) if user in moved else ever[user] for user in ever}
 
-    def as_of(self, now: datetime) -> World:
-        """The same, with ranges relative to `now`."""
+    def as_of(self, now: datetime, present: datetime) -> World:
+        """The same, with ranges relative to `now`, asked at `present`.
+
+        What was lost stays lost: a new world would have stored it again.
+        """
         world = copy(self)
-        world.now = now
+        world.now, world.present = now, present
         return world
 
     def moments(self, event: str) -> list[tuple[datetime, User]]:

@@ -12,7 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from operator import attrgetter
@@ -274,9 +274,8 @@ class Question:
 
     @property
     def world(self) -> World:
-        world = self.history.world.as_of(self.moment)
-        now = datetime.now(world.zone).replace(tzinfo=None)
-        return replace(world, present=max(self.moment, now))
+        now = datetime.now(self.history.world.zone).replace(tzinfo=None)
+        return self.history.world.as_of(self.moment, max(self.moment, now))
 
     @property
     def periods(self) -> list[datetime]:
