@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
 from ..questions import ChangesFigure, ChangesQuestion
-from ..reading.bitmap import Bitmap, union
+from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import AsOf, Did, Event, Expression, months_of
 from ._report import Report, Scope, Users, check_known, label, scope
@@ -194,7 +194,7 @@ class _Doing:
         return [k for period in self._periods for k in what.keys(period) if k not in kept]
 
     def made(self, bitmaps: Bitmaps) -> Bitmap:
-        return union(self._users.in_period(bitmaps, period) for period in self._periods)
+        return self._users.in_any(bitmaps, self._periods)
 
 
 def _sets(asked: Scope, did: Sequence[_Doing]) -> Sets:

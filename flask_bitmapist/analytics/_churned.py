@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..periods import Grain
 from ..questions import ChurnedFigure, ChurnedQuestion
 from ..questions.fields import MOST
-from ..reading.bitmap import Bitmap, union
+from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps, sliding_unions, tally
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
@@ -143,7 +143,7 @@ def behind(question: ChurnedQuestion, figure: ChurnedFigure, tracker: Tracker | 
         )
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
-        came_back = union(users.in_period(bitmaps, later) for later in after)
+        came_back = users.in_any(bitmaps, after)
         return [users.in_period(bitmaps, period) - came_back]
 
     return Crowd(Sets(asked.tracker, [*users.keys([period, *after])], make), only, kind)

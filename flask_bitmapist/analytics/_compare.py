@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..periods import Grain
 from ..questions import AsOf, CompareFigure, CompareQuestion
-from ..reading.bitmap import Bitmap, union
+from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps
 from ..reading.segments import Expression
 from ._breakdown import Breakdown, Divided, Values, counted
@@ -223,13 +223,10 @@ def behind(question: CompareQuestion, figure: CompareFigure, tracker: Tracker | 
 def _sets(asked: Scope, reaching: Users, groups: Iterable[Users]) -> Sets:
     """Of each arm: all, those who reached the goal, those who are in the first one too."""
 
-    def over_all(users: Users, bitmaps: Bitmaps) -> Bitmap:
-        return union(users.in_period(bitmaps, period) for period in asked.periods)
-
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
-        reached, first = over_all(reaching, bitmaps), None
+        reached, first = reaching.in_any(bitmaps, asked.periods), None
         for group in groups:
-            members = over_all(group, bitmaps)
+            members = group.in_any(bitmaps, asked.periods)
             first = members if first is None else first
             yield from (members, members & reached, members & first)
 

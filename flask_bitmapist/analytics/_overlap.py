@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain
 from ..questions import OverlapFigure, OverlapQuestion
-from ..reading.bitmap import Bitmap, union
+from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps, tally
 from ..reading.segments import Expression
 from ..reading.time_limit import small_step
-from ._report import Report, Scope, Users, check_length, scope
+from ._report import Report, Users, check_length, scope
 from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def answer(question: OverlapQuestion, tracker: Tracker | None) -> Overlap:
     size = range(len(groups))
 
     def count(bitmaps: Bitmaps) -> list[int]:
-        sets = [_of(users, bitmaps, asked) for users in groups]
+        sets = [users.in_any(bitmaps, asked.periods) for users in groups]
         counted = []
         for i, users in enumerate(sets):
             small_step(len(sets) - i)
@@ -122,12 +122,7 @@ def behind(question: OverlapQuestion, figure: OverlapFigure, tracker: Tracker | 
     )
 
     def make(bitmaps: Bitmaps) -> list[Bitmap]:
-        return [_of(one, bitmaps, asked) & _of(other, bitmaps, asked)]
+        return [one.in_any(bitmaps, asked.periods) & other.in_any(bitmaps, asked.periods)]
 
     keys = [*one.keys(asked.periods), *other.keys(asked.periods)]
     return Crowd(Sets(asked.tracker, keys, make), only, kind)
-
-
-def _of(users: Users, bitmaps: Bitmaps, asked: Scope) -> Bitmap:
-    """The users of any of the periods."""
-    return union(users.in_period(bitmaps, period) for period in asked.periods)

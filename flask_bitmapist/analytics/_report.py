@@ -19,6 +19,8 @@ from ..periods import GRAINS, Grain, Period, local
 from ..questions.base import InRange
 from ..questions.fields import MOST, Choice, Moment, Number
 from ..ranges import Range
+from ..reading.bitmap import Bitmap, union
+from ..reading.bitmaps import Bitmaps
 from ..reading.hours import InHours
 from ..reading.segments import AsOf, ByKey, Event, Expression, Leaf, S, months_of, parse
 from ..reading.time_limit import small_step
@@ -341,6 +343,10 @@ class Users:
         small_step()
         users = self.what.evaluate(sets, period)
         return users if self.where is None else users & self.where.evaluate(sets, period)
+
+    def in_any(self, bitmaps: Bitmaps, periods: Iterable[Period]) -> Bitmap:
+        """The users in at least one of `periods`."""
+        return union(self.in_period(bitmaps, period) for period in periods)
 
 
 def label(period: Period) -> date | datetime:
