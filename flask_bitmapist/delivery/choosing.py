@@ -99,7 +99,7 @@ class _Group(NamedTuple):
     #: Offset -> which of the `keys` it is to be in; None: in none.
     chosen: Mapping[int, int | None]
 
-    def of(self, people: Sequence[int]) -> _Group:
+    def of(self, people: Collection[int]) -> _Group:
         """The same, of these people alone."""
         chosen = self.chosen
         return _Group(self.keys, {offset: chosen[offset] for offset in people if offset in chosen})
@@ -165,16 +165,14 @@ class Choices:
         return {key.name: {*group.chosen} for group in self.groups for key in group.keys}
 
     def unsettled(self, values: Values) -> Choices:
-        """Those that are not as chosen, given the bits as they were read.
+        """Those who are not as chosen in all sets, given the bits as they were read.
 
-        The others were once: what changes them now comes later.
+        The others were once: what changes them now comes later. So of two processes the one whose
+        value stays now is the one whose value stays for the month.
         """
-        groups = []
-        for group in self.groups:
-            differ = {offset for _, offset, _ in _differing(group, values)}
-            left = {offset: place for offset, place in group.chosen.items() if offset in differ}
-            groups += [_Group(group.keys, left)] if left else []
-        return Choices(self.relies_on, self.offsets, groups)
+        differ = {offset for group in self.groups for _, offset, _ in _differing(group, values)}
+        of_them = (group.of(differ) for group in self.groups)
+        return Choices(self.relies_on, self.offsets, [group for group in of_them if group.chosen])
 
     def outstanding(self, values: Values) -> Targets:
         """What is to be written, given the bits as they were read."""
