@@ -6,18 +6,16 @@ as long as a hash has few fields, it is searched from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
-from hashlib import sha1
 from typing import Any, NamedTuple
 
 import redis
-from redis.exceptions import NoScriptError
 
-from .trip import Trip
+from .scripts import Script
 
 # In slices of 1000: Lua's unpack() stops near 8000 values.
-_ENTER = """
+_ENTER = Script("""
 local kinds, copies, first_days, calendar = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local zone, kind, day, left = ARGV[1], ARGV[2], ARGV[3], {}
 for first = 4, #ARGV, 1000 do
@@ -42,8 +40,7 @@ for first = 4, #ARGV, 1000 do
 end
 redis.call('SET', calendar, zone, 'NX')
 return left
-"""
-_SHA = sha1(_ENTER.encode(), usedforsecurity=False).hexdigest()
+""")
 
 
 class Keys(NamedTuple):
@@ -74,19 +71,8 @@ def enter_new(
         (len(keys), *keys, zone, kind, "" if day is None else day.toordinal(), *names)
         for (kind, day), names in alike.items()
     ]
-    told = _run(client, ("EVALSHA", _SHA), rest)
-    if isinstance(told[0], NoScriptError):
-        told = _run(client, ("EVAL", _ENTER), rest)
-    # Not by the error's text: see `id_map.assigning`.
-    if any(isinstance(left, redis.ResponseError) for left in told):
+    try:
+        told = _ENTER.replies(client, rest)
+    except redis.ResponseError:
         return set()
     return kinds.keys() - {name.decode() for left in told for name in left}
-
-
-def _run(
-    client: Any, script: tuple[str, str], arguments: Sequence[tuple[object, ...]]
-) -> list[Any]:
-    pipe = Trip(client)
-    for each in arguments:
-        pipe.execute_command(*script, *each)
-    return pipe.execute()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from hashlib import sha1
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from ..dimensions import DIMENSIONS, NONE, OTHER, Slots, flag_of, month_key
 from ..marks import ONE, Deed, Id, Settled, Who
 from ..periods import unique_key
 from ..registry import KINDS, Registry, Wanted, mismatch
+from ..scripts import Script
 from .bits import MOST_TOGETHER
 from .reliance import ValueReliance
 from .relied_offsets import ReliedOffsets
@@ -38,7 +38,7 @@ _BITS_PER_TRIP = 50_000
 DONE, OUTGROWN = 1, 0
 
 # In slices of `MOST_TOGETHER`: Lua's unpack() stops near 8000 values.
-_SCRIPT = """
+_SCRIPT = Script("""
 local kinds, dimensions = KEYS[1], KEYS[2]
 local next_key, at = 3, 0
 local function take()
@@ -87,8 +87,7 @@ for group = 1, take() do
   end
 end
 return 1
-"""
-_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+""")
 
 
 class _Group(NamedTuple):
@@ -157,8 +156,7 @@ class Choices:
             told += len(group.keys), len(group.chosen)
             for offset, place in group.chosen.items():
                 told += offset, 0 if place is None else place + 1
-        command = ("EVALSHA", _SHA) if is_known else ("EVAL", _SCRIPT)
-        return (*command, len(keys), *keys, *told)
+        return (*_SCRIPT.command(is_known=is_known), len(keys), *keys, *told)
 
     def reads(self) -> dict[str, set[int]]:
         """The bits to read, by the name of the key."""

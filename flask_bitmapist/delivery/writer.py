@@ -280,7 +280,7 @@ class Writer:
             pipe.execute_command(*choices.script(is_known=False))
             told = pipe.execute()[-1]
         if isinstance(told, redis.ResponseError):
-            # As in `id_map.assigning`: servers without scripts word it differently, and any other
+            # See `Script.replies`: servers without scripts word it differently, and any other
             # fault will show in the commands too.
             return self._chose_by_commands(client, batch, choices)
         pipe.check()

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from hashlib import sha1
 from itertools import chain, groupby
 from secrets import token_hex
 from typing import Any, NamedTuple, cast
 
 import redis
-from redis.exceptions import NoScriptError
 
-from ..trip import node_of, replies
+from ..scripts import Script
+from ..trip import node_of
 from .faults import DamagedMapError, HistoryChangedError
 from .index import DIGEST, LOAD, RECORD, Entry, GrowingIndex
 from .keys import BLOCK, MapKeys
@@ -34,7 +33,7 @@ class Assigned(NamedTuple):
 
 
 # As `GrowingIndex` does it. In slices of 4000: Lua's unpack() stops near 8000 values.
-_ASSIGN = (
+_ASSIGN = Script(
     f"""
 local BLOCK, LOAD, DIGEST, RECORD, STATES = {BLOCK}, {LOAD}, {DIGEST}, {RECORD}, {STATES}
 """
@@ -154,8 +153,6 @@ return offsets
 """
 )
 
-_SHA = sha1(_ASSIGN.encode(), usedforsecurity=False).hexdigest()
-
 
 def assign(client: Any, keys: MapKeys, entries: Sequence[Entry], since: State) -> Assigned:
     """Give each of `entries` the offset that it has, or else the next one.
@@ -205,8 +202,7 @@ def _added(client: Any, keys: MapKeys, entries: Sequence[Entry], how: _How) -> _
     try:
         return _add_by_script(client, keys, entries, how)
     except redis.ResponseError:
-        # Do not go by the error's text: servers without scripts, servers that forbid them, and
-        # proxies all word it differently. Any other fault will show up in the transaction too.
+        # Any other fault than that of a server without scripts will show in the transaction too.
         return _add_in_transaction(client, keys, entries, how)
 
 
@@ -215,11 +211,7 @@ def _add_by_script(client: Any, keys: MapKeys, entries: Sequence[Entry], how: _H
     built = how.built if how.since is None else ""
     options = (*since, token_hex(6), built, int(how.to_order))
     rest = (2, keys.index, keys.order, *options, *chain.from_iterable(entries))
-    try:
-        (told,) = replies(client, [("EVALSHA", _SHA, *rest)])
-    except NoScriptError:
-        # Not SCRIPT LOAD: of a cluster whose nodes have changed, another one would get it.
-        (told,) = replies(client, [("EVAL", _ASSIGN, *rest)])
+    (told,) = _ASSIGN.replies(client, [rest])
     return cast(_Told, told)
 
 
