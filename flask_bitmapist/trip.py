@@ -221,7 +221,7 @@ def _checked(commands: Sequence[Command] | Questions, found: list[Any]) -> list[
 
 
 def _check(commands: Iterable[Command], found: Iterable[Any]) -> None:
-    for command, reply in zip(commands, found, strict=False):
+    for command, reply in zip(commands, found, strict=True):
         if isinstance(reply, Exception):
             note_command(reply, command)
             raise reply
