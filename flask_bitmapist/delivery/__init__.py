@@ -62,7 +62,7 @@ class Delivery:
         self._sender = Sender(server, writer, self._shelter, self._outage, self._outcomes)
         self._courier = Courier(self._sender, self._shelter, self._outage)
         self._queue = Queue(spool) if background else None
-        self._flusher = Flusher(self._take_up, self._work, self._hurry, self._leave, self.end)
+        self._flusher = Flusher(self._take_up, self._work, self._hurry, self._leave, self._finish)
         #: When journals of dead processes are looked for next.
         self._adopts_at = 0.0
         end_with(owner, self)
@@ -146,6 +146,15 @@ class Delivery:
         self._flusher.end()
         has_ended(self)
         self._notices.send()
+
+    def _finish(self) -> None:
+        """As `end`, when nobody uses the server any more.
+
+        The collector may come to a connection's socket before it comes to the connection, which
+        closes it: then it warns.
+        """
+        self.end()
+        self._server.close()
 
     def end_soon(self) -> None:
         """As `end`, but not here: nobody makes marks any more, and the garbage collector says so.
