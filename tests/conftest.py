@@ -8,6 +8,7 @@ import importlib.metadata
 import itertools
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -204,6 +205,49 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
     return sent
+
+
+class StoppedHere(BaseException):
+    """As by Ctrl-C."""
+
+
+@pytest.fixture
+def at_every_trip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Callable[[], object]], Iterator[None]]:
+    """Stops what this thread does before its first trip to a server, then before its second, ...
+
+    Yields after each stop, until it comes to its end.
+    """
+    original: Any = AbstractConnection.send_packed_command
+
+    def stops(do: Callable[[], object]) -> Iterator[None]:
+        for trip in itertools.count():
+            left, thread = [trip], threading.current_thread()
+
+            def send(
+                self: AbstractConnection,
+                command: object,
+                check_health: bool = True,
+                left: list[int] = left,
+                thread: threading.Thread = thread,
+            ) -> None:
+                if threading.current_thread() is thread:
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise StoppedHere
+                original(self, command, check_health)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(AbstractConnection, "send_packed_command", send)
+                try:
+                    do()
+                    return
+                except StoppedHere:
+                    pass
+            yield
+
+    return stops
 
 
 @pytest.fixture(scope="session")

@@ -827,6 +827,21 @@ def test_wherever_it_stops_it_goes_on_when_it_is_run_again(
     assert step > 5
 
 
+@pytest.mark.parametrize("id_", [7, ANN])
+def test_it_takes_as_many_trips_whatever_somebody_has_done(
+    redis: Any, tracker: Tracker, round_trips: list[object], id_: int | str
+) -> None:
+    """Up to some thousand keys."""
+    trips = []
+    for number in (2, 90):
+        tracker.record([(f"e{n}", id_, True, True, NOON) for n in range(number)])
+        round_trips.clear()
+        assert tracker.erase(id_).bits == 3 * number
+        trips.append(len(round_trips))
+    assert trips[1] <= trips[0] + 2
+    assert trips[1] < 60
+
+
 @pytest.mark.usefixtures("small_steps")
 def test_it_goes_on_if_it_stops_before_the_map_forgets(
     redis: Any,

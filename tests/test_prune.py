@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,6 +57,31 @@ def test_what_is_over_goes_and_the_rest_will_expire(redis: Any, tracker: Tracker
         key.encode() for key in before if key.endswith("_u") or "_W" in key or key.count("-") == 1
     )
     assert run(tracker) == [Pruned("hour"), Pruned("day")]
+
+
+def test_wherever_it_stops_it_goes_on_when_it_is_run_again(
+    redis: Any,
+    tracker: Tracker,
+    process: Callable[..., Tracker],
+    redis_url: str,
+    at_every_trip: Callable[[Callable[[], object]], Iterator[None]],
+) -> None:
+    redis.setbit(day(LONG_AGO), 90_000, 1)  # which the week and the month lack
+    whole = {key: redis.dump(key) for key in redis.scan_iter("*")}
+    gone = {day(LONG_AGO), f"{day(LONG_AGO)}-9"}
+    expected = {key: held for key, held in bits(redis).items() if key not in gone}
+    for longer in ("trackist_e_W2024-9", "trackist_e_2024-2"):
+        expected[longer] = [*expected[longer], 90_000]
+    stops = 0
+    for _ in at_every_trip(lambda: run(process(redis_url))):
+        stops += 1
+        run(process(redis_url))
+        assert bits(redis) == expected
+        redis.flushdb()
+        for key, held in whole.items():
+            redis.restore(key, 0, held)
+    assert stops > 3
+    assert bits(redis) == expected
 
 
 def test_a_dry_run_tells_the_same_and_writes_nothing(redis: Any, tracker: Tracker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from servers import MortalServer
 from sqlalchemy import Engine
 
+from flask_bitmapist.maintenance import importing
 from flask_bitmapist.maintenance.backfill import Backfill, Backfilled
+from flask_bitmapist.maintenance.importing import Import, Imported
 from flask_bitmapist.maintenance.runs import StoppedError
 from flask_bitmapist.tracker import Tracker
 
@@ -57,6 +60,27 @@ def test_a_server_that_restarts_is_waited_for(
     back.join()
     assert bits_of(tracker) == expected()
     assert (done.rows, done.marked) == (200, 200)
+
+
+def test_an_import_waits_for_it_too(
+    mortal: MortalServer, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "PAGE", 17)
+    file = tmp_path / "log.csv"
+    lines = [f"song,{id_},{moment(id_).date()}" for id_ in EVERYBODY]
+    file.write_text("\n".join(["event,user,time", *lines]))
+    back, left = threading.Timer(0.4, mortal.start), [mortal.kill]
+
+    def restart(done: Imported) -> None:
+        if done.lines >= 60 and left:
+            left.pop()()
+            back.start()
+
+    done = Import(tracker, str(file), "csv", rejects=tmp_path / "rejects.csv").run(told=restart)
+    back.join()
+    days = {id_: datetime.combine(moment(id_), datetime.min.time()) for id_ in EVERYBODY}
+    assert bits_of(tracker) == bits_for("song", [*days.items()])
+    assert (done.lines, done.marked, left) == (200, 200, [])
 
 
 @pytest.mark.parametrize("kept", [30, 0], ids=["some of it", "all of it"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -71,6 +71,33 @@ def test_a_mark_without_a_row_is_listed_and_taken_back_only_if_asked(
     assert bits_of(tracker) == marked
     done = compare(clear=True)
     assert (done.cleared, done.left) == (2, 0)
+    assert bits_of(tracker) == before
+
+
+def test_wherever_a_repair_stops_it_goes_on_when_it_is_run_again(
+    compare: Compare,
+    tracker: Tracker,
+    process: Callable[..., Tracker],
+    redis_url: str,
+    at_every_trip: Callable[[Callable[[], object]], Iterator[None]],
+) -> None:
+    before = bits_of(tracker)
+
+    def differ() -> None:
+        tracker.record([Mark(NAME, 9, False, when=moment(9)), Mark(NAME, 7000, when=moment(9))])
+        tracker.record([Mark("customer:vip", 10, False, False)])
+
+    def repair() -> Reconciled:
+        return compare(tracker=process(redis_url), repair=True, clear=True)
+
+    stops = 0
+    differ()
+    for _ in at_every_trip(repair):
+        stops += 1
+        assert repair().left == 0
+        assert bits_of(tracker) == before
+        differ()
+    assert stops > 3
     assert bits_of(tracker) == before
 
 
