@@ -71,6 +71,7 @@ def test_a_page_shows_the_same_figures_without_javascript(
     for visitor in ("usual", "scriptless"):
         page = visit(site + address, visitor)
         page.locator(figures).first.wait_for(state="attached")
+        page.wait_for_load_state()  # the page to which the overview leads is not styled at once
         shown = page.locator("main :is(h1, h2, .lede, .kpi, td, li:has(a))").all_text_contents()
         texts.append([text.strip() for text in shown])
     assert texts[0] == texts[1]
