@@ -135,20 +135,6 @@ class Since(NamedTuple):
     first_day: date
 
 
-class Told(NamedTuple):
-    """What is registered of some names."""
-
-    #: The kind of ids that they share.
-    kind: str
-    #: The first day of each event that was asked for. For events that only others mark, it is that
-    #: of their first month; those that nobody marked are missing.
-    first_days: dict[str, date]
-    #: The values of all dimensions; none, if they were not asked for.
-    slots: Slots
-    #: Those of the keys that were asked for that exist.
-    there: frozenset[str]
-
-
 class Known(NamedTuple):
     """What has been marked, by name; a name may be in both."""
 
@@ -162,6 +148,8 @@ class Known(NamedTuple):
     #: The dimensions whose values are kept for each month too, each with the first day of the first
     #: month.
     dated: dict[str, date]
+    #: What is registered, names that are not listed above included; None: the kind is lost.
+    registered: dict[str, str | None]
 
     @property
     def catalogue(self) -> Catalogue:
@@ -172,6 +160,28 @@ class Known(NamedTuple):
     def kinds(self) -> dict[str, str]:
         """The kind of the ids of every event and flag."""
         return self.flags | {name: event.kind for name, event in self.events.items()}
+
+    def shared_kind(self, names: Iterable[str]) -> str:
+        """The kind of ids that all of `names` share; those that nobody has registered fit any.
+
+        :raises ValueError: if their ids are of different kinds, so that their sets cannot combine,
+            or the server has lost the kind of any.
+        """
+        held = {name: self.registered[name] for name in sorted(names) if name in self.registered}
+        _check_not_lost({name for name, kind in held.items() if kind is None})
+        return _shared({name: kind for name, kind in held.items() if kind is not None})
+
+    def with_others(self, marked: Mapping[str, date | None]) -> Known:
+        """The same with what only others have `marked`.
+
+        :param marked: each name with a day before which nobody did it; None: it is a flag.
+        """
+        events = {name: Since(PLAIN, day) for name, day in marked.items() if day is not None}
+        flags = {name: PLAIN for name, day in marked.items() if day is None}
+        return self._replace(events=events | self.events, flags=flags | self.flags)
+
+
+_NOTHING = Known({}, {}, {}, {}, {})
 
 
 def mismatch(event: str, given: str, registered: str) -> str:
@@ -460,7 +470,8 @@ class Registry:
         :raises ValueError: if their ids are of different kinds, so that their sets cannot combine,
             or the server has lost the kind of any.
         """
-        return self.told(client, names, (), datetime.now).kind
+        asked = [*names]
+        return self.known_of(client, asked, (), datetime.now)[0].shared_kind(asked)
 
     def kind_and_reply(
         self, client: Any, names: Iterable[str], command: tuple[Any, ...]
@@ -485,61 +496,80 @@ class Registry:
         self._found |= {*listed} - registered.lacking
         return registered.shared_kind(listed), reply
 
-    def told(
+    def known_of(
         self,
         client: Any,
         names: Iterable[str],
         events: Iterable[str],
         clock: Callable[[], datetime],
         *,
-        with_slots: bool = False,
-        strangers: Collection[str] = (),
+        with_dimensions: bool = False,
         keys: Sequence[str] = (),
-    ) -> Told:
-        """The `shared_kind` of `names`, and the first day on which each of `events` was marked.
+    ) -> tuple[Known, frozenset[str]]:
+        """What is `known` of some names, and which of `keys` exist.
 
         Reads only: one round trip for all, and one more for events of others.
 
-        :param with_slots: also the values of dimensions.
-        :param strangers: those of `events` that are known not to be registered: they take no more.
-        :param keys: also which of these exist.
-        :raises ValueError: as `shared_kind`.
+        :param events: those whose first days are asked for, whoever has marked them. If only others
+            have, it is that of their first month.
+        :param with_dimensions: also of all dimensions.
         """
-        listed, dated = sorted(names), list(events)
-        asked = [*dict.fromkeys((*listed, *dated))]
+        begun = [*events]
+        asked = [*dict.fromkeys((*sorted(names), *begun))]
         if not asked:
-            return Told(PLAIN, {}, Slots({}), frozenset())
+            return _NOTHING, frozenset()
         pipe = client.pipeline(transaction=False)
-        if with_slots:
+        if with_dimensions:
             pipe.hgetall(DIMENSIONS)
         _ask(pipe, asked)
         pipe.get(PACKED_BEFORE)
         asks_calendar = self.ask_calendar(pipe)
         for key in keys:
             pipe.exists(key)
-        first, months = len(pipe), _months(clock())
-        _ask_months(pipe, strangers, months)
-        told = pipe.execute(raise_on_error=False)
-        told, of_strangers = told[:first], told[first:]
-        _raise_any(told)
+        told = pipe.execute()
         there = frozenset(compress(keys, told[len(told) - len(keys) :]))
         del told[len(told) - len(keys) :]
-        slots = slots_of(told.pop(0)) if with_slots else Slots({})
+        slots = slots_of(told.pop(0)) if with_dimensions else Slots({})
         if asks_calendar:
             self.compare_calendar(told.pop())
         note(client, told.pop())
         registered = _answered(asked, told)
-        known = registered.first_days
-        days = {event: known[event] for event in dated if event in known}
-        marked = _first_held(strangers, months, of_strangers)
-        others = [event for event in dated if event not in known and event not in strangers]
-        marked |= self._first_months(client, others, clock())
-        days |= {
-            event: month
-            for event, month in marked.items()
-            if month is not None and event not in known
-        }
-        return Told(registered.shared_kind(listed), days, slots, there)
+        days, kinds = registered.first_days, registered.kinds
+        known = Known(
+            {name: Since(kinds.get(name, PLAIN), day) for name, day in days.items()},
+            {name: kind for name, kind in kinds.items() if name not in days},
+            {dimension: tuple(slots.values(dimension)) for dimension in slots.dimensions},
+            slots.dated,
+            {name: kinds.get(name) for name in kinds.keys() | days.keys()},
+        )
+        others = [event for event in begun if event not in days]
+        return known.with_others(self._first_months(client, others, clock())), there
+
+    def with_others(
+        self,
+        client: Any,
+        known: Known,
+        names: Iterable[str],
+        clock: Callable[[], datetime],
+        *,
+        keys: Sequence[str] = (),
+    ) -> tuple[Known, frozenset[str]]:
+        """`known`, with those of `names` that only others have marked, and which of `keys` exist.
+
+        Reads only: one round trip, if there is anything to be asked.
+        """
+        strangers, months = [*names], _months(clock())
+        if not strangers and not keys:
+            return known, frozenset()
+        pipe = client.pipeline(transaction=False)
+        _ask_months(pipe, strangers, months)
+        for key in keys:
+            pipe.exists(key)
+        told = pipe.execute(raise_on_error=False)
+        exist = told[len(told) - len(keys) :]
+        _raise_any(exist)
+        held = _first_held(strangers, months, told[: len(told) - len(keys)])
+        return known.with_others(held), frozenset(compress(keys, exist))
 
     def names(self, client: Any) -> list[str]:
         """Every event's and flag's name, sorted: the registered ones and those a SCAN finds."""
@@ -564,17 +594,19 @@ class Registry:
             self.compare_calendar(*calendar)
         kinds = {text(name): text(kind) for name, kind in (copies | kinds).items()}
         kinds.pop(BELL, None)
+        registered: dict[str, str | None] = {**kinds}
         held = slots_of(slots)
         for dimension in held.dated:
             kinds.pop(flag_of(dimension, NONE), None)
         events_of_others = {*others.events} - held.month_names()
         first_days = dict.fromkeys(events_of_others, _EARLIEST.start.date())
         first_days |= {text(name): date.fromordinal(int(ordinal)) for name, ordinal in days}
+        registered |= {text(name): None for name, _ in days if text(name) not in kinds}
         # A mark without a date registers its name, but no first day.
         flags = {name: kinds.get(name, PLAIN) for name in others.flags}
         flags |= {name: kind for name, kind in kinds.items() if name not in first_days}
         events = {name: Since(kinds.get(name, PLAIN), day) for name, day in first_days.items()}
-        return Known(events, flags, values_in(held, flags), held.dated)
+        return Known(events, flags, values_in(held, flags), held.dated, registered)
 
     def certain_kinds(self, client: Any) -> dict[str, str]:
         """The kind of every registered event and flag.

@@ -12,12 +12,11 @@ from ..periods import Grain
 from ..questions import ChangesFigure, ChangesQuestion
 from ..reading.bitmap import Bitmap
 from ..reading.bitmaps import Bitmaps
-from ..reading.segments import AsOf, Did, Event, Expression, months_of
-from ._report import Report, Scope, Users, check_known, label, scope
+from ..reading.segments import AsOf, Did, Event, Expression
+from ._report import Report, Scope, Users, label, scope
 from ._sets import Crowd, Sets, only
 
 if TYPE_CHECKING:
-    from ..registry import Known
     from ..tracker import Tracker
 
 
@@ -118,15 +117,13 @@ def changes(
 def answer(question: ChangesQuestion, tracker: Tracker | None) -> Changes:
     """The answer to `question`."""
     asked = scope(question, tracker)
-    known = asked.tracker.reader.known()
-    where, kind = _where(question, asked, known)
-    names = sorted(
-        name for name, since in known.events.items() if kind is None or since.kind == kind
-    )
+    events = asked.everything.events
+    where, kind = _where(question, asked)
+    names = sorted(name for name, since in events.items() if kind is None or since.kind == kind)
     ranges = (asked, asked.before)
     did = [_Doing(name, range_, where) for name in names for range_ in ranges]
     counted = iter(_sets(asked, did).counts())
-    events = [
+    changes = [
         Change(name, n, before) for name, n, before in zip(names, counted, counted, strict=True)
     ]
     first, last = asked.periods[0], asked.periods[-1]
@@ -135,7 +132,7 @@ def answer(question: ChangesQuestion, tracker: Tracker | None) -> Changes:
         label(last),
         label(ranges[1].periods[0]),
         asked.is_complete(last),
-        sorted(events, key=lambda one: (-abs(one.change), one.event)),
+        sorted(changes, key=lambda one: (-abs(one.change), one.event)),
     )
 
 
@@ -148,23 +145,13 @@ def behind(question: ChangesQuestion, figure: ChangesFigure, tracker: Tracker | 
     return Crowd(_sets(asked, [did]), only, kind)
 
 
-def _where(
-    question: ChangesQuestion, asked: Scope, known: Known
-) -> tuple[Expression | None, str | None]:
-    """The segment as it can be evaluated, and the kind of its ids; None: any.
-
-    `Users` would read once more what is known already.
-    """
-    where, reader = question.where, asked.tracker.reader
-    if where is None:
+def _where(question: ChangesQuestion, asked: Scope) -> tuple[Expression | None, str | None]:
+    """The segment as it can be evaluated, and the kind of its ids; None: any."""
+    if question.where is None:
         return None, None
-    if question.strict:
-        check_known([where], asked.tracker)
-    kinds = {kind for name, kind in known.kinds.items() if name in where.names()}
-    kind = reader.kind(where.names()) if len(kinds) > 1 else next(iter(kinds), None)
-    first_days = {name: since.first_day for name, since in known.events.items()}
-    months = months_of(where.dimensions(), known.dimensions, known.dated, asked.present)
-    return where.as_of(AsOf(asked.now, asked.tracker.settings, first_days, months)), kind
+    (among,), kind = Users.mapped((question.where, None), asked=asked, strict=question.strict)
+    is_marked = not question.where.names().isdisjoint(asked.everything.kinds)
+    return among.what, kind if is_marked else None
 
 
 class _Doing:

@@ -144,7 +144,7 @@ class _Figures:
         self._tracker = tracker
         if self._scopes:
             (scope, *_) = self._scopes.values()
-            check_known(question.expressions(), scope.tracker)
+            check_known(question.expressions(), scope.everything)
         #: The values of each measure, by period; none for periods before it was recorded.
         self._values: dict[Measure, dict[Period, float]] = {}
         self._known = {one: self._checked(one) for one in question.condition.figures()}

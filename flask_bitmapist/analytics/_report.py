@@ -48,16 +48,22 @@ class Scope:
 
     def known(self) -> Known:
         """What has been registered. One round trip, the first time."""
-        return self._known
+        return self.already_known or self._registered
+
+    @property
+    def already_known(self) -> Known | None:
+        """The same, if it has been read."""
+        known: Known | None = vars(self).get("everything") or vars(self).get("_registered")
+        return known
 
     @cached_property
-    def _known(self) -> Known:
-        return self.tracker.reader.known(scanned=False)
+    def everything(self) -> Known:
+        """What has been marked, bitmapist's own included."""
+        return self.tracker.reader.known()
 
-    def strangers(self, events: Iterable[str]) -> list[str]:
-        """Those of `events` that are `known` not to be registered; none if nobody has asked."""
-        known: Known | None = vars(self).get("_known")
-        return [] if known is None else [name for name in events if name not in known.events]
+    @cached_property
+    def _registered(self) -> Known:
+        return self.tracker.reader.known(scanned=False)
 
     @property
     def before(self) -> Scope:
@@ -174,9 +180,8 @@ def check_length(what: str, number: object, least: int = 1, most: int = MOST) ->
     return checked
 
 
-def check_known(expressions: Iterable[Expression], tracker: Tracker) -> None:
+def check_known(expressions: Iterable[Expression], known: Known) -> None:
     """:raises ValueError: for events and flags that were never marked, with the nearest names."""
-    known = tracker.reader.known()
     if unknown := sorted(unknown_terms(expressions, known), key=attrgetter("name")):
         hints = [did_you_mean(term, known) for term in unknown]
         told = (
@@ -266,39 +271,30 @@ class Users:
         :param begun: events whose first days are asked for besides those that ranges need.
         """
         users = [cls(parse(what), None if where is None else parse(where)) for what, where in pairs]
-        names = frozenset[str]().union(*(one.names() for one in users))
-        reader, kind = asked.tracker.reader, PLAIN
         parts = [part for one in users for part in one.parts()]
-        if strict:
-            check_known(parts, asked.tracker)
+        names = frozenset[str]().union(*(one.names() for one in users))
         begun = begun.union(*(part.begun() for part in parts))
         dimensions = frozenset[str]().union(*(part.dimensions() for part in parts))
-        when = AsOf(asked.now, asked.tracker.settings, {}, {})
         settings = asked.tracker.settings
+        when = AsOf(asked.now, settings, {}, {})
         in_hours = [] if settings.track_hourly else InHours.among(parts, when)
-        if (
-            needs_kind
+        if not (
+            strict
+            or needs_kind
             or begun
             or dimensions
             or in_hours
             or len(names) > 1
-            or not reader.has_compared_calendar
+            or not asked.tracker.reader.has_compared_calendar
         ):
-            # Those who lost their value share the bits of those who have one.
-            names = names.union(flag_of(name, NONE) for name in dimensions)
-            kind, days, slots, there = reader.told(
-                names,
-                begun,
-                with_slots=bool(dimensions),
-                strangers=asked.strangers(begun),
-                keys=[key for one in in_hours for key in (*one.days, *one.hours)],
-            )
-            for one in in_hours:
-                one.check(there)
-            values = {name: slots.values(name) for name in dimensions}
-            months = months_of(dimensions, values, slots.dated, asked.present)
-            when = replace(when, first_days=days, months=months)
-        return [one._as_of(when) for one in users], kind, when
+            return [one._as_of(when) for one in users], PLAIN, when
+        # Those who lost their value share the bits of those who have one.
+        names = names.union(flag_of(name, NONE) for name in dimensions)
+        known = _known_of(asked, parts, names, begun, in_hours, strict=strict)
+        days = {name: known.events[name].first_day for name in begun if name in known.events}
+        months = months_of(dimensions, known.dimensions, known.dated, asked.present)
+        when = replace(when, first_days=days, months=months)
+        return [one._as_of(when) for one in users], known.shared_kind(names), when
 
     def _as_of(self, when: AsOf) -> Users:
         where = None if self.where is None else self.where.as_of(when)
@@ -347,6 +343,41 @@ class Users:
     def in_any(self, bitmaps: Bitmaps, periods: Iterable[Period]) -> Bitmap:
         """The users in at least one of `periods`."""
         return union(self.in_period(bitmaps, period) for period in periods)
+
+
+def _known_of(
+    asked: Scope,
+    parts: Sequence[Expression],
+    names: Iterable[str],
+    begun: frozenset[str],
+    in_hours: Iterable[InHours],
+    *,
+    strict: bool,
+) -> Known:
+    """What is known of `names`, which `parts` have, without what the scope has read already.
+
+    One round trip, and one more for events of others.
+
+    :param begun: the events whose first days are needed.
+    :raises ValueError: for a range in hours of an event without any; with `strict`, for names that
+        were never marked.
+    """
+    reader, keys = asked.tracker.reader, [key for one in in_hours for key in one.keys]
+    known = asked.known() if strict else asked.already_known
+    if known is None:
+        known, there = reader.known_of(
+            names, begun, with_dimensions=any(part.dimensions() for part in parts), keys=keys
+        )
+    else:
+        unknown = {term.name for term in unknown_terms(parts, known)} if strict else set()
+        strangers = unknown.union(begun - known.events.keys())
+        known, there = reader.with_others(known, sorted(strangers), keys=keys)
+    if strict and unknown_terms(parts, known):
+        # A SCAN also finds those of whom no month is left, and names that were meant.
+        check_known(parts, asked.everything)
+    for one in in_hours:
+        one.check(there)
+    return known
 
 
 def label(period: Period) -> date | datetime:

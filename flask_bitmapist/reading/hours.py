@@ -41,6 +41,11 @@ class InHours:
         hours = first.until(Period.containing("hour", last.end, last.zone).shift(-1))
         return cls(leaf, [day.key(leaf.name) for day in days], [h.key(leaf.name) for h in hours])
 
+    @property
+    def keys(self) -> list[str]:
+        """All of them."""
+        return [*self.days, *self.hours]
+
     def check(self, there: Collection[str]) -> None:
         """
         :param there: those of all keys that exist.

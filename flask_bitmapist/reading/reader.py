@@ -11,7 +11,7 @@ from ..id_map import IdMap
 from ..ids import PLAIN, normal_form
 from ..marks import is_name
 from ..packed_periods import is_packable, packed_key
-from ..registry import Catalogue, Known, Registry, Told, text
+from ..registry import Catalogue, Known, Registry, text
 from ..server import Server
 from ..trip import replies
 
@@ -79,11 +79,9 @@ class Reader:
         :param scanned: False leaves out bitmapist's own, whose ids are plain.
         """
         known = self._registry.known(self.redis, scanned=scanned)
-        return Known(
-            {name: since for name, since in known.events.items() if is_name(name)},
-            {name: kind for name, kind in known.flags.items() if is_name(name)},
-            known.dimensions,
-            known.dated,
+        return known._replace(
+            events={name: since for name, since in known.events.items() if is_name(name)},
+            flags={name: kind for name, kind in known.flags.items() if is_name(name)},
         )
 
     def kind(self, names: Iterable[str]) -> str:
@@ -109,37 +107,38 @@ class Reader:
     def kind_and_first_days(
         self, names: Iterable[str], events: Iterable[str]
     ) -> tuple[str, dict[str, date]]:
-        """The `kind` of `names`, and the first day of each of `events`, as `told`."""
-        told = self.told(names, events)
-        return told.kind, told.first_days
+        """The `kind` of `names`, and the first day of each of `events`, as `known_of`."""
+        listed = [*events]
+        known, _ = self.known_of(names, listed)
+        days = {name: known.events[name].first_day for name in listed if name in known.events}
+        return known.shared_kind(names), days
 
-    def told(
+    def known_of(
         self,
         names: Iterable[str],
         events: Iterable[str],
         *,
-        with_slots: bool = False,
-        strangers: Collection[str] = (),
+        with_dimensions: bool = False,
         keys: Sequence[str] = (),
-    ) -> Told:
-        """The `kind` of `names`, and the first day of each of `events` that was ever marked.
+    ) -> tuple[Known, frozenset[str]]:
+        """What is `known` of some names, and which of `keys` exist, in one round trip.
 
-        One round trip for both.
-
-        :param with_slots: also the values of dimensions.
-        :param strangers: those of `events` that are known not to be registered.
-        :param keys: also which of these exist.
-        :raises ValueError: if the ids of `names` are of different kinds.
+        :param events: those whose first days are asked for, in one more if only others have marked
+            any of them.
+        :param with_dimensions: also the values of all dimensions.
         """
-        return self._registry.told(
-            self.redis,
-            names,
-            events,
-            self.now,
-            with_slots=with_slots,
-            strangers=strangers,
-            keys=keys,
+        return self._registry.known_of(
+            self.redis, names, events, self.now, with_dimensions=with_dimensions, keys=keys
         )
+
+    def with_others(
+        self, known: Known, names: Iterable[str], *, keys: Sequence[str] = ()
+    ) -> tuple[Known, frozenset[str]]:
+        """`known`, with those of `names` that only others have marked, and which of `keys` exist.
+
+        One round trip, if there is anything to be asked.
+        """
+        return self._registry.with_others(self.redis, known, names, self.now, keys=keys)
 
     def offset_of(self, identifier: object, kind: str) -> int | None:
         """The bit of `identifier` in the events of `kind`; None if it never had one. Reads only.

@@ -177,3 +177,11 @@ def test_values_of_then_count_in_their_months(tracker: Tracker) -> None:
     before = ChangesFigure.of(event="read", before=True)
     assert people_behind(question, before).ids == [1, 2]
     assert people_behind(question, ChangesFigure.of(event="read")).ids == [2, 3]
+
+
+@pytest.mark.parametrize("where", ["did(seen, last 3 hours)", "read - first(seen, last 2 hours)"])
+def test_a_segment_in_hours_of_an_event_without_hours_is_an_error(where: str) -> None:
+    mark_days("seen", {0: {1}, 1: {2}})
+    mark_days("read", {0: {1}})
+    with pytest.raises(ValueError, match=r"needs hours of seen.*BITMAPIST_TRACK_HOURLY"):
+        changes(where=where)

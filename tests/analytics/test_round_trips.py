@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import product
+from typing import Any
 
 import pytest
 
-from flask_bitmapist import analytics
+from flask_bitmapist import analytics, questions
+from flask_bitmapist.analytics import people_behind
 from flask_bitmapist.dimensions import DIMENSIONS
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.periods import Grain, Period
@@ -18,7 +21,7 @@ from flask_bitmapist.tracker import Tracker
 NOW = datetime(2026, 11, 23, 14, 32)
 IDS = (1, 2, 3)
 PLANS = ("free", "pro")
-REPORTS: dict[str, Callable[..., analytics.Report]] = {
+REPORTS: dict[str, Callable[..., object]] = {
     "trend": lambda event, **asked: analytics.trend(event, rolling=2, **asked),
     "trend of single days": lambda event, **asked: analytics.trend(event, **asked),
     "trends": lambda event, **asked: analytics.trends([event, "seen"], previous=True, **asked),
@@ -46,9 +49,72 @@ REPORTS: dict[str, Callable[..., analytics.Report]] = {
     "adoption": lambda event, **asked: analytics.adoption(event, "seen", **asked),
     "churned": lambda event, **asked: analytics.churned(event, 3, **asked),
     "overlap": lambda event, **asked: analytics.overlap([event, "seen"], **asked),
+    "changes": lambda event, where, **asked: analytics.changes(where=both(event, where), **asked),
+    "people": lambda event, **asked: analytics.people(event, rolling=2, **asked),
+    "users": lambda event, where, **asked: analytics.users(both(event, where), **asked),
+    "count": lambda event, where, **asked: analytics.count(both(event, where), **asked),
+    "contains": lambda event, where, **asked: analytics.contains(both(event, where), 1, **asked),
+}
+#: The figures of each report, and the question whose people are told behind them.
+PEOPLE: dict[str, tuple[Callable[..., questions.Question], questions.Figure]] = {
+    "trend": (partial(questions.TrendQuestion.of, rolling=2), questions.TrendFigure()),
+    "trends": (
+        lambda event, **asked: questions.TrendsQuestion.of(events=["seen", event], **asked),
+        questions.TrendsFigure(number=1),
+    ),
+    "active users": (questions.ActiveUsersQuestion.of, questions.ActiveUsersFigure()),
+    "retention": (
+        lambda event, **asked: questions.RetentionQuestion.of(
+            cohort=event, returned="seen", by="day", **asked
+        ),
+        questions.RetentionFigure(k=1),
+    ),
+    "lifecycle": (questions.LifecycleQuestion.of, questions.LifecycleFigure(group="returning")),
+    "stickiness": (questions.StickinessQuestion.of, questions.StickinessFigure(k=1)),
+    "funnel": (
+        lambda event, **asked: questions.FunnelQuestion.of(
+            steps=[event, "goal"], within=3, **asked
+        ),
+        questions.FunnelFigure(step=1),
+    ),
+    "compare": (
+        lambda event, **asked: questions.CompareQuestion.of(
+            arms=[event, "flag:beta"], goal="seen", **asked
+        ),
+        questions.CompareFigure(arm=0),
+    ),
+    "time to convert": (
+        lambda event, **asked: questions.TimeToConvertQuestion.of(steps=[event, "goal"], **asked),
+        questions.TimeToConvertFigure(k=1),
+    ),
+    "conversion": (
+        lambda event, **asked: questions.ConversionQuestion.of(
+            steps=[event, "goal"], within=3, **asked
+        ),
+        questions.ConversionFigure(step=1),
+    ),
+    "adoption": (
+        lambda event, **asked: questions.AdoptionQuestion.of(feature=event, active="seen", **asked),
+        questions.AdoptionFigure(which="new"),
+    ),
+    "churned": (
+        partial(questions.ChurnedQuestion.of, silent=3),
+        questions.ChurnedFigure(at=NOW - timedelta(days=9)),
+    ),
+    "overlap": (
+        lambda event, **asked: questions.OverlapQuestion.of(events=[event, "seen"], **asked),
+        questions.OverlapFigure(one=0, other=1),
+    ),
+    "changes": (
+        lambda event, where, **asked: questions.ChangesQuestion.of(
+            where=both(event, where), **asked
+        ),
+        questions.ChangesFigure(event="seen"),
+    ),
 }
 #: Those that take no breakdown.
-WHOLE = (*("active users", "time to convert", "conversion", "adoption", "churned", "overlap"),)
+WHOLE = {"active users", "time to convert", "conversion", "adoption", "churned", "overlap"}
+WHOLE |= {"changes", "people", "users", "count", "contains"}
 BREAKDOWNS = (None, "user:plan", ["flag:beta", "others"])
 SEGMENTS = (
     None,
@@ -57,6 +123,10 @@ SEGMENTS = (
     "first(others, since 2026-11-01)",
     "seen - did(seen, last 3 hours)",
 )
+
+
+def both(event: str, where: str | None) -> str:
+    return event if where is None else f"{event} & ({where})"
 
 
 @pytest.fixture
@@ -79,23 +149,58 @@ def marked(tracker: Tracker) -> Tracker:
     return tracker
 
 
-@pytest.mark.parametrize("report", REPORTS)
-def test_a_report_takes_at_most_four_round_trips(
+@pytest.fixture
+def trips(
     marked: Tracker,
     stranger: Tracker,
     round_trips: list[object],
     monkeypatch: pytest.MonkeyPatch,
-    report: str,
-) -> None:
+) -> Callable[..., dict[str, int]]:
+    """The round trips of a report by what it was asked, in a process that has marked nothing."""
     # Bitmaps of any length count as long, so that their lengths are asked for.
     monkeypatch.setattr(bitmaps, "_MANY_BYTES", 0)
-    breakdowns = BREAKDOWNS[:1] if report in WHOLE else BREAKDOWNS
     stranger.redis.ping()
-    taken = {}
-    for asked in product(("seen", "others", "never"), SEGMENTS, breakdowns):
-        event, where, breakdown = asked
-        more = {} if breakdown is None else {"breakdown": breakdown}
-        round_trips.clear()
-        REPORTS[report](event, where=where, now=NOW, tracker=stranger, **more)
-        taken[str(asked)] = len(round_trips)
-    assert {asked: trips for asked, trips in taken.items() if trips > 4} == {}
+
+    def count(
+        ask: Callable[..., object], events: tuple[str, ...], *, whole: bool, **asked: Any
+    ) -> dict[str, int]:
+        taken = {}
+        breakdowns = BREAKDOWNS[:1] if whole else BREAKDOWNS
+        for event, where, breakdown in product(events, SEGMENTS, breakdowns):
+            more = {} if breakdown is None else {"breakdown": breakdown}
+            round_trips.clear()
+            ask(event, where=where, now=NOW, tracker=stranger, **more, **asked)
+            taken[f"{event}, {where}, {breakdown}"] = len(round_trips)
+        return taken
+
+    return count
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_takes_at_most_four_round_trips(
+    trips: Callable[..., dict[str, int]], report: str
+) -> None:
+    taken = trips(REPORTS[report], ("seen", "others", "never"), whole=report in WHOLE)
+    assert {asked: n for asked, n in taken.items() if n > 4} == {}
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_to_refuse_unknown_names_takes_no_more(
+    trips: Callable[..., dict[str, int]], report: str
+) -> None:
+    taken = trips(REPORTS[report], ("seen", "others"), whole=report in WHOLE, strict=True)
+    assert {asked: n for asked, n in taken.items() if n > 4} == {}
+
+
+@pytest.mark.parametrize("report", PEOPLE)
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_people_behind_a_figure_take_no_more(
+    trips: Callable[..., dict[str, int]], report: str, strict: bool
+) -> None:
+    of, figure = PEOPLE[report]
+
+    def ask(event: str, *, tracker: Tracker, **asked: Any) -> None:
+        people_behind(of(event=event, **asked), figure, tracker=tracker)
+
+    taken = trips(ask, ("seen", "others"), whole=True, strict=strict)
+    assert {asked: n for asked, n in taken.items() if n > 4} == {}

@@ -219,6 +219,7 @@ def test_a_board_says_how_to_have_it_sent(
     declare(app, LOGINS, name=name)
     page = browser.open("/boards", board=name)
     line = page.one("pre", class_="crontab").raw.replace(r"\%", "%")
+    assert line.startswith("0 7 * * 1 "), "every Monday at seven"
     command = shlex.split(line.partition("bitmapist ")[2].partition(" | ")[0])
     done = app.test_cli_runner().invoke(args=["bitmapist", *command])
     assert done.exit_code == 0, done.output
