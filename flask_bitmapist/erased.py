@@ -8,14 +8,14 @@ events, which every trip that marks asks for.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .registry import KINDS
-from .trip import node_of
+from .trip import node_of, replies
 
 #: A hash: the digest of an id -> its `Erasure`. It also has the two fields below.
 ERASED = "flask_bitmapist:erased"
@@ -24,6 +24,8 @@ SALT = "salt"
 #: The moment of the last erasure.
 LAST = "last"
 
+#: Digests that one command looks up: the server answers nobody else meanwhile.
+_TOGETHER = 5_000
 #: Microseconds in a second.
 _SECOND = 1_000_000
 
@@ -68,6 +70,19 @@ class Erasure(NamedTuple):
 def digest(salt: str, id_: int | str) -> str:
     """The digest of the normal form `id_`, from which the id cannot be read."""
     return blake2b(str(id_).encode(), key=salt.encode(), digest_size=12).hexdigest()
+
+
+def erasures_held(client: Any, digests: Sequence[str]) -> list[Erasure | None]:
+    """The last erasure that the server has under each of `digests`.
+
+    :raises redis.RedisError: if it does not answer.
+    """
+    found: list[Erasure | None] = []
+    for first in range(0, len(digests), _TOGETHER):
+        part = digests[first : first + _TOGETHER]
+        (held,) = replies(client, [("HMGET", ERASED, *part)])
+        found += [None if value is None else Erasure.loads(value) for value in held]
+    return found
 
 
 def server_time(client: Any) -> int:

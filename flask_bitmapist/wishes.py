@@ -35,6 +35,11 @@ class Wish(NamedTuple):
     since: datetime | None = None
 
     @property
+    def whose(self) -> tuple[type, Id]:
+        """Whose it is: 7 and '7' are two."""
+        return type(self.id), self.id
+
+    @property
     def field(self) -> str:
         """Its field on the server."""
         return json.dumps([self.id, self.asked])

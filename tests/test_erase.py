@@ -855,7 +855,7 @@ def test_it_goes_on_if_it_stops_before_the_map_forgets(
     def stop(*_: object) -> None:
         raise Stopped
 
-    for method in ("retire", "lookup"):
+    for method in ("retire", "find"):
         with monkeypatch.context() as patch:
             patch.setattr(tracker._id_map, method, stop)
             with pytest.raises(Stopped):

@@ -289,6 +289,24 @@ def test_many_are_looked_for_in_one_pass(tracker: Tracker, redis: Any, waits: No
     assert redis.hlen(ERASED) == 400
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_many_take_as_many_trips_as_few(
+    tracker: Tracker, waits: None, round_trips: list[object], dry_run: bool
+) -> None:
+    trips = []
+    for people in (2, 40):
+        everybody: list[int | str] = [*range(people), *map("u{}".format, range(people))]
+        tracker.record([("mapped" if isinstance(id_, str) else "plain", id_) for id_ in everybody])
+        for _ in range(2):
+            tracker.publish([went(id_) for id_ in everybody])
+            pause()
+        round_trips.clear()
+        assert tracker.erase_due(dry_run=dry_run).people == 2 * people
+        trips.append(len(round_trips))
+        tracker.erase_due()
+    assert trips[1] <= trips[0] + 2, trips
+
+
 def test_more_than_can_be_looked_for_together_are_erased_in_parts(
     tracker: Tracker, waits: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

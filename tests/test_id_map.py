@@ -224,7 +224,7 @@ def test_an_offset_that_was_retired_is_known_to_nobody_else(redis: Any) -> None:
     one, other = IdMap(), IdMap()
     before = one.offsets(redis, MAPPED, ["a", "b"])
     other.offsets(redis, MAPPED, ["c"])
-    other.retire(redis, MAPPED, "a", 0)
+    assert other.retire(redis, MAPPED, {"a": 0}) == set()
     assert before.state is not None
     assert redis.hget(KEYS.index, before.state.field) is None
     assert one.offsets(redis, MAPPED, ["a", "b", "d"]) == {"a": 3, "b": 1, "d": 4}

@@ -98,7 +98,7 @@ def _check_due(user: str | None, keep: tuple[str, ...]) -> None:
 def _erase_due(tracker: Tracker, *, dry_run: bool, yes: bool) -> Erased:
     from ..wishes import wishes
 
-    waiting = len({(type(wish.id), wish.id) for wish in wishes(tracker.server.patient)})
+    waiting = len({wish.whose for wish in wishes(tracker.server.patient)})
     if waiting and not dry_run and not yes:
         people = counted(waiting, "person", "people")
         click.confirm(f"Erase {people} whose rows were deleted for good?", abort=True, err=True)

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from ..erased import ERASED, LAST, SALT, Erasure, digest, server_time
-from ..id_map import BATCH
+from ..erased import ERASED, LAST, SALT, Erasure, digest, erasures_held, server_time
 from ..marks import ONE, Id, Settled, singles
 from ..registry import BELL, KINDS, Registry, text
 from ..trip import replies
@@ -114,13 +113,10 @@ class Erasures:
     def _of(self, client: Any, ids: Iterable[Id]) -> Iterable[tuple[Id, Erasure]]:
         """The erasures of those of `ids` that were erased."""
         listed = [*ids]
-        for first in range(0, len(listed), BATCH):
-            part = listed[first : first + BATCH]
-            digests = [digest(self._salt, id_) for id_ in part]
-            (held,) = replies(client, [("HMGET", ERASED, *digests)])
-            for id_, value in zip(part, held, strict=True):
-                if value is not None:
-                    yield id_, Erasure.loads(value)
+        held = erasures_held(client, [digest(self._salt, id_) for id_ in listed])
+        for id_, erasure in zip(listed, held, strict=True):
+            if erasure is not None:
+                yield id_, erasure
 
 
 def ahead(client: Any) -> float:

@@ -237,9 +237,9 @@ class IdMap:
         if is_begun(client, keys):
             complete(client, keys, lambda: None)
 
-    def retire(self, client: Any, kind: str, id_: str, offset: int | None) -> bool:
-        """As `retiring.retire`; the offset is never given out again."""
-        return retire(client, map_keys(kind), id_, offset)
+    def retire(self, client: Any, kind: str, entries: Mapping[str, int | None]) -> set[str]:
+        """As `retiring.retire`; the offsets are never given out again."""
+        return retire(client, map_keys(kind), entries)
 
     def promote(
         self, client: Any, kind: str, visitor: str, user: str, since: int, began: int

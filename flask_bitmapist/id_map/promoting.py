@@ -72,7 +72,7 @@ def promote(
             return str(held, "utf-8")
         if text is None:
             return None
-        records, places = _records(pipe, keys, State.of(text).size, digests)
+        records, places = records_of(pipe, keys, State.of(text).size, digests)
         source, target = (
             offset_in(records[place], digest) for place, digest in zip(places, digests, strict=True)
         )
@@ -103,7 +103,7 @@ def restore(client: Any, keys: MapKeys, size: int) -> None:
             if state is not None:  # another process was faster
                 return
             digests = [digest for pair in pairs for digest in pair]
-            records, places = _records(pipe, keys, size, digests)
+            records, places = records_of(pipe, keys, size, digests)
             changed: dict[int, bytes] = {}
             for number, (visitor, user) in enumerate(pairs):
                 place, of_user = places[2 * number], places[2 * number + 1]
@@ -168,7 +168,7 @@ def _watching(client: Any, keys: MapKeys, plan: Callable[[Any], _T]) -> _T:
             return planned
 
 
-def _records(
+def records_of(
     pipe: Any, keys: MapKeys, size: int, digests: list[bytes]
 ) -> tuple[dict[int, bytes], list[int]]:
     """The buckets in which `digests` belong, by number, and the number of each."""

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from ..erased import Erasure
 from ..id_map import IdMap
 from ..ids import PLAIN
 from ..periods import GRAINS, Grain, Period, unique_key
 from ..registry import Registry
 from ..trip import replies
 from ..wishes import WISHES, Wish, fulfilled, wishes
-from .erase import Eraser, erasure_of
+from .erase import Eraser, erasures_of
 from .parts import in_parts
 from .persons import Person
 from .receipts import Receipt
@@ -50,21 +51,23 @@ def _people(client: Any, waiting: Iterable[Wish], *, forgets: bool) -> list[Pers
     """
     by_id: dict[Any, list[Wish]] = {}
     for wish in waiting:
-        by_id.setdefault((type(wish.id), wish.id), []).append(wish)
+        by_id.setdefault(wish.whose, []).append(wish)
     people = [Person(of[-1].id, frozenset(of[-1].kept), of) for of in by_id.values()]
-    done = [person for person in people if _is_done(client, person)]
+    erasures = erasures_of(client, [person.id for person in people])
+    done = [
+        person
+        for person, (_, erasure) in zip(people, erasures, strict=True)
+        if erasure is not None and _is_done(person, erasure)
+    ]
     if forgets:
         replies(client, fulfilled(wish for one in done for wish in one.wishes))
     return [person for person in people if person not in done]
 
 
-def _is_done(client: Any, person: Person) -> bool:
+def _is_done(person: Person, last: Erasure) -> bool:
     """Whether the person has been erased for it, or later by somebody's command."""
-    _, erasure = erasure_of(client, person.id)
-    if erasure is None or erasure.unfinished:
-        return False
     wish = person.wishes[-1]
-    return erasure.asked >= wish.asked or erasure.until >= wish.before
+    return not last.unfinished and (last.asked >= wish.asked or last.until >= wish.before)
 
 
 def make_room(

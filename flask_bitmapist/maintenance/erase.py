@@ -24,7 +24,7 @@ import redis
 
 from ..delivery.merging import STAGED
 from ..dimensions import DIMENSIONS, NONE, Slots, flag_of
-from ..erased import ERASED, LAST, SALT, Erasure, digest, server_time
+from ..erased import ERASED, LAST, SALT, Erasure, digest, erasures_held, server_time
 from ..id_map import IdMap
 from ..ids import MAPPED, PLAIN, normal_form
 from ..marks import Id
@@ -65,14 +65,16 @@ def erase(
     return eraser.told(watch) if dry_run else eraser.erase(watch)
 
 
-def erasure_of(client: Any, id_: Id) -> tuple[str, Erasure | None]:
-    """What the server calls the normal form `id_`, if it calls anybody so, and the last erasure."""
+def erasures_of(client: Any, ids: Iterable[Id]) -> list[tuple[str, Erasure | None]]:
+    """What the server calls each of the normal forms `ids`, and the last erasure of each.
+
+    It calls nobody anything, and has erased nobody, as long as it has no salt.
+    """
     (salt,) = replies(client, [("HGET", ERASED, SALT)])
     if salt is None:
-        return "", None
-    name = digest(text(salt), id_)
-    (held,) = replies(client, [("HGET", ERASED, name)])
-    return name, None if held is None else Erasure.loads(held)
+        return [("", None) for _ in ids]
+    names = [digest(text(salt), id_) for id_ in ids]
+    return [*zip(names, erasures_held(client, names), strict=True)]
 
 
 class Eraser:
@@ -116,8 +118,7 @@ class Eraser:
 
     def told(self, watch: Callable[[int], None]) -> Receipt:
         """What would be erased."""
-        for person in self._people:
-            self._look_up(person)
+        self._look_up(self._people)
         self._find_visitors([person for person in self._people if person.since is None])
         return self._receipt(None, self.clearing.found(watch))
 
@@ -145,8 +146,9 @@ class Eraser:
             self._id_map.complete(client, kind)
         client.hsetnx(ERASED, SALT, secrets.token_hex(16))
         self._whose.news(client)  # they may have waited for others
+        self._look_up(self._people)
         for person in self._people:
-            earlier = self._look_up(person)
+            earlier = person.earlier
             # What was marked before the earlier erasure must still not come back.
             person.late = person.kept if earlier is None else person.kept & {*earlier.kept}
         # Of others everything but the bits has gone already, and somebody else has their ids.
@@ -157,32 +159,38 @@ class Eraser:
 
     def _end(self) -> None:
         """Their bits are gone: have the server remember no more than that they were erased."""
-        for person in self._people:
-            done = Erasure(person.moment, person.late, **_wished(person)).dumps()
-            self._client.hset(ERASED, person.name, done)
+        done = {
+            person.name: Erasure(person.moment, person.late, **_wished(person)).dumps()
+            for person in self._people
+        }
+        self._client.hset(ERASED, mapping=done)
         # A person who comes back at once must be marked later than the erasure.
         last = max(person.moment for person in self._people) + _MARGIN
         time.sleep(max(0, last - server_time(self._client)) / 1e6)
 
-    def _look_up(self, person: Person) -> Erasure | None:
-        """Find out where the person's bits are; returns the earlier erasure, if there was one."""
-        earlier = self._earlier(person)
-        for kind, offsets in (earlier.unfinished if earlier else {}).items():
-            person.offsets.setdefault(kind, set()).update(offsets)
-        if isinstance(person.id, int) and person.id < _BITS:
-            person.offsets[PLAIN] = {person.id}
-        if person.since is None:  # else an entry is that of whoever has the id now
-            person.entries = self._id_map.lookup(self._client, str(person.id), self._mapped)
+    def _look_up(self, people: Sequence[Person]) -> None:
+        """Find out whether they have been erased before, and where their bits are."""
+        held = erasures_of(self._client, [person.id for person in people])
+        for person, (name, earlier) in zip(people, held, strict=True):
+            person.name, person.earlier = name, earlier
+            for kind, offsets in (earlier.unfinished if earlier else {}).items():
+                person.offsets.setdefault(kind, set()).update(offsets)
+            if isinstance(person.id, int) and person.id < _BITS:
+                person.offsets[PLAIN] = {person.id}
+            if person.since is not None and earlier is not None:
+                person.moment = earlier.moment
+        # Else an entry is that of whoever has the id now.
+        self._look_up_entries([person for person in people if person.since is None])
+        self._whose.forget()
+
+    def _look_up_entries(self, people: Sequence[Person]) -> None:
+        """Find out which offsets the maps have for them."""
+        ids = [str(person.id) for person in people]
+        found = {kind: self._id_map.find(self._client, kind, ids) for kind in self._mapped}
+        for person, id_ in zip(people, ids, strict=True):
+            person.entries = {kind: held[id_] for kind, held in found.items() if id_ in held}
             for kind, offset in person.entries.items():
                 person.offsets.setdefault(kind, set()).add(offset)
-        elif earlier is not None:
-            person.moment = earlier.moment
-        self._whose.forget()
-        return earlier
-
-    def _earlier(self, person: Person) -> Erasure | None:
-        person.name, earlier = erasure_of(self._client, person.id)
-        return earlier
 
     def _find_visitors(self, people: Sequence[Person]) -> list[Person]:
         """Those of `people` whom visitors have become of whom nothing was known."""
@@ -211,30 +219,33 @@ class Eraser:
                 # Of a trip that asked for `BELL` before the erasure the part to the map may be
                 # late.
                 time.sleep(UNDER_WAY)
-            left = [person for person in left if not self._left_maps(person)]
+            left = self._still_in_maps(left)
             if left and self._whose.news(self._client):
                 left = [person for person in left if person.since is None]
-            for person in left:
-                self._look_up(person)
-            self._remember(left)
+            if left:
+                self._look_up(left)
+                self._remember(left)
         # From here on no visitor becomes one of them.
         self._remember(self._find_visitors(people))
         for person in people:
             for visitor in person.visitors:
                 for offset in person.offsets.get(MAPPED, ()):
-                    self._id_map.retire(self._client, MAPPED, visitor, offset)
+                    self._id_map.retire(self._client, MAPPED, {visitor: offset})
         # From here on nobody moves the bits of one.
         visitors = [visitor for person in people for visitor in person.visitors]
         self._id_map.forget_visitors(self._client, MAPPED, visitors)
 
-    def _left_maps(self, person: Person) -> bool:
-        """False: they have got an entry of which nothing was known."""
+    def _still_in_maps(self, people: Sequence[Person]) -> list[Person]:
+        """Take `people` out of the maps; returns those with entries of which nothing was known."""
+        stayed: set[str] = set()
         for kind in sorted(self._mapped):
-            offset = person.entries.get(kind)
-            if not self._id_map.retire(self._client, kind, str(person.id), offset):
-                return False
-            person.gone += person.entries.pop(kind, None) is not None
-        return True
+            entries = {str(person.id): person.entries.get(kind) for person in people}
+            kept = self._id_map.retire(self._client, kind, entries)
+            for person in people:
+                if str(person.id) not in kept:
+                    person.gone += person.entries.pop(kind, None) is not None
+            stayed |= kept
+        return [person for person in people if str(person.id) in stayed]
 
     def _remember(self, people: Sequence[Person]) -> None:
         """Have the server remember that `people` are erased, now."""

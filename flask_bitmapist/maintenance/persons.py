@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..erased import Erasure
 from ..ids import PLAIN
 from ..marks import Id
 from ..wishes import Wish, wishes
@@ -33,6 +34,8 @@ class Person:
     offsets: dict[str, set[int]] = field(default_factory=dict)
     #: What the server calls them.
     name: str = ""
+    #: The last erasure of which the server told.
+    earlier: Erasure | None = None
     #: When they are erased, by the server's clock; as in `Erasure`.
     moment: int = 0
     #: The visitors who have become them.

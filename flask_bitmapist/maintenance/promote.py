@@ -36,15 +36,14 @@ from ..reading.replies import Octets
 from ..registry import BELL, KINDS, Registry, slots_of
 from ..swapping import clear, exchange
 from ..trip import Command, Trip, replies
-from .erase import erase, erasure_of
+from .clearing import UNDER_WAY
+from .erase import erase, erasures_of
 from .parts import in_parts
 
 #: Keys looked at in one round trip, and bits moved in one.
 _KEYS, _BITS = 10_000, 2_000
 #: How often the keys are gone through, at most, until no bit is found.
 _PASSES = 6
-#: Seconds after which no command that was on its way to a node of a cluster arrives any more.
-_UNDER_WAY = 0.5
 #: Seconds after which a move that is not done is taken for abandoned.
 _ABANDONED = 60
 _DAY = timedelta(days=1)
@@ -101,7 +100,7 @@ def promote(
 
 def _was_erased(client: Any, user: str, asked: float) -> bool:
     """Whether `user` has been erased since the moment `asked`."""
-    _, erasure = erasure_of(client, user)
+    ((_, erasure),) = erasures_of(client, [user])
     return erasure is not None and asked + ahead(client) <= erasure.until / 1e6
 
 
@@ -148,7 +147,7 @@ class _Mover:
             if self._is_single:  # what was on its way has arrived; some may have been packed
                 found = [*self._having(found)]
             else:
-                time.sleep(_UNDER_WAY)
+                time.sleep(UNDER_WAY)
                 found = self._found()
         raise NotMovedError
 

@@ -19,7 +19,7 @@ def check(client: Any) -> Iterator[Finding]:
     waiting = wishes(client)
     if not waiting:
         return
-    people = len({(type(wish.id), wish.id) for wish in waiting})
+    people = len({wish.whose for wish in waiting})
     seconds = time.time() - waiting[0].asked / 1e6
     told = f"{people:,} people" if people > 1 else "1 person"
     hours = f"{seconds / 3600:.1f} hours"
