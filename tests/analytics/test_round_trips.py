@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import pytest
 
-from flask_bitmapist import analytics, questions
+from flask_bitmapist import analytics
 from flask_bitmapist.analytics import people_behind
 from flask_bitmapist.dimensions import DIMENSIONS
 from flask_bitmapist.marks import Mark
@@ -18,7 +17,8 @@ from flask_bitmapist.periods import Grain, Period
 from flask_bitmapist.reading import bitmaps
 from flask_bitmapist.tracker import Tracker
 
-NOW = datetime(2026, 11, 23, 14, 32)
+from .every_report import NOW, every_report
+
 IDS = (1, 2, 3)
 PLANS = ("free", "pro")
 REPORTS: dict[str, Callable[..., object]] = {
@@ -54,63 +54,6 @@ REPORTS: dict[str, Callable[..., object]] = {
     "users": lambda event, where, **asked: analytics.users(both(event, where), **asked),
     "count": lambda event, where, **asked: analytics.count(both(event, where), **asked),
     "contains": lambda event, where, **asked: analytics.contains(both(event, where), 1, **asked),
-}
-#: The figures of each report, and the question whose people are told behind them.
-PEOPLE: dict[str, tuple[Callable[..., questions.Question], questions.Figure]] = {
-    "trend": (partial(questions.TrendQuestion.of, rolling=2), questions.TrendFigure()),
-    "trends": (
-        lambda event, **asked: questions.TrendsQuestion.of(events=["seen", event], **asked),
-        questions.TrendsFigure(number=1),
-    ),
-    "active users": (questions.ActiveUsersQuestion.of, questions.ActiveUsersFigure()),
-    "retention": (
-        lambda event, **asked: questions.RetentionQuestion.of(
-            cohort=event, returned="seen", by="day", **asked
-        ),
-        questions.RetentionFigure(k=1),
-    ),
-    "lifecycle": (questions.LifecycleQuestion.of, questions.LifecycleFigure(group="returning")),
-    "stickiness": (questions.StickinessQuestion.of, questions.StickinessFigure(k=1)),
-    "funnel": (
-        lambda event, **asked: questions.FunnelQuestion.of(
-            steps=[event, "goal"], within=3, **asked
-        ),
-        questions.FunnelFigure(step=1),
-    ),
-    "compare": (
-        lambda event, **asked: questions.CompareQuestion.of(
-            arms=[event, "flag:beta"], goal="seen", **asked
-        ),
-        questions.CompareFigure(arm=0),
-    ),
-    "time to convert": (
-        lambda event, **asked: questions.TimeToConvertQuestion.of(steps=[event, "goal"], **asked),
-        questions.TimeToConvertFigure(k=1),
-    ),
-    "conversion": (
-        lambda event, **asked: questions.ConversionQuestion.of(
-            steps=[event, "goal"], within=3, **asked
-        ),
-        questions.ConversionFigure(step=1),
-    ),
-    "adoption": (
-        lambda event, **asked: questions.AdoptionQuestion.of(feature=event, active="seen", **asked),
-        questions.AdoptionFigure(which="new"),
-    ),
-    "churned": (
-        partial(questions.ChurnedQuestion.of, silent=3),
-        questions.ChurnedFigure(at=NOW - timedelta(days=9)),
-    ),
-    "overlap": (
-        lambda event, **asked: questions.OverlapQuestion.of(events=[event, "seen"], **asked),
-        questions.OverlapFigure(one=0, other=1),
-    ),
-    "changes": (
-        lambda event, where, **asked: questions.ChangesQuestion.of(
-            where=both(event, where), **asked
-        ),
-        questions.ChangesFigure(event="seen"),
-    ),
 }
 #: Those that take no breakdown.
 WHOLE = {"active users", "time to convert", "conversion", "adoption", "churned", "overlap"}
@@ -192,15 +135,16 @@ def test_to_refuse_unknown_names_takes_no_more(
     assert {asked: n for asked, n in taken.items() if n > 4} == {}
 
 
-@pytest.mark.parametrize("report", PEOPLE)
+@pytest.mark.parametrize("report", every_report("seen"))
 @pytest.mark.parametrize("strict", [False, True])
 def test_the_people_behind_a_figure_take_no_more(
     trips: Callable[..., dict[str, int]], report: str, strict: bool
 ) -> None:
-    of, figure = PEOPLE[report]
-
-    def ask(event: str, *, tracker: Tracker, **asked: Any) -> None:
-        people_behind(of(event=event, **asked), figure, tracker=tracker)
+    def ask(event: str, *, where: str | None, tracker: Tracker, **more: Any) -> None:
+        asked = every_report(event)[report]
+        narrowed = "among" if report == "people" else "where"
+        more[narrowed] = both(event, where) if narrowed in asked.fields else where
+        people_behind(asked.question(**more), asked.figure, tracker=tracker)
 
     taken = trips(ask, ("seen", "others"), whole=True, strict=strict)
     assert {asked: n for asked, n in taken.items() if n > 4} == {}
