@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from .analytics import Flag, count, everyone_behind, others_flagged
+from .analytics import Flag, count, everyone_behind, kind_behind, others_flagged
 from .dimensions import flag_of
 from .ids import TextKey
 from .marks import checked_name
@@ -65,8 +65,12 @@ def flag_people(
             "nothing can be saved now: BITMAPIST_ENABLED is off, or the application is being tested"
         )
     made = time.time()
-    names = frozenset[str]().union(*(one.names() for one in question.expressions()))
-    kind = tracker.reader.kind([*names, *({flag} & tracker.reader.known().flags.keys())])
+    kind = kind_behind(question, figure, tracker)
+    held = tracker.reader.registered_kind(flag) or kind
+    if held != kind:
+        raise ValueError(
+            f"{flag!r} has {held} ids, and these people have {kind} ones: take another name"
+        )
     before = count(Flag(flag), tracker=tracker)
     people = _all_of(everyone_behind(question, figure, tracker))
     others = _all_of(others_flagged(question, figure, flag, tracker)) if replace else []

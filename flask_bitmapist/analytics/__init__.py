@@ -11,7 +11,7 @@ from ..reading.segments import Did, Event, Expression, First, Flag, SegmentError
 from ..reading.time_limit import TimeLimitError, time_limit
 from ._active_users import ActivePoint, ActiveUsers, active_users
 from ._adoption import Adoption, AdoptionPoint, adoption
-from ._answers import answer, everyone_behind, others_flagged, people_behind
+from ._answers import answer, everyone_behind, kind_behind, others_flagged, people_behind
 from ._breakdown import NO_VALUE, part_of
 from ._changes import Change, Changes, changes
 from ._check import Check, CheckedFigure, check
@@ -101,6 +101,7 @@ __all__ = [
     "everyone_behind",
     "funnel",
     "funnel_people",
+    "kind_behind",
     "lifecycle",
     "lifecycle_people",
     "others_flagged",

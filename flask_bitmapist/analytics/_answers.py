@@ -97,6 +97,13 @@ def everyone_behind(
     return _crowd(question, figure, tracker).everyone()
 
 
+def kind_behind(
+    question: questions.Question, figure: questions.Figure, tracker: Tracker | None = None
+) -> str:
+    """The kind of the ids of the people behind one `figure`. Errors are those of `answer`."""
+    return _crowd(question, figure, tracker).kind
+
+
 def others_flagged(
     question: questions.Question,
     figure: questions.Figure,

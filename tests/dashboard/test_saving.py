@@ -14,7 +14,8 @@ from werkzeug.test import TestResponse
 
 from flask_bitmapist import analytics, flagging, mark_event, mark_unique
 from flask_bitmapist.dimensions import DIMENSIONS, slot
-from flask_bitmapist.questions import PeopleFigure, PeopleQuestion
+from flask_bitmapist.marks import Mark
+from flask_bitmapist.questions import ChangesFigure, ChangesQuestion, PeopleFigure, PeopleQuestion
 from flask_bitmapist.tracker import Tracker
 
 from .conftest import FLAGS, Browser
@@ -48,7 +49,7 @@ def submit(client: FlaskClient, form: Element, **fields: str) -> TestResponse:
 
 
 def with_flag(flag: str) -> list[Any]:
-    return list(analytics.users(analytics.Flag(flag)))
+    return list(analytics.users(f"flag:{flag}"))
 
 
 def told(answer: TestResponse, status: int = 200) -> str:
@@ -170,6 +171,16 @@ def test_a_flag_that_nobody_has_any_more_is_as_new(analyst: FlaskClient) -> None
     assert told(send(analyst, BETA, flag="old")).startswith("4 people")
 
 
+def test_people_whose_ids_have_a_map_of_their_own_are_saved_by_it(tracker: Tracker) -> None:
+    tracker.record(
+        [Mark("user:seen", "u"), *(Mark("order:paid", id_, space="order") for id_ in "ab")]
+    )
+    figure = ChangesFigure.of(event="order:paid")
+    flagging.flag_people(ChangesQuestion(), figure, "kept", replace=False, tracker=tracker)
+    assert with_flag("kept") == ["a", "b"]
+    assert with_flag("kept & order:paid") == ["a", "b"]
+
+
 # What is refused
 
 
@@ -182,7 +193,7 @@ def test_a_flag_that_nobody_has_any_more_is_as_new(analyst: FlaskClient) -> None
         ("user:created", "there is an event called"),
         ("user:plan=pro", "a value of the dimension user:plan"),
         ("user:plan=gold", "a value of the dimension user:plan"),
-        ("visitors", "kinds"),
+        ("visitors", "has mapped ids, and these people have plain ones"),
     ],
 )
 def test_a_name_that_cannot_be_a_flag_is_refused(
