@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -22,11 +23,12 @@ from flask.testing import FlaskClient
 from servers import eventually, free_port
 from sqlalchemy import func, select
 
-from flask_bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents
+from flask_bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents, get_event_names
 from flask_bitmapist.demo.__main__ import main
 from flask_bitmapist.demo.app import create_app
 from flask_bitmapist.demo.history import ensure_played, play
 from flask_bitmapist.demo.models import Like, Post, User, db
+from flask_bitmapist.maintenance.backfill import Backfill, Backfilled
 
 PASSWORD = "correct horse"
 UNTIL = datetime(2026, 3, 10, 15, 0, tzinfo=UTC)
@@ -333,6 +335,27 @@ def test_bitmapists_own_classes_read_what_the_rows_say(played: Flask) -> None:
             assert created <= set(MonthEvents("user:seen", 2026, month))
         premium = set(db.session.scalars(select(User.id).where(User.premium)))
         assert set(UniqueEvents("user:premium")) == premium
+
+
+def test_its_rows_are_marked_by_a_backfill_alone(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Backfilled] = []
+    run = Backfill.run
+
+    def noting(backfill: Backfill, **named: Any) -> Backfilled:
+        assert backfill.names.event not in get_event_names()
+        done.append(run(backfill, **named))
+        return done[-1]
+
+    monkeypatch.setattr(Backfill, "run", noting)
+    play(app, days=5, users=40, until=UNTIL)
+    with app.app_context():
+        users, posts = (
+            db.session.scalar(select(func.count()).select_from(model)) for model in (User, Post)
+        )
+    marked = [(one.event, one.marked) for one in done]
+    assert marked == [("user:created", users), ("post:created", posts)]
 
 
 def test_posts_and_likes_have_rows_and_marks(played: Flask) -> None:

@@ -55,4 +55,5 @@ def fill(engine: Engine, count: int) -> None:
     Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(insert(Customer), [*rows(count)])
+        if count:
+            connection.execute(insert(Customer), [*rows(count)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime
@@ -10,16 +12,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, create_engine, event, text, update
+from sqlalchemy import Engine, create_engine, event, insert, text, update
 from sqlalchemy.orm import Session
 
+from flask_bitmapist.maintenance import backfill
 from flask_bitmapist.maintenance.backfill import Backfill, Backfilled
 from flask_bitmapist.maintenance.days import Days
 from flask_bitmapist.marks import Mark
 from flask_bitmapist.tracker import Tracker
 
 from .bits import bits_for, bits_of, flag_bits
-from .shops import Customer, moment
+from .shops import Customer, fill, moment, rows
 
 EVERYBODY = range(1, 201)
 Filled = Callable[..., Backfilled]
@@ -262,3 +265,46 @@ def test_a_dimension_alone_needs_no_objects(
     found = bits_of(tracker)
     assert found["trackist_customer:invited_by=other_u"] == {*range(16, 201)}
     assert filled(source=shop).flags == 0
+
+
+@pytest.mark.parametrize("flags", [(), ("vip",)])
+def test_ten_times_the_rows_take_no_more_memory(
+    engine: Engine,
+    filled: Filled,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(Customer, "__bitmapist_flags__", flags)
+    for name in ("BATCH", "BATCH_WITH_FLAGS"):
+        monkeypatch.setattr(backfill, name, 1_000)
+    monkeypatch.setattr(backfill, "PAGE", 500)
+    monkeypatch.setattr("flask_bitmapist.delivery.recent._MOST", 10_000)  # which it fills at once
+
+    def most(count: int) -> int:
+        """The most bytes that were in use while a batch of so many rows was read and written."""
+        fill(engine, 0)
+        with engine.begin() as connection:  # on few days: what is known of each is remembered
+            few = [{**row, "joined": moment(row["id"] % 40)} for row in rows(count)]
+            connection.execute(insert(Customer), few)
+        del few
+        peaks = []
+
+        def note(_: Backfilled) -> None:
+            gc.collect()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.reset_peak()
+
+        tracemalloc.start()
+        try:
+            assert filled(source=engine, run={"told": note}).rows == count
+        finally:
+            tracemalloc.stop()
+        return max(peaks)
+
+    gc.collect()
+    gc.freeze()  # to look through all that pytest has loaded takes the time
+    try:
+        most(2_000)  # fills what a process remembers
+        assert most(20_000) < 1.5 * most(2_000)
+    finally:
+        gc.unfreeze()
