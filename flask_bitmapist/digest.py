@@ -14,7 +14,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from itertools import groupby
 from typing import Any, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from flask import Flask, current_app
 from werkzeug.datastructures import MultiDict
@@ -129,7 +129,7 @@ def digest(name: str, *, url: str | None = None) -> Digest:
 
     :param name: that of a board that code has declared, or that somebody has saved.
     :param url: the address of the application, such as ``https://shop.example``: the charts lead to
-        their pages. None: they do if the application has a ``SERVER_NAME``, or in a request.
+        their pages. None: they do if the application has a ``SERVER_NAME``.
     :raises ValueError: if there is no such board, with the names of those that there are; if `url`
         is no address.
     :raises redis.RedisError: if the server does not answer.
@@ -173,11 +173,16 @@ def _addresses(app: Flask, url: str | None) -> Iterator[Callable[[str], str]]:
     parts = urlsplit(url or "")
     if url is not None and (parts.scheme not in ("http", "https") or not parts.netloc):
         raise ValueError(f"the address must begin with https:// and a host, not {url!r}")
-    is_known = bool(url or app.config["SERVER_NAME"])
+    scheme, name = app.config["PREFERRED_URL_SCHEME"], app.config["SERVER_NAME"]
+    base = f"{parts.scheme}://{parts.netloc}" if url else f"{scheme}://{name}" if name else ""
+    # Flask builds paths for those hosts alone that it is told to trust.
+    host = next(iter(app.config.get("TRUSTED_HOSTS") or ()), urlsplit(base).netloc or "localhost")
+    below = urlunsplit(
+        (scheme, host.removeprefix("."), parts.path or app.config["APPLICATION_ROOT"], "", "")
+    )
     # In a context of its own: addresses are remembered in `g`.
-    with app.app_context(), app.test_request_context(base_url=url) as context:
-        base = context.request.host_url
-        yield lambda path: urljoin(base, path) if path and is_known else ""
+    with app.app_context(), app.test_request_context(base_url=below):
+        yield lambda path: urljoin(base, path) if path and base else ""
 
 
 def _home(app: Flask) -> str:

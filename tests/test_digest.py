@@ -79,6 +79,32 @@ def test_a_mail_has_only_what_mail_programs_keep(extension: FlaskBitmapist) -> N
         assert "url(" not in (attributes.get("style") or ""), tag
 
 
+#: What Gmail, Yahoo, Apple Mail and Outlook on Windows (which shows mails with Word) all keep.
+KEPT = {
+    *("background", "color", "font-family", "font-size", "font-weight", "line-height", "height"),
+    *("margin", "padding", "padding-right", "border", "border-top", "border-bottom"),
+}
+#: Those that some ignore, where something else does the same, or nothing is lost.
+IGNORED_BY_SOME = {"max-width", "table-layout", "border-radius"}
+
+
+def test_outlook_on_windows_shows_the_charts_too(extension: FlaskBitmapist) -> None:
+    html = extension.digest("Weekly").html
+    styles = [attributes.get("style") or "" for _, attributes in _Tags(html).tags]
+    used = {one.partition(":")[0] for style in styles for one in style.split(";") if one}
+    assert used <= KEPT | IGNORED_BY_SOME
+    # Word gives an empty cell the height of a line, or none at all.
+    blocks = re.findall(r'<td[^>]* height="\d+"[^>]*font-size:1px[^>]*>([^<]*)</td>', html)
+    assert set(blocks) == {"\N{NO-BREAK SPACE}"}
+    assert "<!--[if mso]><style>td{mso-line-height-rule:exactly}</style><![endif]-->" in html
+    # It knows neither `max-width` nor `table-layout`.
+    assert re.search(r'<!--\[if mso\]><table [^>]*width="640"[^>]*><tr><td><!\[endif\]-->', html)
+    assert "<!--[if mso]></td></tr></table><![endif]-->" in html
+    columns = re.findall(r'<td(?: width="(\d+%)")?[^>]* style="padding-right:1px"', html)
+    assert columns
+    assert "" not in columns
+
+
 def test_each_chart_has_its_figure_its_picture_and_its_figures_as_text(
     extension: FlaskBitmapist,
 ) -> None:
@@ -132,6 +158,15 @@ def test_links_need_an_address(app: Flask, extension: FlaskBitmapist) -> None:
     made = extension.digest("Weekly", url="https://other.example/under")
     assert 'href="https://other.example/under/bitmapist/cohort?' in made.html
     assert "https://other.example/under/bitmapist/stickiness?" in made.text
+
+
+@pytest.mark.parametrize("url", [None, "https://shop.example/under", "https://proxy.example"])
+def test_an_app_that_trusts_its_own_host_alone_sends_digests(
+    app: Flask, extension: FlaskBitmapist, url: str | None
+) -> None:
+    app.config["TRUSTED_HOSTS"] = [".shop.example"]
+    made = extension.digest("Weekly", url=url)
+    assert ("href=" in made.html) == (f'href="{url}/bitmapist/cohort?' in made.html) == bool(url)
 
 
 @pytest.mark.parametrize("url", ["shop.example", "ftp://shop.example", "javascript:alert(1)", ""])
