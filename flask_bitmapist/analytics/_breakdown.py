@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import reduce
 from itertools import chain
 from operator import sub
@@ -44,11 +44,11 @@ class Divided(Report):
     as_of: AsOf = field(default="now", kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
+        """As that of any report, without what was not asked for: parts, the periods before."""
         told = Report.to_dict(self)
-        if not self.parts:
-            del told["parts"]
-        if self.as_of == "now":
-            del told["as_of"]
+        for each in fields(self):
+            if each.kw_only and getattr(self, each.name) == _unasked(each):
+                del told[each.name]
         return told
 
     def exported(self) -> tuple[list[str], list[list[Any]]]:
@@ -60,6 +60,11 @@ class Divided(Report):
         return ["value" if self.as_of == "now" else "value_then", *header], [
             [name, *row] for name, report in named for row in report.table()[1]
         ]
+
+
+def _unasked(each: Field[Any]) -> Any:
+    """What a field holds if its figures were not asked for."""
+    return each.default if each.default_factory is MISSING else each.default_factory()
 
 
 _Divided = TypeVar("_Divided", bound=Divided)

@@ -186,7 +186,9 @@ class _Doing:
 
 def _sets(asked: Scope, did: Sequence[_Doing]) -> Sets:
     keys = dict.fromkeys(chain.from_iterable(one.keys() for one in did))
-    steps = [one.passing_keys() for one in did]
-    return Sets.one_by_one(
-        asked.tracker, keys, steps, lambda bitmaps: (one.made(bitmaps) for one in did)
+    return Sets(
+        asked.tracker,
+        [*keys],
+        lambda bitmaps: (one.made(bitmaps) for one in did),
+        steps=[one.passing_keys() for one in did],
     )

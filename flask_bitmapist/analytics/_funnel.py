@@ -61,12 +61,6 @@ class Funnel(Divided):
     steps: list[Step]
     previous: list[Step] = field(default_factory=list, kw_only=True)
 
-    def to_dict(self) -> dict[str, Any]:
-        told = Divided.to_dict(self)
-        if not self.previous:
-            del told["previous"]
-        return told
-
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """One row a step, beside what it was in the periods before, if that was asked for."""
         header, rows = flat_table(self.steps)

@@ -68,12 +68,6 @@ class Lifecycle(Divided):
         """The same of the periods before; empty if they were not asked for."""
         return _average(self.previous)
 
-    def to_dict(self) -> dict[str, Any]:
-        told = Divided.to_dict(self)
-        if not self.previous:
-            del told["previous"]
-        return told
-
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """One row a period, beside the one of the periods before, if those were asked for."""
         header, rows = flat_table(self.points)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,7 @@ from ..questions import PeopleFigure, PeopleQuestion
 from ..reading.bitmaps import around, parts, tally
 from ..reading.segments import Expression
 from ._report import Users, check_length, periods_of, scope
-from ._sets import USUAL_PAGE, Crowd, Page, People, only
-from ._trend import rolling_sets
+from ._sets import USUAL_PAGE, Crowd, Page, People, Sets, only
 
 if TYPE_CHECKING:
     from ..tracker import Tracker
@@ -104,8 +102,9 @@ def _crowd(question: PeopleQuestion, tracker: Tracker | None) -> Crowd:
     (users,), kind = Users.mapped(
         (question.expression, question.among), asked=asked, strict=question.strict
     )
-    last = replace(asked, periods=asked.periods[-1:])
-    return Crowd(rolling_sets(last, users, len(asked.periods)), only, kind)
+    keys = [*users.keys(asked.periods)]
+    sets = Sets(asked.tracker, keys, lambda bitmaps: [users.in_any(bitmaps, asked.periods)])
+    return Crowd(sets, only, kind)
 
 
 def count(

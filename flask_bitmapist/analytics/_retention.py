@@ -131,12 +131,6 @@ class Retention(Divided):
         now, then = self.average[k].rate, self.previous.average[k].rate
         return None if now is None or then is None else now - then
 
-    def to_dict(self) -> dict[str, Any]:
-        told = Divided.to_dict(self)
-        if self.previous is None:
-            del told["previous"]
-        return told
-
     def table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["period_start", "size", *map(str, range(len(self.average))), "open"]
         rows = [_line(row) for row in self.rows]

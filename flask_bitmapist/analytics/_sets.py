@@ -126,20 +126,6 @@ class Sets:
     make: Callable[[Bitmaps], Iterable[Bitmap]]
     steps: Sequence[Sequence[str]] | None = None
 
-    @classmethod
-    def one_by_one(
-        cls,
-        tracker: Tracker,
-        keys: Iterable[str],
-        steps: Sequence[Sequence[str]],
-        make: Callable[[Bitmaps], Iterable[Bitmap]],
-    ) -> Sets:
-        """Sets that are made one after the other.
-
-        :param steps: for each set the keys that are done with when it has been asked for.
-        """
-        return cls(tracker, [*keys], make, steps)
-
     @property
     def narrowing(self) -> None:
         """All of the bitmaps is needed."""
@@ -150,8 +136,9 @@ class Sets:
 
     def counted(self, bitmaps: Bitmaps, within: Sequence[Bitmap]) -> list[list[int]]:
         lists: list[list[int]] = [[] for _ in range(1 + len(within))]
+        steps = repeat(()) if self.steps is None else self.steps
         # A set at a time, since all of them may be many times as large as the bitmaps.
-        for users, keys in zip(self.make(bitmaps), self.steps or repeat(()), strict=False):
+        for users, keys in zip(self.make(bitmaps), steps, strict=self.steps is not None):
             small_step(len(lists))
             for counted, size in zip(lists, (len(users), *map(users.common, within)), strict=True):
                 counted.append(size)

@@ -119,11 +119,11 @@ def behind(question: TrendQuestion, figure: TrendFigure, tracker: Tracker | None
 def rolling_sets(asked: Scope, users: Users, rolling: int) -> Sets:
     """For each period of a scope the union of the `rolling` ones that end with it."""
     if rolling == 1:
-        return Sets.one_by_one(
+        return Sets(
             asked.tracker,
-            users.keys(asked.periods),
-            [*users.passing_keys(asked.periods)],
+            [*users.keys(asked.periods)],
             lambda bitmaps: (users.in_period(bitmaps, period) for period in asked.periods),
+            steps=[*users.passing_keys(asked.periods)],
         )
     first, last = asked.periods[0], asked.periods[-1]
     periods = list(first.shift(1 - rolling).until(last))

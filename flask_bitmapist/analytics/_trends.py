@@ -200,7 +200,7 @@ def _one_by_one(asked: Scope, each: Sequence[Users], blocks: Sequence[Sequence[P
     ]
     every = [period for block in blocks for period in block]
     keys = (key for users in each for key in users.keys(every))
-    return Sets.one_by_one(asked.tracker, keys, steps, make)
+    return Sets(asked.tracker, [*keys], make, steps)
 
 
 def behind(question: TrendsQuestion, figure: TrendsFigure, tracker: Tracker | None) -> Crowd:

@@ -12,13 +12,12 @@ from flask import current_app, request
 from ..annotations import Annotation, kept
 from ..current import current_tracker
 from ..periods import Grain, Period, local
+from .range_form import MOST_PERIODS
 
 #: Where a request keeps the annotations.
 _KEPT = "flask_bitmapist.annotations"
 #: The most characters that a chart has room for.
 _ROOM = 16
-#: How many days a page can show at most.
-LONGEST_SINCE = 366
 #: How many texts are below each other before one is at the top again.
 _LEVELS = 3
 
@@ -108,7 +107,7 @@ def changes_since(day: date) -> dict[str, str]:
     """The query string that asks what has changed since `day`; by the week if that is long ago."""
     since = {"over": f"since {day}"}
     today = current_tracker().now().date()
-    return since if today - day < timedelta(days=LONGEST_SINCE) else {**since, "by": "week"}
+    return since if today - day < timedelta(days=MOST_PERIODS) else {**since, "by": "week"}
 
 
 def with_annotations(

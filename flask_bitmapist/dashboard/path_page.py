@@ -21,7 +21,7 @@ _SHARED = ("step", "order", "within", "by", "over", "start", "end", "where")
 class PathPage(RangedPage):
     """A form with the steps of a path, their order, and how fast they are to be taken."""
 
-    most: ClassVar[Mapping[str, int]] = {"rows": 366, "within": 365}
+    most: ClassVar[Mapping[str, int]] = {**RangedPage.most, "within": 365}
     MOST_STEPS: ClassVar[int] = 8
     ORDERS: ClassVar[dict[Order, str]] = {
         "ordered": "in this order",

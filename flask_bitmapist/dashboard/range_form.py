@@ -11,6 +11,8 @@ from ..ranges import MOST_YEARS, Between, Containing, Last, Named, Range
 from . import drawing
 from .query import FIRST_REPORTED_YEAR, FIRST_YEAR
 
+#: The most periods that a page shows, unless it says otherwise.
+MOST_PERIODS = 366
 #: The ranges that a form offers.
 PRESETS = (
     "today",

@@ -11,7 +11,7 @@ from ..current import current_tracker
 from . import range_form
 from .drawing import periods
 from .page import Page, Visit
-from .range_form import PRESETS, ShownRange
+from .range_form import MOST_PERIODS, PRESETS, ShownRange
 
 
 class RangedPage(Page):
@@ -20,7 +20,7 @@ class RangedPage(Page):
     Addresses of before, with a number of periods (``rows``) up to a last day, are read as well.
     """
 
-    most: ClassVar[Mapping[str, int]] = {"rows": 366}
+    most: ClassVar[Mapping[str, int]] = {"rows": MOST_PERIODS}
     #: How many periods it shows, up to the present one, unless it is told.
     usual_number: ClassVar[int] = 30
 

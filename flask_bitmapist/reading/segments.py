@@ -244,7 +244,18 @@ class Flag(Leaf):
 
 
 @dataclass(frozen=True, slots=True)
-class Ranged(Leaf):
+class _OfAMoment(Leaf):
+    """A leaf that depends on the moment at which the question is asked."""
+
+    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
+        raise TypeError(f"{self} is read as of a moment: evaluate what as_of() returns")
+
+    def keys(self, period: Period | None) -> Iterator[str]:
+        raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranged(_OfAMoment):
     """An event in a range of its own, as of the moment at which the question is asked.
 
     :ivar over: the range, as `flask_bitmapist.ranges` spells it.
@@ -255,12 +266,6 @@ class Ranged(Leaf):
     def __post_init__(self) -> None:
         checked_name(self.name)
         object.__setattr__(self, "over", str(Range.parse(self.over)))
-
-    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
-        raise TypeError(f"{self} is read as of a moment: evaluate what as_of() returns")
-
-    def keys(self, period: Period | None) -> Iterator[str]:
-        raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
 
     @property
     def in_hours(self) -> bool:
@@ -365,7 +370,7 @@ class First(Ranged):
 
 
 @dataclass(frozen=True, slots=True)
-class Was(Leaf):
+class Was(_OfAMoment):
     """Those who had, at the end of the period's month, the value that the flag `name` stands for.
 
     An hour, a day or a week has the month in which it ends, a year its last one. In the present
@@ -394,12 +399,6 @@ class Was(Leaf):
         if months is None:
             raise ValueError(f"{self}: {not_dated(dimension)}")
         return _Had(self.name, months, (value,)) if value in months.values else nobody
-
-    def evaluate(self, sets: ByKey[S], period: Period | None) -> S:
-        raise TypeError(f"{self} is read as of a moment: evaluate what as_of() returns")
-
-    def keys(self, period: Period | None) -> Iterator[str]:
-        raise TypeError(f"{self} is read as of a moment: ask what as_of() returns")
 
     def __str__(self) -> str:
         return f"was({spelt_in_range(self.name)})"
