@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
-import redis
-
 from .faults import contained_faults
 from .locks import Lock
+from .refusals import SERVER_ERRORS
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -41,6 +40,7 @@ class Later:
         self._task = task
         self._lock = Lock()
         self._begin_anew()
+        _all.add(self)
 
     def _begin_anew(self) -> None:
         self._process = os.getpid()
@@ -61,28 +61,40 @@ class Later:
                 logger.error("%d tasks wait for the server: it cannot %s", _MOST, self._task)
                 return
             self._waiting.append(task)
-            if self._thread is None:
-                self._hurry.clear()
-                thread = threading.Thread(
-                    target=self._work, name="flask-bitmapist-later", daemon=True
-                )
+            self._starts()
+
+    def _starts(self) -> bool:
+        """Whether a thread is at it, or can be now. The lock is held."""
+        if self._thread is None:
+            self._hurry.clear()
+            thread = threading.Thread(target=self._work, name="flask-bitmapist-later", daemon=True)
+            try:
                 thread.start()
-                self._thread = thread
-                atexit.register(_end, weakref.ref(self))
+            except RuntimeError as error:  # too many threads, or the process is ending
+                logger.warning("cannot %s yet: %s", self._task, error)
+                return False
+            self._thread = thread
+        return True
 
     def pause(self, seconds: float) -> None:
         """Called by what is being done: let others work for so long, unless somebody waits."""
         self._hurry.wait(seconds)
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until nothing is left or the server does not answer, at most `timeout` seconds.
+        """Wait until nothing is left or nothing can be done, at most `timeout` seconds.
 
         :returns: whether nothing is left.
         """
         end = None if timeout is None else time.monotonic() + timeout
         failed = self._failed + 1  # the attempt at hand may have begun long ago
         while self._waiting and self._process == os.getpid():
-            if self._failed > failed or (end is not None and time.monotonic() >= end):
+            with self._lock:
+                can_start = self._starts()
+            if (
+                not can_start
+                or self._failed > failed
+                or (end is not None and time.monotonic() >= end)
+            ):
                 return False
             self._hurry.set()
             time.sleep(_LOOK)
@@ -116,14 +128,19 @@ class Later:
         with contained_faults(self._task):
             try:
                 self._do(*task)
-            except redis.RedisError as error:
+            except SERVER_ERRORS as error:
                 if not told:
                     logger.warning("cannot %s until the server answers: %s", self._task, error)
                 return False
         return True
 
 
-def _end(reference: weakref.ref[Later]) -> None:
-    later = reference()
-    if later is not None:
+_all: weakref.WeakSet[Later] = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    for later in [*_all]:
         later.end()
+
+
+atexit.register(_end_all)

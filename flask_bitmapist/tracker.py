@@ -17,8 +17,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import ref
 
-import redis
-
 from .config import Settings, Switch, unknown_options
 from .daily import Daily
 from .deadline import within
@@ -34,6 +32,7 @@ from .many import hours_of, is_array, listed_ids
 from .marks import Deed, Mark, Settled, SettledMark, checked_name, deed, is_name
 from .periods import Grain, local
 from .reading.reader import Reader
+from .refusals import SERVER_ERRORS
 from .registry import Registry, mismatch
 from .server import Server
 
@@ -652,7 +651,7 @@ class Tracker:
             return
         # What this process knows may be out of date: the server may have lost it. If the server
         # cannot be asked now, delivery will ask.
-        with suppress(redis.RedisError), within(self.settings.timeout):
+        with suppress(*SERVER_ERRORS), within(self.settings.timeout):
             registered = self._registry.kind_of(self.server.quick, event)
             if registered is not None and registered != kind:
                 raise ValueError(mismatch(event, kind, registered))

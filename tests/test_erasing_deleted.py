@@ -16,6 +16,7 @@ from adapters.engines import sqlite_engine
 from conftest import made_app
 from flask import Flask
 from nodes import Cluster
+from redis.exceptions import RedisClusterException
 from servers import MortalServer
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -418,8 +419,12 @@ def test_a_request_that_marks_nothing_still_has_the_person_erased(
     assert did(tracker, 7) == set()
 
 
+@pytest.mark.parametrize("fault", [redis_py.ConnectionError, RedisClusterException])
 def test_a_server_that_fails_meanwhile_is_waited_for(
-    mortal: MortalServer, process: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+    mortal: MortalServer,
+    process: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: type[Exception],
 ) -> None:
     monkeypatch.setattr("flask_bitmapist.later.PAUSES", (0.05,))
     tracker = process(mortal.url)
@@ -432,7 +437,7 @@ def test_a_server_that_fails_meanwhile_is_waited_for(
         with suppress(redis_py.RedisError):
             return erase_due(tracker, **named)
         mortal.start()
-        raise redis_py.ConnectionError("it was away")
+        raise fault("it was away")
 
     monkeypatch.setattr(Tracker, "erase_due", fail_once)
     tracker.publish(deleted(7))
