@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bitmapist.reading import bitmaps
-from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, union
+from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, UnionSoFar, union
 from flask_bitmapist.reading.bitmaps import Bitmaps, counts, parts, slices, tally
 
 offset_sets = st.frozensets(st.integers(0, 300))
@@ -95,6 +95,18 @@ def test_a_bitmap_contains_its_offsets_and_no_others(offsets: frozenset[int], as
 @given(st.lists(offset_sets, max_size=5))
 def test_a_union_holds_what_any_of_its_bitmaps_holds(sets: list[frozenset[int]]) -> None:
     assert union(map(bitmap, sets)).ids().tolist() == sorted(frozenset().union(*sets))
+
+
+@given(st.lists(st.tuples(offset_sets, st.integers(0, 2)), max_size=5))
+def test_a_union_so_far_holds_all_that_have_come_wherever_their_words_begin(
+    sets: list[tuple[frozenset[int], int]],
+) -> None:
+    given, so_far = [narrowed(*each) for each in sets], UnionSoFar()
+    for users in given:
+        so_far.add(users)
+    expected = sorted(frozenset().union(*(offsets for offsets, _ in sets)))
+    assert so_far.bitmap().ids().tolist() == expected
+    assert [users.ids().tolist() for users in given] == [sorted(offsets) for offsets, _ in sets]
 
 
 @given(st.binary(max_size=40))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, union
+from flask_bitmapist.reading.bitmap import EMPTY, Bitmap, UnionSoFar, union
 
 pytest.importorskip("pyroaring")
 
@@ -84,6 +84,17 @@ def test_packed_sets_combine_as_sets_do_with_each_other_and_with_raw_bitmaps(
             assert bool(combined) == bool(expected)
         assert a.common(b) == len(left & right)
         assert (a == b) == (left == right)
+
+
+@given(st.lists(st.tuples(st.sampled_from([packed, raw]), offset_sets), max_size=4))
+def test_a_union_so_far_takes_sets_of_both_forms(
+    sets: list[tuple[Callable[[frozenset[int]], Bitmap], frozenset[int]]],
+) -> None:
+    so_far = UnionSoFar()
+    for form, offsets in sets:
+        so_far.add(form(offsets))
+    expected = sorted(frozenset().union(*(offsets for _, offsets in sets)))
+    assert so_far.bitmap().ids().tolist() == expected
 
 
 @given(offset_sets, st.integers(-1, 2**27))

@@ -314,18 +314,19 @@ class Users:
 
         First what is read for several of them.
         """
-        yield from self._lasting_keys(periods)
+        yield from self.lasting_keys(periods)
         yield from chain.from_iterable(self.passing_keys(periods))
 
     def passing_keys(self, periods: Sequence[Period]) -> Iterator[list[str]]:
         """For each of `periods` the keys that are read for no other one."""
-        lasting = {*self._lasting_keys(periods)}
+        lasting = {*self.lasting_keys(periods)}
         events = [leaf for leaf in self._leaves() if isinstance(leaf, Event)]
         for period in periods:
             keys = (key for event in events for key in event.keys(period))
             yield [key for key in keys if key not in lasting]
 
-    def _lasting_keys(self, periods: Sequence[Period]) -> Iterator[str]:
+    def lasting_keys(self, periods: Sequence[Period]) -> Iterator[str]:
+        """What is read for several of `periods`."""
         # No later period needs a month that the first one does not need.
         for first in periods[:1]:
             for leaf in self._leaves():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..periods import Grain, Period
 from ..questions import AsOf, TrendsFigure, TrendsQuestion
-from ..reading.bitmap import EMPTY, Bitmap, union
+from ..reading.bitmap import Bitmap, UnionSoFar, union
 from ..reading.bitmaps import Bitmaps, sliding_unions
 from ..reading.segments import Expression
 from ._breakdown import Breakdown, Divided, Values, counted
@@ -188,19 +189,18 @@ def _one_by_one(asked: Scope, each: Sequence[Users], blocks: Sequence[Sequence[P
     def make(bitmaps: Bitmaps) -> Iterator[Bitmap]:
         for users in each:
             for block in blocks:
-                whole = EMPTY
+                whole = UnionSoFar()
                 for period in block:
                     here = users.in_period(bitmaps, period)
                     yield here
-                    whole |= here
-                yield whole
+                    whole.add(here)
+                yield whole.bitmap()
 
     steps = [
         keys for users in each for block in blocks for keys in (*users.passing_keys(block), [])
     ]
-    every = [period for block in blocks for period in block]
-    keys = (key for users in each for key in users.keys(every))
-    return Sets(asked.tracker, [*keys], make, steps)
+    lasting = (key for users in each for key in users.lasting_keys(blocks[0]))
+    return Sets(asked.tracker, [*lasting, *chain.from_iterable(steps)], make, steps)
 
 
 def behind(question: TrendsQuestion, figure: TrendsFigure, tracker: Tracker | None) -> Crowd:
@@ -233,21 +233,18 @@ def _series(
     :param active: how many were active.
     """
     size = len(moments)
-    *points, total = (
-        TrendsPoint(
-            moment,
-            did[at - size],
-            is_complete,
-            did[at] if question.previous else None,
-            _share(common, active, at - size),
-            _share(common, active, at) if question.previous else None,
-        )
-        for at, (moment, is_complete) in enumerate(moments)
+    starts, complete = zip(*moments, strict=True)
+    shares = _shares(common, active, len(did))
+    nothing = [None] * size
+    before, share_before = (did, shares) if question.previous else (nothing, nothing)
+    *points, total = map(
+        TrendsPoint, starts, did[-size:], complete, before, shares[-size:], share_before
     )
     return Series(event, points, total)
 
 
-def _share(common: list[int] | None, whole: list[int] | None, at: int) -> float | None:
-    if common is None or whole is None or not whole[at]:
-        return None
-    return common[at] / whole[at]
+def _shares(common: list[int] | None, active: list[int] | None, number: int) -> list[float | None]:
+    """Which share of the active each of a `number` of figures is."""
+    if common is None or active is None:
+        return [None] * number
+    return [n / whole if whole else None for n, whole in zip(common, active, strict=True)]

@@ -182,3 +182,39 @@ def union(bitmaps: Iterable[Bitmap]) -> Bitmap:
     if len(held) < 2:
         return held[0] if held else EMPTY
     return max(held, key=lambda bitmap: bitmap.is_packed).union_of(held)
+
+
+class UnionSoFar:
+    """The union of sets that come one after the other.
+
+    It grows in place: a new array for each set takes two thirds of the time.
+    """
+
+    def __init__(self) -> None:
+        self._words = np.zeros(0, np.uint64)
+        #: The number of the first of these words.
+        self._first = 0
+        self._packed = EMPTY
+
+    def add(self, users: Bitmap) -> None:
+        """Those in `users` are in it from now on."""
+        begin, end = users.first, users.end
+        if users.is_packed:
+            self._packed |= users
+        elif begin < end:
+            if begin < self._first or end > self._first + self._words.size:
+                self._widen(begin, end)
+            here = self._words[begin - self._first : end - self._first]
+            here |= users.words
+
+    def _widen(self, begin: int, end: int) -> None:
+        """Make room for the words from number `begin` to before `end`."""
+        held = Bitmap(self._words, self._first)
+        if held.words.size:
+            begin, end = min(begin, held.first), max(end, held.end)
+        self._words, self._first = np.zeros(end - begin, np.uint64), begin
+        self._words[held.first - begin :][: held.words.size] = held.words
+
+    def bitmap(self) -> Bitmap:
+        """The union of all that have been added; none can be added any more."""
+        return union((self._packed, Bitmap(self._words, self._first)))

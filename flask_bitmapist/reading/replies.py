@@ -23,6 +23,8 @@ _BUFFER_BYTES = 4 * 2**10
 _RECEIVED_BYTES = 64 * 2**10
 _COMBINED_BYTES = 256 * 2**10
 _LONGEST_LINE = 64
+#: Words in which the end of a string fits, and the line with the length of the next one.
+_BEHIND_WORDS = 2
 #: With as many connections, one may be held while others are asked for.
 _MANY_CONNECTIONS = 20
 _Answer = TypeVar("_Answer")
@@ -36,7 +38,7 @@ _UNUSUAL = (redis.RedisError, OSError, AttributeError, TypeError, UnexpectedRepl
 
 
 def read_words(
-    client: Any, commands: Sequence[tuple[Any, ...]], sizes: Sequence[int]
+    client: Any, commands: Sequence[tuple[str, ...]], sizes: Sequence[int]
 ) -> list[NDArray[np.uint64]] | None:
     """The strings that `commands` return as words, padded with zeros, in one round trip.
 
@@ -50,19 +52,19 @@ def read_words(
 
     def read(socket: Any) -> list[NDArray[np.uint64]]:
         replies = _Replies(socket)
-        free = np.empty(sum(sizes), np.uint64)
+        free = np.empty(sum(sizes) + _BEHIND_WORDS, np.uint64)
         found = []
         for _ in commands:
             words, free = replies.next_words(free)
             found.append(words)
         return found
 
-    return _asked(client, lambda connection: connection.pack_commands(commands), read)
+    return _asked(client, partial(_packed, commands), read)
 
 
 def read_each(
     client: Any,
-    commands: Sequence[tuple[Any, ...]],
+    commands: Sequence[tuple[str, ...]],
     use: Callable[[Iterator[NDArray[np.uint64]]], _Answer],
 ) -> _Answer | None:
     """What `use` makes of the strings that `commands` return, as words, in one round trip.
@@ -83,7 +85,7 @@ def read_each(
         deque(words, maxlen=0)
         return answer
 
-    return _asked(client, lambda connection: connection.pack_commands(commands), read)
+    return _asked(client, partial(_packed, commands), read)
 
 
 class Octets(NamedTuple):
@@ -426,51 +428,51 @@ class _Combined:
 class _Replies:
     """Strings as a server sends them (RESP, https://redis.io/docs/latest/develop/reference/).
 
-    A small buffer takes the lines with the strings' lengths, and whatever arrives with them.
+    Each is received into its own place, with the lines behind it, so that most strings take one or
+    two calls and none is copied. What is received too much is a few bytes, and is kept for the next
+    one.
     """
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._buffer = bytearray(_BUFFER_BYTES)
-        self._held = memoryview(b"")
+        self._held = b""
 
     def next_words(self, free: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """The next string's words, and what is left of `free`.
 
-        They are in `free` unless it is too small.
+        They are in `free` unless it is too small. The words behind them are overwritten.
         """
         head = self._line()
         if head in (b"$-1", b"_"):  # there is no such key
             return free[:0], free
         length = _length(head)
         size = -(-length // 8)
-        if size > free.size:
-            words = np.empty(size, np.uint64)
-        else:
-            words, free = free[:size], free[size:]
-        words[-1:] = 0
-        self._fill(words.view(np.uint8).data[:length])
+        place = free if size <= free.size else np.empty(size + _BEHIND_WORDS, np.uint64)
+        self._fill(place[: size + _BEHIND_WORDS].view(np.uint8).data, length)
         self._line()
-        return words, free
+        return place[:size], free[size:] if place is free else free
 
     def _line(self) -> bytes:
-        while (end := bytes(self._held).find(b"\r\n")) < 0:
-            rest = len(self._held)
-            if rest == len(self._buffer):
+        while (end := self._held.find(b"\r\n")) < 0:
+            if len(self._held) > _LONGEST_LINE:
                 raise UnexpectedReplyError("a line without an end")
-            self._buffer[:rest] = bytes(self._held)
-            received = self._receive(memoryview(self._buffer)[rest:])
-            self._held = memoryview(self._buffer)[: rest + received]
-        line, self._held = bytes(self._held[:end]), self._held[end + 2 :]
+            received = self._receive(memoryview(self._buffer))
+            self._held += self._buffer[:received]
+        line, self._held = self._held[:end], self._held[end + 2 :]
         return line
 
-    def _fill(self, view: memoryview) -> None:
-        """Fill `view` with what comes next."""
-        done = min(len(view), len(self._held))
-        view[:done] = self._held[:done]
-        self._held = self._held[done:]
-        while done < len(view):
-            done += self._receive(view[done:])
+    def _fill(self, octets: memoryview, length: int) -> None:
+        """Fill the first `length` of `octets` with what comes next, and their last word with zeros.
+
+        :param octets: at least whole words.
+        """
+        done = min(length, len(self._held))
+        octets[:done], self._held = self._held[:done], self._held[done:]
+        while done < length:
+            done += self._receive(octets[done:])
+            self._held = bytes(octets[length:done])
+        octets[length : -(-length // 8) * 8] = bytes(-length % 8)
 
     def _receive(self, view: memoryview) -> int:
         received: int = self._socket.recv_into(view)

@@ -66,7 +66,7 @@ def test_strings_of_all_lengths_come_as_words_padded_with_zeros(
 
 def test_a_part_of_a_string_comes_as_words(redis: Any) -> None:
     redis.set("x", bytes(range(100)))
-    words = read_words(redis, [("GETRANGE", "x", 16, 31)], [2])
+    words = read_words(redis, [("GETRANGE", "x", "16", "31")], [2])
     assert words is not None
     (found,) = words
     assert found.tobytes() == bytes(range(16, 32))
