@@ -213,7 +213,7 @@ def _in_columns(drawn: Drawn, drawing: Line | Bars, in_time: bool) -> Drawn:
         last = len(slots) if drawing.plot.running else 0
         target = [] if drawing.target is None else [(drawing.target.y, _THIN, _TARGET)]
         columns = [
-            _column([(slot.y, 100 - slot.y, _RUNNING if number == last else _LINE), *target])
+            _column([*_drawn_value(slot.y, _RUNNING if number == last else _LINE), *target])
             for number, slot in slots
         ]
         legend = [] if drawing.target is None else [(_TARGET, drawing.target.text)]
@@ -234,6 +234,11 @@ def _in_columns(drawn: Drawn, drawing: Line | Bars, in_time: bool) -> Drawn:
         rows=(rows[::-1] if in_time else rows)[:MOST_ROWS],
         more=max(len(rows) - MOST_ROWS, 0),
     )
+
+
+def _drawn_value(y: float | None, colour: str) -> list[tuple[float, float, str]]:
+    """The piece of a column from the place of its value down; none if it has no value."""
+    return [] if y is None else [(y, 100 - y, colour)]
 
 
 def _column(pieces: Sequence[tuple[float, float, str]]) -> list[Block]:

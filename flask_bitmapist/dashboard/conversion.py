@@ -48,11 +48,10 @@ class ConversionPage(TargetPage, PathPage):
         return f"and began {when(at, self['by'])}"
 
     def curve(self, report: Conversion) -> LinePlot[ConversionPoint]:
-        """The rates of the periods in which anybody began."""
-        known = [point for point in report.points if point.rate is not None]
-        rates = [point.rate or 0.0 for point in known]
-        running = sum(not point.complete for point in known)
-        return line_plot(known, rates, running=running, whole=False, reach=self.reach)
+        """The rates; a period in which nobody began has none."""
+        rates = [point.rate for point in report.points]
+        running = sum(not point.complete for point in report.points)
+        return line_plot(report.points, rates, running=running, whole=False, reach=self.reach)
 
 
 view = partial(page.view, ConversionPage)

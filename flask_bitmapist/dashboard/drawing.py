@@ -7,7 +7,7 @@ box of 1000 by 1000.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import accumulate, groupby
@@ -20,7 +20,8 @@ _Point = TypeVar("_Point")
 
 #: The stylesheet has the classes q0 .. q20.
 HEAT_STEPS = 20
-_UNITS = 1000
+#: Half the width of what is drawn of a point without neighbours.
+_DASH = 0.4
 #: How many labels the horizontal axis of a plot has room for on a telephone.
 _LABELS = 5
 #: The most curves of a plot beside that of the whole: the stylesheet has the classes c0 .. c6.
@@ -58,14 +59,14 @@ class Slot(Generic[_Point]):
     :ivar left: where it begins.
     :ivar width: how wide it is.
     :ivar x: where the point is drawn, across.
-    :ivar y: where it is drawn, from the top.
+    :ivar y: where it is drawn, from the top; None: it has no value.
     :ivar labelled: whether the axis names it.
     """
 
     left: float
     width: float
     x: float
-    y: float
+    y: float | None
     point: _Point
     labelled: bool
 
@@ -85,14 +86,15 @@ class _FromZero:
 class LinePlot(_FromZero, Generic[_Point]):
     """A line with the area below it, or with the band of its interval.
 
-    :ivar closed: the line through the periods that are over.
-    :ivar running: its last piece, to periods that are not over; empty if there are none.
-    :ivar area: the polygon to fill.
+    :ivar closed: the pieces of the line through the periods that are over; it is interrupted where
+        there is no value.
+    :ivar running: the last pieces, to periods that are not over; empty if there are none.
+    :ivar areas: the polygons to fill.
     """
 
-    closed: str
-    running: str
-    area: str
+    closed: list[str]
+    running: list[str]
+    areas: list[str]
     slots: list[Slot[_Point]]
     ticks: list[Tick]
 
@@ -102,14 +104,14 @@ class Curve:
     """One of several lines.
 
     :ivar kind: the stylesheet's class.
-    :ivar closed: the line through the periods that are over.
-    :ivar running: its last piece, to a period that is not over; empty if there is none.
+    :ivar closed: the pieces of the line through the periods that are over.
+    :ivar running: the last piece, to a period that is not over; empty if there is none.
     :ivar marked: where it is marked, across and from the top.
     """
 
     kind: str
-    closed: str
-    running: str
+    closed: list[str]
+    running: list[str]
     marked: list[tuple[float, float]]
 
 
@@ -174,7 +176,7 @@ def ticks(
 
 
 def _slots(
-    points: Sequence[_Point], heights: Sequence[float], *, edges: bool
+    points: Sequence[_Point], heights: Sequence[float | None], *, edges: bool
 ) -> list[Slot[_Point]]:
     """The slots of `points`; with `edges`, the first and the last are drawn at the box's edges."""
     count = len(points)
@@ -194,8 +196,29 @@ def _slots(
     ]
 
 
-def _points(slots: Sequence[Slot[_Point]]) -> str:
-    return polyline([(slot.x, slot.y) for slot in slots])
+def _pieces(slots: Iterable[Slot[_Point]]) -> list[list[tuple[float, float]]]:
+    """The places of what is drawn in one piece."""
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for slot in slots:
+        if slot.y is not None:
+            pieces[-1].append((slot.x, slot.y))
+        elif pieces[-1]:
+            pieces.append([])
+    return [piece for piece in pieces if piece]
+
+
+def _lines(slots: Iterable[Slot[_Point]]) -> list[str]:
+    """The pieces of a line; one of a single point is a dash."""
+    return [polyline(piece if len(piece) > 1 else _dash(*piece[0])) for piece in _pieces(slots)]
+
+
+def _dash(x: float, y: float) -> list[tuple[float, float]]:
+    return [(max(x - _DASH, 0), y), (min(x + _DASH, 100), y)]
+
+
+def _running(closed: Sequence[Slot[_Point]], running: Sequence[Slot[_Point]]) -> list[str]:
+    """The pieces to the `running` periods, the first of which begins where the others end."""
+    return _lines([*closed[-1:], *running]) if _pieces(running) else []
 
 
 def polyline(points: Sequence[tuple[float, float]]) -> str:
@@ -205,7 +228,7 @@ def polyline(points: Sequence[tuple[float, float]]) -> str:
 
 def line_plot(
     points: Sequence[_Point],
-    values: Sequence[float],
+    values: Sequence[float | None],
     *,
     running: int = 0,
     band: Sequence[tuple[float, float]] | None = None,
@@ -215,40 +238,39 @@ def line_plot(
     """A line through `values`.
 
     :param points: what the values belong to.
+    :param values: None is a gap.
     :param running: of how many of them, the last ones, the period is not over.
-    :param band: the interval of each value, filled instead of the area below the line.
+    :param band: the interval of each value, filled instead of the area below the line; then there
+        is no gap.
     :param whole: whether the values are counts, not rates; None: those without a band are.
     :param reach: a value that the axis reaches in any case.
     """
     tops = (top for _, top in band or ())
     counts = band is None if whole is None else whole
-    marks, low, high = ticks(max((*values, *tops, reach)), whole=counts)
+    known = (value for value in values if value is not None)
+    marks, low, high = ticks(max((*known, *tops, reach)), whole=counts)
 
     def height(value: float) -> float:
         return 100 * (high - value) / (high - low)
 
-    slots = _slots(points, [*map(height, values)], edges=True)
+    heights = [None if value is None else height(value) for value in values]
+    slots = _slots(points, heights, edges=True)
     begun = len(slots) - running
     closed = slots[:begun]
     if band is None:
-        below = [*closed[:1], *closed[-1:]]
-        area = f"{_points(closed)} " + " ".join(f"{s.x * 10:.1f},{_UNITS}" for s in reversed(below))
+        areas = [
+            polyline([*piece, (piece[-1][0], 100), (piece[0][0], 100)]) for piece in _pieces(closed)
+        ]
     else:
         upper = [(slot.x, height(top)) for slot, (_, top) in zip(slots, band, strict=True)]
         lower = [(slot.x, height(bottom)) for slot, (bottom, _) in zip(slots, band, strict=True)]
-        area = " ".join(f"{x * 10:.1f},{y * 10:.1f}" for x, y in [*upper, *reversed(lower)])
-    return LinePlot(
-        _points(closed),
-        _points(slots[max(0, begun - 1) :]) if running else "",
-        area if closed else "",
-        slots,
-        marks,
-    )
+        areas = [polyline([*upper, *reversed(lower)])] if closed else []
+    return LinePlot(_lines(closed), _running(closed, slots[begun:]), areas, slots, marks)
 
 
 def curve_plot(
     points: Sequence[_Point],
-    values: Mapping[str, Sequence[float]],
+    values: Mapping[str, Sequence[float | None]],
     *,
     running: bool = False,
     rates: bool = False,
@@ -257,23 +279,26 @@ def curve_plot(
     """A line for each of several rows of values.
 
     :param points: what the values belong to.
-    :param values: by the class of its line; a row that ends early has a shorter line.
+    :param values: by the class of its line; a row that ends early has a shorter line. None is a
+        gap.
     :param running: whether the last one's period is not over.
     :param rates: whether the values are rates, not counts.
     :param reach: a value that the axis reaches in any case.
     """
-    tops = (max(row, default=0) for row in values.values())
+    tops = (value for row in values.values() for value in row if value is not None)
     marks, low, high = ticks(max((*tops, reach)), whole=not rates)
     curves = []
     for kind, row in values.items():
-        slots = _slots(points, [100 * (high - value) / (high - low) for value in row], edges=True)
-        is_open = running and len(row) == len(points)
+        heights = [None if one is None else 100 * (high - one) / (high - low) for one in row]
+        slots = _slots(points, heights, edges=True)
+        begun = len(slots) - (running and len(row) == len(points))
+        marked = [(slot.x, slot.y) for slot in slots if slot.labelled and slot.y is not None]
         curves.append(
             Curve(
                 kind,
-                _points(slots[:-1] if is_open else slots),
-                _points(slots[-2:]) if is_open else "",
-                [(slot.x, slot.y) for slot in slots if slot.labelled] if kind in MARKS else [],
+                _lines(slots[:begun]),
+                _running(slots[:begun], slots[begun:]),
+                marked if kind in MARKS else [],
             )
         )
     return CurvePlot(curves, _slots(points, [0.0] * len(points), edges=True), marks)

@@ -75,16 +75,16 @@ class Other:
 
     :ivar kind: the stylesheet's class.
     :ivar name: what it is of, and its last value.
-    :ivar closed: the line through the periods that are over.
-    :ivar running: its last piece, to a period that is not over; empty if there is none.
+    :ivar closed: the pieces of the line through the periods that are over.
+    :ivar running: the last piece, to a period that is not over; empty if there is none.
     :ivar x: where its last point is, across.
     :ivar y: and from the top.
     """
 
     kind: str
     name: str
-    closed: str
-    running: str
+    closed: list[str]
+    running: list[str]
     x: float
     y: float
 
@@ -324,8 +324,8 @@ def _beside(
             Other(
                 f"c{number}",
                 f"{part}: {told(row[index])}",
-                polyline(at[:-1] if is_open else at),
-                polyline(at[-2:]) if is_open else "",
+                [polyline(at[:-1] if is_open else at)],
+                [polyline(at[-2:])] if is_open else [],
                 *at[-1],
             )
         )
@@ -386,7 +386,7 @@ def _stickiness(question: Any, report: Stickiness) -> Small:
 
 def _frequencies(question: Any, report: Stickiness, told: str) -> Small:
     """The shares of those who did it in 1, 2, ... periods, of everybody and of each part."""
-    counts, whole = [*report.counts], [share or 0.0 for share in report.shares.values()]
+    counts, whole = [*report.counts], [*report.shares.values()]
     parts = {
         name: [share or 0.0 for share in part.shares.values()]
         for name, part in report.parts.items()
@@ -397,7 +397,7 @@ def _frequencies(question: Any, report: Stickiness, told: str) -> Small:
         line_plot(counts, whole, whole=False, reach=most),
         _axis([str(k) for k in counts]),
         [
-            f"on {periods(k, question.by)}: {_rate(share)}"
+            f"on {periods(k, question.by)}: {_rate(share) or 'nobody'}"
             for k, share in zip(counts, whole, strict=True)
         ],
         percents=True,
@@ -434,14 +434,14 @@ def _conversion(question: Any, report: Conversion, reach: float = 0) -> Small:
 
 def _rates(by: Grain, did: str, points: Sequence[Any], reach: float) -> Small:
     at = [point.period_start for point in points]
-    rates = [point.rate or 0.0 for point in points]
+    rates = [point.rate for point in points]
     shares = [_rate(rate) for rate in rates]
     running = sum(not point.complete for point in points)
     line = Line(
         line_plot(points, rates, running=running, whole=False, reach=reach),
         _axis([label(one, by) for one in at]),
         [
-            _tip(point.period_start, by, one, point)
+            _tip(point.period_start, by, one or "nobody", point)
             for point, one in zip(points, shares, strict=True)
         ],
         percents=True,

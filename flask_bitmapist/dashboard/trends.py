@@ -141,7 +141,7 @@ class TrendsPage(BrokenDownPage, TargetPage):
 
     def plot(self, curves: Sequence[Curve]) -> CurvePlot[TrendsPoint]:
         """The lines of the largest, each with the dashed one of the periods before."""
-        rows: dict[str, list[float]] = {}
+        rows: dict[str, list[float | None]] = {}
         for curve in curves:
             if curve.kind:
                 rows[curve.kind] = [self.height(point) for point in curve.points]
@@ -161,11 +161,12 @@ class TrendsPage(BrokenDownPage, TargetPage):
         # A chart of a board shows people, also where the page shows their share.
         return None if self.is_share else super().target_of_chart
 
-    def height(self, point: TrendsPoint) -> float:
-        return (point.share or 0.0) if self.is_share else point.users
+    def height(self, point: TrendsPoint) -> float | None:
+        """How high a line is at a point; None: nobody was active."""
+        return point.share if self.is_share else point.users
 
-    def height_before(self, point: TrendsPoint) -> float:
-        return (point.previous_share or 0.0) if self.is_share else point.previous or 0
+    def height_before(self, point: TrendsPoint) -> float | None:
+        return point.previous_share if self.is_share else point.previous
 
     def told(self, curves: Sequence[Curve], index: int) -> str:
         """The figures of all lines at a point."""
@@ -184,7 +185,9 @@ class TrendsPage(BrokenDownPage, TargetPage):
         return f"{now}, before: {self._written(point.previous, point.previous_share)}"
 
     def _written(self, users: int, share: float | None) -> str:
-        return f"{percent(share)} %" if self.is_share and share is not None else thousands(users)
+        if not self.is_share:
+            return thousands(users)
+        return "nobody was active" if share is None else f"{percent(share)} %"
 
     def cells(self, curves: Sequence[Curve]) -> list[Markup]:
         """The cells of each row of the table, in time order.

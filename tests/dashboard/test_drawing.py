@@ -92,30 +92,45 @@ def test_a_line_stays_in_its_box_and_runs_from_edge_to_edge(
     values: list[int], running: bool
 ) -> None:
     plot = line_plot(range(len(values)), values, running=running)
-    drawn = points_of(f"{plot.closed} {plot.running} {plot.area}")
+    drawn = points_of(" ".join([*plot.closed, *plot.running, *plot.areas]))
     assert all(0 <= x <= 1000 and 0 <= y <= 1000 for x, y in drawn) or len(values) == 1
     assert [slot.point for slot in plot.slots] == [*range(len(values))]
-    assert len(points_of(plot.closed)) == len(values) - running
+    (line,) = plot.closed or [""]
+    assert len(points_of(line)) == (2 if len(values) - running == 1 else len(values) - running)
     if len(values) > 1:
         assert (plot.slots[0].x, round(plot.slots[-1].x, 6)) == (0, 100)
 
 
 def test_the_last_piece_of_a_line_is_drawn_apart_while_its_period_runs() -> None:
     plot = line_plot("abc", [0, 4, 2], running=True)
-    assert plot.closed == "0.0,1000.0 500.0,0.0"
-    assert plot.running == "500.0,0.0 1000.0,500.0"
-    assert line_plot("abc", [0, 4, 2]).running == ""
+    assert plot.closed == ["0.0,1000.0 500.0,0.0"]
+    assert plot.running == ["500.0,0.0 1000.0,500.0"]
+    assert line_plot("abc", [0, 4, 2]).running == []
+
+
+def test_a_line_is_interrupted_where_there_is_no_value() -> None:
+    plot = line_plot("abcdef", [None, 1, 0, None, 0.5, None], running=1)
+    assert plot.closed == ["200.0,0.0 400.0,1000.0", "796.0,500.0 804.0,500.0"]
+    assert plot.running == []
+    assert len(plot.areas) == 2
+    assert [slot.y for slot in plot.slots] == [None, 0, 100, None, 50, None]
+    (curve,) = curve_plot("abc", {"c1": [0.5, None, 1]}, running=True, rates=True).curves
+    assert (curve.closed, curve.running) == (["0.0,500.0 4.0,500.0"], ["996.0,0.0 1000.0,0.0"])
+    assert curve.marked == [(0, 50), (100, 0)]
+    assert line_plot("ab", [None, None]).closed == []
 
 
 def test_the_area_below_a_line_ends_where_its_closed_periods_end() -> None:
     plot = line_plot("abc", [0, 4, 2], running=True)
-    assert points_of(plot.area)[-2:] == [(500, 1000), (0, 1000)]
+    (area,) = plot.areas
+    assert points_of(area)[-2:] == [(500, 1000), (0, 1000)]
 
 
 def test_a_band_encloses_its_line() -> None:
     plot = line_plot("ab", [0.5, 0.25], band=[(0.4, 0.6), (0.2, 0.3)])
-    assert points_of(plot.area) == [(0, 0), (1000, 500), (1000, 666.7), (0, 333.3)]
-    assert points_of(plot.closed) == [(0, 166.7), (1000, 583.3)]
+    (area,), (line,) = plot.areas, plot.closed
+    assert points_of(area) == [(0, 0), (1000, 500), (1000, 666.7), (0, 333.3)]
+    assert points_of(line) == [(0, 166.7), (1000, 583.3)]
 
 
 @given(COUNTS, st.data())
@@ -226,9 +241,10 @@ def test_shares_are_compared_in_points() -> None:
 def test_several_curves_share_their_axes() -> None:
     plot = curve_plot("abc", {"c0": [4.0, 2.0, 0.0], "c1": [1.0, 1.0]}, running=True)
     whole, part = plot.curves
-    assert (whole.closed, whole.running) == ("0.0,0.0 500.0,500.0", "500.0,500.0 1000.0,1000.0")
+    assert whole.closed == ["0.0,0.0 500.0,500.0"]
+    assert whole.running == ["500.0,500.0 1000.0,1000.0"]
     # Shorter: the others' last period is not over, this one has none.
-    assert (part.closed, part.running) == ("0.0,750.0 500.0,750.0", "")
+    assert (part.closed, part.running) == (["0.0,750.0 500.0,750.0"], [])
     assert (whole.marked, part.marked) == ([], [(0.0, 75.0), (50.0, 75.0)])
     assert [slot.point for slot in plot.slots] == ["a", "b", "c"]
     assert [tick.value for tick in plot.ticks] == [0, 1, 2, 3, 4]
@@ -236,4 +252,4 @@ def test_several_curves_share_their_axes() -> None:
 
 def test_curves_without_any_value_are_a_plot_without_lines() -> None:
     plot: CurvePlot[str] = curve_plot([], {"c0": [], "c1": []}, rates=True)
-    assert [curve.closed for curve in plot.curves] == ["", ""]
+    assert [curve.closed for curve in plot.curves] == [[], []]

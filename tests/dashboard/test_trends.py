@@ -92,3 +92,27 @@ def test_each_event_of_the_overview_leads_to_its_trend(recorded: None, browser: 
         page = browser.open(link.attributes["href"])
         assert page.one("h1").text == "How many do what"
         assert page.one("figcaption").text == link.text
+
+
+def test_a_share_of_nobody_is_a_gap(recorded: None, browser: Browser) -> None:
+    for ago, users in ((5, [1, 2]), (4, [1]), (2, [1])):
+        mark_event("rare", users, now=NOW - timedelta(days=ago))
+    page = browser.open("/trends", event="song:played", active="rare", over="last 7 days")
+    lines = page.one("svg", class_="lines").all("polyline")
+    assert len(lines) == 2, "there is nothing between the days on which somebody was there"
+    tips = [one.text for one in page.one("svg", class_="chart").all("title")]
+    assert [tip.endswith("nobody was active") for tip in tips] == [
+        *(True, False, False, True),
+        *(False, True, True),
+    ]
+
+
+def test_a_conversion_of_nobody_is_a_gap(recorded: None, browser: Browser) -> None:
+    for ago in (6, 5, 3):
+        mark_event("begun", [ago, 9], now=NOW - timedelta(days=ago))
+    steps = ["begun", "song:played"]
+    page = browser.open("/conversion", step=steps, within=1, over="last 7 days")
+    assert len(page.one("svg", class_="lines").all("polyline")) == 2
+    tips = [one.text for one in page.all("text", class_="tip")]
+    assert tips[2:4] == ["19 Nov 2026: nobody began", "20 Nov 2026: 0.0 %, 0 of 2"]
+    assert len(page.all("circle")) == 3
