@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.request import urlopen
 
 import pytest
@@ -23,12 +23,20 @@ from flask.testing import FlaskClient
 from servers import eventually, free_port
 from sqlalchemy import func, select
 
-from flask_bitmapist import DayEvents, MonthEvents, UniqueEvents, WeekEvents, get_event_names
+from flask_bitmapist import (
+    DayEvents,
+    MonthEvents,
+    UniqueEvents,
+    WeekEvents,
+    analytics,
+    get_event_names,
+)
 from flask_bitmapist.demo.__main__ import main
 from flask_bitmapist.demo.app import create_app
 from flask_bitmapist.demo.history import ensure_played, play
 from flask_bitmapist.demo.models import Like, Post, User, db
 from flask_bitmapist.maintenance.backfill import Backfill, Backfilled
+from flask_bitmapist.questions.base import AsOf
 
 PASSWORD = "correct horse"
 UNTIL = datetime(2026, 3, 10, 15, 0, tzinfo=UTC)
@@ -386,6 +394,27 @@ def test_a_closed_account_does_nothing_more(played: Flask) -> None:
             assert gone.isdisjoint(DayEvents.from_date("user:seen", day))
         assert gone
         assert not db.session.scalar(select(User.id).where(User.id.in_(gone)))
+
+
+def test_reports_tell_the_plan_that_somebody_had_then(played: Flask) -> None:
+    with played.app_context():
+        now, then = (
+            analytics.trend(
+                "user:seen",
+                "month",
+                over="last 4 months",
+                breakdown="user:plan",
+                as_of=as_of,
+                now=UNTIL,
+            )
+            for as_of in get_args(AsOf)
+        )
+    premium_now, premium_then = (
+        [point.users for point in report.parts["premium"].points] for report in (now, then)
+    )
+    assert premium_now[-1] == premium_then[-1], "the present month is as now"
+    # Most of those who were here first have gone premium since.
+    assert 2 * premium_then[0] < premium_now[0]
 
 
 def test_premium_readers_come_back_more_often_than_free_ones(played: Flask) -> None:

@@ -2,7 +2,8 @@
 
 The people are invented, the marks are not. The year's rows are inserted in bulk, which nobody
 sees, and then marked by a backfill, like the history of any application. What leaves no row of a
-model behind (a login, a read, a like) is marked with `mark_event`, for many people at once.
+model behind (a login, a read, a like) is marked with `mark_event`, for many people at once. A row
+says which plan somebody has now, not since when: `mark_dimension` marks each change.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from redis import RedisError
 from sqlalchemy import insert, select, update
 
-from flask_bitmapist import mark_event
+from flask_bitmapist import mark_dimension, mark_event
 from flask_bitmapist.maintenance.backfill import Backfill
 from flask_bitmapist.maintenance.runs import StoppedError
 from flask_bitmapist.tracker import Tracker
@@ -180,6 +181,8 @@ class _Community:
         mark_event("user:seen", self.ids[here])
         mark_event("user:logged_in", self.ids[new | (here & (self._tosses() < LOGS_IN))])
         mark_event("user:upgraded", self.ids[upgraded])
+        mark_dimension("user:plan", self.ids[new], "free", dated=True)
+        mark_dimension("user:plan", self.ids[upgraded], "premium", dated=True)
         mark_event("post:read", self.ids[readers])
         mark_event("post:liked", likers)
         mark_event("user:logged_out", self.ids[here & (self._tosses() < LOGS_OUT)])

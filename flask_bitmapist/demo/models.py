@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import DateTime
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from flask_bitmapist import Bitmapistable
+from flask_bitmapist import Bitmapistable, Dimension
 
 # SQLite reuses the number of the last row once that row is deleted. A new account would inherit the
 # bits of the closed one, so an id that was marked must never be used again.
@@ -45,12 +45,13 @@ def now() -> datetime:
 class User(UserMixin, db.Model, Bitmapistable):  # type: ignore[misc, name-defined]
     """Marks ``user:created`` and ``user:deleted``; the flag ``user:premium`` follows its column.
 
-    So does the dimension ``user:plan``, of which everybody has one value.
+    So does the dimension ``user:plan``, of which everybody has one value; it is dated, so that
+    reports also tell the plan that somebody had then.
     """
 
     __bitmapist_events__ = ("created", "deleted")
     __bitmapist_flags__ = ("premium",)
-    __bitmapist_dimensions__ = ("plan",)
+    __bitmapist_dimensions__ = (Dimension("plan", dated=True),)
     __table_args__ = NEVER_REUSE_IDS
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -12,6 +12,7 @@ PREVIOUS = ("previous", "yes")
 TRENDS = [("event", "user:logged_in"), ("event", "post:read"), PREVIOUS]
 SEGMENT = [("where", "user:logged_in - flag:user:premium")]
 BREAKDOWN = [("breakdown", "flag:user:premium"), ("breakdown", "post:created - user:created")]
+THEN = [("breakdown", "user:plan"), ("as_of", "then")]
 
 #: What a page is asked, by its module; the others answer when nothing is asked.
 ASKED: dict[str, list[tuple[str, str]]] = {
@@ -70,6 +71,7 @@ PAGES = {page.module: (_address(page), FIGURES[page.module]) for page in pages.P
             "compare": [],
         }.items()
     },
+    "trends-by-the-plan-of-then": (f"/trends?{urlencode([*TRENDS, *THEN])}", FIGURES["trends"]),
     "list-of-boards": ("/boards", ".listed a"),
     "people-behind-a-cell": ("/people?of=cohort&at=2026-11-02&k=1", FIGURES["people"]),
 }

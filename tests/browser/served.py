@@ -13,7 +13,8 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_bitmapist import FlaskBitmapist, chart, mark_event, mark_unique
+from flask_bitmapist import FlaskBitmapist, chart, mark_dimension, mark_event, mark_unique
+from flask_bitmapist.current import current_tracker
 from flask_bitmapist.reading.segments import Event
 
 #: A Wednesday: the day, the week and the month are all still running.
@@ -85,6 +86,9 @@ def record(app: Flask) -> None:
             came = habit * np.exp(-np.maximum(age, 0) / stamina) + 0.01 > chance.random(PEOPLE)
             here = (age == 0) | ((age > 0) & came)
             mark_event("user:created", people[age == 0], now=moment)
+            with current_tracker().at(moment):
+                mark_dimension("user:plan", people[age == 0], "free", dated=True)
+                mark_dimension("user:plan", people[here & (age % 40 == 39)], "premium", dated=True)
             mark_event("user:logged_in", people[here], now=moment)
             for event, share in (("post:read", 0.8), ("post:created", 0.07), ("sold", 0.02)):
                 mark_event(event, people[here & (chance.random(PEOPLE) < share)], now=moment)
