@@ -24,6 +24,7 @@ from ..saved import saved
 from . import drawing
 from .access import may_save
 from .addresses import url_for
+from .markup import hits, options
 from .notes import changes_since, notes_on
 from .pages import PAGES
 from .posting import hidden_fields
@@ -66,9 +67,11 @@ def _environment() -> Environment:
         ),
         full_label=drawing.full_label,
         heat=drawing.heat,
+        hits=hits,
         label=drawing.label,
         marks=drawing.MARKS,
         more=drawing.more,
+        options=options,
         periods=drawing.periods,
         sparkline=drawing.sparkline,
     )

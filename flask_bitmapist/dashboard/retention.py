@@ -70,7 +70,11 @@ class RetentionPage(BrokenDownPage, TargetPage):
                 known[f"{part.kind} before"] = _known(part.report.previous)[:number]
         return curve_plot(range(number), known, rates=True, reach=self.reach)
 
-    def told(self, parts: Sequence[Part], k: int) -> str:
+    def tips(self, parts: Sequence[Part], plot: CurvePlot[int]) -> list[str]:
+        """What is told of all curves at each point."""
+        return [self._told(parts, slot.point) for slot in plot.slots]
+
+    def _told(self, parts: Sequence[Part], k: int) -> str:
         """The averages of all curves after `k` periods."""
         rates = [(part.title, _rates(part.report)[k]) for part in parts if part.kind]
         shown = [f"{title}: {percent(rate)} %" for title, rate in rates if rate is not None]

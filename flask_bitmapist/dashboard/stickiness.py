@@ -84,7 +84,11 @@ class StickinessPage(BrokenDownPage, RangedPage):
         drawn = {kind: row for kind, row in shares.items() if None not in row}
         return curve_plot([*parts[0].report.counts], drawn, rates=True)
 
-    def told(self, parts: Sequence[Part], k: int) -> str:
+    def tips(self, parts: Sequence[Part], plot: CurvePlot[int]) -> list[str]:
+        """What is told of all curves at each point."""
+        return [self._told(parts, slot.point) for slot in plot.slots]
+
+    def _told(self, parts: Sequence[Part], k: int) -> str:
         """The shares of all curves for `k` periods."""
         lines = [f"{k} of {len(parts[0].report.counts)} {self['by']}s"]
         for part in parts:

@@ -22,6 +22,7 @@ from .drawing import (
     CurvePlot,
     curve_plot,
     full_label,
+    label,
     percent,
     periods,
     thousands,
@@ -47,6 +48,16 @@ class Curve(NamedTuple):
     kind: str
     #: The address of the people behind its points, to which the moment is still to be added.
     people: str
+
+
+class Row(NamedTuple):
+    """A period's row of the table."""
+
+    start: date
+    title: str
+    complete: bool
+    #: A cell for each figure of each line.
+    cells: Markup
 
 
 class TrendsPage(BrokenDownPage, TargetPage):
@@ -168,14 +179,16 @@ class TrendsPage(BrokenDownPage, TargetPage):
     def height_before(self, point: TrendsPoint) -> float | None:
         return point.previous_share if self.is_share else point.previous
 
-    def told(self, curves: Sequence[Curve], index: int) -> str:
-        """The figures of all lines at a point."""
-        at = full_label(curves[0].points[index].period_start, self["by"])
+    def tips(self, curves: Sequence[Curve]) -> list[str]:
+        """The figures of all lines at each point."""
+        named = ((full_label(one.period_start, self["by"]), one) for one in curves[0].points)
+        told = [f"{name}{'' if one.complete else ', so far'}" for name, one in named]
         lines = [
-            f"{curve.title}: {self.figure(curve.points[index])}" for curve in curves if curve.kind
+            [f"{curve.title}: {self.figure(point)}" for point in curve.points]
+            for curve in curves
+            if curve.kind
         ]
-        so_far = "" if curves[0].points[index].complete else ", so far"
-        return "\n".join([f"{at}{so_far}", *lines])
+        return ["\n".join(tip) for tip in zip(told, *lines, strict=True)]
 
     def figure(self, point: TrendsPoint) -> str:
         """What a line shows at a point, and what it was before."""
@@ -189,8 +202,16 @@ class TrendsPage(BrokenDownPage, TargetPage):
             return thousands(users)
         return "nobody was active" if share is None else f"{percent(share)} %"
 
-    def cells(self, curves: Sequence[Curve]) -> list[Markup]:
-        """The cells of each row of the table, in time order.
+    def rows(self, curves: Sequence[Curve]) -> list[Row]:
+        """Those of the table, in time order."""
+        by, year = self["by"], self.visit.now.year
+        starts = [point.period_start for point in curves[0].points]
+        titles = [full_label(at, by) if by == "hour" else label(at, by, year) for at in starts]
+        complete = [point.complete for point in curves[0].points]
+        return [*map(Row, starts, titles, complete, self._cells(curves))]
+
+    def _cells(self, curves: Sequence[Curve]) -> list[Markup]:
+        """The cells of each row of the table.
 
         There are thousands, and a template takes ten times as long to make them.
         """
