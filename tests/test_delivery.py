@@ -519,12 +519,16 @@ def test_what_is_appended_while_one_drains_is_drained_too(
     spool = spool_of(tracker)
     late = [("e", 2, True, True, NOON)]
 
-    def write(marks: Sequence[Any]) -> None:
-        tracker._deliverer()._sender.write(marks)
-        if not marks and late:  # the last look has found nothing
-            other.record([late.pop()])
+    look = spool._next_rows
 
-    assert spool.drain(write, trips=5)
+    def look_too_early(db: sqlite3.Connection) -> list[Any]:
+        rows = look(db)
+        if not rows and late:
+            other.record([late.pop()])
+        return rows
+
+    monkeypatch.setattr(spool, "_next_rows", look_too_early)
+    assert spool.drain(tracker._deliverer()._sender.write, trips=5)
     assert mortal.ids() == [1, 2]
 
 
@@ -1407,6 +1411,34 @@ os.wait()
 assert tracker.stats() == before
 """
     assert run(script, mortal.url, str(told)) == "0 0 0 1"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["Python is told", "as uWSGI forks"])
+@pytest.mark.parametrize("delivery", ["background", "immediate"])
+def test_each_forked_child_counts_its_own_trips(
+    mortal: MortalServer, told: bool, delivery: str
+) -> None:
+    """What a server has lost does not show in a count that others raise, too."""
+    script = """
+import ctypes, os, sys
+from flask import Flask
+from flask_bitmapist import FlaskBitmapist
+tracker = FlaskBitmapist(Flask("app"), {
+    "BITMAPIST_REDIS_URL": sys.argv[1], "BITMAPIST_DELIVERY": sys.argv[3],
+    "BITMAPIST_TIMEOUT": 10,
+}).tracker
+tracker.record([("e", 1)])
+assert tracker.flush()
+fork = os.fork if sys.argv[2] == "True" else ctypes.CDLL(None).fork
+for child in range(2):
+    if fork() == 0:
+        tracker.record([("e", 2)])
+        assert tracker.flush()
+        os._exit(0)
+    os.wait()
+print(len(tracker.redis.keys("flask_bitmapist:trips:*")))
+"""
+    assert run(script, mortal.url, str(told), delivery) == "3"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")

@@ -225,6 +225,20 @@ def test_a_link_in_place_of_a_journal_is_not_followed(spool: Spool, tmp_path: Pa
     assert precious.read_text() == "precious"
 
 
+def test_the_marks_for_a_cluster_of_hundreds_of_nodes_are_not_those_for_another(
+    tmp_path: Path,
+) -> None:
+    nodes = tuple(
+        f'["cluster", "node-{number}.of-a-cluster.example:6379"]' for number in range(300)
+    )
+    large = Spool(tmp_path / "spool", Addresses(nodes, "cluster"))
+    journal = Journal.beside(large)
+    assert journal.page.add(what(), 1)
+    leave(journal)
+    assert adopted(Spool(large.path, SERVER)) == []
+    assert adopted(large) == [("e", True, 1)]
+
+
 def test_two_processes_do_not_adopt_the_same_journal_twice(spool: Spool) -> None:
     for number in range(40):
         journal = Journal.beside(spool)

@@ -26,6 +26,7 @@ from spooling import DEED, NOON, SERVER, fill, keep_appending, keep_draining
 from warm import WARM
 
 from flask_bitmapist import FlaskBitmapist, mark_event
+from flask_bitmapist.deadline import within
 from flask_bitmapist.delivery.addresses import Addresses, server_of
 from flask_bitmapist.delivery.apart import Apart
 from flask_bitmapist.delivery.sent import Proof
@@ -402,6 +403,15 @@ class TestSize:
         assert drained(spool) == [*range(1_000, 2_000), 5_000]
         assert not path.exists()
 
+    def test_what_was_sent_may_have_gone_before_it_turns_out_to_be_lost(self, spool: Spool) -> None:
+        """Another process makes room, or has begun a new file, between the look and the step."""
+        fill(spool, [1, 2])
+        assert spool.drain(lambda marks: Proof("trips", 7, "origin"), trips=1)
+        (sent,) = spool.sent()
+        spool.file.transact(lambda db: db.execute("DELETE FROM sent"))
+        assert spool.settle(lost=[sent.row], done=[]) == 0
+        assert not spool.contents()
+
     def test_what_was_sent_takes_no_room_from_what_waits(self, path: Path) -> None:
         spool = Spool(path, SERVER, limit=1_000_000)
         for id_ in range(600):
@@ -554,6 +564,29 @@ class TestServers:
         assert spool.backlog() == 2
         assert drained(spool) == [5, 6]
         assert not path.exists()
+
+
+def test_what_cannot_be_deleted_after_it_was_sent_is_sent_once(spool: Spool, path: Path) -> None:
+    fill(spool, [1])
+    time.sleep(0.1)  # longer than the clock stands still that stamps files
+    assert spool.holds_marks()
+    other = sqlite3.connect(path, isolation_level=None)
+    sent: list[Settled] = []
+
+    def write(marks: Sequence[Settled]) -> None:
+        sent.extend(marks)
+        if not other.in_transaction:
+            other.execute("BEGIN IMMEDIATE")
+
+    with within(0.1):
+        assert spool.drain(write, trips=5)
+    assert sent == [(DEED, 1)]
+    assert not spool.holds_marks()
+    other.execute("ROLLBACK")
+    other.close()
+    fill(spool, [2])
+    assert drained(spool) == [2]
+    assert not path.exists()
 
 
 def test_a_signal_handler_that_marks_does_not_stop_its_thread(spool: Spool) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .. import locks
 from ..faults import contained_faults
-from .forks import begin_anew_in_children
+from .forks import begin_anew_in_children, notice_fork
 
 logger = logging.getLogger("flask_bitmapist")
 
@@ -101,9 +101,7 @@ class Flusher:
         process = os.getpid()
         if self._process == process:
             return
-        if self._process:  # uWSGI forks without telling Python
-            locks.forked()
-            self._forked()
+        notice_fork()
         with self._entering:
             if self._process == process:
                 return

@@ -7,6 +7,8 @@ import threading
 import weakref
 from typing import Protocol
 
+from .. import locks
+
 
 class Forked(Protocol):
     """Something that a child has to do with, and that is its parent's."""
@@ -27,6 +29,10 @@ _anew: weakref.WeakSet[Forked] = weakref.WeakSet()
 #: Those that the fork at hand has stopped.
 _stopped: list[Stopped] = []
 _forking = threading.Lock()
+#: The process that has begun anew last, or imported this.
+_process = os.getpid()
+#: A lock for each child of which Python was not told.
+_children: dict[int, threading.RLock] = {}
 
 
 def stop_for_forks(stopped: Stopped) -> None:
@@ -56,8 +62,26 @@ def _after_fork_in_child() -> None:
     while _stopped:
         _stopped.pop().after_fork_in_child()
     _forking.release()
+    _begin_anew()
+
+
+def notice_fork() -> None:
+    """Begin anew if this process is a child of which Python was not told, as under uWSGI."""
+    process = os.getpid()
+    if process == _process:
+        return
+    # Threads of its parent may hold any lock that was there before.
+    with _children.setdefault(process, threading.RLock()):
+        if process != _process:
+            locks.forked()
+            _begin_anew()
+
+
+def _begin_anew() -> None:
+    global _process
     for forked in [*_anew]:
         forked.begin_anew()
+    _process = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):

@@ -248,7 +248,9 @@ def _is_orphan(file: int) -> bool:
 def _is_for(file: int, spool: Spool) -> bool:
     """Whether it holds marks for the server of `spool`."""
     try:
-        owner = json.loads(os.pread(file, _OWNER, 2 * _SIZE).rstrip(b"\0"))
+        # A large cluster has more addresses than there was room for.
+        told = os.pread(file, os.fstat(file).st_size, 2 * _SIZE)
+        owner = json.loads(told.rstrip(b"\0"))
     except ValueError:  # it was never finished, or is no journal
         return True
     return bool({*owner} & {*spool.addresses.names})

@@ -233,9 +233,8 @@ class Sender:
             if not alone or not (sent := spool.sent()):
                 return
             lost, done = self.writer.sorted_out(sent)
-            if lost or done:
-                recalled = spool.settle(lost=lost, done=done)
-        if lost:
+            recalled = spool.settle(lost=lost, done=done) if lost or done else 0
+        if recalled:
             self._note_resent(recalled)
 
     def _note_resent(self, marks: int) -> None:

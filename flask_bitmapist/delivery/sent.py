@@ -85,7 +85,10 @@ def recall(db: sqlite3.Connection, rows: Iterable[int]) -> int:
     """Have the marks of `rows` wait again; returns how many these are."""
     recalled = 0
     for row in rows:
-        recalled += db.execute("SELECT count FROM sent WHERE id = ?", (row,)).fetchone()[0]
+        found = db.execute("SELECT count FROM sent WHERE id = ?", (row,)).fetchone()
+        if found is None:  # since it was looked at, another process has made room
+            continue
+        recalled += found[0]
         db.execute(
             "INSERT OR IGNORE INTO spooled (id, server, marks, count, made) "
             "SELECT id, server, marks, count, made FROM sent WHERE id = ?",

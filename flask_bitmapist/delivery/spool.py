@@ -77,8 +77,8 @@ class Spool:
         self._overflows = False
         #: The last row that was written to the server and could not be deleted, and its file.
         self._kept = (0, 0)
-        #: Query -> its answer, and the state of the file that gave it.
-        self._seen: dict[str, tuple[State, frozenset[Any]]] = {}
+        #: Query -> its answer; what the file and `_kept` were when it was given.
+        self._seen: dict[str, tuple[State, tuple[int, int], frozenset[Any]]] = {}
 
     def _find_server(self, db: sqlite3.Connection) -> None:
         self.server = name_of(db, self.addresses)
@@ -117,9 +117,9 @@ class Spool:
         state = self.file.state()
         if state is None:
             return frozenset()
-        seen, found = self._seen.get(query, (None, frozenset[Any]()))
-        if seen == state:
-            return found
+        kept = self._kept
+        if (seen := self._seen.get(query)) and seen[:2] == (state, kept):
+            return seen[2]
 
         def select(db: sqlite3.Connection) -> frozenset[Any]:
             return frozenset(value for (value,) in db.execute(query, self._asked()))
@@ -128,7 +128,7 @@ class Spool:
         # Trusted only if nobody wrote while we looked (closing may do, by a checkpoint), or just
         # before: what is written next, in the same tick of the clock, would not show.
         if state == self.file.state() and _newest(state) < time.time_ns() - _TICK:
-            self._seen[query] = state, found
+            self._seen[query] = state, kept, found
         return found
 
     def backlog(self) -> int:
@@ -249,17 +249,18 @@ class Spool:
                 break
             waited.append((made, found))
             last = id_
+        if not waited:
+            return False
         # The file is not locked meanwhile, so that appending never waits for Redis.
         marks = living(waited)
         proof = write(marks)
         for size, fault in unreadable:
             logger.error("%d marks in the spool %s cannot be read: %s", size, self.path, fault)
             self._outcomes.add("dropped", size)
-        if last:
-            made = min((made for made, _ in waited), default=0.0)
-            kept = Left(last, json.dumps(_grouped(marks)), count(marks), made) if marks else None
-            self._forget(last, kept, proof)
-        return bool(last)
+        made = min(made for made, _ in waited)
+        kept = Left(last, json.dumps(_grouped(marks)), count(marks), made) if marks else None
+        self._forget(last, kept, proof)
+        return True
 
     def _next_rows(self, db: sqlite3.Connection) -> list[tuple[int, str, int, float]]:
         """The oldest rows, as many as one trip can send, but at least one."""
@@ -322,7 +323,7 @@ class Spool:
             return sent.recall(db, lost)
 
         recalled = self.file.transact(work)
-        if not lost:
+        if not recalled:
             self._tidy()
         return recalled
 
