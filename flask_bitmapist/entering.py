@@ -6,13 +6,14 @@ as long as a hash has few fields, it is searched from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
 import redis
 
 from .scripts import Script
+from .trip import Trip
 
 # In slices of 1000: Lua's unpack() stops near 8000 values.
 _ENTER = Script("""
@@ -43,6 +44,10 @@ return left
 """)
 
 
+#: A kind, and a first day -> the names that have both.
+_Alike = dict[tuple[str, date | None], list[str]]
+
+
 class Keys(NamedTuple):
     """Those of the registry."""
 
@@ -64,15 +69,60 @@ def enter_new(
     """
     if not kinds or not isinstance(client, redis.Redis):
         return set()
-    alike: dict[tuple[str, date | None], list[str]] = {}
+    alike: _Alike = {}
     for name, kind in kinds.items():
         alike.setdefault((kind, days.get(name)), []).append(name)
-    rest = [
+    try:
+        told = _ENTER.replies(client, _calls(keys, zone, alike))
+    except redis.ResponseError:
+        return set()
+    return kinds.keys() - _left(told)
+
+
+class NewNames:
+    """Names that the trip enters which writes their first bits, before these."""
+
+    def __init__(self, keys: Keys, zone: str, alike: _Alike) -> None:
+        """
+        :param zone: as for `enter_new`.
+        :param alike: a kind, and a first day -> the names that have both.
+        """
+        self.kinds: dict[str, str] = {}
+        self.days: dict[str, date] = {}
+        for (kind, day), names in alike.items():
+            self.kinds |= dict.fromkeys(names, kind)
+            if day is not None:
+                self.days |= dict.fromkeys(names, day)
+        self._calls = _calls(keys, zone, alike)
+
+    def enter(self, pipe: Trip) -> None:
+        """Queue what enters those of which the server knows nothing; `entered` takes the replies.
+
+        Whether all have their kinds now is for the trip to ask.
+        """
+        for call in self._calls:
+            pipe.execute_command(*_ENTER.command(is_known=False), *call)
+
+    def entered(self, replies: Iterator[Any]) -> set[str]:
+        """The names that were entered.
+
+        :raises redis.ResponseError: if the server runs no scripts.
+        """
+        told = [next(replies) for _ in self._calls]
+        for reply in told:
+            if isinstance(reply, Exception):
+                raise reply
+        return self.kinds.keys() - _left(told)
+
+
+def _calls(keys: Keys, zone: str, alike: _Alike) -> list[tuple[object, ...]]:
+    """The arguments of the script."""
+    return [
         (len(keys), *keys, zone, kind, "" if day is None else day.toordinal(), *names)
         for (kind, day), names in alike.items()
     ]
-    try:
-        told = _ENTER.replies(client, rest)
-    except redis.ResponseError:
-        return set()
-    return kinds.keys() - {name.decode() for left in told for name in left}
+
+
+def _left(told: Iterable[Any]) -> set[str]:
+    """The names that were there already, as the script has told."""
+    return {name.decode() for left in told for name in left}

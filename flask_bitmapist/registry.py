@@ -30,7 +30,7 @@ from .dimensions import (
     month_text,
     values_in,
 )
-from .entering import Keys, enter_new
+from .entering import Keys, NewNames, enter_new
 from .id_map.faults import DamagedMapError
 from .id_map.keys import map_keys
 from .ids import MAPPED, PLAIN
@@ -88,6 +88,15 @@ class Wanted(NamedTuple):
     marked: bool
     #: The earliest day on which a bit is set; None: on no day, but undated.
     first_day: date | None
+
+
+class Admitted(NamedTuple):
+    """What a batch of marks may take for granted."""
+
+    #: The kind of each event; None: it is only unmarked, and nobody has marked it.
+    kinds: dict[str, str | None]
+    #: Others, which the batch's trip is to enter.
+    new: NewNames | None
 
 
 class _Learnt:
@@ -214,6 +223,8 @@ class Registry:
         #: Whether the data's time zone has been compared with this application's.
         self.has_compared_calendar = False
         self._warned = False
+        #: Whether the server has run the last script that entered names, as far as is known.
+        self.runs_scripts = True
 
     def kind_of(self, client: Any, event: str) -> str | None:
         """The kind of `event` if it is registered. One round trip."""
@@ -236,6 +247,21 @@ class Registry:
             returned holds only if the server says the same where it is used (`delivery.reliance`).
         :raises LostKindError: if any was registered and the server has lost its kind.
         """
+        admitted = self.foresee(client, wanted, clock)
+        if admitted.new is None:
+            return admitted.kinds
+        entered = self._enter(client, admitted.new.kinds, admitted.new.days)
+        self.remember(entered.copied, admitted.new.days, entered.kinds)
+        return admitted.kinds | entered.kinds
+
+    def foresee(
+        self, client: Any, wanted: Mapping[str, Wanted], clock: Callable[[], datetime]
+    ) -> Admitted:
+        """As `admit`, but new names may be left to the trip that writes their bits.
+
+        They are of one server that runs scripts, and no bitmap has them yet. Their ids are plain:
+        mapped ones get their offsets before that trip, and an event comes before those.
+        """
         learnt = self.history  # another thread may drop it meanwhile
         strangers = {
             event: want
@@ -243,9 +269,9 @@ class Registry:
             if (learnt.kinds.get(event) is None and (want.marked or event not in learnt.kinds))
             or (want.first_day is not None and event not in learnt.first_days)
         }
-        if strangers:
-            self._learn(client, strangers, clock, learnt)
-        return {event: learnt.kinds[event] for event in wanted}
+        new = self._learn(client, strangers, clock, learnt) if strangers else None
+        left = () if new is None else new.kinds
+        return Admitted({event: learnt.kinds[event] for event in wanted if event not in left}, new)
 
     def _learn(
         self,
@@ -253,8 +279,11 @@ class Registry:
         wanted: Mapping[str, Wanted],
         clock: Callable[[], datetime],
         learnt: _Learnt,
-    ) -> None:
-        """Add to `learnt` what the server knows of `wanted`. Errors are those of `admit`."""
+    ) -> NewNames | None:
+        """Add to `learnt` what the server knows of `wanted`. Errors are those of `admit`.
+
+        :returns: those that are left to be entered.
+        """
         registered = self._registered(client, wanted)
         if learnt.bell == "":
             learnt.bell = registered.bell
@@ -274,6 +303,9 @@ class Registry:
             older = self._first_months(client, found, today)
             if older.keys() & new.keys() and self._has_lost_all(client, wanted):
                 _check_not_lost(older.keys() & new.keys())
+            if not older and self._can_wait(client, new.values()):
+                learnt.kinds |= {event: kinds.get(event) for event in wanted if event not in new}
+                return NewNames(_KEYS, self._calendar, _alike(new))
             entered = {
                 event: PLAIN if event in older else want.kind
                 for event, want in new.items()
@@ -288,6 +320,17 @@ class Registry:
             learnt.copied |= registered_now.copied
             learnt.first_days |= first_days
         learnt.kinds |= {event: kinds.get(event) for event in wanted}
+        return None
+
+    def _can_wait(self, client: Any, new: Collection[Wanted]) -> bool:
+        """Whether new names may be entered by the trip that marks them: see `foresee`."""
+        wants = {id(want): want for want in new}.values()  # most want the same
+        return (
+            bool(wants)
+            and all(want.marked and want.kind == PLAIN for want in wants)
+            and self.runs_scripts
+            and isinstance(client, redis.Redis)
+        )
 
     def admit_values(
         self,
@@ -377,6 +420,7 @@ class Registry:
     ) -> _Entered:
         """Enter events with their kinds and first days."""
         done = enter_new(client, _KEYS, self._calendar, wanted, first_days)
+        self.runs_scripts = self.runs_scripts or bool(done)
         kinds = {name: kind for name, kind in wanted.items() if name not in done}
         days = {name: day for name, day in first_days.items() if name not in done}
         held = self._enter_each(client, kinds, days) if kinds or days else {}
@@ -429,10 +473,13 @@ class Registry:
             event: kind for event, kind in kinds.items() if kind is not None and event not in copied
         }
 
-    def remember(self, copied: Iterable[str], days: Mapping[str, date]) -> None:
-        """Note that the server has taken these copies of kinds and these first days."""
+    def remember(
+        self, copied: Iterable[str], days: Mapping[str, date], kinds: Mapping[str, str]
+    ) -> None:
+        """Note that the server has taken these copies of kinds, first days and kinds."""
         self.history.copied.update(copied)
         self.history.first_days |= days
+        self.history.kinds |= kinds
 
     def enter_plain(
         self, client: Any, events: Collection[str], clock: Callable[[], datetime]
@@ -779,6 +826,17 @@ def _check_not_lost(events: Collection[str]) -> None:
         raise LostKindError(min(events))
 
 
+def _alike(wanted: Mapping[str, Wanted]) -> dict[tuple[str, date | None], list[str]]:
+    """The names that have a kind and a first day in common."""
+    alike: dict[tuple[str, date | None], list[str]] = {}
+    last, names = None, list[str]()
+    for name, want in wanted.items():
+        if want is not last:  # most want the same
+            last, names = want, alike.setdefault((want.kind, want.first_day), [])
+        names.append(name)
+    return alike
+
+
 def _first_days(wanted: Mapping[str, Wanted], entered: Mapping[str, str]) -> dict[str, date]:
     """The first days of those `wanted` that were `entered` as requested."""
     return {
@@ -863,6 +921,8 @@ def _raise_any(told: Sequence[Any]) -> None:
 
 def _answered(names: Collection[str], told: Sequence[Any]) -> _Registered:
     kinds, copies, days = told
+    if not (any(kinds) or any(copies) or any(days)):  # as where all names are new
+        return _Registered({}, {}, {*names}, set())
     held = [*zip(names, kinds, copies, days, strict=True)]
     return _Registered(
         kinds={

@@ -696,12 +696,16 @@ class _Settling:
         self._most = tracker._most
         #: By the type of the id and what follows it in a mark: the deeds of each event.
         self._alike: dict[Any, _Alike] = {}
+        #: Those of plain ids that nothing follows, once there was one.
+        self._usual: _Alike | None = None
 
     def __call__(self, given: Mark | tuple[Any, ...]) -> SettledMark:
         """:raises ValueError: for a name, an id or a moment that is not allowed."""
         rest: tuple[Any, ...]
         if type(given) is tuple and len(given) == 2:  # most are
             (event, id_), rest = given, ()
+            if self._usual is not None and type(id_) is int and 0 <= id_ <= self._most:
+                return self._usual[event], id_
         else:
             mark = given if type(given) is Mark else Mark(*given)
             event, id_, rest = mark[0], mark[1], mark[2:]
@@ -712,6 +716,8 @@ class _Settling:
         if deeds is None:
             mark = _whole(given)
             deeds = self._alike[options] = _Alike(self._tracker, mark, type(id_), self._now)
+            if not rest and type(id_) is int:
+                self._usual = deeds
         return deeds[event], id_
 
     def check_kinds(self) -> None:
@@ -748,7 +754,9 @@ class _Alike(dict[str, Deed]):
         else:
             if known is not None and known != self.kind:
                 self._tracker._check_kind(event, self.kind)
-            what = deed(event, *self._rest)
+            # Of a name that is new, `deed` has none.
+            make = Deed if known is None else deed
+            what = make(event, *self._rest)
         self[event] = what
         return what
 

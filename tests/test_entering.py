@@ -11,6 +11,7 @@ import pytest
 import redis as redis_py
 from test_ids import url_without_scripting
 
+from flask_bitmapist import registry
 from flask_bitmapist.entering import Keys, enter_new
 from flask_bitmapist.registry import CALENDAR, FIRST_DAYS, KINDS, KINDS_COPY
 from flask_bitmapist.tracker import Tracker
@@ -79,6 +80,67 @@ def test_a_server_that_runs_no_scripts_gets_a_command_for_each(
     days = {"e": DAY.toordinal(), "texts": LATER.toordinal()}
     assert registered(redis) == (kinds, kinds, days)
     assert redis.get(CALENDAR) == b"UTC"
+
+
+def test_plain_ids_are_marked_where_no_scripts_run(
+    redis: Any, redis_url: str, process: Callable[..., Tracker]
+) -> None:
+    tracker = process(url_without_scripting(redis, redis_url))
+    for names in (["a", "b"], ["c"]):
+        tracker.record([(name, 7, True, True, DAY) for name in names])
+    kinds = dict.fromkeys("abc", "plain")
+    assert registered(redis) == (kinds, kinds, dict.fromkeys("abc", DAY.toordinal()))
+    assert all(redis.getbit(f"trackist_{name}_2026-3", 7) for name in "abc")
+    stats = tracker.stats()
+    assert (stats.sent, stats.refused, stats.backlog) == (3, 0, 0)
+
+
+def test_new_names_are_entered_by_the_trip_that_marks_them(
+    process: Callable[..., Tracker], redis_url: str, round_trips: list[object]
+) -> None:
+    tracker = process(redis_url)
+    tracker.record([("e", 1)])
+    round_trips.clear()
+    tracker.record([(f"e{number}", 1) for number in range(10)])
+    assert len(round_trips) == 4  # what is known, how many keys there are, their names, the marks
+    round_trips.clear()
+    tracker.record([(f"e{number}", 2) for number in range(10)])
+    assert len(round_trips) == 1
+
+
+def test_many_trips_enter_their_names_once(
+    redis: Any, redis_url: str, process: Callable[..., Tracker]
+) -> None:
+    redis.config_resetstat()
+    names = [f"e{number}" for number in range(6_000)]
+    process(redis_url).record([(name, 1, True, True, DAY) for name in names])
+    kinds = dict.fromkeys(names, "plain")
+    assert registered(redis) == (kinds, kinds, dict.fromkeys(names, DAY.toordinal()))
+    stats = redis.info("commandstats")
+    assert stats["cmdstat_setbit"]["calls"] == 18_000
+    assert stats["cmdstat_eval"]["calls"] == 1
+
+
+def test_a_name_that_another_process_enters_meanwhile_keeps_its_kind(
+    redis: Any, redis_url: str, process: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = process(redis_url), process(redis_url)
+    look = registry._with_bitmaps
+
+    def after_theirs(*arguments: Any) -> list[str]:
+        found = look(*arguments)
+        monkeypatch.undo()
+        theirs.record([("e", "x", True, True, LATER)])
+        return found
+
+    monkeypatch.setattr(registry, "_with_bitmaps", after_theirs)
+    ours.record([("e", 7, True, True, DAY), ("new", 7, True, True, DAY)])
+    kinds = {"e": "mapped", "new": "plain"}
+    days = {"e": LATER.toordinal(), "new": DAY.toordinal()}
+    assert registered(redis) == (kinds, kinds, days)
+    assert ours.stats().refused == 1
+    assert redis.bitcount("trackist_e_2026-3-14") == 0
+    assert [redis.getbit(f"trackist_{name}_2026-3", 7) for name in ("e", "new")] == [0, 1]
 
 
 @pytest.mark.parametrize("scripting", [True, False])

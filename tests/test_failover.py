@@ -352,3 +352,16 @@ def test_of_very_many_marks_the_last_are_kept(kind: str, ids: int) -> None:
     *_, (_, last) = singles(lost)
     assert str(last) == "999999"
     assert 50_000 <= count(lost) <= (600_000 if kind == "plain" else 80_000)
+
+
+def test_marks_of_many_events_are_kept_beside_those_of_one() -> None:
+    recent = Recent()
+    recent.count = 1
+    deeds = [deed(f"e{number}", True, NOON, False, False, "plain") for number in range(10_000)]
+    made = [[(what, 7) for what in deeds], [(deeds[0], number) for number in range(10_000)]]
+    for marks in made * 20:
+        recent.add(marks, recent.era, 0.0)
+    recent.suspect()
+    lost = [mark for of_span in recent.take_lost() for mark in of_span.marks]
+    assert {*singles(lost)} == {*made[0], *made[1]}
+    assert 40_000 <= count(lost) <= 300_000

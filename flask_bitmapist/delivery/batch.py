@@ -188,13 +188,13 @@ class Batches:
             if known is not None and known[0] is history:
                 return known[1]
         wanted = _wanted(deeds)
-        kinds = self._registry.admit(client, wanted, self._clock)
+        kinds, new = self._registry.foresee(client, wanted, self._clock)
         days = {
             event: want.first_day
-            for event, want in wanted.items()
-            if want.first_day is not None and want.kind == kinds[event]
+            for event, kind in kinds.items()
+            if (want := wanted[event]).first_day is not None and want.kind == kind
         }
-        relies_on = Reliance(self._registry, kinds, days)
+        relies_on = Reliance(self._registry, kinds, days, new)
         if len(deeds) == 1 and relies_on.is_entered and None not in kinds.values():
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
@@ -244,7 +244,7 @@ class Batches:
                 chunks = places.setdefault(place, {})
             for ids in who:
                 offsets = ids if kind == PLAIN else [*map(batch.offsets[kind].__getitem__, ids)]
-                top = highest(offsets)
+                top = offsets[0] if len(offsets) == 1 else highest(offsets)
                 if top > most:
                     offsets = up_to(most, offsets)
                     batch.refusals += [_too_large(what)] * (len(ids) - len(offsets))

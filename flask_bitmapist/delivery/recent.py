@@ -29,8 +29,8 @@ from .sent import UNPROVEN, Lost, Proof, Sent
 _AGE = 60.0
 #: Bytes that they take, at most; beyond them the oldest go. More than half a million plain ids.
 _MOST = 4 * 2**20
-#: What an id takes: a plain one, and a text besides its characters.
-_PLAIN_ID, _TEXT = 8, 60
+#: What an id takes: a plain one, and a text besides its characters; and a mark by itself.
+_PLAIN_ID, _TEXT, _LOOSE = 8, 60, 100
 #: What the value of somebody in a dimension takes.
 _CHOICE = 150
 #: Marks are kept, and lost, in spans of so many seconds, or of so many marks.
@@ -65,6 +65,7 @@ class _Span:
         #: How many marks, and about how many bytes they take.
         self.length = self.size = 0
         self._ids: dict[Deed, Any] = {}
+        self._loose: list[Settled] = []
         #: Of each dimension and kind of ids, what was chosen last for each of them.
         self._choices: _Choices = {}
         #: What was chosen before for another month, and what was chosen later for a month alone.
@@ -93,6 +94,13 @@ class _Span:
             self.length += len(added)
             self.size += (_PLAIN_ID if is_plain else _TEXT) * len(added)
         return self.size - before
+
+    def add_loose(self, marks: Sequence[Settled]) -> int:
+        """As `add`, of `marks` that `_are_loose`."""
+        self._loose += marks
+        self.length += len(marks)
+        self.size += _LOOSE * len(marks)
+        return _LOOSE * len(marks)
 
     def _choose(self, what: Deed, who: Any) -> None:
         ids = who if isinstance(who, list) else who.tolist()
@@ -128,6 +136,7 @@ class _Span:
 
     def marks(self) -> list[Settled]:
         marks: list[Settled] = [(what, list(ids)) for what, ids in self._ids.items()]
+        marks += self._loose
         for choices in (self._former, self._choices, self._of_months):  # the later ones decide
             chosen: dict[Deed, list[Any]] = {}
             for of_set in choices.values():
@@ -203,10 +212,11 @@ class Recent:
                 return
             self._added = now
             for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
-                for some in [part] if len(part) == 1 else _alike(part):
-                    self._add(some, now, made)
+                are_loose = _are_loose(part)
+                for some in [part] if are_loose or len(part) == 1 else _alike(part):
+                    self._add(some, now, made, are_loose=are_loose)
 
-    def _add(self, marks: Sequence[Settled], now: float, made: float) -> None:
+    def _add(self, marks: Sequence[Settled], now: float, made: float, *, are_loose: bool) -> None:
         spans = self._spans
         value = next((what.value for what, _ in marks if what.choice is None), None)
         if not spans or (value is not None and spans[-1].value != value) or spans[-1].is_over(now):
@@ -214,7 +224,7 @@ class Recent:
         span = spans[-1]
         span.made = min(span.made, made)
         span.written = time.time()
-        self._size += span.add(marks)
+        self._size += span.add_loose(marks) if are_loose else span.add(marks)
         span.count = self.count
         while len(spans) > 1 and (self._size > _MOST or now - spans[0].began > _AGE):
             self._size -= spans.popleft().size
@@ -360,6 +370,19 @@ class _CountedTrip(Trip):
         del found[-extra:]
         recent.settle(self._client, told, era, expected)
         return found
+
+
+def _are_loose(marks: Sequence[Settled]) -> bool:
+    """Whether most of `marks` have a deed of their own: put together they would take as much room.
+
+    All of them mark.
+    """
+    if len(marks) == 1:
+        return False
+    deeds = {id(what): what for what, _ in marks}  # to hash them takes longer
+    return len(deeds) * 2 > count(marks) and all(
+        what.value and what.kind == PLAIN and what.choice is None for what in deeds.values()
+    )
 
 
 def _alike(marks: Sequence[Settled]) -> Iterable[Sequence[Settled]]:

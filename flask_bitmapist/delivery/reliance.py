@@ -13,7 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+import redis
+
 from ..dimensions import DIMENSIONS
+from ..entering import NewNames
 from ..registry import BELL, FIRST_DAYS, KINDS, KINDS_COPY, Registry, text
 from ..trip import Entries, Questions, Trip
 from .relied_offsets import ReliedOffsets
@@ -30,16 +33,19 @@ class Reliance:
         registry: Registry,
         kinds: Mapping[str, str | None],
         days: Mapping[str, date],
+        new: NewNames | None = None,
     ) -> None:
         """
         :param kinds: event -> its kind in the registry; None: it is not there.
         :param days: event -> the earliest day on which the batch marks it.
+        :param new: others, which are to be there once the batch is written.
         """
-        self.kinds = kinds
+        self.kinds = kinds if new is None else {**kinds, **new.kinds}
         #: What `BELL` tells as long as nobody else is erased.
         self.bell = registry.history.bell
-        self._days = days
+        self._days = days if new is None else {**days, **new.days}
         self._registry = registry
+        self._new = new
         self._first_days = registry.days_to_enter(days)
         self._uncopied = registry.kinds_to_copy(kinds)
         #: Replies of which is known that all holds.
@@ -48,16 +54,24 @@ class Reliance:
     @property
     def is_entered(self) -> bool:
         """Whether there is nothing that must be stored before the bits."""
-        return not self._first_days and not self._uncopied
+        return not self._first_days and not self._uncopied and self._new is None
 
     def enter(self, pipe: Trip) -> None:
         """Queue what must be stored before the bits; `entered` takes the replies."""
+        if self._new is not None:
+            self._new.enter(pipe)
         pipe.queue_many(Entries(KINDS_COPY, self._uncopied))
         for event, day in self._first_days.items():
             pipe.execute_command("ZADD", FIRST_DAYS, "LT", day.toordinal(), event)
 
     def entered(self, replies: Iterator[Any]) -> list[str]:
-        """The events that had no first day."""
+        """The events that had a kind but no first day."""
+        if self._new is not None:
+            try:
+                self._entered = self._new.entered(replies)
+            except redis.ResponseError:  # that they are not there will show
+                self._registry.runs_scripts = False
+                self._new = None
         for _ in self._uncopied:
             next(replies)
         return [event for event in self._first_days if next(replies) == 1]
@@ -113,8 +127,12 @@ class Reliance:
 
     def remember(self) -> None:
         """It held: remember that the entries are made."""
+        if self._new is not None:
+            self._registry.remember(self._entered, self._new.days, self._new.kinds)
+            self._new = None
         if not self.is_entered:
-            self._registry.remember(self._uncopied, self._first_days)
+            self._registry.remember(self._uncopied, self._first_days, {})
+            self._uncopied, self._first_days = {}, {}
 
 
 class ValueReliance(Reliance):
