@@ -55,6 +55,7 @@ marks = st.builds(
     unique=st.booleans(),
     exact=st.booleans(),
     choice=st.none(),
+    kept=st.none(),
 )
 texts = st.builds(
     Mark,
@@ -64,6 +65,7 @@ texts = st.builds(
     hourly=st.booleans(),
     space=st.just("spaced"),
     choice=st.none(),
+    kept=st.none(),
 )
 
 
