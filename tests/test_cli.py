@@ -266,6 +266,13 @@ def test_a_table_tells_names_that_its_encoding_does_not_have(
     assert lines["\\u6b4c"] == ["_" * 29 + "#", "1", "1", "1", "1"]
 
 
+def test_so_does_the_head_of_a_table(app: Flask, runner: FlaskCliRunner) -> None:
+    mark_event("\u6b4c", 1)
+    done = shell(app, "flask bitmapist overlap \u6b4c user:logged_in", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr
+    assert words(done.stdout.decode("latin-1"))[0] == ["\\u6b4c", "user:logged_in"]
+
+
 def test_csv_in_an_encoding_that_does_not_have_a_name_is_refused_with_a_sentence(
     app: Flask, runner: FlaskCliRunner
 ) -> None:

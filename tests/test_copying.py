@@ -602,6 +602,23 @@ def test_a_dry_run_writes_nothing(other: Any, other_url: str, redis: Any, app: F
     assert not redis.dbsize()
 
 
+@pytest.mark.parametrize("option", ["--dry-run", "--yes"])
+def test_an_empty_server_is_no_fault(other_url: str, app: Flask, option: str) -> None:
+    done = app.test_cli_runner().invoke(args=["bitmapist", "copy", other_url, option])
+    assert (done.exit_code, done.stdout) == (0, "There is nothing to show.\n")
+
+
+def test_whatever_is_to_be_known_is_told_in_words(
+    other: Any, other_url: str, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.setbit("trackist_a_2024-2", 7, 1)
+    monkeypatch.setattr("flask_bitmapist.maintenance.copying.have_moved", lambda *_: True)
+    done = app.test_cli_runner().invoke(args=["bitmapist", "copy", other_url, "--yes"])
+    assert done.exit_code == 3
+    assert re.search("slots moved  +yes", done.stdout)
+    assert "run it again once they have moved" in done.stderr
+
+
 def test_the_command_asks_and_tells(other: Any, other_url: str, redis: Any, app: Flask) -> None:
     other.setbit("trackist_a_2024-2", 7, 1)
     command = app.test_cli_runner()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import made_app
 from flask import Flask
 from nodes import Cluster
 from test_erase import bits
@@ -169,12 +171,21 @@ def test_a_cluster(clusters: Callable[[int], Cluster], process: Callable[..., Tr
 
 
 def test_the_command_asks_and_tells(
-    redis: Any, redis_url: str, app: Flask, tracker: Tracker
+    redis: Any, redis_url: str, app: Flask, tracker: Tracker, tmp_path: Path
 ) -> None:
     command = app.test_cli_runner()
     none = command.invoke(args=["bitmapist", "prune"])
     assert none.exit_code == 2
     assert "BITMAPIST_TTL is not set" in none.output
+    ttl = {"hour": timedelta(hours=36), "day": timedelta(days=90)}
+    command = made_app(redis_url, tmp_path, BITMAPIST_TTL=ttl).test_cli_runner()
+    before = bits(redis)
+    refused = command.invoke(args=["bitmapist", "prune"], input="n\n")
+    told = "Delete hours that ended 1 day, 12:00:00 ago, days that ended 90 days ago?"
+    assert told in refused.stderr
+    assert (refused.exit_code, bits(redis)) == (1, before)
+    done = command.invoke(args=["bitmapist", "prune", "--yes"])
+    assert "4 bytes freed" in done.stdout
 
 
 def test_keys_that_bitmapist_never_writes_are_left_alone(redis: Any, tracker: Tracker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -185,13 +186,19 @@ def prune(dry_run: bool, yes: bool) -> Gone:
             "such as BITMAPIST_TTL = {'hour': timedelta(days=14), 'day': timedelta(days=400)}"
         )
     if not dry_run and not yes:
-        told = ", ".join(f"{grain}s after {age}" for grain, age in settings.ttl.items())
+        told = ", ".join(
+            f"{grain}s that ended {_told(age)} ago" for grain, age in settings.ttl.items()
+        )
         click.confirm(f"Delete {told}?", abort=True, err=True)
     client = tracker.server.patient
     names = tracker.reader.known(scanned=False).events
     with _resumable(dry_run=dry_run), progress(client.dbsize) as bar:
         expiries = Expiries(settings.ttl, settings.timezone)
         return Gone(let_go(client, names, expiries, dry_run=dry_run, watch=bar.add), dry_run)
+
+
+def _told(age: timedelta) -> str:
+    return counted(age.days, "day") if age == timedelta(age.days) else str(age)
 
 
 def _sending_tracker() -> Tracker:

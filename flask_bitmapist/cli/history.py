@@ -51,11 +51,12 @@ def _picture(outcome: Outcome) -> Picture:
     if outcome.is_dry:
         names["marked"] = "would be marked"
     rows = [
-        [names.get(name, name).replace("_", " "), f"{value:,}" if isinstance(value, int) else value]
+        [names.get(name, name).replace("_", " "), f"{value:,}" if type(value) is int else value]
         for name, value in outcome.to_dict().items()
         if value not in (0, None, "", []) or name in ("rows", "marked")
     ]
-    return Picture(rows[0], rows[1:])
+    head, *others = rows or [[]]
+    return Picture(head, others)
 
 
 class _Zone(click.ParamType):  # type: ignore[type-arg]

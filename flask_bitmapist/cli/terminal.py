@@ -76,7 +76,7 @@ class Picture:
             return
         fitting, left_out = self._fitting()
         texts = [[shown(_text(value)) for value in row[:fitting]] for row in self.rows]
-        header = self.header[:fitting]
+        header = [shown(name) for name in self.header[:fitting]]
         widths = [max(map(len, column)) for column in zip(header, *texts, strict=True)]
         rights = [
             all(isinstance(row[i], int | float | Share | None) for row in self.rows)
@@ -105,10 +105,10 @@ class Picture:
         room, used = shutil.get_terminal_size().columns, -2
         for number, name in enumerate(self.header):
             texts = [shown(_text(row[number])) for row in self.rows]
-            used += 2 + max(map(len, [name, *texts]))
+            used += 2 + max(map(len, [shown(name), *texts]))
             # If not even two columns fit, the lines wrap anyway.
             if used > room and number > 1:
-                hidden = ", ".join(self.header[number:])
+                hidden = ", ".join(map(shown, self.header[number:]))
                 return number, f"No room to show: {hidden}. Take --csv or fewer columns."
         return len(self.header), ""
 
