@@ -61,6 +61,16 @@ class RetentionPage(BrokenDownPage, TargetPage):
     def size(self, report: Retention) -> int:
         return report.size
 
+    def columns(self, report: Retention) -> int:
+        """How many columns there is anything in: what is still to come for all cohorts is left out.
+
+        The cohorts before have come further.
+        """
+        cells = report.rows[0].cells
+        if report.previous is not None:
+            return len(cells)
+        return sum(cell.state != "future" for cell in cells)
+
     def curves(self, parts: Sequence[Part]) -> CurvePlot[int]:
         """The averages that exist, of the whole and of the largest parts."""
         known = {part.kind: _known(part.report) for part in parts if part.kind}

@@ -279,10 +279,12 @@ def test_the_retention_page_marks_open_cells_and_leaves_later_ones_blank(
         ["open" if "open" in cell.classes else cell.raw.strip() for cell in row.all("td")[1:]]
         for row in rows
     ]
-    assert [row[-1] for row in states] == ["not yet"] * 3
     assert states[0][2] == "open"
-    assert states[1] == ["nobody in the cohort"] * 2 + ["not yet"] * 2
-    assert states[2] == ["open"] + ["not yet"] * 3
+    assert states[1] == ["nobody in the cohort"] * 2 + ["not yet"]
+    assert states[2] == ["open"] + ["not yet"] * 2
+    assert "From +3 on, all is still to come." in page.one("main").text
+    wider = browser.open("/cohort?rows=3&periods=3&previous=yes").one("table", class_="heat")
+    assert {len(row.all("td")) for row in wider.all("tr")[1:]} == {1 + 4}, "those before have it"
 
 
 def test_the_retention_page_tells_each_cell_in_full(recorded: None, browser: Browser) -> None:
