@@ -56,7 +56,8 @@ def people(
     by: Grain = "day",
     at: date | datetime | None = None,
     *,
-    rolling: int = 1,
+    rolling: int | None = None,
+    over: str | None = None,
     where: str | Expression | None = None,
     first: int = 0,
     limit: int = 50,
@@ -67,7 +68,9 @@ def people(
     """Who is in `expression` in one period, page by page: those whom a point of `trend` counts.
 
     :param at: a moment of the period; by default now.
-    :param rolling: who is in it in this many periods, the last of which is that of `at`.
+    :param rolling: who is in it in at least one of this many periods, the last of which is that of
+        `at`; by default 1.
+    :param over: the periods in words instead, such as ``last 14 days`` or ``last month``.
     :param where: only those in this segment, evaluated in each period.
     :param first: the index, from 0, of the first of them to be listed, in the order of offsets.
     :param limit: how many are listed at most, 1 to 1000.
@@ -79,7 +82,8 @@ def people(
         expression=expression,
         by=by,
         end=at,
-        rows=check_length("rolling", rolling),
+        over=over,
+        rows=None if rolling is None else check_length("rolling", rolling),
         among=where,
         strict=strict,
         now=now,

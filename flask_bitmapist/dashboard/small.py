@@ -171,6 +171,9 @@ def small(
         drawn = _DRAWN[type(report)](question, report)
     else:
         drawn = _with_target(_DRAWN[type(report)](question, report, reach=target), target)
+    if getattr(question, "as_of", "now") == "then":
+        told = f"{drawn.told.removesuffix('.')}; by {question.breakdown} as it was then"
+        drawn = replace(drawn, told=told)
     return replace(drawn, notes=notes_among(annotations, points_of(report), by_of(question)))
 
 

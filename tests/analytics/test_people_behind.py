@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from importlib import import_module
 from itertools import count
 from typing import Any
@@ -288,6 +288,18 @@ def test_a_page_is_a_stretch_of_the_users_in_the_order_of_their_offsets(tracker:
     assert people("web", first=4) == People(4, 4, [])
     assert people("web", first=2**32) == People(4, 2**32, [])
     assert people("nothing") == People(0, 0, [])
+
+
+@at_that_time
+def test_people_of_a_range_in_words_are_those_of_any_of_its_periods(tracker: Tracker) -> None:
+    for ago in range(4):
+        tracker.record([Mark("web", ago, when=NOW - timedelta(days=ago))])
+    assert people("web", over="last 3 days").ids == [0, 1, 2]
+    assert people("web", over="yesterday").ids == [1]
+    assert people("web", rolling=3).ids == [0, 1, 2]
+    for asked in ({"at": TODAY}, {"rolling": 1}):
+        with pytest.raises(ValueError, match="give one or the other"):
+            people("web", over="yesterday", **asked)
 
 
 @at_that_time

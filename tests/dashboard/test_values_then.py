@@ -132,6 +132,7 @@ def test_a_chart_of_a_board_leads_to_the_page_that_says_so(planned: Browser) -> 
     asked: dict[str, Any] = {"event": "user:created", "breakdown": "user:plan", "as_of": "then"}
     declare(planned.client.application, chart("Title", "lifecycle", **asked))
     (card,) = cards(planned.open("/boards?board=Weekly"))
+    assert card.one("p", class_="d").text.endswith("; by user:plan as it was then")
     leads = planned.open(card.one("h2").one("a").attributes["href"])
     assert "Broken down by user:plan as it was then." in lede(leads).replace(" .", ".")
 
