@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from copy import copy
 from datetime import date, datetime
+from functools import lru_cache
 from itertools import chain, compress
 from math import inf
 from types import MappingProxyType
@@ -945,9 +946,26 @@ def _shared(kinds: Mapping[str, str]) -> str:
     return next(iter(kinds.values()), PLAIN)
 
 
-def _months(today: datetime) -> list[Period]:
+def _months(today: datetime) -> tuple[Period, ...]:
     """The months in which there may be marks."""
-    return [*_EARLIEST.until(Period.containing("month", today).shift(1))]
+    return _months_until(_next_month(today))
+
+
+def _next_month(today: datetime) -> Period:
+    """It may have begun elsewhere already."""
+    return Period.containing("month", today).shift(1)
+
+
+@lru_cache(maxsize=8)
+def _months_until(last: Period) -> tuple[Period, ...]:
+    return (*_EARLIEST.until(last),)
+
+
+@lru_cache(maxsize=8)
+def _endings_until(last: Period) -> tuple[str, ...]:
+    """What follows a name in the keys of its bitmaps: the undated one, and those of months."""
+    keys = (unique_key(""), *(month.key("") for month in _months_until(last)))
+    return tuple(key.removeprefix(KEY_PREFIX) for key in keys)
 
 
 def _with_bitmaps(client: Any, names: list[str], today: datetime) -> list[str]:
@@ -963,9 +981,8 @@ def _with_bitmaps(client: Any, names: list[str], today: datetime) -> list[str]:
             return [*_valid(_scanned_among({name.encode() for name in names}, client))]
         if not isinstance(client, redis.Redis):  # in a cluster, a command takes keys of one slot
             return names
-        keys = (unique_key(""), *(month.key("") for month in _months(today)))
-        endings = tuple(key.removeprefix(KEY_PREFIX) for key in keys)
-        found = straight(client.connection_pool, _asked_for(names, endings), len(names))
+        asked = _asked_for(names, _endings_until(_next_month(today)))
+        found = straight(client.connection_pool, asked, len(names))
     except redis.ResponseError:
         return names
     # An error: a user may lack the right, or a proxy the command.

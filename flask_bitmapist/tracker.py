@@ -747,16 +747,16 @@ class _Alike(dict[str, Deed]):
         known, mark = self._known.get(event), self._mark
         if known is None and not is_name(event):  # it takes less time than to ask `checked_name`
             checked_name(event)
-        if mark.kept is not None:
-            what = _life(event, mark.value, self.kind, mark.kept)
-        elif mark.choice is not None:
-            what = self._tracker._choice(event, mark, self.kind, self._now)
-        else:
+        if self._rest:
             if known is not None and known != self.kind:
                 self._tracker._check_kind(event, self.kind)
             # Of a name that is new, `deed` has none.
             make = Deed if known is None else deed
             what = make(event, *self._rest)
+        elif mark.kept is not None:
+            what = _life(event, mark.value, self.kind, mark.kept)
+        else:
+            what = self._tracker._choice(event, mark, self.kind, self._now)
         self[event] = what
         return what
 

@@ -206,11 +206,10 @@ class Batches:
     ) -> ReliedOffsets:
         """The offsets of mapped ids, by kind; unmarking alone gives an id no offset."""
         given: dict[str, dict[bool, dict[str, None]]] = {}
-        for what, who in groups.items():
-            if what.kind != PLAIN:
-                of_kind = given.setdefault(what.kind, {True: {}, False: {}})
-                for ids in who:
-                    of_kind[what.value].update(dict.fromkeys(ids))
+        for what in [what for what in groups if what.kind != PLAIN]:
+            of_kind = given.setdefault(what.kind, {True: {}, False: {}})
+            for ids in groups[what]:
+                of_kind[what.value].update(dict.fromkeys(ids))
         offsets = ReliedOffsets()
         for kind, of_kind in given.items():
             for assigned, ids in of_kind.items():

@@ -12,7 +12,7 @@ import secrets
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import redis
@@ -212,11 +212,17 @@ class Recent:
                 return
             self._added = now
             for part in [marks] if count(marks) <= _OF_SPAN else parts(marks, _OF_SPAN):
-                are_loose = _are_loose(part)
-                for some in [part] if are_loose or len(part) == 1 else _alike(part):
+                if len(part) == 1:
+                    self._add(part, now, made)
+                    continue
+                deeds = {id(what): what for what, _ in part}.values()  # to hash them takes longer
+                are_loose = _are_loose(part, deeds)
+                for some in [part] if are_loose else _alike(part, deeds):
                     self._add(some, now, made, are_loose=are_loose)
 
-    def _add(self, marks: Sequence[Settled], now: float, made: float, *, are_loose: bool) -> None:
+    def _add(
+        self, marks: Sequence[Settled], now: float, made: float, *, are_loose: bool = False
+    ) -> None:
         spans = self._spans
         value = next((what.value for what, _ in marks if what.choice is None), None)
         if not spans or (value is not None and spans[-1].value != value) or spans[-1].is_over(now):
@@ -372,26 +378,23 @@ class _CountedTrip(Trip):
         return found
 
 
-def _are_loose(marks: Sequence[Settled]) -> bool:
+def _are_loose(marks: Sequence[Settled], deeds: Collection[Deed]) -> bool:
     """Whether most of `marks` have a deed of their own: put together they would take as much room.
 
     All of them mark.
     """
-    if len(marks) == 1:
-        return False
-    deeds = {id(what): what for what, _ in marks}  # to hash them takes longer
     return len(deeds) * 2 > count(marks) and all(
-        what.value and what.kind == PLAIN and what.choice is None for what in deeds.values()
+        what.value and what.kind == PLAIN and what.choice is None for what in deeds
     )
 
 
-def _alike(marks: Sequence[Settled]) -> Iterable[Sequence[Settled]]:
+def _alike(marks: Sequence[Settled], deeds: Collection[Deed]) -> Iterable[Sequence[Settled]]:
     """`marks` in parts that may each be in one span.
 
     Those of each deed are put together, as each by itself takes longer. But if some mark and some
     unmark, their order matters.
     """
-    if len({what.value for what, _ in marks if what.choice is None}) > 1:
+    if len({what.value for what in deeds if what.choice is None}) > 1:
         return ([mark] for mark in marks)
     many: list[Settled] = []
     singles: dict[Deed, list[Any]] = {}

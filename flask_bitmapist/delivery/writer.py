@@ -195,10 +195,10 @@ class Writer:
         self._recent.give_back(lost)
 
     def _write_all(self, client: Any, marks: Sequence[Settled], since: Since) -> list[Settled]:
-        ways = _ways(marks)
-        if any(what.kept is not None for what in ways):
+        deeds = {id(what): what for what, _ in marks}.values()  # to hash them takes longer
+        if {what.kept for what in deeds} != {None}:
             return self._write_in_order(client, marks, since)
-        marked, most = count(marks), _most(ways)
+        marked, most = count(marks), _most(deeds)
         if marked > BULK:
             client.ping()  # a silent server must not get the long timeout of bulk writes
             client = self._server.patient
@@ -533,20 +533,11 @@ def _unpack(client: Any, keys: Collection[str]) -> bool:
     return bool(packed)
 
 
-def _ways(marks: Sequence[Settled]) -> Collection[Deed]:
-    """Deeds that differ in how they are written: one for each way, of thousands perhaps."""
-    deeds = {id(what): what for what, _ in marks}.values()  # to hash them takes longer
-    return {
-        (what.value, what.kind, what.exact, what.hour is None, what.kept is None): what
-        for what in deeds
-    }.values()
-
-
-def _most(deeds: Iterable[Deed]) -> int:
+def _most(deeds: Collection[Deed]) -> int:
     """How many marks of `deeds` a batch may have."""
-    if any(map(keeps_other_days, deeds)):
-        return _UNMARKS_PER_BATCH
-    return _ALL if all(what.value and what.kind == PLAIN for what in deeds) else _MARKS_PER_BATCH
+    if {what.value for what in deeds} == {True}:
+        return _ALL if {what.kind for what in deeds} == {PLAIN} else _MARKS_PER_BATCH
+    return _UNMARKS_PER_BATCH if any(map(keeps_other_days, deeds)) else _MARKS_PER_BATCH
 
 
 def _trips(writes: Iterable[Run]) -> Iterator[list[Run]]:
