@@ -53,6 +53,14 @@ def test_no_module_imports_one_that_imports_it() -> None:
     TopologicalSorter(graph).prepare()  # raises a CycleError that names the circle
 
 
+def test_nothing_is_drawn_from_the_generator_that_the_application_may_have_seeded() -> None:
+    """It would find other numbers in it then, and forked processes would pause alike."""
+    for name, file in modules().items():
+        if not name.startswith("flask_bitmapist.demo."):  # which plays the same year each time
+            drawn = re.findall(r"\brandom\.(?!SystemRandom\b)[a-z]\w*\(", file.read_text())
+            assert not drawn or "import random" not in file.read_text(), (name, drawn)
+
+
 def test_what_lies_below_knows_nothing_of_what_lies_above() -> None:
     known = modules()
     above = (

@@ -80,15 +80,16 @@ class Delivery:
     def submit(self, marks: Sequence[Settled]) -> None:
         """Deliver `marks`, or queue them when delivery is in the background."""
         self._flusher.enter()
-        if self._queue is None:
+        queue = self._queue  # another thread may end it
+        if queue is None:
             with within(self._server.timeout):
                 work_to_do = self._courier.deliver(marks, time.time())
             if work_to_do:
                 self._flusher.attend()
         else:
-            if left := self._queue.put(marks):
-                self._spill(self._queue, left)
-            if self._queue is not None and len(self._queue.marks) >= BATCH:
+            if left := queue.put(marks):
+                self._spill(queue, left)
+            if len(queue.marks) >= BATCH:
                 self._flusher.wake()
             self._flusher.attend()
         self._notices.send()
@@ -140,7 +141,8 @@ class Delivery:
         with self._flusher.alone(None), within(_PATIENCE):
             queue, self._queue = self._queue, None
             if queue is not None:
-                self._drain(queue)
+                if self._drain(queue):
+                    self._drain(queue)  # what other threads have queued meanwhile
                 queue.end()
             self._shelter.close()
         self._flusher.end()
@@ -223,7 +225,8 @@ class Delivery:
 
     def _deliver_queue(self) -> bool:
         """Deliver what is queued, oldest first; whether there was anything."""
-        return self._queue is not None and self._drain(self._queue)
+        queue = self._queue
+        return queue is not None and self._drain(queue)
 
     def _drain(self, queue: Queue) -> bool:
         return queue.drain(lambda marks: self._courier.deliver(marks, queue.since_in_hand))

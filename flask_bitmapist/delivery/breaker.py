@@ -13,7 +13,7 @@ _SHORTEST_BREAK, _LONGEST_BREAK = 1.0, 30.0
 #: which see a fault at once, are not to come back at once.
 _JITTER = 0.25
 #: Not the generator that the application may have seeded, nor one that forked workers share.
-_chance = random.SystemRandom()
+chance = random.SystemRandom()
 
 
 class Breaker:
@@ -48,7 +48,7 @@ class Breaker:
         with self._lock:
             first = not self._break
             self._break = min(max(_SHORTEST_BREAK, self._break * 2), _LONGEST_BREAK)
-            self._until = time.monotonic() + self._break * _chance.uniform(1 - _JITTER, 1 + _JITTER)
+            self._until = time.monotonic() + self._break * chance.uniform(1 - _JITTER, 1 + _JITTER)
             return first
 
     def reset(self) -> bool:

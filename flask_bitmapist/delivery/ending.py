@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Protocol
 
 from ..faults import contained_faults
@@ -31,8 +32,9 @@ def end_with(owner: object, ending: Ending) -> None:
 
     :param owner: nothing that `ending` needs may refer to it.
     """
-    while _idle:
-        _end(_idle.popleft())
+    with suppress(IndexError):  # another thread may end the last of them
+        while True:
+            _end(_idle.popleft())
     _unended.add(ending)
     weakref.finalize(owner, ending.end_soon).atexit = False
 

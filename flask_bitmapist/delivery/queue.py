@@ -164,8 +164,10 @@ class Queue:
 
     def end(self) -> None:
         """The process ends, and what was queued has been delivered."""
-        if self._journal is not None and not self.marks:
-            self._journal.end()
+        journal = self._journal
+        # A mark that another thread is about to queue stands in the journal already.
+        if journal is not None and not self.marks and not journal.page.is_used:
+            journal.end()
             self._journal = None
 
     def _begun(self) -> Journal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
@@ -25,6 +24,7 @@ from ..server import Server
 from ..trip import Trip, node_of
 from .batch import Batch, Batches, keeps_other_days, writes
 from .bits import Bits, Run, runs
+from .breaker import chance
 from .choosing import DONE, OUTGROWN, Choices
 from .density import Density
 from .erasures import Erasures, Since, Waited
@@ -294,7 +294,7 @@ class Writer:
         reliance = choices.relies_on, choices.offsets
         for look in range(_LOOKS):
             if look:  # others are at the same people: the next time they may not be
-                time.sleep(random.random() * min(_FIRST_PAUSE * 2**look, _LONGEST_PAUSE))
+                time.sleep(chance.random() * min(_FIRST_PAUSE * 2**look, _LONGEST_PAUSE))
             values = self._trip(client, Batch(*reliance, looked_up=choices.reads()), ())
             if values is not None:
                 choices = choices.unsettled(values)

@@ -308,3 +308,29 @@ def test_after_a_form_s_answer_charts_and_tables_work_as_before(site: str, visit
     settle(page)
     assert page.locator("figure[data-chart] .uplot").count() == 1
     assert page.locator(".heat [tabindex='0']").count() == 1
+
+
+def test_a_page_that_is_asked_again_and_again_keeps_nothing_of_former_answers(
+    site: str, visit: Visit
+) -> None:
+    page = visit(f"{site}/cohort")
+    # Whatever listens on these outlives its element.
+    page.evaluate("""() => {
+      const outlives = (one) => [window, document].includes(one) || one instanceof MediaQueryList;
+      window.listening = 0;
+      for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+        const original = EventTarget.prototype[name];
+        EventTarget.prototype[name] = function (...given) {
+          if (outlives(this ?? window)) window.listening += step;
+          return original.apply(this, given);
+        };
+      }
+    }""")
+    for by in ("day", "week", "day"):
+        page.get_by_text(by, exact=True).click()
+        with page.expect_response("**/cohort?**"):
+            page.get_by_role("button", name="Show").click()
+        page.wait_for_url(f"**by={by}**")
+        settle(page)
+    assert page.locator("figure[data-chart] .uplot").count() == 1
+    assert page.evaluate("window.listening") <= 0

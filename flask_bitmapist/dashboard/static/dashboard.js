@@ -140,10 +140,20 @@
       if (link && chart.select.width === 0) link.click();
     });
     new ResizeObserver(() => {
-      if (figure.clientWidth !== chart.width) chart.setSize({ width: figure.clientWidth, height: chart.height });
+      if (figure.isConnected && figure.clientWidth !== chart.width) chart.setSize({ width: figure.clientWidth, height: chart.height });
     }).observe(figure);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart.redraw());
+    figure.chart = chart;
   }
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    document.querySelectorAll("figure[data-chart]").forEach((figure) => { figure.chart?.redraw(); });
+  });
+
+  // What listens on the window would outlive its element.
+  document.addEventListener("htmx:beforeCleanupElement", ({ target }) => {
+    target.tomselect?.destroy();
+    target.chart?.destroy();
+  });
 
   // A table of cells is a single Tab stop; the arrow keys move inside it.
   function walk(table) {
