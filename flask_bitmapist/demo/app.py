@@ -89,7 +89,8 @@ def create_app(
                 "retention",
                 cohort="user:created",
                 returned="user:seen",
-                breakdown=["flag:user:premium", "user:created - flag:user:premium"],
+                breakdown="user:plan",
+                as_of="then",
             ),
             chart(
                 "From sign-up to a first post",
