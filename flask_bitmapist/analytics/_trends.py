@@ -196,10 +196,14 @@ def _one_by_one(asked: Scope, each: Sequence[Users], blocks: Sequence[Sequence[P
                     whole.add(here)
                 yield whole.bitmap()
 
+    lasting = dict.fromkeys(key for users in each for key in users.lasting_keys(blocks[0]))
     steps = [
-        keys for users in each for block in blocks for keys in (*users.passing_keys(block), [])
+        # What one of them reads for several periods may be what another reads for one.
+        [key for key in keys if key not in lasting]
+        for users in each
+        for block in blocks
+        for keys in (*users.passing_keys(block), [])
     ]
-    lasting = (key for users in each for key in users.lasting_keys(blocks[0]))
     return Sets(asked.tracker, [*lasting, *chain.from_iterable(steps)], make, steps)
 
 

@@ -46,6 +46,16 @@ def test_each_event_is_what_trend_tells_of_it() -> None:
             ]
 
 
+@pytest.mark.parametrize("again", ["did(read, last 2 days)", "read - did(read, yesterday)"])
+def test_what_a_later_segment_reads_again_is_kept_for_it(again: str) -> None:
+    """Asked for the first time, when nobody knows that the bitmaps are short."""
+    mark_days("read", {0: {1}, 1: {1, 2}, 2: {3}})
+    report = trends(["read", again], over="last 3 days")
+    for series in report.series:
+        assert series.points == trends([series.event], over="last 3 days").series[0].points
+    assert [point.users for point in report.series[0].points] == [1, 2, 1]
+
+
 def test_without_more_a_point_has_no_more() -> None:
     mark_days("read", {0: {1}})
     (series,) = trends(["read"], over="today").series
