@@ -189,6 +189,23 @@ def test_once_the_server_takes_them_all_marks_kept_apart_arrive(
     eventually(lambda: admin.bitcount(DAY) == 600)
 
 
+def test_where_nothing_is_left_to_be_tried_the_server_is_asked_nothing(
+    mortal: MortalServer,
+    admin: redis_py.Redis,
+    tracker_on: Callable[..., Tracker],
+    round_trips: list[object],
+) -> None:
+    tracker = tracker_on(mortal.url)
+    refuse(tracker, admin, 2)
+    sender = tracker._deliverer()._sender
+    admin.delete(DAY)
+    with tracker._deliverer()._flusher.alone(None):
+        assert sender.try_apart() == (2, 0)
+        round_trips.clear()
+        assert sender.try_apart() == (0, 0)
+    assert not round_trips
+
+
 def test_marks_of_other_events_ask_no_file_while_some_wait_apart(
     mortal: MortalServer,
     admin: redis_py.Redis,

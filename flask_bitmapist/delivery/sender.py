@@ -13,7 +13,7 @@ import redis
 from ..marks import Settled, SettledMark, count, singles
 from ..refusals import need_of, refusal
 from ..server import Server
-from .apart import Held, to_keep_apart
+from .apart import Apart, Held, KeptApart, to_keep_apart
 from .erasures import Since
 from .outage import Outage
 from .shelter import Shelter
@@ -157,20 +157,25 @@ class Sender:
             return Trip()
         with spool.alone() as alone:
             kept = apart.after(self._apart_row, _APART_PER_TRIP) if alone else []
-            readable = [(one.made, [one.mark]) for one in kept if one.mark is not None]
-            living, since = self.writer.living(readable)
-            marks = [*singles(living)]
-            held = apart.held(marks, up_to=self._apart_row)
-            behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
-            writable = [mark for mark in marks if mark not in behind]
-            refused = self._written(writable, "replayed", since)
-            stay = {mark for mark, _ in to_keep_apart(marks, held, refused)}
-            apart.remove([one.row for one in kept if one.mark not in stay])
+            refused = self._try(apart, kept) if kept else {}
         if alone:
             self._apart_row = kept[-1].row if kept else 0
         if not apart.events():
             self._complaints.clear()  # if they are refused again, log it again
         return Trip(len(kept), len(refused))
+
+    def _try(self, apart: Apart, kept: Sequence[KeptApart]) -> Refused:
+        """Write those of `kept` that the server takes, which are forgotten; returns the others."""
+        readable = [(one.made, [one.mark]) for one in kept if one.mark is not None]
+        living, since = self.writer.living(readable)
+        marks = [*singles(living)]
+        held = apart.held(marks, up_to=self._apart_row)
+        behind = {mark for mark, _ in to_keep_apart(marks, held, {})}
+        writable = [mark for mark in marks if mark not in behind]
+        refused = self._written(writable, "replayed", since)
+        stay = {mark for mark, _ in to_keep_apart(marks, held, refused)}
+        apart.remove([one.row for one in kept if one.mark not in stay])
+        return refused
 
     def _written(self, marks: Sequence[Settled], outcome: Outcome, since: Since | None) -> Refused:
         """Write `marks`; returns those that the server refuses, each with the reason."""
