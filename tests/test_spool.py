@@ -29,7 +29,7 @@ from flask_bitmapist import FlaskBitmapist, mark_event
 from flask_bitmapist.deadline import within
 from flask_bitmapist.delivery.addresses import Addresses, server_of
 from flask_bitmapist.delivery.apart import Apart
-from flask_bitmapist.delivery.sent import Proof
+from flask_bitmapist.delivery.sent import Lost, Proof
 from flask_bitmapist.delivery.spool import Spool, SpoolError
 from flask_bitmapist.marks import Settled, singles
 from flask_bitmapist.tracker import Tracker
@@ -402,6 +402,24 @@ class TestSize:
         assert spool.backlog() == 1_001
         assert drained(spool) == [*range(1_000, 2_000), 5_000]
         assert not path.exists()
+
+    def test_what_was_sent_and_cannot_be_read_contradicts_nothing(self, spool: Spool) -> None:
+        """Another version may have written it."""
+        fill(spool, [1])
+        lost = Lost(0.0, [(DEED, 1), (DEED, 2)], time.time())
+        time.sleep(0.001)
+        spool.append([(DEED._replace(value=False), 2)])
+        assert spool.drain(lambda marks: Proof("trips", 7, "origin"), trips=1)
+        fill(spool, [3])
+        assert spool.drain(lambda marks: Proof("trips", 8, "origin"), trips=1)
+        last = "(SELECT MAX(id) FROM sent)"
+        for text in ('{"marks": []}', "[", '[["e"]]'):
+            spool.file.transact(
+                lambda db, text=text: db.execute(  # type: ignore[misc]
+                    f"UPDATE sent SET marks = ? WHERE id = {last}", (text,)
+                )
+            )
+            assert [*spool.still_last(lost)] == [(DEED, 1)]
 
     def test_what_was_sent_may_have_gone_before_it_turns_out_to_be_lost(self, spool: Spool) -> None:
         """Another process makes room, or has begun a new file, between the look and the step."""

@@ -14,7 +14,7 @@ from ..marks import Settled, SettledMark, count, singles
 from ..refusals import need_of, refusal
 from ..server import Server
 from .apart import Apart, Held, KeptApart, to_keep_apart
-from .erasures import Since
+from .erasures import Since, Waited
 from .outage import Outage
 from .shelter import Shelter
 from .sifting import sift
@@ -211,19 +211,21 @@ class Sender:
         lost = self.writer.take_lost()
         if not lost:
             return
-        waited = [self._shelter.still_last(of_span) for of_span in lost]
-        if at_once or not self._shelter.keep(waited):
-            try:
-                living, since = self.writer.living(waited)
-                write = partial(self.writer.write, since=since)
-                held = self._shelter.held(living)
-                self._write_or_keep(
-                    living, held, since, lambda marks: self._refused(sift(write, marks))
-                )
-            except Exception:
-                self.writer.give_back(lost)
-                raise
+        try:
+            waited = [self._shelter.still_last(of_span) for of_span in lost]
+            if at_once or not self._shelter.keep(waited):
+                self._write_anew(waited)
+        except BaseException:
+            self.writer.give_back(lost)
+            raise
         self._note_resent(sum(count(marks) for _, marks in waited))
+
+    def _write_anew(self, waited: Sequence[Waited]) -> None:
+        """Write marks again that the server had. Errors are those of `write`."""
+        living, since = self.writer.living(waited)
+        write = partial(self.writer.write, since=since)
+        held = self._shelter.held(living)
+        self._write_or_keep(living, held, since, lambda marks: self._refused(sift(write, marks)))
 
     def recall(self) -> None:
         """Have marks wait again that left the spool lately, if the server has lost them since.

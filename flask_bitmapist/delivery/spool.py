@@ -46,6 +46,8 @@ _INSERT = """
     INSERT INTO spooled (id, server, marks, count, made)
     SELECT MAX(?, 1 + COALESCE((SELECT MAX(id) FROM spooled), 0)), ?, ?, ?, ?
 """
+#: What a row raises that another version has written, or that is damaged.
+_UNREADABLE = (TypeError, ValueError)
 _WAITING = "FROM spooled WHERE server = :server AND id > :done"
 #: What the file holds for a server, by table.
 _CONTENTS = f"""
@@ -240,8 +242,8 @@ class Spool:
         last = length = 0
         for id_, row, size, made in self.file.run(self._next_rows):
             try:
-                found = [unpacked(values) for values in json.loads(row)]
-            except (TypeError, ValueError) as error:  # of another version, or damaged
+                found = _marks_in(row)
+            except _UNREADABLE as error:
                 unreadable.append((size, error))
                 found = []
             length += count(found)
@@ -308,7 +310,10 @@ class Spool:
         if "sent" not in self.contents():
             return lost.marks
         rows = self.file.run(lambda db: sent.marks_since(db, self.server, lost.written))
-        later = [unpacked(values) for row in rows for values in json.loads(row)]
+        later: list[Settled] = []
+        for row in rows:
+            with suppress(*_UNREADABLE):
+                later += _marks_in(row)
         return sent.still_last(lost.marks, later)
 
     def settle(self, *, lost: Sequence[int], done: Sequence[int]) -> int:
@@ -359,6 +364,10 @@ def _grouped(marks: Sequence[Settled]) -> list[list[object]]:
         packed((what, [id_ for _, id_ in singles(same)]))  # type: ignore[arg-type]
         for what, same in groupby(marks, key=itemgetter(0))
     ]
+
+
+def _marks_in(row: str) -> list[Settled]:
+    return [unpacked(values) for values in json.loads(row)]
 
 
 def packed(mark: Settled) -> list[object]:
