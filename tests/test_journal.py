@@ -21,7 +21,7 @@ from typing import Any, Literal
 import pytest
 
 from flask_bitmapist.delivery.addresses import Addresses
-from flask_bitmapist.delivery.journal import Journal, Page, adopt
+from flask_bitmapist.delivery.journal import _SIZE, Journal, Page, adopt
 from flask_bitmapist.delivery.queue import Queue
 from flask_bitmapist.delivery.spool import Spool
 from flask_bitmapist.marks import Deed, Settled, deed, singles
@@ -250,6 +250,17 @@ def test_a_mark_that_another_thread_queues_at_the_end_is_left_to_others(spool: S
     assert queue.drain(lambda marks: None)
     queue.end()
     assert not files(spool)
+
+
+def test_a_journal_that_was_cut_off_holds_up_nothing(spool: Spool) -> None:
+    for length in (0, 100, _SIZE, _SIZE + 100, 2 * _SIZE):
+        journal = Journal.beside(spool)
+        assert journal.page.add(what(), 1)
+        (path,) = files(spool)
+        os.truncate(path, length)
+        leave(journal)
+        assert adopted(spool) == ([("e", True, 1)] if length >= _SIZE else [])
+        assert not files(spool)
 
 
 def test_two_processes_do_not_adopt_the_same_journal_twice(spool: Spool) -> None:

@@ -28,7 +28,7 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from pathlib import Path
 from struct import Struct
@@ -227,9 +227,9 @@ def _was_adopted(path: Path, spool: Spool, small: bool) -> bool:
     try:
         if not _is_orphan(file) or not _is_for(file, spool) or (small and _is_long(file)):
             return False
-        content = os.pread(file, 2 * _SIZE, 0)
-        if marks := [*_read(content, path)]:
-            spool.append(marks, _made(content))
+        pages = _pages(os.pread(file, 2 * _SIZE, 0))
+        if marks := [*_read(pages, path)]:
+            spool.append(marks, _made(pages))
         path.unlink(missing_ok=True)
         return True
     finally:
@@ -261,10 +261,15 @@ def _is_long(file: int) -> bool:
     return any(os.pread(file, _SMALL, page + _SMALL).strip(b"\0") for page in (0, _SIZE))
 
 
-def _read(content: bytes, path: Path) -> Iterator[Settled]:
-    """The marks of the two pages of a file, in the order in which they were made."""
-    pages = [content[:_SIZE], content[_SIZE : 2 * _SIZE]]
-    for page in sorted((page for page in pages if len(page) == _SIZE), key=_TURN.unpack_from):
+def _pages(content: bytes) -> list[bytes]:
+    """The two pages of a file, the earlier one first; only those that are whole."""
+    pages = (content[:_SIZE], content[_SIZE:])
+    return sorted((page for page in pages if len(page) == _SIZE), key=_TURN.unpack_from)
+
+
+def _read(pages: Iterable[bytes], path: Path) -> Iterator[Settled]:
+    """The marks of the `pages` of a file, in the order in which they were made."""
+    for page in pages:
         try:
             yield from _read_page(page)
         except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
@@ -272,9 +277,9 @@ def _read(content: bytes, path: Path) -> Iterator[Settled]:
             logger.error("the rest of a page of the journal %s cannot be read: %s", path, error)
 
 
-def _made(content: bytes) -> float:
-    """A moment before which no mark of a file was made; 0, if an earlier version wrote it."""
-    dates = (_RECORD.unpack_from(content, page + _TURN.size) for page in (0, _SIZE))
+def _made(pages: Iterable[bytes]) -> float:
+    """A moment before which no mark of `pages` was made; 0, if an earlier version wrote it."""
+    dates = (_RECORD.unpack_from(page, _TURN.size) for page in pages)
     return min((moment if number == _DATE else 0 for moment, number in dates if number), default=0)
 
 
