@@ -54,7 +54,7 @@ _PAIRS = 5
 #: The most rows of the parts of a comparison that it lists.
 _PARTS = 12
 #: What a line is called that is the whole of the others.
-WHOLE = "all"
+WHOLE = "everybody"
 #: How many names the axis of a card has room for.
 _NAMES = 3
 
@@ -411,13 +411,15 @@ def _frequencies(question: Any, report: Stickiness, told: str) -> Small:
 
 def _funnel(question: Any, report: Funnel) -> Small:
     last = report.steps[-1]
+    told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
+    if question.within is not None:
+        within = periods(question.within, question.by)
+        told += f" within {within}, counting those whose time is up"
     if report.parts:
         ends = [(WHOLE, last), *((name, part.steps[-1]) for name, part in report.parts.items())]
         rows = [Share(name, end.from_first, _rate(end.from_first)) for name, end in ends]
-        told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
         return Small(_rate(last.from_first), told, Shares(rows))
     rows = [Share(step.event, step.from_first, thousands(step.users)) for step in report.steps]
-    told = f"of those who did {_said(question.steps[0])} got to {_said(question.steps[-1])}"
     if report.previous:
         told += _before(report.previous[-1].from_first)
     return Small(_rate(last.from_first), told, Shares(rows))

@@ -146,13 +146,13 @@ VALUES = ["flag:user:premium", "flag:beta", "user:created & flag:beta & flag:use
                 "flag:user:premium: 3",
                 "flag:beta: 0",
                 "user:created & flag:beta & flag:user:premium: 0",
-                "all",
+                "everybody",
             ],
         ),
         (
             "retention",
             {"cohort": "user:created", "returned": "user:logged_in", "by": "week"},
-            ["flag:user:premium: 66.7 %", "flag:beta: 33.3 %", "all"],
+            ["flag:user:premium: 66.7 %", "flag:beta: 33.3 %", "everybody"],
         ),
         (
             "lifecycle",
@@ -161,7 +161,7 @@ VALUES = ["flag:user:premium", "flag:beta", "user:created & flag:beta & flag:use
                 "flag:user:premium: 3",
                 "flag:beta: 0",
                 "user:created & flag:beta & flag:user:premium: 0",
-                "all",
+                "everybody",
             ],
         ),
         (
@@ -171,7 +171,7 @@ VALUES = ["flag:user:premium", "flag:beta", "user:created & flag:beta & flag:use
                 "flag:beta: 100.0 % on 1 day",
                 "user:created & flag:beta & flag:user:premium: 100.0 % on 1 day",
                 "flag:user:premium: 25.0 % on 1 day",
-                "all",
+                "everybody",
             ],
         ),
     ],
@@ -255,10 +255,26 @@ def test_of_a_funnel_each_part_has_its_rate(app: Flask, recorded: None, browser:
     declare(app, chart("T", "funnel", steps=steps, by="week", breakdown=VALUES[:2]))
     (card,) = cards(browser.open("/boards?board=Weekly"))
     assert [one.text for one in card.one("ol").all("span")] == [
-        "all 72.7 %",
+        "everybody 72.7 %",
         "flag:user:premium 100.0 %",
         "flag:beta 100.0 %",
     ]
+
+
+def test_of_a_funnel_with_a_window_the_card_says_whose_rate_it_tells(
+    app: Flask, recorded: None, browser: Browser
+) -> None:
+    asked: dict[str, Any] = {
+        "steps": ["user:created", "user:logged_in"],
+        "by": "week",
+        "within": 2,
+    }
+    declare(app, chart("T", "funnel", **asked), chart("T", "funnel", breakdown=VALUES[:2], **asked))
+    for card in cards(browser.open("/boards?board=Weekly")):
+        assert card.all("p")[1].text == (
+            "of those who did user:created got to user:logged_in within 2 weeks, "
+            "counting those whose time is up"
+        )
 
 
 def test_active_users_lead_to_the_overview(app: Flask, recorded: None, browser: Browser) -> None:
