@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import mmap
 import os
@@ -250,6 +251,22 @@ def test_a_mark_that_another_thread_queues_at_the_end_is_left_to_others(spool: S
     assert queue.drain(lambda marks: None)
     queue.end()
     assert not files(spool)
+
+
+def test_nor_does_one_that_the_disk_does_not_give_back(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.beside(spool)
+    assert journal.page.add(what(), 1)
+    leave(journal)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pread", fail)
+        assert adopted(spool) == []
+    assert adopted(spool) == [("e", True, 1)]
 
 
 def test_a_journal_that_was_cut_off_holds_up_nothing(spool: Spool) -> None:

@@ -38,7 +38,7 @@ from zlib import crc32
 
 from ..marks import Deed, Settled, Who
 from .own_files import ensure_own
-from .spool import Spool, packed, unpacked
+from .spool import Spool, SpoolError, packed, unpacked
 
 if sys.platform != "win32":
     import fcntl
@@ -218,13 +218,10 @@ def adopt(spool: Spool, small: int | None = None) -> None:
 
 def _was_adopted(path: Path, spool: Spool, small: bool) -> bool:
     """Whether it was the journal of a dead process, and this one has adopted it."""
+    file = -1
     try:
         ensure_own(path)
         file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError as error:
-        logger.debug("the journal %s is not adopted: %s", path, error)
-        return False
-    try:
         if not _is_orphan(file) or not _is_for(file, spool) or (small and _is_long(file)):
             return False
         pages = _pages(os.pread(file, 2 * _SIZE, 0))
@@ -232,8 +229,14 @@ def _was_adopted(path: Path, spool: Spool, small: bool) -> bool:
             spool.append(marks, _made(pages))
         path.unlink(missing_ok=True)
         return True
+    except SpoolError:
+        raise
+    except OSError as error:
+        logger.debug("the journal %s is not adopted: %s", path, error)
+        return False
     finally:
-        os.close(file)
+        if file != -1:
+            os.close(file)
 
 
 def _is_orphan(file: int) -> bool:
