@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import redis
 
 from .scripts import Script
-from .trip import Trip
+from .trip import Command, Questions, Trip
 
 # In slices of 1000: Lua's unpack() stops near 8000 values.
 _ENTER = Script("""
@@ -73,7 +73,8 @@ def enter_new(
     for name, kind in kinds.items():
         alike.setdefault((kind, days.get(name)), []).append(name)
     try:
-        told = _ENTER.replies(client, _calls(keys, zone, alike))
+        calls = [(*head, *names) for head, names in _calls(keys, zone, alike)]
+        told = _ENTER.replies(client, calls)
     except redis.ResponseError:
         return set()
     return kinds.keys() - _left(told)
@@ -100,8 +101,8 @@ class NewNames:
 
         Whether all have their kinds now is for the trip to ask.
         """
-        for call in self._calls:
-            pipe.execute_command(*_ENTER.command(is_known=False), *call)
+        for head, names in self._calls:
+            pipe.queue_many(Questions([(*_ENTER.command(is_known=False), *head)], names))
 
     def entered(self, replies: Iterator[Any]) -> set[str]:
         """The names that were entered.
@@ -115,10 +116,10 @@ class NewNames:
         return self.kinds.keys() - _left(told)
 
 
-def _calls(keys: Keys, zone: str, alike: _Alike) -> list[tuple[object, ...]]:
-    """The arguments of the script."""
+def _calls(keys: Keys, zone: str, alike: _Alike) -> list[tuple[Command, list[str]]]:
+    """The arguments of the script: what comes before names that are alike, and these."""
     return [
-        (len(keys), *keys, zone, kind, "" if day is None else day.toordinal(), *names)
+        ((len(keys), *keys, zone, kind, "" if day is None else day.toordinal()), names)
         for (kind, day), names in alike.items()
     ]
 

@@ -17,7 +17,7 @@ from redis.client import Pipeline
 from .cluster import Cluster
 from .punctual import PunctualPool
 from .refusals import note_command
-from .resp import key_bytes, packed, packed_arguments, packed_once
+from .resp import key_bytes, packed, packed_arguments, packed_once, packed_texts
 from .wire import straight, while_watching
 
 Command = tuple[Any, ...]
@@ -156,7 +156,7 @@ class Entries:
 
 
 class Questions:
-    """Commands that ask about the same `names`."""
+    """Commands that ask about the same `names`, or enter them."""
 
     def __init__(self, heads: Sequence[Command], names: Collection[str]) -> None:
         """:param heads: what comes before the names in each."""
@@ -174,7 +174,7 @@ class Questions:
             yield *head, *self._names
 
     def packed(self) -> Iterator[bytes]:
-        names = packed_arguments(map(str.encode, self._names))
+        names = packed_texts(self._names)
         for head in self._heads:
             count = len(head) + len(self._names)
             yield b"*%d\r\n%b%b" % (count, packed_arguments(head), names)

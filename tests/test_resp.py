@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flask_bitmapist.delivery.bits import Bits
 from flask_bitmapist.resp import packed, packed_alike, packed_with
-from flask_bitmapist.trip import Trip, _joined
+from flask_bitmapist.trip import Questions, Trip, _joined
 
 arguments = st.one_of(st.text(), st.binary(), st.integers())
 offsets = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.booleans()), min_size=1, max_size=20)
@@ -47,6 +47,15 @@ def test_keys_that_begin_alike_are_packed_as_one_command(begin: str, endings: li
 def endings_of_length(endings: list[str], ending: str) -> int:
     """The place of the first of `endings` that is as long as `ending`."""
     return [len(other.encode()) for other in endings].index(len(ending.encode()))
+
+
+@given(st.lists(arguments), st.lists(st.text()))
+def test_questions_about_names_are_packed_as_redis_py_packs_them(
+    head: list[Any], names: list[str]
+) -> None:
+    heads = [("HMGET", *head), ("ZMSCORE",)]
+    alone = by_redis("HMGET", *head, *names) + by_redis("ZMSCORE", *names)
+    assert b"".join(Questions(heads, names).packed()) == alone
 
 
 @given(st.binary(max_size=100_000))
