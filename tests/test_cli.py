@@ -136,6 +136,17 @@ def test_users_lists_ids_as_the_application_knows_them(runner: FlaskCliRunner) -
     assert json.loads(output(runner, *arguments, "--json")) == [1]
 
 
+def test_users_of_a_range_are_those_of_any_of_its_periods(runner: FlaskCliRunner) -> None:
+    for over in ("2026-03-09 to 2026-03-22", "2026-03"):
+        found = output(runner, "users", "user:logged_in", "--over", over, "--csv").split()
+        assert found == ["id", "1", "2", "3"]
+    refused = runner.invoke(
+        args=["bitmapist", "users", "a", "--over", "2026", "--at", "2026-03-16"]
+    )
+    assert refused.exit_code == 2
+    assert "give --at or --over, not both" in refused.output
+
+
 def test_retention_shows_rates_and_tells_numbers(runner: FlaskCliRunner) -> None:
     arguments = (
         "retention", "user:created", "user:logged_in", "--start", "2026-03-09", "--end",

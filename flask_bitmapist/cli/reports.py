@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from .. import questions
-from ..periods import GRAINS
-from ..questions import Question
+from ..periods import GRAINS, Grain
+from ..questions import PeopleFigure, PeopleQuestion, Question
 from ..questions import fields as kinds
 from ..questions.fields import Declared, Kind, declared
 from .group import command
@@ -183,16 +184,19 @@ class Everyone(NamedTuple):
 @click.argument("expression")
 @click.option("--by", type=click.Choice(GRAINS), default="day", show_default=True)
 @click.option("--at", type=_MOMENT, help="A moment of the period. Default: now.")
-def users(expression: str, **arguments: Any) -> Everyone:
-    """The ids of the people in EXPRESSION, an event or a segment, in one period.
+@click.option("--over", help="In any period of a range in words: 'last 28 days', 'last month'.")
+def users(expression: str, by: Grain, at: datetime | None, over: str | None) -> Everyone:
+    """The ids of the people in EXPRESSION, an event or a segment, in one period or in a range.
 
     \b
     flask bitmapist users "song:played - flag:user:premium" --by month --csv
     """
-    from ..analytics import users as ids_of
+    from ..analytics import everyone_behind
 
-    found = ids_of(expression, strict=True, **arguments)
-    return Everyone(found if isinstance(found, list) else found.tolist())
+    if at is not None and over is not None:
+        raise ValueError("a period or a range: give --at or --over, not both")
+    question = PeopleQuestion.of(expression=expression, by=by, end=at, over=over, strict=True)
+    return Everyone([*chain.from_iterable(everyone_behind(question, PeopleFigure()))])
 
 
 def _trend(report: Trend) -> Picture:
