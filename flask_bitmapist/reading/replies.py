@@ -19,12 +19,13 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-_BUFFER_BYTES = 4 * 2**10
 _RECEIVED_BYTES = 64 * 2**10
+#: Bytes of the strings behind one that are received with it. A Unix socket holds some 200 KiB, and
+#: Linux wakes its sender when three quarters of them have been taken: with less than this, it slept
+#: while a string of 125 KB was used, and was waited for afterwards.
+_AHEAD_BYTES = 64 * 2**10
 _COMBINED_BYTES = 256 * 2**10
 _LONGEST_LINE = 64
-#: Words in which the end of a string fits, and the line with the length of the next one.
-_BEHIND_WORDS = 2
 #: With as many connections, one may be held while others are asked for.
 _MANY_CONNECTIONS = 20
 _Answer = TypeVar("_Answer")
@@ -51,8 +52,8 @@ def read_words(
     """
 
     def read(socket: Any) -> list[NDArray[np.uint64]]:
-        replies = _Replies(socket)
-        free = np.empty(sum(sizes) + _BEHIND_WORDS, np.uint64)
+        replies = _Replies(socket, _AHEAD_BYTES)
+        free = np.empty(sum(sizes), np.uint64)
         found = []
         for _ in commands:
             words, free = replies.next_words(free)
@@ -78,7 +79,7 @@ def read_each(
     """
 
     def read(socket: Any) -> _Answer:
-        replies, room = _Replies(socket), np.empty(0, np.uint64)
+        replies, room = _Replies(socket, _AHEAD_BYTES), np.empty(0, np.uint64)
         words = (replies.next_words(room)[0] for _ in commands)
         answer = use(words)
         # Nobody else is to get what it has not taken.
@@ -277,7 +278,7 @@ def read_unions(
     """
 
     def converse(connection: Any) -> list[int]:
-        combined = _Combined(connection._sock)
+        combined = _Combined(connection._sock, _COMBINED_BYTES)
         sizes: list[int] = []
         asked: Sequence[Union] = ()
         for batch in chain(batches, [()]):
@@ -372,15 +373,50 @@ def _length(head: bytes) -> int:
     return int(head[1:])
 
 
-class _Combined:
-    """Strings as a server sends them, combined by OR while they come."""
+class _Received:
+    """What a server sends (RESP, https://redis.io/docs/latest/develop/reference/), read ahead."""
 
-    def __init__(self, socket: Any) -> None:
+    def __init__(self, socket: Any, most: int) -> None:
+        """:param most: how many bytes are held at most."""
         self._socket = socket
-        self._buffer = bytearray(_COMBINED_BYTES)
-        self._octets = np.frombuffer(self._buffer, np.uint8)
+        self._buffer = bytearray(most)
+        self._view = memoryview(self._buffer)
         #: Where in the buffer what is not used yet begins and ends.
         self._begin = self._end = 0
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\r\n", self._begin, self._end)) < 0:
+            if self._end - self._begin > _LONGEST_LINE:
+                raise UnexpectedReplyError("a line without an end")
+            self._receive()
+        line = bytes(self._buffer[self._begin : end])
+        self._begin = end + 2
+        return line
+
+    def _next(self, most: int) -> memoryview:
+        """The octets that come next, as many as are there, up to `most`."""
+        if self._begin == self._end:
+            self._receive()
+        begin = self._begin
+        self._begin = min(begin + most, self._end)
+        return self._view[begin : self._begin]
+
+    def _receive(self) -> None:
+        """Receive more, behind what is held."""
+        held = self._buffer[self._begin : self._end]
+        self._buffer[: len(held)] = held
+        received = self._into(self._view[len(held) :])
+        self._begin, self._end = 0, len(held) + received
+
+    def _into(self, view: memoryview) -> int:
+        received: int = self._socket.recv_into(view)
+        if not received:
+            raise ConnectionError("the server has closed the connection")
+        return received
+
+
+class _Combined(_Received):
+    """Strings as a server sends them, combined by OR while they come."""
 
     def next_union(self, union: Union) -> NDArray[np.uint64]:
         """The words of the next strings, combined."""
@@ -394,88 +430,45 @@ class _Combined:
             self._line()
         return words
 
-    def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n", self._begin, self._end)) < 0:
-            if self._end - self._begin > _LONGEST_LINE:
-                raise UnexpectedReplyError("a line without an end")
-            self._receive()
-        line = bytes(self._buffer[self._begin : end])
-        self._begin = end + 2
-        return line
-
     def _combine(self, octets: NDArray[np.uint8], length: int) -> None:
         """Combine `octets` with the `length` bytes that come next, as far as they go."""
         done = 0
         while done < length:
-            if self._begin == self._end:
-                self._receive()
-            step = min(length - done, self._end - self._begin)
-            into = octets[done : done + step]
-            into |= self._octets[self._begin :][: into.size]
-            self._begin += step
-            done += step
-
-    def _receive(self) -> None:
-        """Receive more, behind what is held."""
-        held = self._buffer[self._begin : self._end]
-        self._buffer[: len(held)] = held
-        received = self._socket.recv_into(memoryview(self._buffer)[len(held) :])
-        if not received:
-            raise ConnectionError("the server has closed the connection")
-        self._begin, self._end = 0, len(held) + received
+            found = np.frombuffer(self._next(length - done), np.uint8)
+            into = octets[done : done + found.size]
+            into |= found[: into.size]
+            done += found.size
 
 
-class _Replies:
-    """Strings as a server sends them (RESP, https://redis.io/docs/latest/develop/reference/).
-
-    Each is received into its own place, with the lines behind it, so that most strings take one or
-    two calls and none is copied. What is received too much is a few bytes, and is kept for the next
-    one.
-    """
-
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
-        self._buffer = bytearray(_BUFFER_BYTES)
-        self._held = b""
+class _Replies(_Received):
+    """Strings as a server sends them, each in an array of its own."""
 
     def next_words(self, free: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """The next string's words, and what is left of `free`.
 
-        They are in `free` unless it is too small. The words behind them are overwritten.
+        They are in `free` unless it is too small.
         """
         head = self._line()
         if head in (b"$-1", b"_"):  # there is no such key
             return free[:0], free
         length = _length(head)
         size = -(-length // 8)
-        place = free if size <= free.size else np.empty(size + _BEHIND_WORDS, np.uint64)
-        self._fill(place[: size + _BEHIND_WORDS].view(np.uint8).data, length)
+        if size > free.size:
+            words = np.empty(size, np.uint64)
+        else:
+            words, free = free[:size], free[size:]
+        words[-1:] = 0
+        self._fill(words.view(np.uint8).data[:length])
         self._line()
-        return place[:size], free[size:] if place is free else free
+        return words, free
 
-    def _line(self) -> bytes:
-        while (end := self._held.find(b"\r\n")) < 0:
-            if len(self._held) > _LONGEST_LINE:
-                raise UnexpectedReplyError("a line without an end")
-            received = self._receive(memoryview(self._buffer))
-            self._held += self._buffer[:received]
-        line, self._held = self._held[:end], self._held[end + 2 :]
-        return line
-
-    def _fill(self, octets: memoryview, length: int) -> None:
-        """Fill the first `length` of `octets` with what comes next, and their last word with zeros.
-
-        :param octets: at least whole words.
-        """
-        done = min(length, len(self._held))
-        octets[:done], self._held = self._held[:done], self._held[done:]
-        while done < length:
-            done += self._receive(octets[done:])
-            self._held = bytes(octets[length:done])
-        octets[length : -(-length // 8) * 8] = bytes(-length % 8)
-
-    def _receive(self, view: memoryview) -> int:
-        received: int = self._socket.recv_into(view)
-        if not received:
-            raise ConnectionError("the server has closed the connection")
-        return received
+    def _fill(self, octets: memoryview) -> None:
+        """Fill `octets` with what comes next."""
+        done = 0
+        while done < len(octets):
+            if self._begin == self._end:
+                done += self._into(octets[done:])
+            else:
+                found = self._next(len(octets) - done)
+                octets[done : done + len(found)] = found
+                done += len(found)

@@ -34,7 +34,7 @@ from flask_bitmapist.reading.replies import (
     read_words,
 )
 
-LENGTHS = [0, 1, 7, 8, 9, 1000, *range(4080, 4100), 8192, 100_000, 2**20 + 5]
+LENGTHS = [0, 1, 7, 8, 9, 1000, *range(65_520, 65_540), 100_000, 2**20 + 5]
 
 
 def read_bytes(client: redis_py.Redis, keys: list[str], sizes: list[int]) -> list[bytes] | None:
