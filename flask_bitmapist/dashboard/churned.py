@@ -42,7 +42,7 @@ class ChurnedPage(RangedPage):
 
     @property
     def span(self) -> str:
-        if self._over.last < self._over.first:
+        if self.range_problem or self._over.last < self._over.first:
             return super().span
         return self._over.adverb
 

@@ -78,8 +78,13 @@ class RangedPage(Page):
         return {**super()._typed_values(), **range_}
 
     @property
+    def range_problem(self) -> str:
+        """Why the range that the form asks for is not shown; empty: it is."""
+        return self._range[1]
+
+    @property
     def problem(self) -> str:
-        return self._range[1] or super().problem
+        return self.range_problem or super().problem
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
@@ -131,4 +136,7 @@ class RangedPage(Page):
 
     @property
     def span(self) -> str:
+        if self.range_problem:
+            asked = range_form.words_of(self["over"], self["start"], self["end"])
+            return f"in the range {asked}"
         return self.range.adverb

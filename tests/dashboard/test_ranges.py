@@ -159,6 +159,22 @@ def test_a_range_that_cannot_be_shown_leaves_the_form_as_it_was(
     assert "given" in shown.one("span", class_="dates").classes
 
 
+@pytest.mark.parametrize("page", RANGED)
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ({"start": "2026-11-20", "end": "2026-11-01"}, "in the range 2026-11-20 to 2026-11-01"),
+        ({"start": "1990-01-01"}, "in the range since 1990-01-01"),
+    ],
+)
+def test_a_page_that_cannot_show_a_range_speaks_of_no_other(
+    recorded: None, browser: Browser, page: str, query: dict[str, str], told: str
+) -> None:
+    shown = browser.open(page, 400, by="day", **query)
+    assert told in shown.one("p", class_="lede").text
+    assert not shown.all("p", class_="links")
+
+
 def test_a_year_over_new_year_s_week_is_shown_whole(recorded: None, browser: Browser) -> None:
     points = told(browser, "/lifecycle", over="last year", by="week")["points"]
     assert (points[0]["period_start"], points[-1]["period_start"]) == ("2024-12-30", "2025-12-29")
