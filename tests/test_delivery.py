@@ -827,7 +827,7 @@ def test_an_outage_ends_when_the_server_answers_and_not_when_another_process_dra
 def test_an_outage_lasts_until_the_server_takes_writes_though_it_answers(
     mortal: MortalServer, tracker_on: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = tracker_on(mortal.url, BITMAPIST_SPOOL=False)
+    tracker = tracker_on(mortal.url, BITMAPIST_SPOOL=False, BITMAPIST_TIMEOUT=10)
     mark_event("e", 1, now=NOON)
     with redis_py.Redis.from_url(mortal.url) as admin:
         admin.config_set("maxmemory", 1)
