@@ -156,6 +156,13 @@ def test_a_broken_segment_is_marked_under_the_character(site: str, visit: Visit)
     assert page.locator(".problem").count() == 1
 
 
+def test_a_segment_of_several_conditions_is_read_without_scrolling(site: str, visit: Visit) -> None:
+    where = "(post:created & post:read) - did(post:read, last month)"
+    page = visit(f"{site}/people?{urlencode({'where': where})}")
+    cut = "field => field.scrollWidth - field.clientWidth"
+    assert page.locator("input[name=where]").evaluate(cut) <= 0
+
+
 def test_after_an_answer_one_is_where_one_was_and_hears_what_it_says(
     site: str, visit: Visit
 ) -> None:
