@@ -43,7 +43,8 @@ class PathPage(RangedPage):
         """The pages about the same steps, by endpoint: their query strings."""
         asked = {name: told for name, told in self.arguments.items() if name in _SHARED}
         ordered = asked if asked["order"] != "any" else {**asked, "order": "ordered"}
-        return {"funnel": asked, "time_to_convert": asked, "conversion": ordered}
+        told = {"funnel": asked, "time_to_convert": asked, "conversion": ordered}
+        return {**told, self.endpoint: self.arguments}
 
     @property
     def way(self) -> str:

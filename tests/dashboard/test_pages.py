@@ -1189,3 +1189,13 @@ def test_the_pages_about_a_funnel_lead_to_one_another(recorded: None, browser: B
     any_order = browser.open("/funnel?order=any").one("nav", class_="views").all("a")
     orders = [asked(browser.open(link.attributes["href"]))["order"] for link in any_order]
     assert orders == [["any"], ["any"], ["ordered"]]
+
+
+def test_the_page_about_a_funnel_that_is_shown_leads_to_itself(
+    recorded: None, browser: Browser
+) -> None:
+    whole = "step=song:played&step=user:logged_in&breakdown=flag:beta&previous=yes"
+    for address in (f"/funnel?{whole}", "/conversion?step=song:played&target=20"):
+        shown = browser.open(address)
+        (here,) = shown.one("nav", class_="views").all("a", **{"aria-current": "page"})
+        assert asked(browser.open(here.attributes["href"])) == asked(shown)
