@@ -35,8 +35,8 @@ _PER_YEAR: Mapping[Unit, int] = MappingProxyType(
 )
 _DAYS = ("today", "yesterday")
 _EXAMPLES = (
-    "write it like 'last 30 days', 'this month', '2026-01', '2026-01 to 2026-03', "
-    "'since 2026-01' or 'ever'"
+    # Not 'ever', which no report takes: it has no beginning.
+    "write it like 'last 30 days', 'this month', '2026-01', '2026-01 to 2026-03' or 'since 2026-01'"
 )
 
 

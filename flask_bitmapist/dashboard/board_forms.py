@@ -13,7 +13,7 @@ from ..boards import Board, Chart
 from ..current import current_tracker
 from ..saved import Thing, add_chart, change, delete, save
 from .addresses import url_for
-from .page import Visit
+from .page import Visit, sentence_of
 from .people import PAGES_WITH_PEOPLE
 from .query import Query
 from .target_page import TargetPage
@@ -32,8 +32,7 @@ def act(visit: Visit, form: Mapping[str, str]) -> str:
     try:
         id_ = action(visit, client, form)
     except ValueError as error:
-        sentence = str(error)
-        raise BadRequest(f"{sentence[:1].upper()}{sentence[1:]}.") from error
+        raise BadRequest(sentence_of(error)) from error
     return url_for("bitmapist.boards", saved=id_ or None)
 
 

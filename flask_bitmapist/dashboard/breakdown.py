@@ -63,6 +63,15 @@ class BrokenDownPage(Page):
         """Whether people count under the value that they had then."""
         return bool(self["as_of"] == "then")
 
+    @property
+    def problem(self) -> str:
+        if self.is_then and not self.dimension:
+            return (
+                "The parameter as_of is then for the values of a dimension alone: break it down by "
+                "one, or take a segment such as was(user:plan=pro)."
+            )
+        return super().problem
+
     @cached_property
     def arguments(self) -> dict[str, Any]:
         told = super().arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -207,7 +208,7 @@ class Page(ABC):
         try:
             bitmaps = self.bitmaps
         except ValueError as error:
-            return str(error)
+            return sentence_of(error)
         if bitmaps > _MOST_BITMAPS:
             return (
                 f"The segments would be put together from {bitmaps:,} bitmaps, more than "
@@ -310,7 +311,16 @@ def in_time(ask: Callable[[], _Answer], seconds: float | None = None) -> tuple[_
         with time_limit(_LONGEST_WAIT if seconds is None else seconds):
             return ask(), ""
     except ValueError as error:
-        return None, str(error)
+        return None, sentence_of(error)
+
+
+def sentence_of(error: ValueError) -> str:
+    """What `error` says, with a capital letter and a full stop, unless it asks."""
+    text = str(error)
+    if not text.endswith((".", "?")):
+        text += "."
+    # A condition such as did(user:seen) stays as it is spelt.
+    return text[0].upper() + text[1:] if re.match("[a-z]+[ ,]", text) else text
 
 
 def of_one_kind(known: Known, *given: str) -> Catalogue:

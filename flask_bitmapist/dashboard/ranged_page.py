@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from ..current import current_tracker
 from . import range_form
 from .drawing import periods
-from .page import Page, Visit
+from .page import Page, Visit, sentence_of
 from .range_form import MOST_PERIODS, PRESETS, ShownRange
 
 
@@ -62,7 +62,7 @@ class RangedPage(Page):
             shown = self._range_called(range_form.words_of(over, start, end))
             shown.check(self.most["rows"])
         except ValueError as error:
-            return self._range_called(self.words_for(self.usual_number)), str(error)
+            return self._range_called(self.words_for(self.usual_number)), sentence_of(error)
         if self["rows"] is not None or (over is not None and (start or end)):
             problem = "Choose a range in words, or a first and a last day: nothing beside them."
             return shown, problem

@@ -107,7 +107,7 @@ def test_the_people_of_a_part_are_called_so(planned: Browser) -> None:
     }.items():
         page = planned.open(listed + value)
         assert told in page.all("p", class_="lede")[0].text
-    assert "there is no part 'x'" in refusal(planned.open(f"{listed}x", 400))
+    assert "There is no part 'x'" in refusal(planned.open(f"{listed}x", 400))
     assert "the question has no breakdown" in refusal(
         planned.open("/people?of=stickiness&value=free", 400)
     )
@@ -119,7 +119,7 @@ def test_the_people_of_a_part_are_called_so(planned: Browser) -> None:
         ("breakdown=user:plam", "There is no dimension 'user:plam'. There are: user:plan."),
         ("breakdown=user:plan&breakdown=flag:beta", "Break it down by user:plan alone"),
         ("&".join(["breakdown=flag:beta"] * 13), "by at most 12 segments"),
-        ("breakdown=flag:beta&breakdown=flag:beta", "breakdown has flag:beta twice"),
+        ("breakdown=flag:beta&breakdown=flag:beta", "Breakdown has flag:beta twice."),
         ("breakdown=flag:beta&breakdown=flag:betta", "Breakdown 2: nothing called flag:betta"),
         ("breakdown=flag:beta&breakdown=a+%26", "Breakdown 2 cannot be read"),
     ],

@@ -71,16 +71,24 @@ ABSURD = [
     ("/people?of=trends&number=2", "The parameter number must be a whole number from 1 to 1, not"),
     ("/people?of=trends&at=2026-11-24T00:00:00", "up to today, 2026-11-23, not '2026-11-24T00:00"),
     ("/people?of=trends&at=2026-11-23T10", "up to today, 2026-11-23, not '2026-11-23T10'."),
-    ("/people?of=trends&value=x", "there is no part 'x': the question has no breakdown"),
+    ("/people?of=trends&value=x", "There is no part 'x': the question has no breakdown."),
+    (
+        "/trends?breakdown=flag:beta&as_of=then",
+        "The parameter as_of is then for the values of a dimension alone: break it down by one, ",
+    ),
     # Ranges
     ("/cohort?over=soon", "The parameter over: 'soon' is no range of time: write it like 'last 30"),
+    ("/cohort?over=soon", "'2026-01', '2026-01 to 2026-03' or 'since 2026-01'."),
     ("/cohort?over=last+0+days", "The parameter over: 'last' takes 2 to 36,600 days, not 0."),
-    ("/cohort?over=ever", "'ever' has no beginning: say since when"),
+    ("/cohort?over=ever", "'ever' has no beginning: say since when."),
     ("/cohort?over=2027", "The range '2027' has not begun."),
     ("/cohort?over=1998", "A range begins in 1800 or later, and ends in 2000 or later: not 1997-"),
     ("/cohort?by=day&over=last+12+months", "From 2025-12-01 to 2026-11-23 are more than 92 days,"),
     ("/funnel?start=2024-01-01", "are more than 366 days, the most of this page: take a shorter"),
-    ("/funnel?start=2026-11-20&end=2026-11-10", "the end, 2026-11-10, is before the start, 2026-"),
+    (
+        "/funnel?start=2026-11-20&end=2026-11-10",
+        "The end, 2026-11-10, is before the start, 2026-11-20.",
+    ),
     ("/funnel?start=1799-12-31", "The parameter start must be a day such as 2026-11-23, from the"),
     ("/funnel?over=last+month&end=2026-11-10", "Choose a range in words, or a first and a last"),
     (
@@ -147,7 +155,7 @@ ABSURD = [
     ),
     ("/people?of=lifecycle&group=lost", "The parameter group must be returning, resurrected, new"),
     ("/people?of=stickiness&k=367", "The parameter k must be a whole number from 1 to 366, not"),
-    ("/people?of=stickiness&k=29", "k must be a whole number from 1 to 28, not 29"),
+    ("/people?of=stickiness&k=29", "K must be a whole number from 1 to 28, not 29"),
     ("/people?of=churned&active=1", "The parameter active must be empty, yes or no, not '1'."),
     ("/people?of=churned&at=2026-11-24", "up to today, 2026-11-23, not '2026-11-24'."),
     ("/people?of=adoption&which=all", "The parameter which must be active, users or new, not"),
@@ -474,7 +482,7 @@ def test_sets_of_different_kinds_of_ids_are_a_sentence_on_the_page(
 ) -> None:
     mark_event("visitor:seen", "a-visitor")
     shown = browser.open(page, 400, where="visitor:seen & user:logged_in")
-    assert "sets of different kinds of ids do not combine" in error_of(shown)[0]
+    assert "Sets of different kinds of ids do not combine" in error_of(shown)[0]
 
 
 @pytest.mark.parametrize("text", ["x" * 201, '"' + "y" * 201 + '"', "bitop_x", '" x"'])

@@ -97,10 +97,10 @@ def test_a_form_whose_breakdown_is_taken_back_asks_for_none(planned: Browser) ->
 
 def test_what_is_not_kept_is_refused_with_a_sentence(planned: Browser) -> None:
     page = planned.open(f"{PAGES['cohort']}&breakdown=user:team&as_of=then", 400)
-    assert "of user:team only the values of now are kept. Declare it" in refusal(page)
+    assert "Of user:team only the values of now are kept. Declare it" in refusal(page)
     assert controls(page) == ["then"]  # to take it back
     page = planned.open(f"{PAGES['cohort']}&breakdown=flag:beta&as_of=then", 400)
-    assert "take was(user:plan=pro)" in refusal(page)
+    assert "such as was(user:plan=pro)." in refusal(page)
     page = planned.open(f"{PAGES['cohort']}&breakdown=user:plan&as_of=later", 400)
     assert "must be now or then, not 'later'" in refusal(page)
 
